@@ -1,0 +1,313 @@
+"""Tapes: recorded days as memory-mapped arrays, with everything that many environments would otherwise compute again.
+
+A `TapeSet` holds one or more days in flat arrays; `DAY` records say where each day begins, so one kernel serves any number
+of days. Indices inside the arrays (rows, births) count from the day's own first row.
+
+===============  =====================  ==============================================================================
+array            shape                  meaning
+===============  =====================  ==============================================================================
+rows             ROW [R]                what a decision needs of a row: one cache line
+messages         MESSAGE [R]            the recorded message
+window           WINDOW_EVENT [W]       levels that enter or leave the visible window (after the message of their row)
+book             LEVEL [R, 2, L]        the L best levels after the row; [:, 0] bids, [:, 1] asks, best first
+level_price      i8 [P]                 price of each level ever touched: bids of a day, then its asks, each ascending
+level_start      i4 [P + D]             a day's first touch of each level, and one end mark a day
+touches          TOUCH [E]              messages and window events grouped by level, in order of time
+cross            i8 [2, R]              [0] lowest bid price that the row crosses, [1] highest ask price that it crosses
+cross_block      i8 [2, B]              the same over blocks of `BLOCK` rows
+===============  =====================  ==============================================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emp_gym.types import EMPTY_ASK, EMPTY_BID, MESSAGE, WINDOW_EVENT, ConfigError, DataError, Instrument, Kind, RecordedDay
+
+FORMAT = 1
+BLOCK = 64  # rows in a block of `cross_block`
+NEVER_BID, NEVER_ASK = 1 << 62, -(1 << 62)  # `cross` of a row that crosses nothing
+
+NO_ROW = (1 << 31) - 1  # a row that does not come
+
+LEVEL = np.dtype(
+    [
+        ("price", "i4"),  # price units above the day's `base`; 0 where the level is empty
+        ("size", "i4"),  # lots, 0 where the level is empty
+        ("touch", "i4"),  # last touch of this level at or before the row, from the day's first
+        ("cross", "i4"),  # next row that crosses an own order resting at this price, NO_ROW if none does
+    ],
+    align=True,
+)
+"""One book level after a row, with the places where an order that rests there has to look next."""
+
+ROW = np.dtype(
+    [
+        ("time_ns", "i8"),  # after local midnight
+        ("mid2", "i8"),  # best bid + best ask, price units; the last known one while a side is empty
+        ("bought", "i8"),  # cumulative lots taken by aggressive buyers (visible executions)
+        ("sold", "i8"),  # cumulative lots hit by aggressive sellers
+        ("flow", "i8"),  # cumulative order-flow imbalance of the best levels, lots (Cont, Kukanov, Stoikov 2014, eq. 4)
+        ("moves2", "i8"),  # cumulative squared change of mid2, price units squared
+        ("group_end", "i4"),  # last row with this row's time
+        ("status", "i1"),  # Status
+    ],
+    align=True,
+)
+"""What a decision needs to know of a row. Cumulative fields make any trailing window a difference of two rows."""
+
+TOUCH = np.dtype(
+    [
+        ("row", "i4"),
+        ("size", "i4"),  # lots of the message; for ADOPT the size the level enters with
+        ("volume", "i4"),  # visible lots at the level after the event, 0 when out of sight
+        ("birth", "i4"),  # row of the order's NEW if seen, else -1 - (row in which the order was first mentioned)
+        ("exec_row", "i4"),  # row of the level's first EXECUTE at or after this touch, NO_ROW if none
+        ("kind", "i1"),  # Kind
+        ("last", "i1"),  # 1 for the level's last touch of the day
+    ],
+    align=True,
+)
+"""One event at one level."""
+
+DAY = np.dtype(
+    [
+        ("row0", "i8"),  # first row in the flat arrays
+        ("rows", "i8"),
+        ("touch0", "i8"),
+        ("level0", "i8"),  # first bid level in level_price
+        ("level1", "i8"),  # first ask level
+        ("level2", "i8"),  # one past the last ask level
+        ("start0", "i8"),  # entry of level0 in level_start
+        ("block0", "i8"),
+        ("tick", "i8"),
+        ("base", "i8"),  # price units that `LEVEL.price` counts from
+    ],
+    align=True,
+)
+"""Where a day lies in the flat arrays."""
+
+_ARRAYS = (
+    "days", "rows", "messages", "window", "book",
+    "level_price", "level_start", "touches", "cross", "cross_block",
+)  # fmt: skip
+_OPTIONAL = ("signal", "regime")
+_DTYPES = {"book": LEVEL, "days": DAY, "rows": ROW, "messages": MESSAGE, "window": WINDOW_EVENT, "touches": TOUCH}
+
+
+@dataclass(frozen=True)
+class DayInfo:
+    """What is known of a day besides its arrays."""
+
+    instrument: Instrument
+    date: str
+    rows: int
+    levels: int
+    source: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TapeSet:
+    """One or more days in flat arrays (see the module's table). A tape is a set of one day."""
+
+    info: tuple[DayInfo, ...]
+    days: np.ndarray
+    rows: np.ndarray
+    messages: np.ndarray
+    window: np.ndarray
+    book: np.ndarray
+    level_price: np.ndarray
+    level_start: np.ndarray
+    touches: np.ndarray
+    cross: np.ndarray
+    cross_block: np.ndarray
+    signal: np.ndarray | None = None
+    regime: np.ndarray | None = None
+    path: Path | None = None
+
+    @property
+    def levels(self) -> int:
+        """L, book levels a side."""
+        return int(self.book.shape[2])
+
+    @property
+    def hash(self) -> str:
+        """Provenance: hash of format, sources and instruments of all days."""
+        what = [FORMAT, [[asdict(day.instrument), day.date, day.rows, day.source.get("sha256")] for day in self.info]]
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+    def day_slice(self, day: int) -> slice:
+        """Rows of `day` in the flat row arrays."""
+        first = int(self.days[day]["row0"])
+        return slice(first, first + int(self.days[day]["rows"]))
+
+    def book_at(self, rows: Any, day: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """(price i8 [..., 2, L], size i8 [..., 2, L]) after `rows` of `day`; empty levels as in LOBSTER's files."""
+        levels = self.book[self.day_slice(day)][rows]
+        size = levels["size"].astype(np.int64)
+        empty = np.array([EMPTY_BID, EMPTY_ASK])[:, None]
+        return np.where(size > 0, levels["price"] + self.days[day]["base"], empty), size
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Writes aside and renames, so that readers and racing writers only ever see a whole tape. Returns `folder`."""
+        target = Path(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        try:
+            for name in _ARRAYS + _OPTIONAL:
+                array = getattr(self, name)
+                if array is not None:
+                    np.save(aside / f"{name}.npy", array, allow_pickle=False)
+            meta = {"format": FORMAT, "hash": self.hash, "days": [asdict(day) for day in self.info]}
+            (aside / "meta.json").write_text(json.dumps(meta, indent=1))
+            try:
+                aside.rename(target)
+            except OSError:  # somebody else was first, or an older tape stands there
+                if not _same(target, self.hash):
+                    shutil.rmtree(target, ignore_errors=True)
+                    aside.rename(target)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        return target
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> TapeSet:
+        """Memory-maps a saved tape. `DataError` if the folder is not a whole tape of this format."""
+        path = Path(folder)
+        try:
+            meta = json.loads((path / "meta.json").read_text())
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: not a tape: no readable meta.json ({error}); make one with scripts/ingest.py") from error
+        if meta.get("format") != FORMAT:
+            raise DataError(f"{path}: tape format {meta.get('format')}, expected {FORMAT}; make it again with scripts/ingest.py")
+        arrays: dict[str, Any] = {}
+        for name in _ARRAYS + _OPTIONAL:
+            file = path / f"{name}.npy"
+            if file.exists():
+                array = np.load(file, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+                arrays[name] = array.view(_DTYPES[name]) if name in _DTYPES else array
+            elif name in _ARRAYS:
+                raise DataError(f"{path}: {file.name} is missing; make the tape again with scripts/ingest.py")
+        info = tuple(DayInfo(**{**day, "instrument": Instrument(**day["instrument"])}) for day in meta["days"])
+        return cls(info=info, path=path, **arrays)
+
+    @classmethod
+    def concatenate(cls, tapes: Sequence[TapeSet]) -> TapeSet:
+        """One set of all days of `tapes`, in order (copies). All must have the same number of levels."""
+        if len({tape.levels for tape in tapes}) != 1:
+            found = sorted({tape.levels for tape in tapes})
+            raise ConfigError(f"days of one set need the same number of book levels, got {found}; use days of one depth")
+        days = np.concatenate([tape.days for tape in tapes])
+        row0 = touch0 = level0 = start0 = block0 = i = 0
+        for tape in tapes:
+            for shift_of in tape.days:
+                days[i]["row0"] += row0
+                days[i]["touch0"] += touch0
+                for name in ("level0", "level1", "level2"):
+                    days[i][name] = shift_of[name] + level0
+                days[i]["start0"] += start0
+                days[i]["block0"] += block0
+                i += 1
+            row0 += len(tape.rows)
+            touch0 += len(tape.touches)
+            level0 += len(tape.level_price)
+            start0 += len(tape.level_start)
+            block0 += tape.cross_block.shape[1]
+        joined: dict[str, Any] = {"days": days}
+        for name in _ARRAYS[1:] + _OPTIONAL:
+            parts = [getattr(tape, name) for tape in tapes]
+            if all(part is not None for part in parts):
+                joined[name] = np.concatenate(parts, axis=1 if name.startswith("cross") else 0)
+        return cls(info=tuple(day for tape in tapes for day in tape.info), **joined)
+
+
+def _same(folder: Path, content_hash: str) -> bool:
+    try:
+        return bool(json.loads((folder / "meta.json").read_text())["hash"] == content_hash)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def build(day: RecordedDay) -> TapeSet:
+    """The tape of one recorded day (in memory). `DataError` if the day has fewer than two rows."""
+    from emp_gym.data import tape_index
+
+    if len(day.time_ns) < 2:
+        raise DataError(f"{day.instrument.symbol} {day.date}: {len(day.time_ns)} usable rows, expected at least 2")
+    rows = len(day.time_ns)
+    order, first_seen, birth = tape_index.number_orders(day.kind, day.order_id)
+    window = tape_index.window_events(day.kind, day.side, day.price, day.size, day.book_price, day.book_size)
+    messages = np.zeros(rows, MESSAGE)
+    for name in ("time_ns", "price", "size", "kind", "side"):
+        messages[name] = getattr(day, name)
+    messages["order"] = order
+    messages["birth"] = birth
+    messages["status"] = tape_index.statuses(day.kind, day.price)
+    messages["slot"] = tape_index.slots(messages, window)
+    levels = tape_index.group_by_level(messages, window, first_seen, day.book_price, day.book_size)
+    cross, cross_block = tape_index.crossings(messages, BLOCK)
+    days = np.zeros(1, DAY)
+    days["rows"], days["tick"], days["base"] = rows, day.instrument.tick, tape_index.base_price(day.book_price, day.book_size)
+    days["level1"], days["level2"] = levels.bids, len(levels.price)
+    return TapeSet(
+        info=(DayInfo(day.instrument, day.date, rows, day.book_price.shape[2], day.source),),
+        days=days,
+        rows=tape_index.row_records(messages, day.book_price, day.book_size),
+        messages=messages,
+        window=window,
+        book=tape_index.book_records(day.book_price, day.book_size, int(days[0]["base"]), levels, cross, cross_block),
+        level_price=levels.price,
+        level_start=levels.start,
+        touches=levels.touches,
+        cross=cross,
+        cross_block=cross_block,
+        signal=day.signal,
+        regime=day.regime,
+    )
+
+
+def replayed_book(tape: TapeSet, row: int, day: int = 0) -> tuple[dict[int, int], dict[int, int]]:
+    """Bids and asks (price -> lots) after `row`, from the event stream alone: the slow proof that it is self-contained."""
+    rows = tape.day_slice(day)
+    messages = tape.messages[rows]
+    window = tape.window[_window_slice(tape, day)]
+    books: tuple[dict[int, int], dict[int, int]] = ({}, {})
+    at = 0
+    for i in range(row + 1):
+        message = messages[i]
+        book = books[0 if message["side"] > 0 else 1]
+        price, size = int(message["price"]), int(message["size"])
+        if message["kind"] == Kind.NEW:
+            book[price] = book.get(price, 0) + size
+        elif message["kind"] in (Kind.REDUCE, Kind.DELETE, Kind.EXECUTE) and price in book:
+            book[price] -= size
+            if book[price] <= 0:
+                del book[price]
+        while at < len(window) and window[at]["row"] == i:
+            event = window[at]
+            book = books[0 if event["side"] > 0 else 1]
+            if event["kind"] == Kind.ADOPT:
+                book[int(event["price"])] = int(event["size"])
+            else:
+                book.pop(int(event["price"]), None)
+            at += 1
+    return books
+
+
+def _window_slice(tape: TapeSet, day: int) -> slice:
+    """Window events of `day`: their rows restart from 0 at each day's beginning."""
+    starts = np.flatnonzero(np.diff(tape.window["row"]) < 0) + 1
+    edges = [0, *starts.tolist(), len(tape.window)]
+    if len(edges) - 1 != len(tape.days):
+        raise DataError(f"{len(edges) - 1} runs of window events for {len(tape.days)} days")
+    return slice(edges[day], edges[day + 1])

@@ -1,0 +1,287 @@
+"""The step that every face of an environment shares, batched over N lanes: decide orders, gates, market, observe."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numba
+import numpy as np
+
+from emp_gym.data import store
+from emp_gym.envs import schedule, task_kernels
+from emp_gym.envs.task_kernels import EPISODE, SETUP
+from emp_gym.envs.tasks import REWARDS, Task, make_task
+from emp_gym.jit import parallel_lock
+from emp_gym.market.replay import REQUESTS, ReplayConfig, ReplayMarket
+from emp_gym.risk import gates as risk_gates
+from emp_gym.sensory import lob
+from emp_gym.types import CASH_UNITS, ConfigError, DataError, Feature, Orders, Verdicts
+
+MARKETS = ("replay",)
+
+
+class Lanes:
+    """N lanes of one market under one task. The faces in `trading` add Gymnasium's conventions.
+
+    Keyword arguments are those of the environments: see `emp_gym.envs.trading`.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        lanes: int,
+        *,
+        data: store.Data = None,
+        split: str = "train",
+        market: str = "replay",
+        fills: str = "exact",
+        latency_ns: int | Sequence[int] = 0,
+        impact: str = "none",
+        every: str = "100 messages",
+        episode: str = "256 decisions",
+        levels: int | None = None,
+        gates: Any = None,
+        threads: int | None = None,
+        maker_fee_bps: float | None = None,
+        taker_fee_bps: float | None = None,
+        **parameters: Any,
+    ) -> None:
+        if market not in MARKETS:
+            raise ConfigError(f"market must be one of {list(MARKETS)}, got {market!r}")
+        self.task: Task = make_task(task, parameters)
+        self.lanes = lanes
+        self.pace, self.episode = schedule.parse_pace(every), schedule.parse_episode(episode)
+        self.tape = store.tapes(data)
+        self.windows = schedule.split_windows(self.tape, split, self.pace, self.episode)
+        order_ns, feed_ns = _latencies(latency_ns)
+        self.market = ReplayMarket(
+            self.tape,
+            lanes,
+            ReplayConfig(
+                fills=fills, order_latency_ns=order_ns, feed_latency_ns=feed_ns, half_life_ns=schedule.parse_impact(impact),
+                every_rows=self.pace.rows, every_ns=self.pace.ns, maker_fee_bps=maker_fee_bps, taker_fee_bps=taker_fee_bps,
+            ),
+            threads,
+        )  # fmt: skip
+        self.levels = min(5, self.tape.levels) if levels is None else int(levels)
+        if not 1 <= self.levels <= self.tape.levels:
+            raise ConfigError(f"levels must be 1 to {self.tape.levels} (the data's depth), got {levels}")
+        self.features: tuple[Feature, ...] = lob.features(self.levels) + self.task.features
+        self.gates = risk_gates.resolve(gates)
+        self.setup = self._setup(order_ns)
+        self.orders = Orders.empty(lanes, REQUESTS)
+        self.sent = self.orders  # what the market got: `orders` after the gates
+        self.verdicts: list[Verdicts] = []
+        self.episodes = np.zeros(lanes, EPISODE)
+        self.random = np.zeros(lanes, np.uint64)
+        self.mask = np.zeros((lanes, max(len(self.task.menu), 1)), np.bool_)
+        self._all = np.arange(lanes)
+        self._weight_end = self.windows.weight_end
+
+    def _setup(self, order_ns: int) -> np.ndarray:
+        task, instrument = self.task, self.tape.info[0].instrument
+        if task.order_quantity % instrument.lot or task.parent % instrument.lot:
+            raise ConfigError(
+                f"order_quantity and parent must be multiples of the lot {instrument.lot}, got {task.order_quantity} and {task.parent}"
+            )
+        setup = np.zeros(1, SETUP)
+        setup["task"], setup["reward"], setup["clip"] = task.code, REWARDS[task.reward], task.order_quantity
+        setup["max_position"], setup["episode"], setup["parent"] = task.max_position, self.episode, task.parent
+        setup["max_offset"], setup["levels"], setup["lot"] = task.max_offset, self.levels, instrument.lot
+        setup["price_to_cash"], setup["latency"] = self.market.params[0]["price_to_cash"], order_ns > 0
+        setup["session_start_ns"] = instrument.session_start_ns
+        setup["session_ns"] = instrument.session_end_ns - instrument.session_start_ns
+        setup["inventory_penalty"], setup["damping"] = task.inventory_penalty, task.damping
+        return setup
+
+    # ------------------------------------------------------------------------------------------------------------ seeding
+
+    def seed(self, seed: int | Sequence[int] | None) -> None:
+        """Lane i's randomness is SeedSequence([seed, i]); a list gives each lane its own seed, as lane 0 of it."""
+        if seed is None:
+            if not self.random.any():
+                self.random = np.random.SeedSequence().generate_state(self.lanes, np.uint64)
+            return
+        if isinstance(seed, (int, np.integer)):
+            pairs = [(int(seed), lane) for lane in range(self.lanes)]
+        else:
+            if len(seed) != self.lanes:
+                raise ConfigError(f"one seed a lane: expected {self.lanes}, got {len(seed)}")
+            pairs = [(int(own), 0) for own in seed]
+        for lane, entropy in enumerate(pairs):
+            self.random[lane] = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
+
+    # -------------------------------------------------------------------------------------------------------- the four calls
+
+    def reset(self, lanes: np.ndarray, options: Mapping[str, Any] | None = None) -> None:
+        """Starts new episodes in `lanes` [n]: drawn starts, or those that `options` pin (day, start)."""
+        n = len(lanes)
+        day, row, end_row = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64)
+        task_kernels.draw_starts(lanes, self.random, self.windows.table, self._weight_end, day, row, end_row)
+        stagger = False
+        if options:
+            stagger = bool(options.get("stagger", False))
+            self._pin(lanes, options, day, row, end_row)
+        self.market.reset(lanes, day, row, end_row)
+        self.market.active[lanes] = True
+        task_kernels.begin(lanes, self.market.state, self.episodes, self.random, stagger, self.setup)
+
+    def _pin(self, lanes: np.ndarray, options: Mapping[str, Any], day: np.ndarray, row: np.ndarray, end_row: np.ndarray) -> None:
+        unknown = set(options) - {"day", "start", "stagger", "reset_mask"}
+        if unknown:
+            raise ConfigError(f"unknown reset option {sorted(unknown)}; known: day, start, stagger, reset_mask")
+        days, starts = options.get("day"), options.get("start")
+        if days is None and starts is None:
+            return
+        for j, lane in enumerate(lanes):
+            if days is not None:
+                day[j] = days[lane] if isinstance(days, (list, tuple, np.ndarray)) else days
+            if not 0 <= day[j] < len(self.tape.info):
+                raise ConfigError(f"day must be in [0, {len(self.tape.info)}), got {day[j]}")
+            times = self.tape.rows["time_ns"][self.tape.day_slice(int(day[j]))]
+            if starts is not None:
+                start = starts[lane] if isinstance(starts, (list, tuple, np.ndarray)) else starts
+                row[j] = schedule.parse_start(start, times)
+            else:
+                own = self.windows.table[self.windows.table[:, 0] == day[j]]
+                row[j] = own[0, 1] if len(own) else 0
+            ends = [int(w[3]) for w in self.windows.table if w[0] == day[j] and w[1] <= row[j] <= w[3]]
+            end_row[j] = ends[0] if ends else len(times) - 1
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Advances the active lanes by one decision. Returns (ended, terminated, truncated) flags [N], closed flat."""
+        self._request(actions)
+        orders, self.verdicts = self.orders, []
+        for gate in self.gates:
+            orders, verdicts = gate(self.market.view, orders)
+            self.verdicts.append(verdicts)
+        self.sent = orders
+        self.market.advance(orders)
+        state, active = self.market.state, self.market.active
+        time_up = state["decision"] >= self.episodes["length"]
+        truncated = (time_up | (state["exhausted"] == 1)) & active
+        terminated = np.zeros(self.lanes, np.bool_)
+        if self.task.code == task_kernels.EXECUTE_PARENT:
+            done = state["position"] * self.episodes["parent_side"] >= self.task.parent
+            terminated = (done | time_up) & active
+            truncated &= ~terminated
+        ended = truncated | terminated
+        if ended.any():
+            self._finish(np.flatnonzero(ended))
+        return ended, terminated, truncated
+
+    def _finish(self, lanes: np.ndarray) -> None:
+        """Ends the episodes of `lanes`: positions are closed, what remains of a parent order is taken."""
+        target = np.zeros(len(lanes), np.int64)
+        if self.task.code == task_kernels.EXECUTE_PARENT:
+            target = self.episodes["parent_side"][lanes] * self.task.parent
+        self.market.close(lanes, target)
+
+    def _request(self, actions: np.ndarray) -> None:
+        market = self.market
+        choices, levers = (actions, _NO_LEVERS) if self.task.menu else (_NO_CHOICES, actions)
+        arrays = (
+            choices, levers, self.orders.records, market.state, market.slots, market.book, self.episodes, self.mask,
+            self.tape.days, market.active, self.setup,
+        )  # fmt: skip
+        if market.threads == 1:
+            task_kernels.request(0, self.lanes, *arrays)
+            return
+        with parallel_lock:
+            numba.set_num_threads(market.threads)
+            task_kernels.request_parallel(market.threads, *arrays)
+
+    def settle_and_observe(self) -> tuple[np.ndarray, np.ndarray]:
+        """Fresh (observation f4 [N, D], reward f8 [N]) of the step that just ended; the mask is kept in `mask`."""
+        out, rewards = np.empty((self.lanes, len(self.features)), np.float32), np.empty(self.lanes, np.float64)
+        market = self.market
+        if market.threads == 1:
+            task_kernels.settle(
+                0, self.lanes, market.state, self.episodes, self.tape.days, market.active, rewards, self.setup
+            )
+            self.observe(self._all, out)
+            return out, rewards
+        with parallel_lock:
+            numba.set_num_threads(market.threads)
+            task_kernels.settle_and_observe_parallel(
+                market.threads, self._all, market.state, market.slots, market.book, self.episodes, self.tape.days,
+                self.tape.rows, market.active, rewards, out, self.mask, self.setup,
+            )  # fmt: skip
+        return out, rewards
+
+    def observe(self, lanes: np.ndarray, out: np.ndarray) -> None:
+        """Writes the observations of `lanes` into out [N, D] and their masks into `mask`."""
+        market = self.market
+        task_kernels.observe(
+            lanes, market.state, market.slots, market.book, self.episodes, self.tape.days, self.tape.rows,
+            out, self.mask, self.setup,
+        )  # fmt: skip
+
+    # ------------------------------------------------------------------------------------------------------------- reports
+
+    def summary(self) -> dict[str, np.ndarray]:
+        """Numbers of the episodes so far, arrays [N]; see `emp_gym.envs.trading` for their meaning."""
+        state, episodes = self.market.state, self.episodes
+        unit = 2.0 * CASH_UNITS / self.market.view.price_to_cash
+        return {
+            "return": episodes["return_"].copy(),
+            "length": episodes["steps"].copy(),
+            "pnl": state["cash"] / CASH_UNITS if self.task.code != task_kernels.EXECUTE_PARENT else self._against_arrival(),
+            "fees": state["fees"] / CASH_UNITS,
+            "filled": state["filled"].copy(),
+            "maker_filled": state["maker_filled"].copy(),
+            "orders": state["sent"].copy(),
+            "orders_filled": state["hit"].copy(),
+            "orders_refused": state["refused"].copy(),
+            "spread_captured": state["captured2"] / unit,
+            "max_inventory": state["max_position"].copy(),
+            "mean_abs_inventory": state["position_sum"] / np.maximum(state["decision"], 1),
+            "beyond_depth": state["beyond"].copy(),
+            "unknown_place": state["unknown_place"].copy(),
+            "masked": episodes["masked"].copy(),
+            "clipped": episodes["clipped"].copy(),
+            "day": state["day"].copy(),
+            "start": state["start_row"].copy(),
+        }
+
+    def _against_arrival(self) -> np.ndarray:
+        """Cash plus the parent valued at the arrival mid: minus the implementation shortfall, in currency [N]."""
+        state = self.market.state
+        worth2 = state["position"] * self.episodes["arrival2"] * self.market.view.price_to_cash
+        return (2 * state["cash"] + worth2) / (2 * CASH_UNITS)
+
+    def truth(self) -> tuple[np.ndarray, np.ndarray]:
+        """(signal f4 [N], regime i1 [N]) planted at the lanes' rows. Synthetic days only, for oracles only."""
+        if self.tape.signal is None or self.tape.regime is None:
+            raise DataError("recorded days have no planted signal; an oracle needs synthetic days (data=None)")
+        at = self.tape.days["row0"][self.market.state["day"]] + self.market.state["row"]
+        return self.tape.signal[at], self.tape.regime[at]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Lanes:
+        twin = object.__new__(type(self))
+        for name, value in self.__dict__.items():
+            shared = name in ("tape", "windows", "_all", "_weight_end", "setup", "features", "task")
+            twin.__dict__[name] = value if shared else copy.deepcopy(value, memo)
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"tape": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.tape = self.market.tape
+
+
+_NO_LEVERS = np.zeros((1, 3), np.float32)
+_NO_CHOICES = np.zeros(1, np.int64)
+
+
+def _latencies(latency_ns: int | Sequence[int]) -> tuple[int, int]:
+    """(order, feed) latency in ns from one number (both) or a pair."""
+    if isinstance(latency_ns, (int, np.integer)):
+        return int(latency_ns), int(latency_ns)
+    if len(latency_ns) != 2 or not all(isinstance(ns, (int, np.integer)) for ns in latency_ns):
+        raise ConfigError(f"latency_ns must be an integer or [order, feed], got {latency_ns!r}")
+    return int(latency_ns[0]), int(latency_ns[1])

@@ -1,0 +1,162 @@
+"""When decisions are taken and where episodes may start: parses "100 messages" or "1 s", splits days into windows."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from emp_gym.data.tape import TapeSet
+from emp_gym.types import NS, ConfigError, DataError
+
+SPLITS = ("train", "test", "all")
+_UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": NS, "min": 60 * NS}
+_DAYS_FOR_WHOLE_DAYS = 5  # with fewer days the end of each day is held out
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Every how many messages or nanoseconds a decision is taken (one of both is 0)."""
+
+    rows: int
+    ns: int
+
+
+def parse_pace(text: Any) -> Pace:
+    """'100 messages', '250 ms', '1 s'."""
+    match = re.fullmatch(r"\s*(\d+)\s*([a-z]+)\s*", text) if isinstance(text, str) else None
+    if match and int(match[1]) > 0:
+        count, unit = int(match[1]), match[2]
+        if unit in ("message", "messages"):
+            return Pace(count, 0)
+        if unit in _UNITS:
+            return Pace(0, count * _UNITS[unit])
+    raise ConfigError(f"every must be like '100 messages', '250 ms' or '1 s', got {text!r}")
+
+
+def parse_episode(text: Any) -> int:
+    """'256 decisions' -> 256."""
+    match = re.fullmatch(r"\s*(\d+)\s*decisions?\s*", text) if isinstance(text, str) else None
+    if not match or int(match[1]) < 1:
+        raise ConfigError(f"episode must be like '256 decisions', got {text!r}")
+    return int(match[1])
+
+
+def parse_impact(text: Any) -> int:
+    """Half-life of consumed depth in ns: 'none' -> 0, 'permanent' -> -1, 'resilient' -> 1 s, 'resilient 250 ms'."""
+    if text == "none":
+        return 0
+    if text == "permanent":
+        return -1
+    if text == "resilient":
+        return NS
+    match = re.fullmatch(r"resilient\s+(\d+)\s*(ns|us|ms|s|min)", text) if isinstance(text, str) else None
+    if not match or int(match[1]) == 0:
+        raise ConfigError(f"impact must be 'none', 'resilient', 'resilient 250 ms' or 'permanent', got {text!r}")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where episodes may start. `table` i8 [W, 4]: day, first start row, last start row, last row of an episode."""
+
+    table: np.ndarray
+    span: np.ndarray  # rows of one episode, an estimate when paced by time [W]
+
+    @property
+    def weight_end(self) -> np.ndarray:
+        """Running number of possible starts [W]."""
+        return np.cumsum(self.table[:, 2] - self.table[:, 1] + 1)
+
+    def disjoint(self, tape: TapeSet, pace: Pace, episode: int) -> list[tuple[int, int]]:
+        """Starts (day, row) of consecutive, non-overlapping episodes, in order."""
+        starts = []
+        for day, first, last, end in self.table.tolist():
+            times, group = tape.rows["time_ns"][tape.day_slice(day)], tape.rows["group_end"][tape.day_slice(day)]
+            row = int(group[first])
+            while row <= last:
+                starts.append((day, row))
+                if pace.rows:
+                    for _ in range(episode):  # exactly the decisions that the market will take
+                        row = int(group[min(row + pace.rows, len(group) - 1)])
+                else:
+                    row = int(np.searchsorted(times, times[row] + pace.ns * episode, side="right"))
+                if row >= end:
+                    break
+        return starts
+
+
+def split_windows(tape: TapeSet, split: str, pace: Pace, episode: int) -> Windows:
+    """The windows of one split.
+
+    Days marked held out are the test days; else with 5 days or more the last 20 % of days are; with fewer, the last 25 % of
+    each day is held out and one episode before it is purged. `DataError` when nothing is long enough for an episode.
+    """
+    if split not in SPLITS:
+        raise ConfigError(f"split must be one of {SPLITS}, got {split!r}")
+    held_out = [bool(day.source.get("held_out")) for day in tape.info]
+    days = len(held_out)
+    if not any(held_out) and days >= _DAYS_FOR_WHOLE_DAYS:
+        held_out = [day >= days - max(1, round(0.2 * days)) for day in range(days)]
+    whole_days = any(held_out)
+    table, spans = [], []
+    for day in range(days):
+        if whole_days and split != "all" and held_out[day] != (split == "test"):
+            continue
+        times = tape.rows["time_ns"][tape.day_slice(day)]
+        first, end = 0, len(times) - 1
+        if not whole_days and split != "all":
+            first, end = _part_of_day(times, split, pace, episode)
+        last = _last_start(times, first, end, pace, episode)
+        if last >= first:
+            table.append((day, first, last, end))
+            spans.append(pace.rows * episode or end - last)
+    if not table:
+        raise DataError(
+            f"no {split} window of {days} day(s) holds an episode of {episode} decisions every "
+            f"{f'{pace.rows} messages' if pace.rows else f'{pace.ns} ns'}; shorten `episode`, or give more data or split='all'"
+        )
+    return Windows(np.array(table, np.int64), np.array(spans, np.int64))
+
+
+def _part_of_day(times: np.ndarray, split: str, pace: Pace, episode: int) -> tuple[int, int]:
+    cut = int(0.75 * len(times))
+    if split == "test":
+        return cut, len(times) - 1
+    if pace.rows:
+        return 0, cut - 1 - pace.rows * episode
+    return 0, int(np.searchsorted(times, times[cut] - pace.ns * episode, side="left")) - 1
+
+
+def _last_start(times: np.ndarray, first: int, end: int, pace: Pace, episode: int) -> int:
+    """Last row from which a whole episode fits before `end`; one that is too long for the window may start at its first row
+    if at least two decisions fit (it is truncated where the window ends)."""
+    if end <= first:
+        return first - 1
+    if pace.rows:
+        last = end - pace.rows * episode
+        enough = end - first >= 2 * pace.rows
+    else:
+        last = int(np.searchsorted(times, times[end] - pace.ns * episode, side="right")) - 1
+        enough = times[end] - times[first] >= 2 * pace.ns
+    return last if last >= first else (first if enough else first - 1)
+
+
+def parse_start(start: Any, times: np.ndarray) -> int:
+    """A row, or a clock time '10:15:00' -> the last row not after it."""
+    if isinstance(start, str):
+        match = re.fullmatch(r"(\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d{1,9}))?)?", start)
+        if not match:
+            raise ConfigError(f"start must be a row or a time like '10:15:00', got {start!r}")
+        hours, minutes, seconds, fraction = match.groups()
+        ns = (int(hours) * 3600 + int(minutes) * 60 + int(seconds or 0)) * NS + int((fraction or "0").ljust(9, "0"))
+        row = int(np.searchsorted(times, ns, side="right")) - 1
+        if row < 0:
+            raise ConfigError(f"start {start!r} is before the first message of the day")
+        return row
+    row = int(start)
+    if not 0 <= row < len(times):
+        raise ConfigError(f"start row must be in [0, {len(times)}), got {start}")
+    return row

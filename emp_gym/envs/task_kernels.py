@@ -1,0 +1,392 @@
+"""Kernels of the tasks: actions into orders, and what happened into reward, observation and mask."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from emp_gym.jit import hot, njit
+from emp_gym.data.tape import NO_ROW
+from emp_gym.market.overlay import CANCEL, LIMIT, MARKET, NONE, REPLACE, TRADING
+from emp_gym.sensory.lob import observe_book, observe_own, put
+
+TRADE, MAKE, EXECUTE_PARENT = 0, 1, 2
+PNL, INVENTORY, DAMPED, SHORTFALL = 0, 1, 2, 3
+KEEP, BOTH, BOTH_DEEP, BID, ASK, BID_ASK_DEEP, ASK_BID_DEEP, BUY_CLIP, SELL_CLIP, CANCEL_ALL, FLATTEN = range(11)
+POST, POST_DEEP, TAKE_ONE, TAKE_TWO, CANCEL_PARENT = range(1, 6)
+NO_QUOTE = 0
+
+SETUP = np.dtype(
+    [
+        ("task", "i8"),
+        ("reward", "i8"),
+        ("clip", "i8"),  # lots of one order
+        ("max_position", "i8"),  # lots
+        ("episode", "i8"),  # decisions
+        ("parent", "i8"),  # lots of the parent order
+        ("max_offset", "i8"),  # ticks
+        ("levels", "i8"),  # levels in the observation
+        ("price_to_cash", "i8"),
+        ("lot", "i8"),
+        ("latency", "i8"),  # 1 if orders take time to arrive
+        ("session_start_ns", "i8"),
+        ("session_ns", "i8"),
+        ("inventory_penalty", "f8"),  # ticks per clip of inventory and decision
+        ("damping", "f8"),  # share of inventory gains taken away
+    ],
+    align=True,
+)
+"""What does not change in an episode."""
+
+EPISODE = np.dtype(
+    [
+        ("equity2", "i8"),  # after the last decision
+        ("mid2", "i8"),
+        ("position", "i8"),
+        ("length", "i8"),  # decisions of this episode
+        ("arrival2", "i8"),  # twice the mid at the start
+        ("parent_side", "i8"),
+        ("masked", "i8"),  # masked actions executed as "keep"
+        ("clipped", "i8"),  # features clipped
+        ("steps", "i8"),
+        ("return_", "f8"),
+    ],
+    align=True,
+)
+"""What a task remembers of a lane's episode."""
+
+
+# ------------------------------------------------------------------------------------------------------ action -> orders
+
+
+@hot
+def _ask(requests, n, lane, kind, side, price, quantity, target):
+    """Writes one request; returns the number of requests so far."""
+    request = requests[n]
+    request["kind"], request["side"], request["price"], request["quantity"] = kind, side, price, quantity
+    request["id"] = target if kind == CANCEL else lane["decision"] * 16 + n + 1
+    request["target"] = target if kind == REPLACE else 0
+    return n + 1
+
+
+@hot
+def _resting(slots, k, side):
+    """Whether slot k is a limit order of that side which nobody has cancelled yet."""
+    return slots[k]["kind"] == LIMIT and slots[k]["side"] == side and slots[k]["cancel_row"] == NO_ROW
+
+
+@hot
+def _kept(lane, slots, side, price):
+    """The slot that already rests (or flies) at this price, -1 if none does."""
+    for k in range(lane["orders"]):
+        if _resting(slots, k, side) and slots[k]["price"] == price:
+            return k
+    return -1
+
+
+@hot
+def _quote(requests, n, lane, slots, side, price, quantity):
+    """Wants exactly one order of `side` at `price` (NO_QUOTE: none). What already stands there is not moved."""
+    kept = _kept(lane, slots, side, price) if price != NO_QUOTE else -1
+    moved = kept >= 0 or price == NO_QUOTE or quantity <= 0
+    for k in range(lane["orders"]):
+        if k == kept or not _resting(slots, k, side):
+            continue
+        if moved:
+            n = _ask(requests, n, lane, CANCEL, side, 0, 0, slots[k]["id"])
+        else:
+            n = _ask(requests, n, lane, REPLACE, side, price, quantity, slots[k]["id"])
+            moved = True
+    if not moved:
+        n = _ask(requests, n, lane, LIMIT, side, price, quantity, 0)
+    return n
+
+
+@hot
+def _cancel_all(requests, n, lane, slots):
+    for k in range(lane["orders"]):
+        if slots[k]["cancel_row"] == NO_ROW:
+            n = _ask(requests, n, lane, CANCEL, slots[k]["side"], 0, 0, slots[k]["id"])
+    return n
+
+
+@hot
+def _open(lane, slots, side, leaving):
+    """Lots of own orders of `side`; with `leaving` only those whose cancel is on its way."""
+    total = 0
+    for k in range(lane["orders"]):
+        if slots[k]["side"] == side and (not leaving or slots[k]["cancel_row"] != NO_ROW):
+            total += slots[k]["quantity"]
+    return total
+
+
+@hot
+def menu_price(action, side, book, tick):
+    """The price at which a menu action quotes `side`, NO_QUOTE if it does not."""
+    if side > 0:
+        touch = action == BOTH or action == BID or action == BID_ASK_DEEP
+        deep = action == BOTH_DEEP or action == ASK_BID_DEEP
+    else:
+        touch = action == BOTH or action == ASK or action == ASK_BID_DEEP
+        deep = action == BOTH_DEEP or action == BID_ASK_DEEP
+    if not touch and not deep:
+        return NO_QUOTE
+    best = book[0, 0] if side > 0 else book[2, 0]
+    return best - side * tick if deep else best
+
+
+@hot
+def _request_menu(requests, lane, slots, book, action, tick, setup):
+    if action == KEEP:
+        return
+    if BOTH <= action <= ASK_BID_DEEP:
+        n = _quote(requests, 0, lane, slots, 1, menu_price(action, 1, book, tick), setup["clip"])
+        _quote(requests, n, lane, slots, -1, menu_price(action, -1, book, tick), setup["clip"])
+    elif action == BUY_CLIP:
+        _ask(requests, 0, lane, MARKET, 1, 0, setup["clip"], 0)
+    elif action == SELL_CLIP:
+        _ask(requests, 0, lane, MARKET, -1, 0, setup["clip"], 0)
+    else:
+        n = _cancel_all(requests, 0, lane, slots)
+        if action == FLATTEN and lane["position"] != 0:
+            _ask(requests, n, lane, MARKET, -1 if lane["position"] > 0 else 1, 0, abs(lane["position"]), 0)
+
+
+@hot
+def _request_parent(requests, lane, slots, book, action, tick, setup, side):
+    left = setup["parent"] - side * lane["position"]
+    best = book[0, 0] if side > 0 else book[2, 0]
+    if action == POST or action == POST_DEEP:
+        price = best if action == POST else best - side * tick
+        quantity = min(setup["clip"], left - _open(lane, slots, side, True))
+        _quote(requests, 0, lane, slots, side, price, quantity)
+    elif action == TAKE_ONE or action == TAKE_TWO:
+        clips = 1 if action == TAKE_ONE else 2
+        pending = _open(lane, slots, side, setup["latency"] == 0)
+        n = _cancel_all(requests, 0, lane, slots)
+        quantity = min(clips * setup["clip"], left - pending)
+        if quantity > 0:
+            _ask(requests, n, lane, MARKET, side, 0, quantity, 0)
+    elif action == CANCEL_PARENT:
+        _cancel_all(requests, 0, lane, slots)
+
+
+@hot
+def _request_quotes(requests, lane, slots, book, action, tick, setup):
+    """Market making: (half-spread, skew, size) in [-1, 1]; see `tasks.MakeMarket`."""
+    if lane["status"] != TRADING or book[1, 0] == 0 or book[3, 0] == 0:
+        return
+    half = 0.5 * (action[0] + 1.0) * setup["max_offset"]
+    skew = action[1] * setup["max_offset"]
+    clips = 0.5 * (action[2] + 1.0) * setup["clip"] / setup["lot"]
+    quantity = int(np.rint(clips)) * setup["lot"]
+    bid = min(book[0, 0] - tick * int(np.rint(half - skew)), book[2, 0] - tick)
+    ask = max(book[2, 0] + tick * int(np.rint(half + skew)), book[0, 0] + tick)
+    if ask <= bid:
+        ask = bid + tick
+    room_to_buy = setup["max_position"] - lane["position"] - _open(lane, slots, 1, True)
+    room_to_sell = setup["max_position"] + lane["position"] - _open(lane, slots, -1, True)
+    buy, sell = min(quantity, room_to_buy), min(quantity, room_to_sell)
+    n = _quote(requests, 0, lane, slots, 1, bid if buy > 0 and bid > 0 else NO_QUOTE, buy)
+    _quote(requests, n, lane, slots, -1, ask if sell > 0 else NO_QUOTE, sell)
+
+
+@hot
+def request(low, high, choices, levers, requests, state, slots, book, episodes, mask, days, active, setup):
+    """Turns the actions of lanes [low, high) into orders. A masked choice is executed as KEEP and counted."""
+    rules = setup[0]
+    task = rules["task"]
+    for i in range(low, high):
+        for n in range(requests.shape[1]):
+            requests[i, n]["kind"] = NONE
+        if not active[i]:
+            continue
+        lane = state[i]
+        tick = days[lane["day"]]["tick"]
+        if task == MAKE:
+            _request_quotes(requests[i], lane, slots[i], book[i], levers[i], tick, rules)
+            continue
+        action = choices[i]
+        if not mask[i, action]:
+            episodes[i]["masked"] += 1
+            action = KEEP
+        if task == TRADE:
+            _request_menu(requests[i], lane, slots[i], book[i], action, tick, rules)
+        else:
+            _request_parent(requests[i], lane, slots[i], book[i], action, tick, rules, episodes[i]["parent_side"])
+
+
+# ----------------------------------------------------------------------------------------------------------------- masks
+
+
+@hot
+def _may_quote(lane, slots, side, price, setup):
+    if price == NO_QUOTE:
+        return True
+    if price < 0 or lane["orders"] > slots.shape[0] - 2:
+        return False
+    if _kept(lane, slots, side, price) >= 0:
+        return True
+    return side * lane["position"] + _open(lane, slots, side, True) + setup["clip"] <= setup["max_position"]
+
+
+@hot
+def _may_take(lane, slots, book, side, setup):
+    size = book[3, 0] if side > 0 else book[1, 0]
+    room = setup["max_position"] - side * lane["position"] - _open(lane, slots, side, False)
+    return size > 0 and room >= setup["clip"] and lane["orders"] < slots.shape[0]
+
+
+@hot
+def _mask_menu(mask, lane, slots, book, tick, setup):
+    trading = lane["status"] == TRADING
+    mask[KEEP] = mask[CANCEL_ALL] = True
+    for action in range(BOTH, ASK_BID_DEEP + 1):
+        bid, ask = menu_price(action, 1, book, tick), menu_price(action, -1, book, tick)
+        mask[action] = (
+            trading
+            and (bid == NO_QUOTE or book[1, 0] > 0)
+            and (ask == NO_QUOTE or book[3, 0] > 0)
+            and _may_quote(lane, slots, 1, bid, setup)
+            and _may_quote(lane, slots, -1, ask, setup)
+        )
+    mask[BUY_CLIP] = trading and _may_take(lane, slots, book, 1, setup)
+    mask[SELL_CLIP] = trading and _may_take(lane, slots, book, -1, setup)
+    exit_size = book[1, 0] if lane["position"] > 0 else book[3, 0]
+    mask[FLATTEN] = trading and lane["orders"] < slots.shape[0] and (lane["position"] == 0 or exit_size > 0)
+
+
+@hot
+def _mask_parent(mask, lane, slots, book, side):
+    trading = lane["status"] == TRADING
+    own, other = (1, 3) if side > 0 else (3, 1)
+    room = lane["orders"] <= slots.shape[0] - 2
+    mask[KEEP] = mask[CANCEL_PARENT] = True
+    mask[POST] = mask[POST_DEEP] = trading and room and book[own, 0] > 0
+    mask[TAKE_ONE] = mask[TAKE_TWO] = trading and room and book[other, 0] > 0
+
+
+# -------------------------------------------------------------------------------------------- reward, observation, start
+
+
+@hot
+def _mix(x):
+    """SplitMix64's output function (Steele, Lea, Flood 2014)."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+@hot
+def draw(random, i):
+    """The next 64 random bits of lane i (SplitMix64)."""
+    random[i] += np.uint64(0x9E3779B97F4A7C15)
+    return _mix(random[i])
+
+
+@hot
+def draw_starts(lanes, random, windows, weight_end, day, row, end_row):
+    """Draws for each of `lanes` a start, uniform over the rows of `windows` [W, 4] (day, first, last start, end)."""
+    total = np.uint64(weight_end[len(weight_end) - 1])
+    for j in range(len(lanes)):
+        at = np.int64(draw(random, lanes[j]) % total)
+        w = 0
+        while weight_end[w] <= at:
+            w += 1
+        before = weight_end[w - 1] if w > 0 else 0
+        day[j], row[j], end_row[j] = windows[w, 0], windows[w, 1] + at - before, windows[w, 3]
+
+
+@hot
+def begin(lanes, state, episodes, random, stagger, setup):
+    """Starts the episodes of `lanes`. Draws the same numbers for every task, so that starts do not depend on it."""
+    rules = setup[0]
+    for i in lanes:
+        episode = episodes[i]
+        side, length = draw(random, i), draw(random, i)
+        episode["parent_side"] = 1 if side & np.uint64(1) else -1
+        episode["length"] = rules["episode"]
+        if stagger:
+            episode["length"] = 1 + np.int64(length % np.uint64(rules["episode"]))
+        episode["equity2"], episode["position"] = 0, 0
+        episode["mid2"] = episode["arrival2"] = state[i]["mid2"]
+        episode["masked"] = episode["clipped"] = episode["steps"] = 0
+        episode["return_"] = 0.0
+
+
+@hot
+def _reward(lane, episode, tick, setup):
+    to_cash, kind = setup["price_to_cash"], setup["reward"]
+    if kind == SHORTFALL:
+        arrival2 = episode["arrival2"]
+        value2 = 2 * lane["cash"] + lane["position"] * arrival2 * to_cash
+        reward = 1e4 * (value2 - episode["equity2"]) / (arrival2 * to_cash * setup["parent"])
+        episode["equity2"] = value2
+        return reward
+    value2 = 2 * lane["cash"] + lane["position"] * lane["mid2"] * to_cash
+    unit = 2.0 * to_cash * tick * setup["clip"]
+    reward = (value2 - episode["equity2"]) / unit
+    if kind == INVENTORY:
+        reward -= setup["inventory_penalty"] * abs(lane["position"]) / setup["clip"]
+    elif kind == DAMPED:
+        drift = episode["position"] * (lane["mid2"] - episode["mid2"]) / (2.0 * tick * setup["clip"])
+        reward -= setup["damping"] * max(drift, 0.0)
+    episode["equity2"], episode["mid2"], episode["position"] = value2, lane["mid2"], lane["position"]
+    return reward
+
+
+@hot
+def settle(low, high, state, episodes, days, active, rewards, setup):
+    """Rewards of lanes [low, high) for the step that just ended; 0 for lanes that did not move."""
+    rules = setup[0]
+    for i in range(low, high):
+        rewards[i] = 0.0
+        if active[i]:
+            rewards[i] = _reward(state[i], episodes[i], days[state[i]["day"]]["tick"], rules)
+            episodes[i]["return_"] += rewards[i]
+            episodes[i]["steps"] += 1
+
+
+@hot
+def observe(lanes, state, slots, book, episodes, days, rows, out, mask, setup):
+    """Writes observation and mask of `lanes`."""
+    rules = setup[0]
+    for i in lanes:
+        lane, episode = state[i], episodes[i]
+        day = days[lane["day"]]
+        at = observe_book(
+            out[i], 0, lane, book[i], day, rows, rules["levels"], rules["session_start_ns"], rules["session_ns"], episode
+        )
+        elapsed = (lane["decision"] + rules["episode"] - episode["length"]) / rules["episode"]
+        at = observe_own(
+            out[i], at, lane, slots[i], book[i], day["tick"], rules["clip"], rules["max_position"], elapsed,
+            rules["price_to_cash"], episode,
+        )  # fmt: skip
+        if rules["task"] == EXECUTE_PARENT:
+            side = episode["parent_side"]
+            left = (rules["parent"] - side * lane["position"]) / rules["parent"]
+            at = put(out[i], at, side, episode)
+            at = put(out[i], at, left, episode)
+            at = put(out[i], at, left - (1.0 - elapsed), episode)
+            _mask_parent(mask[i], lane, slots[i], book[i], side)
+        elif rules["task"] == TRADE:
+            _mask_menu(mask[i], lane, slots[i], book[i], day["tick"], rules)
+
+
+@njit(parallel=True)
+def request_parallel(chunks, choices, levers, requests, state, slots, book, episodes, mask, days, active, setup):
+    lanes = len(state)
+    for c in numba.prange(chunks):
+        request(
+            c * lanes // chunks, (c + 1) * lanes // chunks,
+            choices, levers, requests, state, slots, book, episodes, mask, days, active, setup,
+        )  # fmt: skip
+
+
+@njit(parallel=True)
+def settle_and_observe_parallel(chunks, lanes, state, slots, book, episodes, days, rows, active, rewards, out, mask, setup):
+    n = len(state)
+    for c in numba.prange(chunks):
+        low, high = c * n // chunks, (c + 1) * n // chunks
+        settle(low, high, state, episodes, days, active, rewards, setup)
+        observe(lanes[low:high], state, slots, book, episodes, days, rows, out, mask, setup)

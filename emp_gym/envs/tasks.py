@@ -1,0 +1,153 @@
+"""Tasks: what an action means, what is observed, what is rewarded, when an episode ends. A task knows no market's insides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from typing import Any, ClassVar
+
+import numpy as np
+from gymnasium import spaces
+
+from emp_gym.types import ConfigError, Feature
+
+REWARDS = {"pnl": 0, "inventory": 1, "damped": 2, "shortfall": 3}
+
+
+@dataclass(frozen=True)
+class Task:
+    """Parameters that all tasks share. Quantities are in lots, offsets in ticks."""
+
+    code: ClassVar[int]
+    rewards: ClassVar[tuple[str, ...]] = ("pnl", "inventory", "damped")
+    menu: ClassVar[tuple[str, ...]] = ()
+
+    order_quantity: int = 100  # one clip
+    max_position: int = 500
+    reward: str = "pnl"
+    inventory_penalty: float = 0.01  # ticks per clip of inventory and decision, for reward="inventory"
+    damping: float = 0.5  # share of inventory gains taken away, for reward="damped"
+    parent: int = 1000  # lots of the parent order (execution only)
+    max_offset: int = 10  # ticks (market making only)
+
+    def __post_init__(self) -> None:
+        if self.reward not in self.rewards:
+            raise ConfigError(f"reward must be one of {list(self.rewards)} for {type(self).__name__}, got {self.reward!r}")
+        for name in ("order_quantity", "max_position", "parent", "max_offset"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, np.integer)) or value <= 0:
+                raise ConfigError(f"{name} must be an integer > 0, got {value!r}")
+        if self.max_position < self.order_quantity:
+            raise ConfigError(f"max_position ({self.max_position}) must be at least order_quantity ({self.order_quantity})")
+        if not (self.inventory_penalty >= 0 and 0 <= self.damping <= 1):
+            raise ConfigError(
+                f"inventory_penalty must be >= 0 and damping in [0, 1], got {self.inventory_penalty} and {self.damping}"
+            )
+
+    @property
+    def action_space(self) -> spaces.Space:
+        """Of one lane."""
+        return spaces.Discrete(len(self.menu))
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """What the task adds to the observation."""
+        return ()
+
+
+@dataclass(frozen=True)
+class TradeBook(Task):
+    """Trade the book with a menu.
+
+    ======  ====================================================================
+    action  meaning
+    ======  ====================================================================
+    0       keep: change nothing
+    1       quote one clip on both sides at the touch
+    2       quote both sides one tick deeper
+    3       bid at the touch, no ask
+    4       ask at the touch, no bid
+    5       bid at the touch, ask one tick deeper
+    6       ask at the touch, bid one tick deeper
+    7       buy one clip at the market
+    8       sell one clip at the market
+    9       cancel all
+    10      flatten: cancel all and close the position at the market
+    ======  ====================================================================
+
+    An order that already stands where it is wanted is not moved and keeps its place. Actions that the inventory limit, a
+    halt or an empty side forbid are masked; a masked action is executed as "keep" and counted. Reward: change of equity
+    (marked at mid) in ticks per clip. The episode is truncated after its last decision, when the position is closed at the
+    book's prices, so that the last reward pays for it.
+    """
+
+    code: ClassVar[int] = 0
+    menu: ClassVar[tuple[str, ...]] = (
+        "keep", "quote both", "quote both deeper", "bid only", "ask only", "bid, ask deeper", "ask, bid deeper",
+        "buy", "sell", "cancel all", "flatten",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MakeMarket(Task):
+    """Quote both sides continuously: action (half-spread, skew, size) in [-1, 1].
+
+    half = (a0 + 1) / 2 * max_offset and skew = a1 * max_offset, in ticks; the bid stands round(half - skew) ticks below the
+    best bid and the ask round(half + skew) ticks above the best ask (negative: inside the spread, but never crossing);
+    the quantity is round((a2 + 1) / 2 * order_quantity) lots, 0 withdraws. A positive skew moves both quotes up. A side that
+    would exceed max_position is cut or withdrawn. Reward and end as in `TradeBook`.
+    """
+
+    code: ClassVar[int] = 1
+
+    @property
+    def action_space(self) -> spaces.Space:
+        return spaces.Box(-1.0, 1.0, (3,), np.float32)
+
+
+@dataclass(frozen=True)
+class ExecuteParent(Task):
+    """Execute a parent order of `parent` lots, its side drawn per episode, before the last decision.
+
+    Actions: 0 keep, 1 post one clip at the touch, 2 post one tick deeper, 3 take one clip, 4 take two clips, 5 cancel.
+    Reward: basis points of the arrival mid on the parent's value, gained (+) or paid (-), fees included; the sum over an
+    episode is minus the implementation shortfall (Perold 1988). What remains at the deadline is taken from the book, at the
+    stated price beyond visible depth. The episode terminates when the parent is done or its time is up.
+    """
+
+    code: ClassVar[int] = 2
+    rewards: ClassVar[tuple[str, ...]] = ("shortfall",)
+    menu: ClassVar[tuple[str, ...]] = ("keep", "post", "post deeper", "take one", "take two", "cancel")
+
+    reward: str = "shortfall"
+    max_position: int = field(default=1 << 40)
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        return (
+            Feature("parent_side", "+1 buy, -1 sell"),
+            Feature("parent_left", "share of the parent"),
+            Feature("behind_schedule", "share left - time left"),
+        )
+
+
+TASKS: dict[str, type[Task]] = {"trade": TradeBook, "make": MakeMarket, "execute": ExecuteParent}
+
+
+def make_task(name: str, parameters: Mapping[str, Any]) -> Task:
+    """The task of that name; `ConfigError` names the nearest parameter when one is unknown."""
+    task = TASKS[name]
+    known = {entry.name for entry in fields(task)}
+    for key in parameters:
+        if key not in known:
+            near = get_close_matches(key, [*known, *MARKET_ARGUMENTS], 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"unknown argument {key!r}{hint} (task: {sorted(known)}; market: {sorted(MARKET_ARGUMENTS)})")
+    return task(**parameters)
+
+
+MARKET_ARGUMENTS = (
+    "data", "split", "market", "fills", "latency_ns", "impact", "every", "episode", "levels", "gates", "info",
+    "threads", "autoreset_mode", "maker_fee_bps", "taker_fee_bps", "render_mode", "num_envs",
+)  # fmt: skip

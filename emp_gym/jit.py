@@ -1,0 +1,89 @@
+"""numba's ``njit`` with a file cache that sees every edit.
+
+numba's own cache does not notice an edit in a callee that lives in another file, so the cache folder's name is a hash of all
+kernel sources, numba's version and the CPU. Kernels are plain functions over flat arrays and also run with
+``NUMBA_DISABLE_JIT=1``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import threading
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+
+from emp_gym.paths import home
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_MARK = b"from emp_gym.jit import"
+_decorating = threading.Lock()
+parallel_lock = threading.Lock()
+"""Held around every parallel region: numba's threading layers do not all survive two callers at once."""
+
+
+def kernel_sources(root: Path) -> list[Path]:
+    """Every source file below `root` that defines kernels, plus this one, sorted."""
+    files = [path for path in root.rglob("*.py") if _MARK in path.read_bytes()]
+    return sorted({*files, root / "jit.py", root / "types.py"})
+
+
+def cache_key(root: Path) -> str:
+    """Hash of the kernel sources below `root`, numba's version and the CPU."""
+    digest = hashlib.sha256()
+    for path in kernel_sources(root):
+        digest.update(path.relative_to(root).as_posix().encode())
+        digest.update(path.read_bytes())
+    cpu = numba.config.CPU_NAME or _host_cpu()
+    digest.update(f"{numba.__version__} {platform.machine()} {cpu}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _host_cpu() -> str:
+    import llvmlite.binding as llvm
+
+    return f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
+
+
+@cache
+def cache_folder() -> Path:
+    """The folder that holds this version's compiled kernels."""
+    return home() / "kernels" / cache_key(Path(__file__).parent)
+
+
+def njit(function: F | None = None, **options: Any) -> Any:
+    """``numba.njit(cache=True)`` into `cache_folder`; the caller's own numba settings stay as they are."""
+    if function is None:
+        return lambda f: njit(f, **options)
+    with _decorating:
+        before = numba.config.CACHE_DIR
+        numba.config.CACHE_DIR = str(cache_folder())
+        try:
+            return numba.njit(cache=True, **options)(function)
+        finally:
+            numba.config.CACHE_DIR = before
+
+
+def hot(function: F) -> F:
+    """`njit` for the inner kernels: they may view and write arrays but not make any.
+
+    Without reference counts on array views (two atomic operations for every sub-array, and a cache line that all threads
+    fight for) they run ten times faster and scale over threads. Integer division follows C: divisors are never 0 here.
+    """
+    return njit(function, _nrt=False, error_model="numpy")  # type: ignore[no-any-return]
+
+
+def default_threads(lanes: int) -> int:
+    """Threads for `lanes` lanes when the user did not say: all cores from 256 lanes on, else 1 (a forked child then
+    never meets a parallel region)."""
+    if lanes < 256:
+        return 1
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return min(cores, numba.config.NUMBA_NUM_THREADS, lanes // 64)

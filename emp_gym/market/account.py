@@ -1,0 +1,99 @@
+"""One lane's account: cash, position and fees in integers, conserved exactly after every fill."""
+
+from __future__ import annotations
+
+from math import gcd
+
+import numpy as np
+
+from emp_gym.jit import hot
+from emp_gym.types import CASH_UNITS
+
+LANE = np.dtype(
+    [
+        # where the lane stands on its tape (rows count from the day's first)
+        ("day", "i8"),
+        ("row", "i8"),  # row of the decision: the last one that has happened
+        ("seen_row", "i8"),  # row that the view shows (earlier than `row` under feed latency)
+        ("last_row", "i8"),  # seen_row of the decision before
+        ("start_row", "i8"),
+        ("end_row", "i8"),  # last row that this episode may reach
+        ("time_ns", "i8"),  # time of the decision
+        ("decision", "i8"),  # decisions taken
+        ("next_row", "i8"),  # nothing of ours can happen before this row
+        ("orders", "i4"),  # used order slots
+        ("consumed", "i4"),  # used entries of consumed depth
+        ("fills", "i4"),  # entries in the fill log of this step
+        ("status", "i1"),
+        ("exhausted", "i1"),  # the tape (or the split) ends here
+        # account
+        ("cash", "i8"),  # 1e-8 currency
+        ("fees", "i8"),
+        ("position", "i8"),  # lots
+        # what the view shows of the flow since the last decision
+        ("bought", "i8"),
+        ("sold", "i8"),
+        ("tick", "i8"),  # price units
+        ("mid2", "i8"),  # last known best bid + best ask of the seen row
+        # counters of the episode
+        ("sent", "i8"),  # orders accepted
+        ("hit", "i8"),  # orders with at least one fill
+        ("filled", "i8"),  # lots
+        ("maker_filled", "i8"),  # lots
+        ("captured2", "i8"),  # sum of side * (mid2 - 2 price) * lots: twice the spread captured, price units
+        ("refused", "i8"),  # orders refused
+        ("beyond", "i8"),  # lots taken beyond the visible book
+        ("unknown_place", "i8"),  # orders posted beyond the visible window
+        ("max_position", "i8"),  # largest |position|, lots
+        ("position_sum", "i8"),  # sum over decisions of |position|
+    ],
+    align=True,
+)
+"""One lane of the replay market, orders aside."""
+
+FILL = np.dtype(
+    [
+        ("id", "i8"),
+        ("price", "i8"),
+        ("quantity", "i8"),
+        ("fee", "i8"),
+        ("time_ns", "i8"),
+        ("row", "i4"),
+        ("side", "i1"),
+        ("maker", "i1"),
+        ("beyond", "i1"),
+    ],
+    align=True,
+)
+"""Own executions of one order at one price within one step; row and time are those of the last part."""
+
+
+def fee_fraction(bps: float, price_to_cash: int) -> tuple[int, int]:
+    """(numerator, denominator) of the fee in cash units for each (price unit x lot). `bps` counts to 1e-4 of a basis point."""
+    rate = round(bps * 10_000)  # in 1e-8 of notional
+    numerator, denominator = price_to_cash * rate, CASH_UNITS
+    common = gcd(numerator, denominator)
+    return numerator // common, denominator // common
+
+
+@hot
+def fee_of(amount, numerator, denominator):
+    """Fee for `amount` = price * lots, rounded against us (a rebate is a negative fee)."""
+    return -((-amount * numerator) // denominator)
+
+
+@hot
+def book_fill(lane, side, price, quantity, mid2, maker, numerator, denominator, price_to_cash):
+    """Books one execution; returns its fee in cash units."""
+    amount = price * quantity
+    fee = fee_of(amount, numerator, denominator)
+    lane["cash"] -= side * amount * price_to_cash + fee
+    lane["fees"] += fee
+    lane["position"] += side * quantity
+    lane["filled"] += quantity
+    lane["captured2"] += side * (mid2 - 2 * price) * quantity
+    if maker:
+        lane["maker_filled"] += quantity
+    if abs(lane["position"]) > lane["max_position"]:
+        lane["max_position"] = abs(lane["position"])
+    return fee

@@ -1,0 +1,178 @@
+"""Ghost orders: the recorded day judges the queue model.
+
+A ghost of ours takes the place of every visible limit order of the day, through the kernel that the environments use: same
+row, price, side and size, cancelled when the real one was. The exchange decided when the real order was executed first; the
+model is right when its first fill is that very message, or none when there was none.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from emp_gym.data.tape import NO_ROW, TapeSet
+from emp_gym.jit import njit
+from emp_gym.market.account import FILL, LANE
+from emp_gym.market.overlay import (
+    DELETE,
+    EVICT,
+    EXECUTE,
+    LIVE,
+    NEW,
+    PARAMS,
+    SLOT,
+    TAKEN,
+    find_cross,
+    find_touch,
+    point_at,
+    walk,
+)
+from emp_gym.types import Kind
+
+ENDLESS = 1 << 40  # lots of a ghost, so that it stays after its first fill and its queue can still be read
+
+_FIELDS = (
+    "orders", "orders_judged", "orders_out_of_sight", "orders_unfinished", "orders_executed",
+    "agree", "false_fills", "missed", "early", "late",
+    "executed_all", "executed_all_nothing_ahead", "executed_after_spell", "executed_after_spell_nothing_ahead",
+)  # fmt: skip
+
+
+def judge(tape: TapeSet, day: int = 0, *, births: bool = True) -> dict[str, int]:
+    """Counts of the ghost orders of one day.
+
+    An order is judged if its level stays inside the visible window from its birth until its end (first execution or
+    deletion) and that end comes before the end of the day; otherwise it is out of sight or unfinished. `births=False` runs
+    the mutant kernel that ignores when an order was born, which a test shows to be worse.
+    """
+    rows = tape.day_slice(day)
+    messages = tape.messages[rows]
+    new_rows = np.flatnonzero(messages["kind"] == Kind.NEW)
+    executed, deleted = _ends(messages, int(messages["order"].max(initial=-1)) + 1)
+    params = np.zeros(1, PARAMS)
+    params["births"], params["maker_denominator"], params["taker_denominator"], params["price_to_cash"] = births, 1, 1, 1
+    counts = _judge(
+        new_rows, executed, deleted, np.zeros(1, LANE), np.zeros(1, SLOT), np.zeros(1, TAKEN), np.zeros(64, FILL), params,
+        tape.days[day : day + 1], tape.rows, tape.messages, tape.book, tape.touches,
+        tape.level_price, tape.level_start, tape.cross, tape.cross_block,
+    )  # fmt: skip
+    return dict(zip(_FIELDS, (int(count) for count in counts), strict=True))
+
+
+def judge_day(path: str, **options: Any) -> dict[str, int]:
+    """`judge` for a recorded day given by path, summed over its days if it holds several."""
+    from emp_gym.data import store
+
+    tape = store.tapes(path)
+    total = dict.fromkeys(_FIELDS, 0)
+    for day in range(len(tape.info)):
+        for name, count in judge(tape, day, **options).items():
+            total[name] += count
+    return total
+
+
+@njit
+def _ends(messages, orders):
+    """Row of each message's order's first execution and of its end (deleted or used up), NO_ROW if it did not come."""
+    executed, ended = np.full(orders, NO_ROW, np.int64), np.full(orders, NO_ROW, np.int64)
+    left = np.zeros(orders, np.int64)
+    for i in range(len(messages)):
+        m = messages[i]
+        order = m["order"]
+        if order < 0:
+            continue
+        if m["kind"] == NEW:
+            left[order] = m["size"]
+            continue
+        left[order] -= m["size"]
+        if m["kind"] == EXECUTE and executed[order] == NO_ROW:
+            executed[order] = i
+        if (m["kind"] == DELETE or left[order] <= 0) and ended[order] == NO_ROW:
+            ended[order] = i
+    return executed, ended
+
+
+@njit
+def _evicted_between(touches, slot, last):
+    """Whether the slot's level leaves the window from its next touch up to row `last`."""
+    i = slot["touch"]
+    if slot["touch_row"] == NO_ROW:
+        return False
+    while touches[i]["row"] <= last:
+        if touches[i]["kind"] == EVICT:
+            return True
+        if touches[i]["last"] == 1:
+            break
+        i += 1
+    return False
+
+
+@njit
+def _judge(
+    new_rows, executed, ended, state, slots, taken, fills, params, days, rows, messages, book,
+    touches, level_price, level_start, cross, cross_block,
+):  # fmt: skip
+    counts = np.zeros(14, np.int64)
+    lane, slot, day, setup = state[0], slots[0], days[0], params[0]
+    base, last = day["row0"], day["rows"] - 1
+    for born in new_rows:
+        m = messages[base + born]
+        first_execution, end = executed[m["order"]], ended[m["order"]]
+        counts[0] += 1
+        lane["orders"], lane["fills"], lane["next_row"] = 1, 0, NO_ROW
+        slot["id"], slot["price"], slot["side"], slot["kind"] = 1, m["price"], m["side"], 1
+        slot["quantity"], slot["filled"], slot["behind"], slot["counted"] = ENDLESS, 0, 0, m["size"]
+        slot["cancel_row"], slot["spell_row"] = NO_ROW, -1
+        slot["state"], slot["live"], slot["born_row"] = LIVE, True, born
+        find_touch(touches, level_price, level_start, day, slot, born - 1)
+        visible = 0
+        while slot["touch_row"] == born:
+            touch = slot["touch"]
+            visible = touches[touch]["volume"]
+            point_at(slot, touches, touch + 1, touches[touch]["last"] == 0)
+        slot["ahead"] = max(visible - m["size"], 0)
+        find_cross(cross, cross_block, day, slot, born)
+        finish = min(first_execution, end)
+        spell = _evicted_between(touches, slot, min(finish, last))
+        spell = spell or visible == 0
+        judged = not spell and finish <= last
+        if judged:
+            counts[1] += 1
+        elif spell:
+            counts[2] += 1
+        else:
+            counts[3] += 1
+        if finish > last or (not judged and first_execution > end):
+            continue
+        walk(
+            lane, day, slots, taken, fills, rows, messages, book,
+            touches, level_price, level_start, cross, cross_block, setup, finish - 1,
+        )  # fmt: skip
+        before, ahead = slot["filled"], slot["ahead"]
+        if first_execution <= end:
+            counts[10] += 1
+            counts[11] += 1 if ahead == 0 else 0
+            if spell:
+                counts[12] += 1
+                counts[13] += 1 if ahead == 0 else 0
+        if not judged:
+            continue
+        if first_execution > end:
+            counts[5 if before == 0 else 6] += 1
+            continue
+        counts[4] += 1
+        if before > 0:
+            counts[8] += 1
+            continue
+        for target in (finish, min(end, last)):
+            if slot["filled"] == 0:
+                walk(
+                    lane, day, slots, taken, fills, rows, messages, book,
+                    touches, level_price, level_start, cross, cross_block, setup, target,
+                )  # fmt: skip
+                if slot["filled"] > 0:
+                    counts[5 if target == finish else 9] += 1
+        if slot["filled"] == 0:
+            counts[7] += 1
+    return counts

@@ -1,0 +1,387 @@
+"""A recorded book replayed under own orders: the `Market` that environments of recorded and synthetic days use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+
+from emp_gym.data.tape import NO_ROW, TapeSet
+from emp_gym.jit import default_threads, hot, njit, parallel_lock
+from emp_gym.market import account, overlay
+from emp_gym.market.account import FILL, LANE
+from emp_gym.market.overlay import (
+    ACCEPTED,
+    CANCEL,
+    EXACT,
+    FREE,
+    IN_FLIGHT,
+    LIMIT,
+    MALFORMED,
+    MARKET,
+    NO_SLOT,
+    NONE,
+    OPTIMISTIC,
+    PARAMS,
+    REFUSED_HALT,
+    REPLACE,
+    SLOT,
+    TAKEN,
+    TOUCHED,
+    TRADING,
+    UNKNOWN_ORDER,
+    drop,
+    find_order,
+    row_at,
+    row_before,
+    sweep,
+    take,
+    walk,
+)
+from emp_gym.types import CASH_UNITS, EMPTY_ASK, EMPTY_BID, I64, ConfigError, Fills, Orders, View
+
+FILL_RULES = {"exact": EXACT, "touch": TOUCHED, "optimistic": OPTIMISTIC}
+SLOTS = 8  # own orders a lane, in flight included
+REQUESTS = SLOTS + 2  # orders a lane may send in one decision
+TAKEN_NOTES = 8  # prices of consumed depth remembered a lane
+CLOSING_ID = -1  # id of the fills that close a position at the end of an episode
+
+
+@dataclass(frozen=True)
+class ReplayConfig:
+    """The assumptions under which own orders meet a recorded book."""
+
+    fills: str = "exact"  # "exact" queue place; "touch": when the price trades; "optimistic": whole, when the price is touched
+    order_latency_ns: int = 0  # from decision to the market
+    feed_latency_ns: int = 0  # from the market to the view (own executions are reported at once)
+    half_life_ns: int = 0  # of depth that we consumed: 0 = back at once, -1 = never back
+    every_rows: int = 100  # messages a decision (0: by time); never splits messages with one timestamp
+    every_ns: int = 0
+    maker_fee_bps: float | None = None  # None: the instrument's
+    taker_fee_bps: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.fills not in FILL_RULES:
+            raise ConfigError(f"fills must be one of {sorted(FILL_RULES)}, got {self.fills!r}")
+        if min(self.order_latency_ns, self.feed_latency_ns) < 0:
+            raise ConfigError(f"latencies must be >= 0 ns, got {self.order_latency_ns} and {self.feed_latency_ns}")
+        if (self.every_rows > 0) == (self.every_ns > 0) or min(self.every_rows, self.every_ns) < 0:
+            raise ConfigError(
+                f"a decision is every n messages or every n ns: exactly one must be > 0, got {self.every_rows} and {self.every_ns}"
+            )
+        if self.half_life_ns < -1:
+            raise ConfigError(f"half_life_ns must be >= 0, or -1 for never, got {self.half_life_ns}")
+
+
+class ReplayMarket:
+    """N lanes on the days of a `TapeSet`, each with its own orders and account.
+
+    `reset` puts lanes at a row, `advance` enters orders and walks every lane to its next decision, `close` trades lanes flat.
+    All arrays are this object's own; `view` shows them without copying and is valid until the next call.
+    """
+
+    def __init__(self, tape: TapeSet, lanes: int, config: ReplayConfig, threads: int | None = None) -> None:
+        self.tape, self.lanes, self.config = tape, lanes, config
+        self.threads = default_threads(lanes) if threads is None else int(threads)
+        if self.threads < 1 or self.threads > numba.config.NUMBA_NUM_THREADS:
+            raise ConfigError(f"threads must be 1 to {numba.config.NUMBA_NUM_THREADS} on this machine, got {threads}")
+        instrument = tape.info[0].instrument
+        self.params = _params(config, instrument.maker_fee_bps, instrument.taker_fee_bps, instrument.price_unit, instrument.lot)
+        self.state = np.zeros(lanes, LANE)
+        self.slots = np.zeros((lanes, SLOTS), SLOT)
+        self.taken = np.zeros((lanes, TAKEN_NOTES), TAKEN)
+        self.fills = np.zeros((lanes, SLOTS + (SLOTS + 1) * (tape.levels + 1)), FILL)
+        self.book = np.zeros((lanes, 4, tape.levels), np.int64)  # bid price, bid size, ask price, ask size
+        self.outcome = np.zeros((lanes, REQUESTS), np.int8)
+        self.active = np.ones(lanes, np.bool_)  # lanes that `advance` moves
+        self.view = self._view()
+
+    @property
+    def _tape_arrays(self) -> tuple[np.ndarray, ...]:
+        t = self.tape
+        return (
+            t.days, t.rows, t.messages, t.book, t.touches,
+            t.level_price, t.level_start, t.cross, t.cross_block,
+        )  # fmt: skip
+
+    def _view(self) -> View:
+        def shown(array: np.ndarray) -> np.ndarray:
+            view = array.view()
+            view.setflags(write=False)
+            return view
+
+        state, slots, book = self.state, self.slots, self.book
+        return View(
+            time_ns=shown(state["time_ns"]),
+            status=shown(state["status"][:, None]),
+            bid_price=shown(book[:, None, 0]),
+            bid_size=shown(book[:, None, 1]),
+            ask_price=shown(book[:, None, 2]),
+            ask_size=shown(book[:, None, 3]),
+            bought=shown(state["bought"][:, None]),
+            sold=shown(state["sold"][:, None]),
+            cash=shown(state["cash"]),
+            fees=shown(state["fees"]),
+            position=shown(state["position"][:, None]),
+            order_id=shown(slots["id"]),
+            order_live=shown(slots["live"]),
+            order_side=shown(slots["side"]),
+            order_price=shown(slots["price"]),
+            order_quantity=shown(slots["quantity"]),
+            order_ahead=shown(slots["ahead"]),
+            decision=shown(state["decision"]),
+            mid2=shown(state["mid2"][:, None]),
+            tick=shown(state["tick"][:, None]),
+            price_to_cash=int(self.params[0]["price_to_cash"]),
+        )
+
+    def reset(self, lanes: I64, day: I64, row: I64, end_row: I64) -> None:
+        """Puts `lanes` [n] at `row` of `day`, flat and without orders; no lane will pass its `end_row`."""
+        _reset(
+            lanes, day, row, end_row, self.state, self.slots, self.book, self.params,
+            self.tape.days, self.tape.rows, self.tape.book,
+        )  # fmt: skip
+
+    def advance(self, orders: Orders) -> None:
+        """Enters `orders` and walks every active lane to its next decision. `outcome` says what became of each order."""
+        arrays = self._tape_arrays
+        own = (self.state, self.slots, self.taken, self.fills, self.book, self.outcome, self.active, self.params)
+        if self.threads == 1:
+            _advance(0, self.lanes, orders.records, *own, *arrays)
+            return
+        with parallel_lock:
+            numba.set_num_threads(self.threads)
+            _advance_parallel(self.threads, orders.records, *own, *arrays)
+
+    def close(self, lanes: I64, target: I64) -> None:
+        """Cancels everything of `lanes` [n] and trades their positions to `target` [n] lots at once, at the stated price
+        beyond visible depth."""
+        t = self.tape
+        _close(
+            lanes, target, self.state, self.slots, self.taken, self.fills, self.params, t.days, t.rows, t.book,
+        )  # fmt: skip
+
+    def last_fills(self) -> Fills:
+        """Own executions of the last step, by lane and then by time."""
+        counts = self.state["fills"]
+        lane = np.repeat(np.arange(self.lanes, dtype=np.int32), counts)
+        log = np.concatenate([self.fills[i, :n] for i, n in enumerate(counts) if n] or [np.zeros(0, FILL)])
+        by_time = np.lexsort((log["time_ns"], lane))
+        lane, log = lane[by_time], log[by_time]
+        return Fills(
+            lane=lane, row=log["row"].copy(), time_ns=log["time_ns"].copy(), id=log["id"].copy(), side=log["side"].copy(),
+            price=log["price"].copy(), quantity=log["quantity"].copy(), fee=log["fee"].copy(),
+            maker=log["maker"].astype(bool), beyond_depth=log["beyond"].astype(bool),
+        )  # fmt: skip
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self.tape.path is None:
+            return self.__dict__ | {"view": None}
+        return self.__dict__ | {"view": None, "tape": self.tape.path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if not isinstance(self.tape, TapeSet):
+            self.tape = TapeSet.open(self.tape)
+        self.view = self._view()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ReplayMarket:
+        twin = object.__new__(type(self))
+        for name, value in self.__dict__.items():
+            twin.__dict__[name] = value.copy() if isinstance(value, np.ndarray) else value
+        twin.view = twin._view()
+        return twin
+
+
+def _params(config: ReplayConfig, maker_bps: float, taker_bps: float, price_unit: float, lot: int) -> np.ndarray:
+    to_cash = round(price_unit * CASH_UNITS)
+    if to_cash < 1 or abs(to_cash - price_unit * CASH_UNITS) > 1e-6:
+        raise ConfigError(f"price_unit must be a multiple of 1e-8 currency, got {price_unit}")
+    maker = account.fee_fraction(maker_bps if config.maker_fee_bps is None else config.maker_fee_bps, to_cash)
+    taker = account.fee_fraction(taker_bps if config.taker_fee_bps is None else config.taker_fee_bps, to_cash)
+    params = np.zeros(1, PARAMS)
+    params["order_latency_ns"], params["feed_latency_ns"] = config.order_latency_ns, config.feed_latency_ns
+    params["half_life_ns"], params["fills"], params["births"] = config.half_life_ns, FILL_RULES[config.fills], 1
+    params["every_rows"], params["every_ns"] = config.every_rows, config.every_ns
+    params["maker_numerator"], params["maker_denominator"] = maker
+    params["taker_numerator"], params["taker_denominator"] = taker
+    params["price_to_cash"], params["lot"] = to_cash, lot
+    return params
+
+
+# --------------------------------------------------------------------------------------------------------------- kernels
+
+
+@hot
+def _show(lane, shown, day, rows, book, params):
+    """Copies what the view shows: the book of the seen row and the flow since the decision before."""
+    lane["last_row"] = lane["seen_row"]
+    seen = lane["row"]
+    if params["feed_latency_ns"] > 0:
+        seen = max(row_before(rows, day, seen, lane["time_ns"] - params["feed_latency_ns"]), lane["last_row"])
+    lane["seen_row"] = seen
+    at, before = day["row0"] + seen, day["row0"] + lane["last_row"]
+    base = day["base"]
+    for j in range(book.shape[2]):
+        bid, ask = book[at, 0, j], book[at, 1, j]
+        shown[0, j] = base + bid["price"] if bid["size"] > 0 else EMPTY_BID
+        shown[1, j] = bid["size"]
+        shown[2, j] = base + ask["price"] if ask["size"] > 0 else EMPTY_ASK
+        shown[3, j] = ask["size"]
+    lane["status"], lane["mid2"] = rows[at]["status"], rows[at]["mid2"]
+    lane["bought"] = rows[at]["bought"] - rows[before]["bought"]
+    lane["sold"] = rows[at]["sold"] - rows[before]["sold"]
+
+
+@hot
+def _reset(lanes, day_of, row_of, end_row_of, state, slots, shown, params, days, rows, book):
+    for j in range(len(lanes)):
+        i = lanes[j]
+        lane, day = state[i], days[day_of[j]]
+        for k in range(slots.shape[1]):
+            slots[i, k]["state"], slots[i, k]["live"], slots[i, k]["id"] = FREE, False, 0
+            slots[i, k]["quantity"], slots[i, k]["price"], slots[i, k]["side"] = 0, 0, 0
+            slots[i, k]["ahead"] = 0
+        row = rows[day["row0"] + row_of[j]]["group_end"]
+        lane["day"], lane["row"], lane["start_row"], lane["end_row"] = day_of[j], row, row, end_row_of[j]
+        lane["seen_row"] = lane["last_row"] = row
+        lane["time_ns"] = rows[day["row0"] + row]["time_ns"]
+        lane["decision"], lane["next_row"], lane["orders"], lane["consumed"], lane["fills"] = 0, NO_ROW, 0, 0, 0
+        lane["exhausted"], lane["tick"] = 0, day["tick"]
+        lane["cash"] = lane["fees"] = lane["position"] = 0
+        lane["sent"] = lane["hit"] = lane["filled"] = lane["maker_filled"] = lane["captured2"] = 0
+        lane["refused"] = lane["beyond"] = lane["unknown_place"] = lane["max_position"] = lane["position_sum"] = 0
+        if params[0]["feed_latency_ns"] > 0:
+            early = row_before(rows, day, row, lane["time_ns"] - params[0]["feed_latency_ns"])
+            lane["seen_row"] = lane["last_row"] = early
+        _show(lane, shown[i], day, rows, book, params[0])
+
+
+@hot
+def _enter(lane, day, slots, requests, outcome, rows, params):
+    """Takes the requests of one decision into slots, in flight until they arrive."""
+    arrive_ns = lane["time_ns"] + params["order_latency_ns"]
+    arrive_row = lane["row"]
+    if params["order_latency_ns"] > 0:
+        arrive_row = row_at(rows, day, lane["row"], arrive_ns)
+    entered = False
+    for k in range(requests.shape[0]):
+        request = requests[k]
+        kind = request["kind"]
+        outcome[k] = 0
+        if kind == NONE:
+            continue
+        if kind == CANCEL:
+            at = find_order(lane, slots, request["id"])
+            if at < 0:
+                outcome[k] = UNKNOWN_ORDER
+                continue
+            if arrive_row < slots[at]["cancel_row"]:
+                slots[at]["cancel_row"], slots[at]["cancel_ns"] = arrive_row, arrive_ns
+            outcome[k] = ACCEPTED
+            entered = True
+            continue
+        outcome[k] = _refusal(lane, slots, request, day["tick"], params["lot"])
+        if outcome[k] != ACCEPTED:
+            lane["refused"] += 1
+            continue
+        slot = slots[lane["orders"]]
+        lane["orders"] += 1
+        slot["id"], slot["price"], slot["quantity"] = request["id"], request["price"], request["quantity"]
+        slot["side"], slot["kind"] = request["side"], MARKET if kind == MARKET else LIMIT
+        slot["target"] = request["target"] if kind == REPLACE else 0
+        slot["filled"], slot["ahead"], slot["behind"], slot["counted"] = 0, 0, 0, 0
+        slot["arrive_ns"], slot["arrive_row"], slot["cancel_row"] = arrive_ns, arrive_row, NO_ROW
+        slot["state"], slot["live"], slot["decision"] = IN_FLIGHT, False, lane["decision"]
+        lane["sent"] += 1
+        entered = True
+    if entered:
+        lane["next_row"] = min(lane["next_row"], arrive_row)
+
+
+@hot
+def _refusal(lane, slots, request, tick, lot):
+    """The outcome of a new order at the door."""
+    kind, quantity, side = request["kind"], request["quantity"], request["side"]
+    if kind < LIMIT or kind > REPLACE or quantity <= 0 or quantity % lot != 0 or (side != 1 and side != -1):
+        return MALFORMED
+    if request["instrument"] != 0 or request["id"] <= 0 or find_order(lane, slots, request["id"]) >= 0:
+        return MALFORMED
+    if kind != MARKET and (request["price"] <= 0 or request["price"] % tick != 0):
+        return MALFORMED
+    if kind == REPLACE and find_order(lane, slots, request["target"]) < 0:
+        return UNKNOWN_ORDER
+    if lane["status"] != TRADING:
+        return REFUSED_HALT
+    if lane["orders"] >= slots.shape[0]:
+        return NO_SLOT
+    return ACCEPTED
+
+
+@hot
+def _advance(
+    low, high, requests, state, slots, taken, fills, shown, outcome, active, params,
+    days, rows, messages, book, touches, level_price, level_start, cross, cross_block,
+):  # fmt: skip
+    setup = params[0]
+    for i in range(low, high):
+        if not active[i]:
+            continue
+        lane = state[i]
+        day = days[lane["day"]]
+        base, end = day["row0"], lane["end_row"]
+        lane["fills"] = 0
+        _enter(lane, day, slots[i], requests[i], outcome[i], rows, setup)
+        if setup["every_rows"] > 0:
+            target = rows[base + min(lane["row"] + setup["every_rows"], end)]["group_end"]
+            now_ns = rows[base + target]["time_ns"]
+            exhausted = target >= end
+        else:
+            now_ns = lane["time_ns"] + setup["every_ns"]
+            target = row_at(rows, day, lane["row"], now_ns)
+            exhausted = target >= end
+            target = min(target, end)
+        if lane["next_row"] <= target and lane["orders"] > 0:
+            walk(
+                lane, day, slots[i], taken[i], fills[i], rows, messages, book, touches,
+                level_price, level_start, cross, cross_block, setup, target,
+            )  # fmt: skip
+        lane["row"], lane["time_ns"] = target, now_ns
+        lane["exhausted"] = 1 if exhausted else 0
+        lane["decision"] += 1
+        lane["position_sum"] += abs(lane["position"])
+        _show(lane, shown[i], day, rows, book, setup)
+
+
+@njit(parallel=True)
+def _advance_parallel(
+    chunks, requests, state, slots, taken, fills, shown, outcome, active, params,
+    days, rows, messages, book, touches, level_price, level_start, cross, cross_block,
+):  # fmt: skip
+    lanes = len(state)
+    for c in numba.prange(chunks):
+        _advance(
+            c * lanes // chunks, (c + 1) * lanes // chunks,
+            requests, state, slots, taken, fills, shown, outcome, active, params,
+            days, rows, messages, book, touches, level_price, level_start, cross, cross_block,
+        )  # fmt: skip
+
+
+@hot
+def _close(lanes, target, state, slots, taken, fills, params, days, rows, book):
+    for j in range(len(lanes)):
+        i = lanes[j]
+        lane = state[i]
+        for k in range(lane["orders"]):
+            drop(slots[i, k])
+        sweep(lane, slots[i])
+        wanted = target[j] - lane["position"]
+        if wanted != 0:
+            side = 1 if wanted > 0 else -1
+            take(
+                lane, days[lane["day"]], rows, book, taken[i], fills[i], params[0],
+                CLOSING_ID, side, side * (1 << 60), abs(wanted), lane["row"], lane["time_ns"], True,
+            )  # fmt: skip
+

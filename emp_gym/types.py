@@ -1,0 +1,354 @@
+"""Every shared dtype, enum, dataclass and protocol, with units. Imports nothing of ours.
+
+Letters used in shapes everywhere: N lanes (environments), M instruments, L book levels a side, K order slots,
+R rows (messages) of a tape, D features, A actions of a discrete menu.
+
+Units, unless a name says otherwise:
+
+==========  =====================================================================================================
+price       int64, in ``Instrument.price_unit`` (1e-4 USD for LOBSTER)
+quantity    int64 or int32, in lots (shares for LOBSTER)
+cash, fees  int64, in 1e-8 of the currency
+time        int64 nanoseconds after local midnight; a tape's ``midnight_utc_ns`` makes it UTC
+side        +1 buy (bid), -1 sell (ask)
+==========  =====================================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+I64 = npt.NDArray[np.int64]
+I32 = npt.NDArray[np.int32]
+I8 = npt.NDArray[np.int8]
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
+
+BUY, SELL = 1, -1
+CASH_UNITS = 100_000_000  # cash units (1e-8) in one unit of currency
+EMPTY_BID, EMPTY_ASK = -9_999_999_999, 9_999_999_999  # price of a book level that holds nothing (LOBSTER's own)
+NS = 1_000_000_000  # nanoseconds in a second
+
+
+class EmpGymError(Exception):
+    """Base of every error that this package raises on purpose: says what, expected, got, remedy."""
+
+
+class DataError(EmpGymError):
+    """Data from outside is not what its format promises."""
+
+
+class ConfigError(EmpGymError, ValueError):
+    """A parameter is unknown, impossible or contradicts another."""
+
+
+class Kind(IntEnum):
+    """What a tape row or window event is. 1-7 are LOBSTER's own numbers."""
+
+    NEW = 1
+    REDUCE = 2  # partial cancel
+    DELETE = 3
+    EXECUTE = 4  # execution of a visible order
+    EXECUTE_HIDDEN = 5
+    CROSS = 6  # auction print
+    HALT = 7
+    ADOPT = 8  # a level enters the visible window with the given size
+    EVICT = 9  # a level leaves the visible window with the given size
+
+
+class Outcome(IntEnum):
+    """What a market did with one entry of `Orders` when it was sent."""
+
+    NONE = 0
+    ACCEPTED = 1
+    NO_SLOT = 2  # refused: too many own orders
+    MALFORMED = 3  # refused: quantity, side, tick, lot or id
+    HALTED = 4  # refused: the market does not trade
+    UNKNOWN = 5  # cancel or replace of an order that is not there (any more)
+
+
+class Status(IntEnum):
+    """Trading status after a row."""
+
+    TRADING = 0
+    HALTED = 1
+    QUOTING = 2  # quotes resume, no matching yet
+    CROSSING = 3  # the row is an auction print
+
+
+class OrderKind(IntEnum):
+    """What an entry of `Orders` asks for."""
+
+    NONE = 0
+    LIMIT = 1
+    MARKET = 2
+    CANCEL = 3
+    REPLACE = 4  # cancel `target` and, if it was still live, enter a new limit order that starts at the back of its queue
+
+
+class Trend(IntEnum):
+    DOWN = 0
+    FLAT = 1
+    UP = 2
+
+
+class Condition(IntEnum):
+    """Volatility and liquidity together."""
+
+    CALM = 0
+    NORMAL = 1
+    STRESSED = 2
+
+
+class Regime(IntEnum):
+    """The one taxonomy of market regimes: 3 * Condition + Trend."""
+
+    CALM_DOWN = 0
+    CALM_FLAT = 1
+    CALM_UP = 2
+    NORMAL_DOWN = 3
+    NORMAL_FLAT = 4
+    NORMAL_UP = 5
+    STRESSED_DOWN = 6
+    STRESSED_FLAT = 7
+    STRESSED_UP = 8
+
+
+MESSAGE = np.dtype(
+    [
+        ("time_ns", "i8"),  # after local midnight
+        ("price", "i8"),  # price units; for HALT -1, 0 or 1 as in the file
+        ("size", "i4"),  # lots
+        ("order", "i4"),  # dense order number by first appearance, -1 for none
+        ("birth", "i4"),  # row of the order's visible NEW; -1: before the session, or while out of sight
+        ("slot", "i4"),  # recycled number of a live tracked order, -1 for none
+        ("kind", "i1"),  # Kind
+        ("side", "i1"),  # side of the resting order
+        ("status", "i1"),  # Status after this row
+    ],
+    align=True,
+)
+"""One recorded message (one row of a tape)."""
+
+WINDOW_EVENT = np.dtype(
+    [("price", "i8"), ("row", "i4"), ("size", "i4"), ("kind", "i1"), ("side", "i1")], align=True
+)
+"""ADOPT or EVICT: applied after the message of `row`, in file order."""
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """What is traded and under which rules."""
+
+    symbol: str
+    tick: int = 100  # price units
+    price_unit: float = 1e-4  # currency
+    lot: int = 1  # quantity multiple
+    currency: str = "USD"
+    maker_fee_bps: float = 0.0  # of notional, negative = rebate
+    taker_fee_bps: float = 0.0
+    session_start_ns: int = 34_200 * NS
+    session_end_ns: int = 57_600 * NS
+    timezone: str = "America/New_York"
+    sector: int = 0
+
+
+@dataclass
+class RecordedDay:
+    """One instrument's day as a venue's reader gives it: clean rows only, before it becomes a tape."""
+
+    instrument: Instrument
+    date: str  # ISO, local to the venue
+    time_ns: I64  # [R] never decreasing
+    kind: I8  # [R] Kind
+    order_id: I64  # [R] the venue's own ids
+    size: I32  # [R] lots
+    price: I64  # [R] price units
+    side: I8  # [R] side of the resting order
+    book_price: I64  # [R, 2, L] after the row; [:, 0] bids, [:, 1] asks, best first
+    book_size: I32  # [R, 2, L]
+    source: dict[str, Any] = field(default_factory=dict)  # file names, sha256, counts, rules that fired
+    signal: F32 | None = None  # [R] planted truth of a synthetic day, for oracles only
+    regime: I8 | None = None  # [R] planted Regime of a synthetic day
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One entry of an observation: ``value = transform(quantity in unit) / scale``, clipped to [low, high]."""
+
+    name: str
+    unit: str
+    scale: float = 1.0
+    transform: str = "linear"  # "linear" or "signed_log": sign(x) * log(1 + |x|)
+    low: float = -10.0
+    high: float = 10.0
+
+
+ORDER = np.dtype(
+    [
+        ("price", "i8"),  # price units; ignored for MARKET and CANCEL
+        ("quantity", "i8"),  # lots; ignored for CANCEL
+        ("id", "i8"),  # LIMIT, MARKET, REPLACE: the new order's id (> 0, unique in the episode); CANCEL: the order to cancel
+        ("target", "i8"),  # REPLACE: the order to replace
+        ("instrument", "i4"),
+        ("kind", "i1"),  # OrderKind
+        ("side", "i1"),
+    ],
+    align=True,
+)
+"""One request to a market."""
+
+
+@dataclass
+class Orders:
+    """What a task asks of the market for one decision: K requests a lane, entered in the order of their slots."""
+
+    records: np.ndarray  # ORDER [N, K]
+
+    @classmethod
+    def empty(cls, lanes: int, slots: int) -> Orders:
+        """All-NONE orders of shape [lanes, slots]."""
+        return cls(np.zeros((lanes, slots), ORDER))
+
+    @property
+    def kind(self) -> I8:
+        """[N, K] OrderKind; a view, as are the others."""
+        return self.records["kind"]
+
+    @property
+    def instrument(self) -> I32:
+        return self.records["instrument"]
+
+    @property
+    def side(self) -> I8:
+        return self.records["side"]
+
+    @property
+    def price(self) -> I64:
+        return self.records["price"]
+
+    @property
+    def quantity(self) -> I64:
+        return self.records["quantity"]
+
+    @property
+    def id(self) -> I64:
+        return self.records["id"]
+
+    @property
+    def target(self) -> I64:
+        return self.records["target"]
+
+    def copy(self) -> Orders:
+        return Orders(self.records.copy())
+
+
+@dataclass
+class Verdicts:
+    """What a gate did with orders. All arrays [N, K]."""
+
+    reason: npt.NDArray[np.uint64]  # reason bits, 0 = passed untouched
+    quantity_before: I64
+    quantity_after: I64
+
+
+@dataclass(frozen=True)
+class Fills:
+    """Own executions of the last step, in order of time. All arrays [F]."""
+
+    lane: I32
+    row: I32  # tape row whose message caused it (for a taker: the row whose book it took from)
+    time_ns: I64
+    id: I64
+    side: I8
+    price: I64
+    quantity: I64
+    fee: I64  # 1e-8 currency, negative = rebate
+    maker: Bool
+    beyond_depth: Bool  # taken beyond the visible book, at the stated price rule
+
+
+@dataclass
+class View:
+    """What may be known now. Read-only; valid until the next step (copy to keep).
+
+    Own orders include those in flight (`order_live` False) since they count as exposure.
+    """
+
+    time_ns: I64  # [N] time of the decision
+    status: I8  # [N, M] Status
+    bid_price: I64  # [N, M, L], EMPTY_BID where the level is empty
+    bid_size: I64  # [N, M, L]
+    ask_price: I64  # [N, M, L], EMPTY_ASK where the level is empty
+    ask_size: I64  # [N, M, L]
+    bought: I64  # [N, M] lots that aggressive buyers took since the last decision
+    sold: I64  # [N, M] lots that aggressive sellers hit since the last decision
+    cash: I64  # [N] 1e-8 currency, since the start of the episode, fees included
+    fees: I64  # [N] 1e-8 currency paid so far
+    position: I64  # [N, M] lots
+    order_id: I64  # [N, K] 0 = empty slot
+    order_live: Bool  # [N, K] True = resting at the market, False = empty or in flight
+    order_side: I8  # [N, K]
+    order_price: I64  # [N, K]
+    order_quantity: I64  # [N, K] what remains
+    order_ahead: I64  # [N, K] volume ahead in the queue, -1 = unknown
+    decision: I64  # [N] decisions taken in this episode
+    mid2: I64  # [N, M] best bid + best ask: twice the mid; the last known one while a side is empty
+    tick: I64  # [N, M] price units
+    price_to_cash: int = 10_000  # cash units per price unit and lot
+
+    @property
+    def spread(self) -> I64:
+        """Best ask - best bid [N, M], price units."""
+        return self.ask_price[..., 0] - self.bid_price[..., 0]
+
+    @property
+    def equity2(self) -> I64:
+        """Twice the equity [N], in 1e-8 currency: 2 cash + position * (bid + ask)."""
+        return 2 * self.cash + (self.position * self.mid2 * self.price_to_cash).sum(axis=-1)
+
+
+class Market(Protocol):
+    """Integrates the world, batched over N lanes. Implemented by replay; later by matching, flow, bars, paper, live."""
+
+    lanes: int
+    view: View
+
+    def reset(self, lanes: I64, day: I64, row: I64, end_row: I64) -> None: ...
+    def advance(self, orders: Orders) -> None: ...
+    def close(self, lanes: I64, target: I64) -> None: ...
+
+
+class Gate(Protocol):
+    """A rule between task and market: sees what may be known now and the orders, gives back orders and verdicts."""
+
+    def __call__(self, view: View, orders: Orders) -> tuple[Orders, Verdicts]: ...
+
+
+class Agent(Protocol):
+    """Anything that acts on observations, batched. Built as ``Agent(observation_space, action_space, spec, seed=0, **config)``.
+
+    Optional besides: ``learn(make_env, total_timesteps, callback)``, ``save(folder)``, ``load(folder)``.
+    """
+
+    def initial_state(self, lanes: int) -> Any: ...
+    def reset_state(self, state: Any, done: Bool) -> Any: ...
+    def act(self, observation: F32, state: Any, mask: Bool | None = None) -> tuple[np.ndarray, Any]: ...
+
+
+MakeEnv = Callable[..., Any]
+
+
+@dataclass
+class RunLog:
+    """Numbers of finished episodes, one row each, with what is needed to run them again."""
+
+    config: Mapping[str, Any]
+    episodes: Mapping[str, np.ndarray] = field(default_factory=dict)
