@@ -143,7 +143,10 @@ class TapeSet:
     @property
     def hash(self) -> str:
         """Provenance: hash of format, sources and instruments of all days."""
-        what = [FORMAT, [[asdict(day.instrument), day.date, day.rows, day.source.get("sha256")] for day in self.info]]
+        what: list[Any] = [FORMAT]
+        for day in self.info:
+            source = {name: value for name, value in day.source.items() if name != "folder"}
+            what.append([asdict(day.instrument), day.date, day.rows, source])
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
     def day_slice(self, day: int) -> slice:

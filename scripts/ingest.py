@@ -1,0 +1,7 @@
+"""Reads LOBSTER days, verifies them and writes tapes: python scripts/ingest.py SRC... [--out DIR] [--json]"""
+
+import sys
+
+from emp_gym.experiments.commands.ingest import main
+
+sys.exit(main())
