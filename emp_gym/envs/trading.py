@@ -63,6 +63,11 @@ class _Face:
         return self.lanes.features
 
     @property
+    def constant_features(self) -> tuple[str, ...]:
+        """Columns that may stay constant for long: the status between halts, orders in flight without latency."""
+        return ("status",) if self.lanes.setup[0]["latency"] else ("status", "in_flight")
+
+    @property
     def spec(self) -> Any:
         """Gymnasium's spec; its `features` are this environment's."""
         return self._spec

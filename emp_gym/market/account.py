@@ -24,6 +24,7 @@ LANE = np.dtype(
         ("orders", "i4"),  # used order slots
         ("consumed", "i4"),  # used entries of consumed depth
         ("fills", "i4"),  # entries in the fill log of this step
+        ("fetched", "i4"),  # scratch
         ("status", "i1"),
         ("exhausted", "i1"),  # the tape (or the split) ends here
         # account

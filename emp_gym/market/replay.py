@@ -45,6 +45,7 @@ from emp_gym.types import CASH_UNITS, EMPTY_ASK, EMPTY_BID, I64, ConfigError, Fi
 FILL_RULES = {"exact": EXACT, "touch": TOUCHED, "optimistic": OPTIMISTIC}
 SLOTS = 8  # own orders a lane, in flight included
 REQUESTS = SLOTS + 2  # orders a lane may send in one decision
+AHEAD = 16  # lanes whose memory is asked for together
 TAKEN_NOTES = 8  # prices of consumed depth remembered a lane
 CLOSING_ID = -1  # id of the fills that close a position at the end of an episode
 
@@ -321,12 +322,33 @@ def _refusal(lane, slots, request, tick, lot):
 
 
 @hot
+def _fetch(low, high, state, slots, params, days, rows, book, touches):
+    """Reads one word of each cache line that lanes [low, high) will need, so that their memory waits overlap.
+
+    A lane's next rows lie anywhere on a tape that no cache holds; one after the other those waits are most of a step.
+    """
+    last, words = book.shape[2] - 1, 0
+    for i in range(low, high):
+        lane = state[i]
+        day = days[lane["day"]]
+        at = day["row0"] + min(lane["row"] + params["every_rows"], lane["end_row"])
+        words += rows[at]["status"] + book[at, 0, 0]["size"] + book[at, 0, last]["size"] + book[at, 1, last]["size"]
+        for k in range(lane["orders"]):
+            if slots[i, k]["touch_row"] != NO_ROW:
+                words += touches[slots[i, k]["touch"]]["size"]
+    if low < high:
+        state[low]["fetched"] = words  # so that the reads are not optimised away
+
+
+@hot
 def _advance(
     low, high, requests, state, slots, taken, fills, shown, outcome, active, params,
     days, rows, messages, book, touches, level_price, level_start, cross, cross_block,
 ):  # fmt: skip
     setup = params[0]
     for i in range(low, high):
+        if (i - low) % AHEAD == 0:
+            _fetch(i, min(i + AHEAD, high), state, slots, setup, days, rows, book, touches)
         if not active[i]:
             continue
         lane = state[i]

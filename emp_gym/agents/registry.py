@@ -1,0 +1,93 @@
+"""Agents by name: the built-in ones, those that installed packages offer, and any ``module:Class``."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import entry_points
+from typing import Any
+
+from emp_gym.agents.names import nearest
+from emp_gym.types import ConfigError
+
+GROUP = "emp_gym.agents"
+"""Entry-point group in which a package offers agents: ``name = module:Class``."""
+
+BUILT_IN = {
+    "ppo": "emp_gym.agents.ppo:PPO",
+    "hold": "emp_gym.agents.baselines:Hold",
+    "random": "emp_gym.agents.baselines:Random",
+    "symmetric": "emp_gym.agents.baselines:Symmetric",
+    "ofi-taker": "emp_gym.agents.baselines:OrderFlowTaker",
+    "oracle": "emp_gym.agents.baselines:Oracle",
+    "avellaneda-stoikov": "emp_gym.agents.baselines:AvellanedaStoikov",
+    "twap": "emp_gym.agents.schedules:TWAP",
+    "vwap": "emp_gym.agents.schedules:VWAP",
+}
+
+BASELINES = {
+    "emp-lob-v0": ("hold", "random", "symmetric", "ofi-taker", "oracle"),
+    "emp-lob-market-making-v0": ("hold", "random", "symmetric", "avellaneda-stoikov"),
+    "emp-lob-execution-v0": ("hold", "random", "twap", "vwap"),
+}
+"""What an evaluation compares with, by environment id."""
+
+
+class UnknownAgent(ConfigError):
+    """No agent of that name; the message names the nearest."""
+
+
+class MissingPackage(ConfigError):
+    """An agent needs a package that is not installed; the message has the pip line."""
+
+
+def installed() -> dict[str, Any]:
+    """Entry points of installed packages by name."""
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def names() -> list[str]:
+    """Every agent that can be asked for by name."""
+    return sorted({*BUILT_IN, *installed()})
+
+
+def find(name: str) -> type:
+    """The agent class called `name`: built in, offered by an installed package, or ``module:Class``.
+
+    Raises `UnknownAgent` naming the nearest, `MissingPackage` with the pip line.
+    """
+    if name in BUILT_IN:
+        return _import(name, BUILT_IN[name])
+    point = installed().get(name)
+    if point is not None:
+        return _import(name, point.value)
+    if ":" in name:
+        return _import(name, name)
+    raise UnknownAgent(f"no agent is called {name!r}; did you mean {nearest(name, names())}? (or module:Class)")
+
+
+def _import(name: str, path: str) -> type:
+    module, _, attribute = path.partition(":")
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        missing = error.name or module
+        if missing == module or module.startswith(missing + "."):
+            raise UnknownAgent(f"agent {name!r}: there is no module {missing!r} on the path") from error
+        package = PIP_NAMES.get(missing.split(".")[0], missing.split(".")[0])
+        raise MissingPackage(f"agent {name!r} needs the package {missing!r}: pip install {package}") from error
+    if not hasattr(found, attribute):
+        classes = [key for key, value in vars(found).items() if isinstance(value, type)]
+        raise UnknownAgent(f"agent {name!r}: {module} has no {attribute!r}; did you mean {nearest(attribute, classes)}?")
+    cls = getattr(found, attribute)
+    if not isinstance(cls, type) or not callable(getattr(cls, "act", None)):
+        raise UnknownAgent(f"agent {name!r}: {path} is not an agent class (it has no act method)")
+    return cls
+
+
+PIP_NAMES = {"stable_baselines3": "stable-baselines3", "sb3_contrib": "sb3-contrib", "yaml": "pyyaml"}
+"""Packages that pip knows under another name than Python."""
+
+
+def baselines(env_id: str) -> tuple[str, ...]:
+    """Names of the baselines that an evaluation on `env_id` compares with."""
+    return BASELINES.get(env_id.rpartition(":")[2], ("hold", "random"))

@@ -1,0 +1,242 @@
+"""LOBSTER days: message and order book file pairs → `RecordedDay`, every bad row quarantined, every book row verified.
+
+`read` takes a folder, a zip, a message path or a pair of paths. Nothing is repaired silently: a row k (message k and
+book row k are one row) is either kept as it stands in the files or quarantined with file, line, column, rule, expected
+and got, and ``rows_in == rows_kept + rows_quarantined``. Quarantine never shifts the pairing.
+
+Rules: ``column-count``, ``truncated-line``, ``not-a-number``, ``time-digits``, ``time-range``, ``time-decreasing``,
+``unknown-type``, ``zero-size``, ``negative-size``, ``out-of-range``, ``price-range``, ``direction``,
+``halt-convention``, ``off-tick`` (visible types 1-4 only: hidden orders may print between ticks), ``crossed`` (or
+locked), ``levels-not-sorted``, ``empty-level-size``; found by comparing the two files: ``book-mismatch``,
+``missing-message``, ``missing-book-row``. See lobster_bytes for the lines, lobster_check for the verification and
+lobster_pairing for what is blamed when a row does not follow.
+
+Format: https://lobsterdata.com/info/DataStructure.php
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from emp_gym.data.lobster_bytes import Books, Messages, books_of, messages_of
+from emp_gym.data.lobster_check import EQUAL, EXPLAINED, UNCHECKED, UNEXPLAINED, is_sorted, mark_off_tick
+from emp_gym.data.lobster_files import Half, Source, days_of, open_day
+from emp_gym.data.lobster_pairing import Pairing, pair
+from emp_gym.data.lobster_verdicts import Accuser, late_rows
+from emp_gym.types import I64, Bool, DataError, Instrument, RecordedDay
+
+Progress = Callable[[str], None]
+
+TICK_ROWS = 10_000  # rows from which the tick is found
+TICKS = (
+    1000,
+    500,
+    250,
+    200,
+    100,
+    50,
+    25,
+    20,
+    10,
+    5,
+    4,
+    2,
+    1,
+)  # price units; the largest that nearly all visible prices obey
+USUAL_TICK = 100  # one cent: a larger tick needs many different prices as evidence
+MOST_BAD = 0.5  # share of quarantined rows from which a file is not worth reading
+
+
+class BadRow(NamedTuple):
+    """One line that was not kept, and why."""
+
+    file: str
+    row: int  # 1-based line of the file
+    column: str
+    rule: str
+    expected: str
+    got: str
+
+
+@dataclass(frozen=True)
+class Quarantine:
+    """Every bad line of a day in file order. A row whose two lines are both bad has two entries and counts as one
+    row.
+    """
+
+    rows: tuple[BadRow, ...] = ()
+    columns: tuple[str, ...] = BadRow._fields
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def rules(self) -> dict[str, int]:
+        """How often each rule fired."""
+        return dict(Counter(row.rule for row in self.rows))
+
+
+@dataclass(frozen=True)
+class BookCheck:
+    """Result of applying message i to book row i - 1; rows_checked = equal + explained + unexplained.
+
+    Not checked: the first row, rows refused when they were read, rows behind a gap that nothing bridges.
+    """
+
+    rows_checked: int
+    equal: int
+    explained: int  # ... but for a level that moved into the window
+    unexplained: int  # quarantined as book-mismatch, missing-message or missing-book-row
+    unexplained_rows: tuple[
+        int, ...
+    ] = ()  # 1-based line in the message file (order book file if the message is missing)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One day as read. ``rows_in == rows_kept + rows_quarantined``; a line missing in one file is a row too."""
+
+    day: RecordedDay
+    quarantine: Quarantine
+    check: BookCheck
+    rows_in: int
+    rows_kept: int
+    rows_quarantined: int
+    seconds: float = field(compare=False)
+
+
+def read(source: Source, *, instrument: Instrument | None = None, progress: Progress | None = None) -> list[Reading]:
+    """Every LOBSTER day of `source`, in order of date, symbol and levels.
+
+    source: a folder (files that are no LOBSTER pairs are ignored), a zip (read in place), a message path (its order
+    book is looked for beside it) or the pair (message path, order book path). instrument: symbol, tick, session and
+    fees; without it symbol and session come from the file name and the tick from the first rows. progress: called with
+    a line of text now and then.
+
+    Raises DataError when a half is missing, a file is empty or of another kind, or the two halves cannot be paired.
+    """
+    return [_read_day(message, book, instrument, progress or _silent) for message, book in days_of(source)]
+
+
+def _silent(_: str) -> None:
+    return None
+
+
+def _read_day(message: Half, book: Half, instrument: Instrument | None, progress: Progress) -> Reading:
+    started = time.perf_counter()
+    with open_day(message, book) as files:
+        m, b = files.message, files.book
+        progress(f"{m.name}: reading {(len(m.text) + len(b.text)) / 1e6:.0f} MB")
+        messages = messages_of(m.text, m.begin, m.delimiter)
+        books = books_of(b.text, b.begin, b.delimiter, files.levels)
+        rules = {**files.notes}
+        if messages.noisy:
+            rules["time-noise"] = (
+                f"{messages.noisy} times with a double's noise behind the ninth digit, taken to the ns"
+            )
+        chosen, rules["tick"] = _instrument(instrument, message, messages, books)
+        if mark_off_tick(messages.kind, messages.price, chosen.tick, messages.ok):
+            progress(f"{m.name}: prices off the tick of {chosen.tick}")
+        _stop_if_mostly_bad(m.name, messages.ok, "message")
+        _stop_if_mostly_bad(b.name, books.ok, "order book")
+        progress(f"{m.name}: verifying {len(messages):,} rows")
+        pairing = pair(messages, books)
+        late = np.empty(0, np.int64) if is_sorted(messages.time_ns, messages.ok) else late_rows(messages)
+        bad = _bad_rows(pairing, messages, books, late)
+        accuser = Accuser(files, messages, books, pairing, chosen.tick)
+        quarantine = Quarantine(tuple(BadRow(*entry) for entry in accuser.entries(np.flatnonzero(bad), late)))
+        check = _check(pairing, accuser)
+        rules |= quarantine.rules
+        day = _day(message, chosen, messages, books, pairing, ~bad)
+    rows_in, rows_bad = len(bad), int(bad.sum())
+    day.source = _provenance(files.hashes, message, files.levels, rows_in, rows_bad, rules)
+    progress(f"{m.name}: {rows_in:,} rows, {rows_in - rows_bad:,} kept")
+    return Reading(day, quarantine, check, rows_in, rows_in - rows_bad, rows_bad, time.perf_counter() - started)
+
+
+def _instrument(given: Instrument | None, message: Half, messages: Messages, books: Books) -> tuple[Instrument, str]:
+    """The instrument and where its tick comes from."""
+    if given is not None:
+        return given, f"{given.tick} price units, from the instrument"
+    rows = min(TICK_ROWS, len(messages), len(books))
+    visible = messages.ok[:rows] & (messages.kind[:rows] <= 4)
+    prices = np.concatenate([messages.price[:rows][visible], books.price[:rows][books.ok[:rows]].ravel()])
+    tick = _tick(prices[(prices > 0) & (prices < 9_999_999_999)])
+    fields: dict[str, Any] = {"symbol": message.symbol, "tick": tick}
+    if message.session_ns is not None:
+        fields |= {"session_start_ns": message.session_ns[0], "session_end_ns": message.session_ns[1]}
+    return Instrument(**fields), f"{tick} price units, from the visible prices of the first {rows:,} rows"
+
+
+def _tick(prices: I64) -> int:
+    """The largest usual tick that all but 1 % of the prices are multiples of; above a cent only with 30 different
+    prices.
+    """
+    different = len(np.unique(prices))
+    allowed = max(len(prices) // 100, int(len(prices) >= 10))
+    for tick in TICKS:
+        if (tick <= USUAL_TICK or different >= 30) and np.count_nonzero(prices % tick) <= allowed:
+            return tick
+    return 1
+
+
+def _stop_if_mostly_bad(name: str, ok: Bool, kind: str) -> None:
+    bad = int(np.count_nonzero(~ok))
+    if not len(ok) or bad > MOST_BAD * len(ok):
+        raise DataError(
+            f"{name}: {bad:,} of {len(ok):,} rows break a rule of LOBSTER's {kind} files, expected a few at most; "
+            f"check that the file is an unedited {kind} file (and, for prices off the tick, pass the right instrument)"
+        )
+
+
+def _bad_rows(pairing: Pairing, messages: Messages, books: Books, late: I64) -> Bool:
+    """Aligned rows [P] that are not kept."""
+    m, b = pairing.message, pairing.book
+    bad = (m < 0) | (b < 0) | (pairing.verdict == UNEXPLAINED)
+    bad |= ~messages.ok[m] | ~books.ok[b]  # index -1 is harmless: such rows are bad anyway
+    return bad | np.isin(m, late) if len(late) else bad
+
+
+def _check(pairing: Pairing, accuser: Accuser) -> BookCheck:
+    counts = np.bincount(pairing.verdict, minlength=4)
+    rows = np.flatnonzero(pairing.verdict == UNEXPLAINED)
+    return BookCheck(
+        rows_checked=int(counts.sum() - counts[UNCHECKED]),
+        equal=int(counts[EQUAL]),
+        explained=int(counts[EXPLAINED]),
+        unexplained=int(counts[UNEXPLAINED]),
+        unexplained_rows=tuple(accuser.line(int(row)) for row in rows),
+    )
+
+
+def _day(message: Half, chosen: Instrument, x: Messages, y: Books, pairing: Pairing, kept: Bool) -> RecordedDay:
+    columns: list[Any] = [x.time_ns, x.kind, x.order_id, x.size, x.price, x.side]
+    book: list[Any] = [y.price, y.size]
+    if len(kept) != len(x) or len(kept) != len(y) or not kept.all():  # else the columns are the day as they stand
+        columns = [column[pairing.message[kept]] for column in columns]
+        book = [column[pairing.book[kept]] for column in book]
+    return RecordedDay(chosen, message.date, *columns, *book)
+
+
+def _provenance(
+    hashes: Sequence[dict[str, Any]], message: Half, levels: int, rows_in: int, rows_bad: int, rules: dict[str, Any]
+) -> dict[str, Any]:
+    """What a tape keeps about where it came from; JSON values only."""
+    return {
+        "format": "LOBSTER",
+        "folder": str(Path(message.container)),
+        "message": hashes[0],
+        "orderbook": hashes[1],
+        "levels": levels,
+        "rows_in": rows_in,
+        "rows_kept": rows_in - rows_bad,
+        "rows_quarantined": rows_bad,
+        "rules": rules,
+    }

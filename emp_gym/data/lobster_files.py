@@ -1,0 +1,280 @@
+"""Finding LOBSTER's file pairs in folders, zips and paths, and their bytes.
+
+``TICKER_DATE_STARTms_ENDms_message_LEVELS.csv`` and ``..._orderbook_LEVELS.csv``; files given as a pair may have any
+name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from emp_gym.data.lobster_bytes import MESSAGE_COLUMNS, Bytes
+from emp_gym.types import DataError
+
+StrPath = str | PathLike[str]
+Source = StrPath | Sequence[StrPath]
+
+_NAME = re.compile(
+    r"^(?P<symbol>.+)_(?P<date>\d{4}-\d{2}-\d{2})_(?P<start>\d+)_(?P<end>\d+)"
+    r"_(?P<kind>message|orderbook)_(?P<levels>\d+)\.csv$",
+    re.I,
+)
+_DATE = re.compile(r"(\d{4}-\d{2}-\d{2})")
+_HEAD = 65_536  # bytes looked at to tell what a file is
+_MAGIC = {
+    b"PK\x03\x04": "a zip (cut off, if it was given as one)",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"\x1f\x8b": "gzip",
+    b"Rar!": "a rar archive",
+    b"%PDF": "a PDF",
+}
+UNKNOWN_DATE = "1970-01-01"
+
+
+class Half(NamedTuple):
+    """One file of a pair: where it is and what its name says."""
+
+    container: str  # the folder, or the zip
+    name: str  # file name; inside a zip the member's path
+    zipped: bool
+    symbol: str
+    date: str
+    session_ns: tuple[int, int] | None  # None: the name does not say
+    kind: str  # "message" or "orderbook"; "" if the name does not say
+    levels: int  # 0: the name does not say
+
+    @property
+    def where(self) -> str:
+        return f"{self.container}{'!' if self.zipped else '/'}{self.name}"
+
+
+@dataclass
+class Text:
+    """The bytes of one file and how its lines are written."""
+
+    name: str
+    text: Bytes
+    begin: int  # offset of the first row: behind a byte order mark and a header line
+    delimiter: int  # byte
+    notes: dict[str, str]
+
+
+@dataclass
+class DayFiles:
+    message: Text
+    book: Text
+    levels: int
+    hashes: tuple[dict[str, Any], dict[str, Any]]
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        return {**self.message.notes, **self.book.notes}
+
+
+def half_of(container: str, name: str, zipped: bool) -> Half:
+    """What a file's name says."""
+    base = PurePosixPath(name).name
+    match = _NAME.match(base)
+    if match:
+        session = (int(match["start"]) * 1_000_000, int(match["end"]) * 1_000_000)
+        return Half(
+            container,
+            name,
+            zipped,
+            match["symbol"],
+            match["date"],
+            session,
+            match["kind"].lower(),
+            int(match["levels"]),
+        )
+    date = _DATE.search(base)
+    return Half(
+        container, name, zipped, base.split("_")[0].split(".")[0], date[1] if date else UNKNOWN_DATE, None, "", 0
+    )
+
+
+def days_of(source: Source) -> list[tuple[Half, Half]]:
+    """The (message, order book) pairs of a source, in order of date, symbol and levels."""
+    if not isinstance(source, (str, PathLike)):
+        paths = [Path(path) for path in source]
+        if len(paths) != 2:
+            raise DataError(f"source has {len(paths)} paths, expected two: (message path, order book path)")
+        message, book = (_given(path) for path in paths)
+        if message.kind == "orderbook" and book.kind == "message":
+            message, book = book, message
+        return [(message, book)]
+    path = Path(source)
+    if path.is_dir():
+        return _pairs(
+            str(path), [half_of(str(path), file.name, False) for file in sorted(path.iterdir()) if file.is_file()]
+        )
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; expected a LOBSTER folder, zip or message file")
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            members = sorted(
+                name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")
+            )
+        return _pairs(str(path), [half_of(str(path), name, True) for name in members])
+    return [_beside(path)]
+
+
+def _given(path: Path) -> Half:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; expected one half of a LOBSTER day")
+    return half_of(str(path.parent), path.name, False)
+
+
+def _beside(path: Path) -> tuple[Half, Half]:
+    """The pair to which one file belongs."""
+    mine, other = ("orderbook", "message") if "orderbook" in path.name.lower() else ("message", "orderbook")
+    at = path.name.lower().rfind(mine)
+    if at < 0:
+        _refuse_other_kinds(path.name, np.fromfile(path, np.uint8, count=_HEAD))
+        raise DataError(
+            f"{path}: the name does not say which half of a day it is; give both paths: (message, order book)"
+        )
+    partner = path.with_name(path.name[:at] + other + path.name[at + len(mine) :])
+    if not partner.is_file():
+        raise DataError(
+            f"{path}: the {other} half {partner.name} is missing beside it; expected both files in one folder"
+        )
+    found = {mine: _given(path), other: _given(partner)}
+    return found["message"], found["orderbook"]
+
+
+def _pairs(where: str, halves: list[Half]) -> list[tuple[Half, Half]]:
+    days: dict[tuple[Any, ...], dict[str, Half]] = {}
+    for half in halves:
+        if half.kind:
+            folder = str(PurePosixPath(half.name).parent)
+            days.setdefault((half.date, half.symbol, half.levels, half.session_ns, folder), {})[half.kind] = half
+    if not days:
+        zips = [half.name for half in halves if half.name.lower().endswith((".zip", ".7z"))]
+        hint = f"; give the path of an archive in it instead ({zips[0]})" if zips else ""
+        raise DataError(
+            f"{where}: no LOBSTER pair in it; expected files TICKER_DATE_START_END_message_LEVELS.csv and "
+            f"..._orderbook_LEVELS.csv{hint}"
+        )
+    for found in days.values():
+        for kind in {"message", "orderbook"} - set(found):
+            there = next(iter(found.values()))
+            raise DataError(
+                f"{there.where}: its {kind} half is missing; expected both files of the day (add it or remove this one)"
+            )
+    return [(days[key]["message"], days[key]["orderbook"]) for key in sorted(days)]
+
+
+@contextmanager
+def open_day(message: Half, book: Half) -> Iterator[DayFiles]:
+    """The bytes of both halves, checked to be of the right kind; files are memory-mapped, zip members read."""
+    texts = [_text(half) for half in (message, book)]
+    hashes = [
+        {
+            "name": PurePosixPath(half.name).name,
+            "sha256": hashlib.sha256(text.text.data).hexdigest(),
+            "bytes": len(text.text),
+        }
+        for half, text in zip((message, book), texts, strict=True)
+    ]
+    _expect_columns(texts[0], len(MESSAGE_COLUMNS), "a message file has 6 columns", texts[1])
+    levels = message.levels or book.levels or max(_columns(texts[1]) // 4, 1)
+    _expect_columns(texts[1], 4 * levels, f"{levels} levels are {4 * levels} columns", texts[0])
+    yield DayFiles(texts[0], texts[1], levels, (hashes[0], hashes[1]))
+
+
+def _bytes(half: Half) -> Bytes:
+    if half.zipped:
+        try:
+            with zipfile.ZipFile(half.container) as archive:
+                return np.frombuffer(archive.read(half.name), np.uint8)
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+            raise DataError(
+                f"{half.where}: cannot be unpacked ({error}); download the archive again, without a password"
+            ) from error
+    path = Path(half.container) / half.name
+    return np.memmap(path, np.uint8, mode="r") if path.stat().st_size else np.empty(0, np.uint8)
+
+
+def _text(half: Half) -> Text:
+    text = _bytes(half)
+    name = PurePosixPath(half.name).name
+    notes = {}
+    begin = 0
+    if bytes(text[:3]) == b"\xef\xbb\xbf":
+        begin, notes[f"byte-order-mark {name}"] = 3, "skipped"
+    _refuse_other_kinds(name, text[begin:])
+    first = _lines(text[begin : begin + _HEAD], 1)[0]
+    delimiter = ";" if first.count(";") > first.count(",") else ","
+    if delimiter == ";":
+        notes[f"delimiter {name}"] = "';' instead of ','"
+    if _is_header(first, delimiter):
+        notes[f"header {name}"] = f"line 1 skipped: {first[:60]!r}"
+        ends = np.flatnonzero(text[: _HEAD + begin] == 10)
+        blank = len(bytes(text[begin : begin + _HEAD])) - len(bytes(text[begin : begin + _HEAD]).lstrip(b"\r\n"))
+        later = ends[ends >= begin + blank]
+        begin = int(later[0]) + 1 if len(later) else len(text)
+    if not bytes(text[begin : begin + _HEAD]).strip():
+        raise DataError(
+            f"{name}: no rows behind the header line; expected the rows of a LOBSTER day; download it again"
+        )
+    return Text(name, text, begin, ord(delimiter), notes)
+
+
+def _lines(text: Bytes, most: int) -> list[str]:
+    """The first lines that are not blank."""
+    lines = bytes(text[:_HEAD]).decode("utf-8", "replace").split("\n")
+    return [line.removesuffix("\r") for line in lines if line.strip("\r")][:most] or [""]
+
+
+def _is_header(line: str, delimiter: str) -> bool:
+    """A header has a letter in every cell and no cell that is a number (NaN counts as one)."""
+    cells = [cell.strip().strip('"').lower() for cell in line.split(delimiter)]
+    return (
+        len(cells) > 1
+        and all(any(c.isalpha() for c in cell) and cell not in ("nan", "inf", "-inf") for cell in cells)
+        and not any(re.fullmatch(r"[-+]?\d*\.?\d+e[-+]?\d+", cell) for cell in cells)
+    )
+
+
+def _refuse_other_kinds(name: str, text: Bytes) -> None:
+    head = bytes(text[:_HEAD])
+    if not head.strip():
+        raise DataError(f"{name}: the file is empty; expected the rows of a LOBSTER day; download it again")
+    for magic, kind in _MAGIC.items():
+        if head.startswith(magic):
+            raise DataError(f"{name}: this is {kind}, expected LOBSTER's plain csv; unpack it first")
+    if head.lstrip()[:1] in (b"<", b"{") or b"\0" in head[:4096]:
+        what = "a web page or XML" if head.lstrip()[:1] == b"<" else "not a csv of numbers"
+        raise DataError(
+            f"{name}: this is {what}, expected LOBSTER's csv; download it again (a login page may have been saved)"
+        )
+
+
+def _columns(text: Text) -> int:
+    """The most frequent number of columns of the first lines."""
+    lines = _lines(text.text[text.begin : text.begin + _HEAD], 101)
+    counts = [line.count(chr(text.delimiter)) + 1 for line in (lines[:-1] if len(lines) > 1 else lines)]
+    return max(set(counts), key=counts.count)
+
+
+def _expect_columns(text: Text, expected: int, why: str, other: Text) -> None:
+    got = _columns(text)
+    if got == expected:
+        return
+    hint = (
+        "the two files may have changed places"
+        if _columns(other) == expected
+        else "check that it is the right file, unedited"
+    )
+    raise DataError(f"{text.name}: its lines have {got} columns, expected {expected} ({why}); {hint}")

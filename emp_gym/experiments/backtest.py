@@ -1,0 +1,192 @@
+"""Runs agents over identical held-out windows and compares them.
+
+Every window is one lane of a native vector environment that does not reset itself; the same windows, pinned by day and row,
+serve every agent and every baseline, so differences are paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from emp_gym.agents import registry
+from emp_gym.evaluation import metrics
+from emp_gym.evaluation.metrics import Estimate
+from emp_gym.experiments.config import EvaluationConfig
+from emp_gym.types import ConfigError, DataError, RunLog
+
+Window = tuple[int, int]
+
+
+def make_env(env_id: str, env_kwargs: Mapping[str, Any], num_envs: int, **more: Any) -> Any:
+    """A native vector environment; keywords of `more` win."""
+    return gym.make_vec(env_id, num_envs=num_envs, **{**env_kwargs, **more})
+
+
+def build(name: str, env: Any, seed: int = 0, config: Mapping[str, Any] | None = None) -> Any:
+    """The agent called `name` for one lane of vector environment `env`."""
+    cls = registry.find(name)
+    return cls(env.single_observation_space, env.single_action_space, env.spec, seed=seed, **(config or {}))
+
+
+def windows(env_id: str, env_kwargs: Mapping[str, Any], config: EvaluationConfig) -> list[Window]:
+    """The disjoint windows (day, row) that an evaluation uses; raises `DataError` where the split holds none."""
+    env = make_env(env_id, env_kwargs, 1, split=config.split)
+    found = env.unwrapped.windows(config.episodes)
+    env.close()
+    if not found:
+        raise DataError(f"the {config.split} split of {env_id} has no window long enough for one episode; shorten env.episode")
+    return [(int(day), int(row)) for day, row in found]
+
+
+def evaluate(
+    agent: Any, env_id: str, env_kwargs: Mapping[str, Any], chosen: Sequence[Window], seed: int = 0, split: str = "test"
+) -> RunLog:
+    """One episode of `agent` on each window of `chosen`; episodes hold the environment's summary, arrays [W].
+
+    An agent that has `bind` is given the environment first.
+    """
+    env = make_env(env_id, env_kwargs, len(chosen), split=split, autoreset_mode="Disabled")
+    if hasattr(agent, "bind"):
+        agent.bind(env)
+    options = {"day": [day for day, _ in chosen], "start": [row for _, row in chosen]}
+    observation, info = env.reset(seed=seed, options=options)
+    state = agent.initial_state(len(chosen))
+    running = np.ones(len(chosen), bool)
+    episodes: dict[str, np.ndarray] = {}
+    while running.any():
+        action, state = agent.act(observation, state, info.get("action_mask"))
+        observation, _, terminated, truncated, info = env.step(action)
+        ended = (terminated | truncated) & running
+        if ended.any():
+            _note(episodes, info, ended)
+            running &= ~ended
+    env.close()
+    config = {"env": env_id, "env_kwargs": dict(env_kwargs), "split": split, "seed": seed, "windows": [list(w) for w in chosen]}
+    return RunLog(config, episodes)
+
+
+def _note(episodes: dict[str, np.ndarray], info: Mapping[str, Any], ended: np.ndarray) -> None:
+    """Copies the summaries of the lanes that `ended`."""
+    if "summary" not in info:
+        raise ConfigError(
+            "the environment's info has no 'summary' at the end of an episode; an environment that is to be evaluated must "
+            "give one (see docs/third_party_agents.md)"
+        )
+    for name, values in info["summary"].items():
+        if name.startswith("_"):
+            continue
+        values = np.asarray(values, np.float64)
+        episodes.setdefault(name, np.zeros(len(values)))[ended] = values[ended]
+
+
+@dataclass
+class Row:
+    """One agent's numbers on the windows. `episodes` arrays are [S, W]."""
+
+    name: str
+    episodes: Mapping[str, np.ndarray]
+    pnl: Estimate  # currency per episode
+    reward: Estimate  # sum of rewards per episode
+    rates: Mapping[str, float]
+    ahead: Estimate | None = None  # the judged agent's pnl minus this one's, paired
+    share: float | None = None  # of the way from hold to the oracle
+
+
+@dataclass
+class Comparison:
+    """An agent beside its baselines on identical windows; `rows[0]` is the agent."""
+
+    env_id: str
+    rows: list[Row]
+    windows: list[Window]
+    days: list[str]  # date of each window
+    level: float
+    seeds: int = 1
+    skipped: dict[str, str] = field(default_factory=dict)  # baseline -> why it is not there
+
+    @property
+    def agent(self) -> Row:
+        return self.rows[0]
+
+    def row(self, name: str) -> Row | None:
+        return next((row for row in self.rows[1:] if row.name == name), None)
+
+
+def run_baselines(
+    env_id: str, env_kwargs: Mapping[str, Any], chosen: Sequence[Window], config: EvaluationConfig
+) -> tuple[dict[str, RunLog], dict[str, str]]:
+    """Episodes of every baseline on the windows, and why any was left out.
+
+    A baseline that learns (VWAP's volume curve) does so on the training split first.
+    """
+    env = make_env(env_id, env_kwargs, 1, split=config.split)
+    names = registry.baselines(env_id) if config.baselines is None else config.baselines
+    logs, skipped = {}, {}
+    for name in names:
+        if name == "oracle" and getattr(getattr(env.unwrapped, "tape_set", None), "signal", None) is None:
+            skipped[name] = "recorded days have no planted signal"
+            continue
+        agent = build(name, env, config.seed)
+        if hasattr(agent, "learn"):
+            agent.learn(training_env(env_id, env_kwargs), 1 << 20)
+        logs[name] = evaluate(agent, env_id, env_kwargs, chosen, config.seed, config.split)
+    env.close()
+    return logs, skipped
+
+
+def training_env(env_id: str, env_kwargs: Mapping[str, Any]) -> Any:
+    """``make_env`` as agents get it in `learn`: the training split, resetting in the same step."""
+
+    def make(num_envs: int | None = None, **keywords: Any) -> Any:
+        return make_env(env_id, env_kwargs, num_envs or 64, **{"split": "train", "autoreset_mode": "SameStep", **keywords})
+
+    return make
+
+
+def compare(
+    name: str,
+    runs: Sequence[RunLog],
+    baselines: Mapping[str, RunLog],
+    dates: Sequence[str],
+    config: EvaluationConfig,
+    skipped: Mapping[str, str] | None = None,
+) -> Comparison:
+    """Numbers, intervals and paired differences of `runs` (one per training seed, same windows) against `baselines`."""
+    chosen = [tuple(w) for w in runs[0].config["windows"]]
+    days = np.array([day for day, _ in chosen])
+
+    def estimate(values: np.ndarray) -> Estimate:
+        rng = np.random.default_rng(np.random.SeedSequence([config.seed, 17]))  # the same draws for every row
+        return metrics.bootstrap(values, days, rng, level=config.level, resamples=config.resamples)
+
+    def row(label: str, logs: Sequence[RunLog]) -> Row:
+        episodes = {key: np.stack([log.episodes[key] for log in logs]) for key in logs[0].episodes}
+        return Row(label, episodes, estimate(episodes["pnl"]), estimate(episodes["return"]), metrics.rates(episodes))
+
+    rows = [row(name, runs), *(row(label, [log]) for label, log in baselines.items())]
+    comparison = Comparison(
+        runs[0].config["env"], rows, chosen, list(dates), config.level, len(runs), dict(skipped or {})  # type: ignore[arg-type]
+    )
+    mine = rows[0].episodes["pnl"]
+    for other in rows[1:]:
+        other.ahead = estimate(mine - other.episodes["pnl"])
+    hold, oracle = comparison.row("hold"), comparison.row("oracle")
+    if hold is not None and oracle is not None:
+        for each in rows:
+            each.share = metrics.oracle_share(each.pnl.mean, hold.pnl.mean, oracle.pnl.mean)
+    return comparison
+
+
+def window_dates(env_id: str, env_kwargs: Mapping[str, Any], chosen: Sequence[Window], split: str) -> list[str]:
+    """The date of each window, "day N" where the environment does not say."""
+    env = make_env(env_id, env_kwargs, 1, split=split)
+    tapes = getattr(env.unwrapped, "tape_set", None)
+    info = getattr(tapes, "info", None) or getattr(tapes, "days", None)
+    dates = [str(getattr(info[day], "date", f"day {day}")) if info is not None else f"day {day}" for day, _ in chosen]
+    env.close()
+    return dates

@@ -1,0 +1,176 @@
+"""What a run is made of: dataclasses with defaults, YAML overrides, and ``--set key=value`` on top.
+
+Keys are dotted: ``agent.learning_rate=3e-4``, ``env.episode="128 decisions"``, ``evaluation.episodes=64``, ``total_timesteps=1e6``.
+An unknown key is a `ConfigError` that names the nearest; so is a value of the wrong type.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import gymnasium as gym
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from emp_gym.agents import registry
+from emp_gym.agents.base import parameters
+from emp_gym.agents.names import nearest
+from emp_gym.types import ConfigError
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How a trained agent is judged."""
+
+    split: str = "test"  # which part of the data: held-out time
+    episodes: int | None = None  # disjoint windows, spread evenly; None = all there are
+    baselines: tuple[str, ...] | None = None  # None = those that belong to the environment
+    level: float = 0.95  # of the intervals
+    resamples: int = 2000  # of the bootstrap
+    seed: int = 0  # of the windows' lanes and of the bootstrap, the same for every training seed
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training run. `agent` and `env` hold the parameters of the agent and of the environment."""
+
+    env_id: str = "emp-lob-v0"
+    agent_name: str = "ppo"
+    total_timesteps: int = 4_000_000
+    num_envs: int | None = None  # lanes; None = what the agent likes best
+    seed: int = 0
+    checkpoints: int = 4  # evenly spread over the run, the last one at its end
+    agent: dict[str, Any] = field(default_factory=dict)
+    env: dict[str, Any] = field(default_factory=dict)
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+
+RESERVED = ("num_envs", "autoreset_mode", "split", "render_mode")
+"""Environment keywords that training and evaluation set themselves."""
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file of overrides: nested keys as in `RunConfig`."""
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"--config {path}: there is no such file") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--config {path}: not YAML ({str(error).splitlines()[0]})") from error
+    if not isinstance(value, dict | None):
+        raise ConfigError(f"--config {path}: expected keys and values, got a {type(value).__name__}")
+    return value or {}
+
+
+def assignments(pairs: Sequence[str]) -> dict[str, Any]:
+    """``["a.b=1"]`` as ``{"a": {"b": 1}}``; values are read as YAML."""
+    tree: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {pair}: expected key=value, e.g. --set agent.n_epochs=3")
+        node = tree
+        *parents, last = key.strip().split(".")
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise ConfigError(f"--set {pair}: {parent!r} already has a value of its own")
+        node[last] = _scalar(text, pair)
+    return tree
+
+
+def _scalar(text: str, pair: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {pair}: the value is not YAML") from error
+    if isinstance(value, str):  # YAML 1.1 takes 3e-4 for text
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def override(config: RunConfig, tree: Mapping[str, Any]) -> RunConfig:
+    """`config` with the values of `tree` (nested as `RunConfig` is); checks names and types, not the agent's and env's own keys."""
+    return _override(config, tree, "")
+
+
+def _override(config: Any, tree: Mapping[str, Any], prefix: str) -> Any:
+    known = {f.name for f in fields(config)}
+    hints = get_type_hints(type(config))
+    changes = {}
+    for key, value in tree.items():
+        if key not in known:
+            raise ConfigError(f"unknown key {prefix + str(key)!r}; did you mean {prefix + nearest(str(key), known)}?")
+        old = getattr(config, key)
+        if is_dataclass(old):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{prefix}{key}: expected keys below it, got {value!r}")
+            changes[key] = _override(old, value, f"{prefix}{key}.")
+        elif isinstance(old, dict):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{prefix}{key}: expected keys below it, got {value!r}")
+            changes[key] = {**old, **value}
+        else:
+            changes[key] = checked(value, hints[key], prefix + key)
+    return replace(config, **changes)
+
+
+def checked(value: Any, kind: Any, key: str) -> Any:
+    """`value` as a `kind`, with whole floats taken for integers; raises `ConfigError` otherwise."""
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise ConfigError(f"{key}: expected {getattr(kind, '__name__', kind)}, got {value!r} ({reason})") from error
+
+
+def validate(config: RunConfig) -> RunConfig:
+    """`config` with the agent's and the environment's own parameters checked by name and type."""
+    cls = registry.find(config.agent_name)
+    known = parameters(cls)
+    schema = getattr(cls, "Config", None)
+    hints = get_type_hints(schema) if schema is not None else {}
+    agent = {}
+    for key, value in config.agent.items():
+        if known is not None and key not in known:
+            raise ConfigError(f"unknown key 'agent.{key}'; did you mean agent.{nearest(key, known)}?")
+        agent[key] = checked(value, hints[key], f"agent.{key}") if key in hints else value
+    keywords = environment_keywords(config.env_id)
+    for key in config.env:
+        if key in RESERVED:
+            raise ConfigError(f"env.{key} is set by training and evaluation themselves; leave it out")
+        if keywords is not None and key not in keywords:
+            raise ConfigError(f"unknown key 'env.{key}'; did you mean env.{nearest(key, keywords)}?")
+    return replace(config, agent=agent)
+
+
+def environment_keywords(env_id: str) -> list[str] | None:
+    """Keywords that environment `env_id` takes; None where it takes anything. Unknown ids raise `ConfigError`."""
+    spec = environment(env_id)
+    point = spec.vector_entry_point or spec.entry_point
+    creator = gym.envs.registration.load_env_creator(point) if isinstance(point, str) else point
+    signature = inspect.signature(creator).parameters.values()  # type: ignore[arg-type]
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature):
+        return None
+    return [parameter.name for parameter in signature]
+
+
+def environment(env_id: str) -> Any:
+    """The registered spec of `env_id` (``module:Id`` imports the module first); raises `ConfigError` naming the nearest."""
+    module, _, name = env_id.rpartition(":")
+    if module:
+        try:
+            __import__(module)
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"--env {env_id}: there is no module {error.name!r} on the path") from error
+    if name not in gym.registry:
+        ours = [known for known in gym.registry if known.startswith("emp-")] or list(gym.registry)
+        raise ConfigError(f"no environment is called {name!r}; did you mean {nearest(name, ours)}?")
+    return gym.registry[name]
