@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import threading
 from collections.abc import Callable
 from functools import cache
@@ -23,15 +24,27 @@ from emp_gym.paths import home
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MARK = b"from emp_gym.jit import"
+_IMPORTED = re.compile(rb"^from (emp_gym[.\w]*) import", re.MULTILINE)
 _decorating = threading.Lock()
 parallel_lock = threading.Lock()
 """Held around every parallel region: numba's threading layers do not all survive two callers at once."""
 
 
 def kernel_sources(root: Path) -> list[Path]:
-    """Every source file below `root` that defines kernels, plus this one, sorted."""
-    files = [path for path in root.rglob("*.py") if _MARK in path.read_bytes()]
-    return sorted({*files, root / "jit.py", root / "types.py"})
+    """Every source file below `root` that defines kernels, and every file of ours that those import (numba freezes the
+    constants that a kernel takes from them), sorted."""
+    todo = [path for path in root.rglob("*.py") if _MARK in path.read_bytes() or path == root / "jit.py"]
+    found: set[Path] = set()
+    while todo:
+        path = todo.pop()
+        if path in found:
+            continue
+        found.add(path)
+        for module in _IMPORTED.findall(path.read_bytes()):
+            file = root.joinpath(*module.decode().split(".")[1:]).with_suffix(".py")
+            if file.is_file():
+                todo.append(file)
+    return sorted(found)
 
 
 def cache_key(root: Path) -> str:

@@ -162,8 +162,9 @@ class PPO(BaseAgent):
         trainer.policy.load_state_dict(self.policy.state_dict())
         self.policy = trainer.policy
         trainer.num_timesteps = self.num_timesteps
-        if self._resumed is not None:
-            trainer.restore(self._resumed)
+        before = self._resumed if self._trainer is None else self._trainer.arrays()
+        if before is not None:
+            trainer.restore(before)
             self._resumed = None
         return trainer
 
@@ -188,7 +189,7 @@ class PPO(BaseAgent):
         if self._trainer is None:
             raise ConfigError("nothing to checkpoint: learn() has not been called")
         write_arrays(folder / "training.safetensors", self._trainer.arrays())
-        state = {"num_timesteps": self.num_timesteps, "n_updates": self._trainer.updates}
+        state = {"num_timesteps": self.num_timesteps}
         (folder / "training.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
 
     def resume(self, folder: Path) -> None:
@@ -196,8 +197,7 @@ class PPO(BaseAgent):
         self.load(folder)
         state = read_json(folder / "training.json")
         self.num_timesteps = int(state["num_timesteps"])
-        self._resumed = read_arrays(folder / "training.safetensors")
-        self._resumed["n_updates"] = np.array([state["n_updates"]])
+        self._resumed, self._trainer = read_arrays(folder / "training.safetensors"), None
 
 
 def whole_batch(size: int, wanted: int) -> int:

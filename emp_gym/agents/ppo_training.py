@@ -161,11 +161,6 @@ class LanePPO(SB3PPO):
         self.set_logger(Logger(None, [self.log]))
         self._go_on, self._iteration = True, 0
 
-    @property
-    def updates(self) -> int:
-        """Optimiser epochs done so far."""
-        return self._n_updates
-
     # ---- rollout
 
     def collect_rollouts(
@@ -252,6 +247,7 @@ class LanePPO(SB3PPO):
         arrays: Arrays = {
             "noise": self.noise.get_state().numpy(),
             "shuffle": self.rollout_buffer.generator.get_state().numpy(),
+            "n_updates": np.array([self._n_updates]),
         }
         for index, state in self.policy.optimizer.state_dict()["state"].items():
             for name, value in state.items():

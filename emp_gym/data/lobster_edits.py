@@ -185,7 +185,7 @@ class Edits:
                 yield Edit(0.9 + extra, (m, b), m + last - 1, b + last - 1, tuple(rows))
 
     def _first(self, balance: int) -> Iterator[Edit]:
-        """Something is wrong with the first row, which has no row before it; so far messages[0] stood beside books[0]."""
+        """Something is wrong with the first row, which has no row before it; messages[0] stood beside books[0]."""
         nothing = (-1, -1)
         yield Edit(1.2, nothing, 1, 1, (Row(0, 0, UNEXPLAINED, "first"), Row(1, 1, UNCHECKED)))
         found = self._verdict(0, 0, 1)

@@ -17,6 +17,7 @@ import numpy as np
 from emp_gym.types import EMPTY_ASK, EMPTY_BID, DataError
 
 RETOLD, MAGNIFIED, STRETCHED, SHORTENED = "retold", "magnified", "stretched", "shortened"
+BUSY = 20_000  # rows of order flow after the cut; later rows are hidden executions, which are quick to write
 _NOTHING = {1: EMPTY_BID, -1: EMPTY_ASK}
 
 
@@ -86,8 +87,8 @@ class LobsterDay:
         flow = _Flow(self.lines[0][: cut + 1], self.lines[1][: cut + 1], random, scale=10 if how == MAGNIFIED else 1)
         flow.trend = float(random.choice((-1, 1))) * (0.8 if how == MAGNIFIED else 0.4)
         messages, books = [*self.lines[0][: cut + 1]], [*self.lines[1][: cut + 1]]
-        for time in times.tolist():
-            message, book = flow.step()
+        for i, time in enumerate(times.tolist()):
+            message, book = flow.step() if i < BUSY or flow.pending else flow.quiet()
             messages.append(b"%d.%09d,%s\n" % (time // 10**9, time % 10**9, message))
             books.append(book)
         (folder / self.message.name).write_bytes(b"".join(messages))
@@ -119,11 +120,18 @@ class _Flow:
         self.queues, last = _alive(messages)
         self.next_id = last + 1
         self.pending: list[bytes] = []
+        self.last: tuple[bytes, bytes] | None = None
 
     def step(self) -> tuple[bytes, bytes]:
         """The next message (without its time) and the book row after it."""
         message = self.pending.pop(0) if self.pending else self._message()
         return message, self._row()
+
+    def quiet(self) -> tuple[bytes, bytes]:
+        """A hidden execution of one lot at the best bid, and the book that it leaves as it was."""
+        if self.last is None:
+            self.last = (b"5,0,1,%d,1" % -self.prices[1][0], self._row())
+        return self.last
 
     def _message(self) -> bytes:
         u = self.random.random(4)

@@ -158,7 +158,7 @@ def _seconds(time_ns: int) -> str:
 
 
 def late_rows(messages: Messages) -> I64:
-    """Rows to take away so that the accepted times never decrease: as few as possible, the later one where two would do.
+    """Rows to take away so that the accepted times never decrease: as few as possible, the later of two that would do.
 
     A single wrong time is found wherever it stands, too early or too late (longest non-decreasing subsequence). Two
     adjacent rows in exchanged order whose messages do the same to the book (so that only their times tell) are both

@@ -34,7 +34,7 @@ import numpy as np
 
 from emp_gym.types import EMPTY_ASK, EMPTY_BID, MESSAGE, WINDOW_EVENT, ConfigError, DataError, Instrument, Kind, RecordedDay
 
-FORMAT = 1
+FORMAT = 2
 BLOCK = 64  # rows in a block of `cross_block`
 NEVER_BID, NEVER_ASK = 1 << 62, -(1 << 62)  # `cross` of a row that crosses nothing
 
@@ -58,6 +58,7 @@ ROW = np.dtype(
         ("bought", "i8"),  # cumulative lots taken by aggressive buyers (visible executions)
         ("sold", "i8"),  # cumulative lots hit by aggressive sellers
         ("flow", "i8"),  # cumulative order-flow imbalance of the best levels, lots (Cont, Kukanov, Stoikov 2014, eq. 4)
+        ("hidden", "i8"),  # cumulative lots of hidden executions above the mid minus those below it
         ("moves2", "i8"),  # cumulative squared change of mid2, price units squared
         ("group_end", "i4"),  # last row with this row's time
         ("status", "i1"),  # Status
@@ -142,7 +143,7 @@ class TapeSet:
 
     @property
     def hash(self) -> str:
-        """Provenance: hash of format, sources and instruments of all days."""
+        """Provenance: hash of format, sources (with the content of their rows) and instruments of all days."""
         what: list[Any] = [FORMAT]
         for day in self.info:
             source = {name: value for name, value in day.source.items() if name != "folder"}
@@ -191,22 +192,35 @@ class TapeSet:
             meta = json.loads((path / "meta.json").read_text())
         except (OSError, ValueError) as error:
             raise DataError(f"{path}: not a tape: no readable meta.json ({error}); make one with scripts/ingest.py") from error
-        if meta.get("format") != FORMAT:
-            raise DataError(f"{path}: tape format {meta.get('format')}, expected {FORMAT}; make it again with scripts/ingest.py")
+        found = meta.get("format") if isinstance(meta, dict) else None
+        if found != FORMAT:
+            raise DataError(f"{path}: tape format {found}, expected {FORMAT}; make it again with scripts/ingest.py")
         arrays: dict[str, Any] = {}
         for name in _ARRAYS + _OPTIONAL:
             file = path / f"{name}.npy"
             if file.exists():
-                array = np.load(file, mmap_mode="r", allow_pickle=False).view(np.ndarray)
-                arrays[name] = array.view(_DTYPES[name]) if name in _DTYPES else array
+                try:
+                    array = np.load(file, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+                    arrays[name] = array.view(_DTYPES[name]) if name in _DTYPES else array
+                except (OSError, ValueError, EOFError, TypeError) as error:
+                    raise DataError(f"{file}: damaged ({error}); make the tape again with scripts/ingest.py") from error
             elif name in _ARRAYS:
                 raise DataError(f"{path}: {file.name} is missing; make the tape again with scripts/ingest.py")
-        info = tuple(DayInfo(**{**day, "instrument": Instrument(**day["instrument"])}) for day in meta["days"])
+        try:
+            info = tuple(DayInfo(**{**day, "instrument": Instrument(**day["instrument"])}) for day in meta["days"])
+        except (KeyError, TypeError) as error:
+            raise DataError(f"{path}: meta.json is damaged ({error!r}); make the tape again with scripts/ingest.py") from error
+        rows = sum(day.rows for day in info)
+        lengths = {name: len(arrays[name]) for name in ("rows", "messages", "book")} | {"days": len(arrays["days"])}
+        if lengths != {"rows": rows, "messages": rows, "book": rows, "days": len(info)}:
+            raise DataError(f"{path}: {lengths} for {len(info)} days of {rows} rows; make the tape again with scripts/ingest.py")
         return cls(info=info, path=path, **arrays)
 
     @classmethod
     def concatenate(cls, tapes: Sequence[TapeSet]) -> TapeSet:
         """One set of all days of `tapes`, in order (copies). All must have the same number of levels."""
+        from emp_gym.data import tape_index
+
         if len({tape.levels for tape in tapes}) != 1:
             found = sorted({tape.levels for tape in tapes})
             raise ConfigError(f"days of one set need the same number of book levels, got {found}; use days of one depth")
@@ -229,16 +243,32 @@ class TapeSet:
         joined: dict[str, Any] = {"days": days}
         for name in _ARRAYS[1:] + _OPTIONAL:
             parts = [getattr(tape, name) for tape in tapes]
-            if all(part is not None for part in parts):
+            if not all(part is not None for part in parts):
+                continue
+            if name in _DTYPES:
+                records = np.concatenate([tape_index.whole_records(np.ascontiguousarray(part)) for part in parts])
+                joined[name] = records.view(_DTYPES[name])
+            else:
                 joined[name] = np.concatenate(parts, axis=1 if name.startswith("cross") else 0)
         return cls(info=tuple(day for tape in tapes for day in tape.info), **joined)
 
 
 def _same(folder: Path, content_hash: str) -> bool:
     try:
-        return bool(json.loads((folder / "meta.json").read_text())["hash"] == content_hash)
-    except (OSError, ValueError, KeyError):
+        return TapeSet.open(folder).hash == content_hash
+    except DataError:
         return False
+
+
+def _content_hash(day: RecordedDay) -> str:
+    """Hash of everything that a tape is made from."""
+    digest = hashlib.sha256()
+    columns = [day.time_ns, day.kind, day.order_id, day.size, day.price, day.side, day.book_price, day.book_size]
+    for column in [*columns, day.signal, day.regime]:
+        if column is not None:
+            digest.update(f"{column.dtype} {column.shape}".encode())
+            digest.update(np.ascontiguousarray(column).data)
+    return digest.hexdigest()
 
 
 def build(day: RecordedDay) -> TapeSet:
@@ -263,7 +293,7 @@ def build(day: RecordedDay) -> TapeSet:
     days["rows"], days["tick"], days["base"] = rows, day.instrument.tick, tape_index.base_price(day.book_price, day.book_size)
     days["level1"], days["level2"] = levels.bids, len(levels.price)
     return TapeSet(
-        info=(DayInfo(day.instrument, day.date, rows, day.book_price.shape[2], day.source),),
+        info=(DayInfo(day.instrument, day.date, rows, day.book_price.shape[2], {**day.source, "content": _content_hash(day)}),),
         days=days,
         rows=tape_index.row_records(messages, day.book_price, day.book_size),
         messages=messages,

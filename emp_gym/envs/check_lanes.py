@@ -184,7 +184,7 @@ def forked_workers_survive(subject: Subject) -> Iterator[str]:
             for _ in range(3):
                 busy.step(busy.action_space.sample())
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of fork with threads: that is what we look at
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of forks with threads: our very question
         workers = gym.vector.AsyncVectorEnv([subject.alone] * 2, shared_memory=False, context="fork")
     try:
         workers.reset_async(seed=[8, 9])
@@ -194,11 +194,13 @@ def forked_workers_survive(subject: Subject) -> Iterator[str]:
         for action in sent:
             workers.step_async(action)
             got.append(workers.step_wait(timeout=PATIENCE_S)[0])
-    except multiprocessing.TimeoutError:
-        yield f"a forked worker did not answer in {PATIENCE_S:.0f} s"
-        workers.close(terminate=True)
+        workers.close()
+    except (multiprocessing.TimeoutError, EOFError, OSError) as error:
+        yield f"a forked worker died, or did not answer in {PATIENCE_S:.0f} s: {failure(error)}"
+        for process in workers.processes:
+            process.kill()
+        workers.closed = True  # nothing is left to be asked politely
         return
-    workers.close()
     for lane, seed in enumerate((8, 9)):
         with subject.alone() as env:
             want = [env.reset(seed=seed)[0]]

@@ -35,6 +35,10 @@ Probe = Callable[[gym.Env], Mapping[str, Any]]
 BEYOND = 24  # steps after the cut in which another future must show, or the check has seen nothing
 
 
+class NoData(ConfigError):
+    """An environment that is not on this package's days was to be checked without data."""
+
+
 @dataclass(frozen=True)
 class Leak:
     """The first output of one run that changed although the future alone had changed."""
@@ -235,7 +239,7 @@ class _Hunt:
     def cut_steps(self, original: list[Moment]) -> list[int]:
         """Steps at whose row the data are cut: the reset, the end, and evenly between, as far as rows follow."""
         last = len(original) - 1
-        wanted = np.unique(np.linspace(0, max(last - 1, 0), self.cuts).round().astype(int))
+        wanted = np.unique(np.linspace(0, last, self.cuts).round().astype(int))
         return [int(k) for k in wanted if self.origin.row_of(original[k].clock) < self.origin.rows - 3]
 
     def walk(self, data: Any, options: dict[str, Any] | None, steps: int) -> list[Moment]:
@@ -306,7 +310,7 @@ def lookahead_id(name: str, data: str | None = None, **kwargs: Any) -> Report:
 
     For this package's ids `data` is a LOBSTER day (folder, zip, message file; its first day), without one a synthetic
     day with a halt. For others it is a path that they take as ``data=``. `kwargs` go to the environment. Raises
-    `ConfigError` for an unknown name, and when `data` is needed.
+    `ConfigError` for an unknown name, `NoData` when `data` is needed.
     """
     env_id, factory = resolve(name)
     if factory is not None:
@@ -320,15 +324,15 @@ def lookahead_id(name: str, data: str | None = None, **kwargs: Any) -> Report:
 
     with tempfile.TemporaryDirectory(prefix="emp_gym-") as folder:
         day = LobsterDay.of(Path(data).expanduser() if data else _synthetic_day(Path(folder)))
-        with make(_tape(day.original(), Path(folder))) as env:
+        with make(tape_of(day.original(), Path(folder))) as env:
             windows: Any = env.unwrapped
             starts = [{"day": d, "start": row} for d, row in windows.windows(3)]
-        return lookahead(make, day, starts=starts[1:] or starts, cuts=5, read=_tape)
+        return lookahead(make, day, starts=starts[1:] or starts, cuts=5, read=tape_of)
 
 
 def _needed(name: str, data: str | None) -> str:
     if data is None:
-        raise ConfigError(f"{name}: the look-ahead check needs data to rewrite; give the path that it takes as data=")
+        raise NoData("no data to rewrite were given (--data PATH goes to the environment): look-ahead was NOT checked")
     return data
 
 
@@ -344,7 +348,7 @@ def _synthetic_day(folder: Path) -> Path:
     return synthetic.write_day(folder / "day", synthetic.DayConfig(seed=20_300, rows=24_000, halts=1)).message
 
 
-def _tape(message: Path, folder: Path) -> Path:
+def tape_of(message: Path, folder: Path) -> Path:
     """The tape of a LOBSTER day, in `folder` not in the user's cache. `DataError` if the day does not verify."""
     (reading,) = lobster.read(message)
     if reading.check.unexplained:

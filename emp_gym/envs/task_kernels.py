@@ -8,7 +8,8 @@ import numpy as np
 from emp_gym.jit import hot, njit
 from emp_gym.data.tape import NO_ROW
 from emp_gym.market.overlay import CANCEL, LIMIT, MARKET, NONE, REPLACE, TRADING
-from emp_gym.sensory.lob import observe_book, observe_own, put
+from emp_gym.market.replay import AHEAD
+from emp_gym.sensory.lob import LONG, SHORT, clip, observe_book, observe_own
 
 TRADE, MAKE, EXECUTE_PARENT = 0, 1, 2
 PNL, INVENTORY, DAMPED, SHORTFALL = 0, 1, 2, 3
@@ -121,6 +122,12 @@ def _open(lane, slots, side, leaving):
 
 
 @hot
+def _exposed(lane, slots, side, setup):
+    """Lots of `side` that may still fill whatever is sent now: with latency every open order, since a cancel can lose the race."""
+    return _open(lane, slots, side, setup["latency"] == 0)
+
+
+@hot
 def menu_price(action, side, book, tick):
     """The price at which a menu action quotes `side`, NO_QUOTE if it does not."""
     if side > 0:
@@ -136,6 +143,20 @@ def menu_price(action, side, book, tick):
 
 
 @hot
+def _flatten(requests, n, lane, slots, setup):
+    """Closes the position at the market, less what market orders in flight will close, within the inventory limit."""
+    net = lane["position"]
+    for k in range(lane["orders"]):
+        if slots[k]["kind"] == MARKET:
+            net += slots[k]["side"] * slots[k]["quantity"]
+    side = -1 if net > 0 else 1
+    room = setup["max_position"] - side * lane["position"] - _exposed(lane, slots, side, setup)
+    quantity = min(abs(net), room)
+    if quantity > 0:
+        _ask(requests, n, lane, MARKET, side, 0, quantity, 0)
+
+
+@hot
 def _request_menu(requests, lane, slots, book, action, tick, setup):
     if action == KEEP:
         return
@@ -148,8 +169,8 @@ def _request_menu(requests, lane, slots, book, action, tick, setup):
         _ask(requests, 0, lane, MARKET, -1, 0, setup["clip"], 0)
     else:
         n = _cancel_all(requests, 0, lane, slots)
-        if action == FLATTEN and lane["position"] != 0:
-            _ask(requests, n, lane, MARKET, -1 if lane["position"] > 0 else 1, 0, abs(lane["position"]), 0)
+        if action == FLATTEN:
+            _flatten(requests, n, lane, slots, setup)
 
 
 @hot
@@ -158,11 +179,11 @@ def _request_parent(requests, lane, slots, book, action, tick, setup, side):
     best = book[0, 0] if side > 0 else book[2, 0]
     if action == POST or action == POST_DEEP:
         price = best if action == POST else best - side * tick
-        quantity = min(setup["clip"], left - _open(lane, slots, side, True))
+        quantity = min(setup["clip"], left - _exposed(lane, slots, side, setup))
         _quote(requests, 0, lane, slots, side, price, quantity)
     elif action == TAKE_ONE or action == TAKE_TWO:
         clips = 1 if action == TAKE_ONE else 2
-        pending = _open(lane, slots, side, setup["latency"] == 0)
+        pending = _exposed(lane, slots, side, setup)
         n = _cancel_all(requests, 0, lane, slots)
         quantity = min(clips * setup["clip"], left - pending)
         if quantity > 0:
@@ -184,8 +205,8 @@ def _request_quotes(requests, lane, slots, book, action, tick, setup):
     ask = max(book[2, 0] + tick * int(np.rint(half + skew)), book[0, 0] + tick)
     if ask <= bid:
         ask = bid + tick
-    room_to_buy = setup["max_position"] - lane["position"] - _open(lane, slots, 1, True)
-    room_to_sell = setup["max_position"] + lane["position"] - _open(lane, slots, -1, True)
+    room_to_buy = setup["max_position"] - lane["position"] - _exposed(lane, slots, 1, setup)
+    room_to_sell = setup["max_position"] + lane["position"] - _exposed(lane, slots, -1, setup)
     buy, sell = min(quantity, room_to_buy), min(quantity, room_to_sell)
     n = _quote(requests, 0, lane, slots, 1, bid if buy > 0 and bid > 0 else NO_QUOTE, buy)
     _quote(requests, n, lane, slots, -1, ask if sell > 0 else NO_QUOTE, sell)
@@ -221,39 +242,35 @@ def request(low, high, choices, levers, requests, state, slots, book, episodes, 
 
 @hot
 def _may_quote(lane, slots, side, price, setup):
-    if price == NO_QUOTE:
-        return True
-    if price < 0 or lane["orders"] > slots.shape[0] - 2:
+    if price <= 0 or lane["orders"] > slots.shape[0] - 2:
         return False
     if _kept(lane, slots, side, price) >= 0:
         return True
-    return side * lane["position"] + _open(lane, slots, side, True) + setup["clip"] <= setup["max_position"]
+    return side * lane["position"] + _exposed(lane, slots, side, setup) + setup["clip"] <= setup["max_position"]
 
 
 @hot
-def _may_take(lane, slots, book, side, setup):
-    size = book[3, 0] if side > 0 else book[1, 0]
+def _may_take(lane, slots, side, setup):
     room = setup["max_position"] - side * lane["position"] - _open(lane, slots, side, False)
-    return size > 0 and room >= setup["clip"] and lane["orders"] < slots.shape[0]
+    return room >= setup["clip"] and lane["orders"] < slots.shape[0]
 
 
 @hot
 def _mask_menu(mask, lane, slots, book, tick, setup):
     trading = lane["status"] == TRADING
+    has_bid, has_ask = trading and book[1, 0] > 0, trading and book[3, 0] > 0
+    bid = has_bid and _may_quote(lane, slots, 1, book[0, 0], setup)
+    ask = has_ask and _may_quote(lane, slots, -1, book[2, 0], setup)
+    deep_bid = has_bid and _may_quote(lane, slots, 1, book[0, 0] - tick, setup)
+    deep_ask = has_ask and _may_quote(lane, slots, -1, book[2, 0] + tick, setup)
     mask[KEEP] = mask[CANCEL_ALL] = True
-    for action in range(BOTH, ASK_BID_DEEP + 1):
-        bid, ask = menu_price(action, 1, book, tick), menu_price(action, -1, book, tick)
-        mask[action] = (
-            trading
-            and (bid == NO_QUOTE or book[1, 0] > 0)
-            and (ask == NO_QUOTE or book[3, 0] > 0)
-            and _may_quote(lane, slots, 1, bid, setup)
-            and _may_quote(lane, slots, -1, ask, setup)
-        )
-    mask[BUY_CLIP] = trading and _may_take(lane, slots, book, 1, setup)
-    mask[SELL_CLIP] = trading and _may_take(lane, slots, book, -1, setup)
-    exit_size = book[1, 0] if lane["position"] > 0 else book[3, 0]
-    mask[FLATTEN] = trading and lane["orders"] < slots.shape[0] and (lane["position"] == 0 or exit_size > 0)
+    mask[BOTH], mask[BOTH_DEEP] = bid and ask, deep_bid and deep_ask
+    mask[BID], mask[ASK] = bid, ask
+    mask[BID_ASK_DEEP], mask[ASK_BID_DEEP] = bid and deep_ask, ask and deep_bid
+    mask[BUY_CLIP] = has_ask and _may_take(lane, slots, 1, setup)
+    mask[SELL_CLIP] = has_bid and _may_take(lane, slots, -1, setup)
+    exit_there = has_bid if lane["position"] > 0 else has_ask
+    mask[FLATTEN] = trading and lane["orders"] < slots.shape[0] and (lane["position"] == 0 or exit_there)
 
 
 @hot
@@ -348,29 +365,44 @@ def settle(low, high, state, episodes, days, active, rewards, setup):
 
 
 @hot
+def _fetch(lanes, state, days, rows):
+    """Reads one word of each row that the observations of `lanes` will need, so that their memory waits overlap."""
+    words = 0
+    for i in lanes:
+        lane = state[i]
+        at, seen = days[lane["day"]]["row0"] + lane["seen_row"], lane["seen_row"]
+        words += rows[at - min(SHORT, seen)]["status"] + rows[at - min(LONG, seen)]["status"]
+    if len(lanes) > 0:
+        state[lanes[0]]["fetched"] = words  # so that the reads are not optimised away
+
+
+@hot
 def observe(lanes, state, slots, book, episodes, days, rows, out, mask, setup):
     """Writes observation and mask of `lanes`."""
     rules = setup[0]
-    for i in lanes:
+    for j in range(len(lanes)):
+        if j % AHEAD == 0:
+            _fetch(lanes[j : j + AHEAD], state, days, rows)
+        i = lanes[j]
         lane, episode = state[i], episodes[i]
         day = days[lane["day"]]
         at = observe_book(
-            out[i], 0, lane, book[i], day, rows, rules["levels"], rules["session_start_ns"], rules["session_ns"], episode
+            out[i], lane, book[i], day, rows, rules["levels"], rules["session_start_ns"], rules["session_ns"]
         )
         elapsed = (lane["decision"] + rules["episode"] - episode["length"]) / rules["episode"]
         at = observe_own(
             out[i], at, lane, slots[i], book[i], day["tick"], rules["clip"], rules["max_position"], elapsed,
-            rules["price_to_cash"], episode,
+            rules["price_to_cash"],
         )  # fmt: skip
         if rules["task"] == EXECUTE_PARENT:
             side = episode["parent_side"]
             left = (rules["parent"] - side * lane["position"]) / rules["parent"]
-            at = put(out[i], at, side, episode)
-            at = put(out[i], at, left, episode)
-            at = put(out[i], at, left - (1.0 - elapsed), episode)
+            out[i, at], out[i, at + 1], out[i, at + 2] = side, left, left - (1.0 - elapsed)
+            at += 3
             _mask_parent(mask[i], lane, slots[i], book[i], side)
         elif rules["task"] == TRADE:
             _mask_menu(mask[i], lane, slots[i], book[i], day["tick"], rules)
+        episode["clipped"] += clip(out[i], at)
 
 
 @njit(parallel=True)

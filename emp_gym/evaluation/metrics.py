@@ -52,7 +52,7 @@ def bootstrap(
     count = int(codes.max()) + 1 if codes.size else 0
     mean = float(table.mean()) if table.size else float("nan")
     if count < FEWEST:
-        return Estimate(mean, blocks=count, block=block, note=f"too few for an interval ({count} {block}s)")
+        return Estimate(mean, blocks=count, block=block, note="too few for an interval")
     sizes = np.bincount(codes, minlength=count)
     sums = np.stack([np.bincount(codes, row, minlength=count) for row in table])  # [S, blocks]
     drawn = rng.multinomial(count, np.full(count, 1 / count), size=resamples)  # [resamples, blocks]

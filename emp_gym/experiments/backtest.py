@@ -14,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 
 from emp_gym.agents import registry
+from emp_gym.agents.base import parameters
 from emp_gym.evaluation import metrics
 from emp_gym.evaluation.metrics import Estimate
 from emp_gym.experiments.config import EvaluationConfig
@@ -186,7 +187,11 @@ def window_dates(env_id: str, env_kwargs: Mapping[str, Any], chosen: Sequence[Wi
     """The date of each window, "day N" where the environment does not say."""
     env = make_env(env_id, env_kwargs, 1, split=split)
     tapes = getattr(env.unwrapped, "tape_set", None)
-    info = getattr(tapes, "info", None) or getattr(tapes, "days", None)
-    dates = [str(getattr(info[day], "date", f"day {day}")) if info is not None else f"day {day}" for day, _ in chosen]
+    dates = [f"day {day}" if tapes is None else str(tapes.info[day].date) for day, _ in chosen]
     env.close()
     return dates
+
+
+def registry_parameters(name: str) -> list[str] | None:
+    """Names of the parameters of the agent called `name`; None where it takes anything."""
+    return parameters(registry.find(name))

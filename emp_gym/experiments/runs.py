@@ -110,18 +110,14 @@ def provenance(env: Any) -> dict[str, Any]:
 
 
 def data_hashes(env: Any) -> list[dict[str, Any]]:
-    """Date, instrument and sha256 of every day that `env` can visit; empty for environments without tapes."""
+    """Symbol, date, rows and sha256 of the files of every day that `env` can visit; empty for environments without tapes."""
     tapes = getattr(env.unwrapped, "tape_set", None)
-    if tapes is None:
-        return []
-    return [
-        {name: _text(getattr(day, name)) for name in ("date", "instrument", "sha256", "rows") if hasattr(day, name)}
-        for day in tapes.days
-    ]
+    return [] if tapes is None else [_day(day) for day in tapes.info]
 
 
-def _text(value: Any) -> Any:
-    return value if isinstance(value, int | str) else getattr(value, "symbol", str(value))
+def _day(day: Any) -> dict[str, Any]:
+    files = [day.source[half]["sha256"] for half in ("message", "orderbook") if "sha256" in day.source.get(half, {})]
+    return {"symbol": day.instrument.symbol, "date": day.date, "rows": int(day.rows), "sha256": files}
 
 
 def commit() -> str | None:

@@ -257,7 +257,8 @@ def take(lane, day, rows, book, taken, fills, params, order, side, limit, quanti
     """Takes from the recorded book after `row` up to `limit`; returns what remains.
 
     With `whole`, what the visible levels cannot give is filled at one price beyond them: the worst visible price, plus its
-    distance from the best one (at least a tick) in our disfavour; at the last known mid if that side is empty.
+    distance from the best one (at least a tick) in our disfavour, never below one tick; at the last known mid if that side
+    is empty.
     """
     at, s = day["row0"] + row, 1 if side > 0 else 0
     mid2 = rows[at]["mid2"]
@@ -281,7 +282,7 @@ def take(lane, day, rows, book, taken, fills, params, order, side, limit, quanti
         remember_taken(lane, taken, -side, price, part, now_ns, row, params["half_life_ns"])
         quantity -= part
     if whole and quantity > 0:
-        price = worst + side * max(day["tick"], abs(worst - first)) if seen else mid2 // 2
+        price = max(worst + side * max(day["tick"], abs(worst - first)), day["tick"]) if seen else mid2 // 2
         fee = book_fill(
             lane, side, price, quantity, mid2, False,
             params["taker_numerator"], params["taker_denominator"], params["price_to_cash"],
@@ -302,7 +303,7 @@ def rest(lane, day, slot, book, touches, level_price, level_start, cross, cross_
     levels, price = book.shape[2], slot["price"] - day["base"]
     slot["behind"], slot["counted"], slot["spell_row"] = 0, 0, -1
     slot["state"], slot["live"], slot["born_row"] = LIVE, True, row
-    inside = book[at, s, levels - 1]["size"] == 0
+    inside, better = book[at, s, levels - 1]["size"] == 0, -1
     for j in range(levels):
         level = book[at, s, j]
         if level["size"] <= 0:
@@ -316,12 +317,16 @@ def rest(lane, day, slot, book, touches, level_price, level_start, cross, cross_
         if slot["side"] * level["price"] < slot["side"] * price:
             inside = True
             break
+        better = j
     slot["ahead"] = 0
     if not inside:
         slot["ahead"] = UNKNOWN_PLACE
         lane["unknown_place"] += 1
     find_touch(touches, level_price, level_start, day, slot, row)
-    find_cross(cross, cross_block, day, slot, row)
+    if better >= 0:
+        slot["cross_row"] = book[at, s, better]["cross"]  # nothing crosses us before it crosses a better level: look then
+    else:
+        find_cross(cross, cross_block, day, slot, row)
 
 
 @hot
@@ -336,6 +341,8 @@ def pass_touches(slot, touches, upto, births):
         kind, size, birth = touch["kind"], touch["size"], touch["birth"]
         if kind == NEW:
             behind += size
+            if ahead == UNKNOWN_PLACE:
+                ahead = 0  # the level was empty when it came into sight
         elif kind == EVICT:
             slot["spell_row"] = touch["row"]
         elif kind == ADOPT:
@@ -378,7 +385,7 @@ def serve_row(lane, day, slots, fills, rows, messages, book, params, row):
     mode, count, eaten = params["fills"], lane["orders"], 0
     left = message["size"]
     if mode == OPTIMISTIC:
-        fill_touched(lane, day, slots, fills, rows, book, params, row)
+        fill_touched(lane, day, slots, fills, rows, messages, book, params, row)
     if side == 0:
         return
     for k in range(count):
@@ -414,16 +421,20 @@ def serve_row(lane, day, slots, fills, rows, messages, book, params, row):
 
 
 @hot
-def fill_touched(lane, day, slots, fills, rows, book, params, row):
+def fill_touched(lane, day, slots, fills, rows, messages, book, params, row):
     """The optimistic rule: an order fills whole at the first message at its price while that price is the best."""
     base = day["row0"]
+    message = messages[base + row]
+    if message["kind"] < NEW or message["kind"] > EXECUTE:
+        return
     for k in range(lane["orders"]):
         slot = slots[k]
-        if slot["state"] != LIVE or slot["touch_row"] != row or slot["quantity"] == 0:
+        if slot["state"] != LIVE or slot["quantity"] == 0:
             continue
-        s = 0 if slot["side"] > 0 else 1
-        best = day["base"] + book[base + max(row - 1, 0), s, 0]["price"]
-        if slot["side"] * best <= slot["side"] * slot["price"]:
+        if slot["side"] != message["side"] or slot["price"] != message["price"]:
+            continue
+        best = book[base + max(row - 1, 0), 0 if slot["side"] > 0 else 1, 0]
+        if best["size"] <= 0 or slot["side"] * (day["base"] + best["price"]) <= slot["side"] * slot["price"]:
             fill_maker(lane, slot, fills, slot["quantity"], row, rows[base + row], rows[base + max(row - 1, 0)], params)
 
 
@@ -472,14 +483,14 @@ def arrive(
             drop(slot)
             return
         drop(slots[old])
-    if rows[day["row0"] + row]["status"] != TRADING:
+    whole = slot["kind"] == MARKET
+    s = 1 if slot["side"] > 0 else 0
+    best, now = book[day["row0"] + row, s, 0], rows[day["row0"] + row]
+    if now["status"] != TRADING or (whole and best["size"] <= 0 and now["mid2"] == 0):  # halted, or no price known yet
         lane["refused"] += 1
         drop(slot)
         return
-    whole = slot["kind"] == MARKET
-    limit = slot["side"] * (1 << 60) if whole else slot["price"]
-    s = 1 if slot["side"] > 0 else 0
-    best = book[day["row0"] + row, s, 0]
+    limit = np.int64(slot["side"]) * (1 << 60) if whole else slot["price"]
     if whole or (best["size"] > 0 and slot["side"] * (day["base"] + best["price"]) <= slot["side"] * limit):
         before = slot["quantity"]
         slot["quantity"] = take(

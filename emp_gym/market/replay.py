@@ -46,7 +46,7 @@ FILL_RULES = {"exact": EXACT, "touch": TOUCHED, "optimistic": OPTIMISTIC}
 SLOTS = 8  # own orders a lane, in flight included
 REQUESTS = SLOTS + 2  # orders a lane may send in one decision
 AHEAD = 16  # lanes whose memory is asked for together
-TAKEN_NOTES = 8  # prices of consumed depth remembered a lane
+TAKEN_NOTES = 8  # prices of consumed depth remembered a lane, at the least: both visible sides always fit
 CLOSING_ID = -1  # id of the fills that close a position at the end of an episode
 
 
@@ -92,7 +92,7 @@ class ReplayMarket:
         self.params = _params(config, instrument.maker_fee_bps, instrument.taker_fee_bps, instrument.price_unit, instrument.lot)
         self.state = np.zeros(lanes, LANE)
         self.slots = np.zeros((lanes, SLOTS), SLOT)
-        self.taken = np.zeros((lanes, TAKEN_NOTES), TAKEN)
+        self.taken = np.zeros((lanes, max(TAKEN_NOTES, 2 * tape.levels)), TAKEN)
         self.fills = np.zeros((lanes, SLOTS + (SLOTS + 1) * (tape.levels + 1)), FILL)
         self.book = np.zeros((lanes, 4, tape.levels), np.int64)  # bid price, bid size, ask price, ask size
         self.outcome = np.zeros((lanes, REQUESTS), np.int8)
@@ -139,7 +139,7 @@ class ReplayMarket:
         )
 
     def reset(self, lanes: I64, day: I64, row: I64, end_row: I64) -> None:
-        """Puts `lanes` [n] at `row` of `day`, flat and without orders; no lane will pass its `end_row`."""
+        """Puts `lanes` [n] at `row` of `day`, flat and without orders; no lane will pass the last row of `end_row`'s time."""
         _reset(
             lanes, day, row, end_row, self.state, self.slots, self.book, self.params,
             self.tape.days, self.tape.rows, self.tape.book,
@@ -147,6 +147,9 @@ class ReplayMarket:
 
     def advance(self, orders: Orders) -> None:
         """Enters `orders` and walks every active lane to its next decision. `outcome` says what became of each order."""
+        lanes, requests = orders.records.shape
+        if lanes != self.lanes or requests > REQUESTS:
+            raise ConfigError(f"orders must be [{self.lanes} lanes, at most {REQUESTS} requests], got [{lanes}, {requests}]")
         arrays = self._tape_arrays
         own = (self.state, self.slots, self.taken, self.fills, self.book, self.outcome, self.active, self.params)
         if self.threads == 1:
@@ -279,7 +282,7 @@ def _enter(lane, day, slots, requests, outcome, rows, params):
             if at < 0:
                 outcome[k] = UNKNOWN_ORDER
                 continue
-            if arrive_row < slots[at]["cancel_row"]:
+            if arrive_row < slots[at]["cancel_row"] and not _replaced(lane, slots, request["id"], arrive_ns):
                 slots[at]["cancel_row"], slots[at]["cancel_ns"] = arrive_row, arrive_ns
             outcome[k] = ACCEPTED
             entered = True
@@ -300,6 +303,15 @@ def _enter(lane, day, slots, requests, outcome, rows, params):
         entered = True
     if entered:
         lane["next_row"] = min(lane["next_row"], arrive_row)
+
+
+@hot
+def _replaced(lane, slots, order, arrive_ns):
+    """Whether a replacement that was sent before arrives at the same time: then a cancel finds nothing left to cancel."""
+    for k in range(lane["orders"]):
+        if slots[k]["state"] == IN_FLIGHT and slots[k]["target"] == order and slots[k]["arrive_ns"] == arrive_ns:
+            return True
+    return False
 
 
 @hot
@@ -364,7 +376,7 @@ def _advance(
             now_ns = lane["time_ns"] + setup["every_ns"]
             target = row_at(rows, day, lane["row"], now_ns)
             exhausted = target >= end
-            target = min(target, end)
+            target = min(target, rows[base + end]["group_end"])
         if lane["next_row"] <= target and lane["orders"] > 0:
             walk(
                 lane, day, slots[i], taken[i], fills[i], rows, messages, book, touches,

@@ -1,0 +1,67 @@
+"""``benchmark``: speed of reading, replay, environments and training, each figure with what proves it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from emp_gym.experiments.benchmark.figures import SMALL, Effort, Figures, shown
+from emp_gym.types import EmpGymError
+
+NAMES = ("parse", "replay", "env", "train")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of ``scripts/benchmark.py``; returns the exit code (2: the data could not be read)."""
+    parser = argparse.ArgumentParser(prog="benchmark", description=__doc__)
+    parser.add_argument("name", choices=NAMES, help="what to measure")
+    parser.add_argument("--json", action="store_true", help="print one flat JSON object on stdout and nothing else")
+    parser.add_argument("--data", nargs="+", metavar="DAY", help="LOBSTER days or .tape folders (default: synthetic)")
+    parser.add_argument("--repeats", type=int, metavar="N", help="samples a figure (default: 3)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="at least, per sample (default: 0.4)")
+    parser.add_argument("--small", action="store_true", help="a few seconds: shows that it runs, not how fast")
+    parser.add_argument("--long", action="store_true", help="env: watch memory over ten million steps")
+    arguments = parser.parse_args(argv)
+    if arguments.long and arguments.name != "env":
+        parser.error("--long belongs to env")
+    try:
+        figures = _measure(arguments)
+    except EmpGymError as error:
+        sys.stderr.write(f"benchmark: {error}\n")
+        return 2
+    if arguments.json:
+        sys.stdout.write(json.dumps(figures.values) + "\n")
+    else:
+        _show(arguments.name, figures)
+    return 0
+
+
+def _measure(arguments: argparse.Namespace) -> Figures:
+    effort: Effort = SMALL if arguments.small else Effort()
+    if arguments.repeats is not None:
+        effort = replace(effort, repeats=max(1, arguments.repeats))
+    if arguments.seconds is not None:
+        effort = replace(effort, seconds=arguments.seconds)
+    figures = Figures()
+    module = importlib.import_module(f"emp_gym.experiments.benchmark.{arguments.name}")
+    options = {"long": arguments.long} if arguments.name == "env" else {}
+    module.measure(figures, effort, arguments.data, **options)
+    return figures
+
+
+def _show(name: str, figures: Figures) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"benchmark {name}")
+    table.add_column("figure", overflow="fold")
+    for heading in ("median", "min", "max"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("unit", overflow="fold")
+    for figure, value in figures.values.items():
+        table.add_row(figure, *(shown(value[column]) for column in ("median", "min", "max")), value["unit"])
+    Console(width=None if sys.stdout.isatty() else 150).print(table)

@@ -1,0 +1,155 @@
+"""``check``: one door for the project's checks of environments, agents and the queue model.
+
+    check --env emp-lob-v0                        conformance and look-ahead, on embedded or given data
+    check --env your_module:YourEnv --data bars.csv
+    check --agent your_module:YourAgent
+    check --queue DAY                             ghost orders: the recorded day judges the queue model
+
+Exit code 0: everything held; 1: there are findings; 2: the question was wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from emp_gym.types import EmpGymError
+
+LOOKAHEAD = "the_future_changes_nothing"
+LOOKAHEAD_SHOWS = "Nothing after time t changes what is given at t, whatever the future is rewritten to."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of ``scripts/check.py``; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        if arguments.env:
+            return _environment(arguments)
+        return _queue(arguments) if arguments.queue else _agent(arguments)
+    except EmpGymError as error:
+        sys.stderr.write(f"check: {error}\n")
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    subject = parser.add_mutually_exclusive_group(required=True)
+    subject.add_argument("--env", metavar="ID|module:Name", help="an environment: conformance and look-ahead")
+    subject.add_argument("--agent", metavar="NAME|module:Class", help="an agent: conformance")
+    subject.add_argument("--queue", metavar="DAY", help="a recorded LOBSTER day: ghost orders judge the queue model")
+    parser.add_argument("--data", metavar="PATH", help="data for the look-ahead check of --env")
+    parser.add_argument("--skip", choices=("conformance", "lookahead"), help="leave out one half of --env")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
+    return parser
+
+
+# --- environments
+
+
+def _environment(arguments: argparse.Namespace) -> int:
+    import emp_gym  # registers the ids
+    from emp_gym.envs.subject import resolve
+
+    resolve(arguments.env)  # an unknown name is one line, before anything else is said
+    checks: list[dict[str, Any]] = []
+    report = _table(f"{arguments.env} (emp-gym {emp_gym.__version__})", arguments.json)
+    for check in _checks(arguments):
+        checks.append(check)
+        report(check)
+    failed = [check["check"] for check in checks if check["findings"]]
+    if arguments.json:
+        sys.stdout.write(json.dumps({"env": arguments.env, "ok": not failed, "checks": checks}) + "\n")
+    else:
+        skipped = sum(bool(check["skipped"]) for check in checks)
+        verdict = f"{len(failed)} checks have findings: {', '.join(failed)}" if failed else "everything holds"
+        sys.stdout.write(f"{verdict} ({len(checks) - skipped} checks run, {skipped} skipped)\n")
+    return int(bool(failed))
+
+
+def _checks(arguments: argparse.Namespace) -> Iterable[dict[str, Any]]:
+    """One plain record a check, as they finish."""
+    from emp_gym.envs.check import outcomes
+
+    if arguments.skip != "conformance":
+        for outcome in outcomes(arguments.env):
+            yield {
+                "check": outcome.check,
+                "shows": outcome.shows,
+                "findings": [finding.what for finding in outcome.findings],
+                "skipped": outcome.skipped,
+                "seconds": round(outcome.seconds, 2),
+            }
+    if arguments.skip != "lookahead":
+        yield _lookahead(arguments.env, arguments.data)
+
+
+def _lookahead(env: str, data: str | None) -> dict[str, Any]:
+    """The look-ahead check as a record like the others, with its figures."""
+    from emp_gym.envs.lookahead import NoData, lookahead_id
+
+    record: dict[str, Any] = {"check": LOOKAHEAD, "shows": LOOKAHEAD_SHOWS, "findings": [], "skipped": ""}
+    start = time.perf_counter()
+    try:
+        report = lookahead_id(env, data)
+    except NoData as error:
+        return record | {"skipped": str(error), "seconds": 0.0}
+    record["findings"] = [*report.problems, *(leak.what for leak in report.worst.values())]
+    figures = {"futures": report.futures, "reached": report.reached, "steps_compared": report.compared}
+    return record | figures | {"notes": list(report.notes), "seconds": round(time.perf_counter() - start, 2)}
+
+
+def _table(title: str, quiet: bool) -> Any:
+    """A function that shows one finished check after another."""
+    if quiet:
+        return lambda check: None
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(highlight=False)
+    console.print(f"[bold]{escape(title)}[/]")
+
+    def show(check: dict[str, Any]) -> None:
+        mark = "[yellow]skip[/]" if check["skipped"] else "[red]FAIL[/]" if check["findings"] else "[green]ok[/]  "
+        console.print(f"{mark} {check['shows']} [dim]{check['check']}, {check['seconds']:.1f} s[/]", soft_wrap=True)
+        if check.get("futures"):
+            console.print(f"     {check['futures']} futures, {check['steps_compared']} steps compared byte for byte")
+        for line in [*check["findings"], *check.get("notes", ()), check["skipped"]]:
+            if line:
+                console.print(f"     {escape(line)}", soft_wrap=True)
+
+    return show
+
+
+# --- the queue model and agents
+
+
+def _queue(arguments: argparse.Namespace) -> int:
+    from emp_gym.market.ghost import judge_day
+
+    figures = judge_day(arguments.queue)
+    if arguments.json:
+        sys.stdout.write(json.dumps(figures) + "\n")
+        return 0
+    judged = max(figures["orders_judged"], 1)
+    width = max(map(len, figures))
+    for name, count in figures.items():
+        sys.stdout.write(f"{name:<{width}}  {count:>12,}\n")
+    sys.stdout.write(f"{figures['agree'] / judged:.4%} of the judged orders fill at the very message of the exchange\n")
+    return 0
+
+
+def _agent(arguments: argparse.Namespace) -> int:
+    from emp_gym.agents.check import conformance
+
+    findings = [str(finding) for finding in conformance(arguments.agent)]
+    if arguments.json:
+        sys.stdout.write(json.dumps({"agent": arguments.agent, "ok": not findings, "findings": findings}) + "\n")
+    else:
+        sys.stdout.write("\n".join(findings or [f"{arguments.agent} conforms"]) + "\n")
+    return int(bool(findings))

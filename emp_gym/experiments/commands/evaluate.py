@@ -1,0 +1,97 @@
+"""``evaluate.py``: judges a finished run, or an agent by name, beside its baselines on identical held-out windows."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from emp_gym.experiments.commands.terminal import data_argument, guarded, say
+from emp_gym.types import ConfigError, DataError
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="evaluate.py", description="Judge an agent and its baselines on identical, disjoint held-out windows."
+    )
+    p.add_argument("--env", metavar="ID", help="environment id (default: that of --run)")
+    who = p.add_mutually_exclusive_group(required=True)
+    who.add_argument("--run", type=Path, metavar="DIR", help="folder of a finished run (or of several seeds)")
+    who.add_argument("--agent", metavar="NAME", help="an agent that needs no training: a name, or module:Class")
+    p.add_argument("--data", nargs="+", metavar="PATH", help="other data than the run's")
+    p.add_argument("--episodes", type=int, metavar="N", help="windows, spread evenly over the split (default: all)")
+    p.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+                   help="env.KEY, evaluation.KEY (e.g. evaluation.split=all) or agent.KEY")  # fmt: skip
+    p.add_argument("--report", type=Path, metavar="DIR", help="also write report.md and pictures there")
+    p.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; 0, or 2 with one line on stderr for what cannot be done as asked."""
+    arguments = parser().parse_args(argv)
+    return guarded(lambda: _run(arguments), "evaluate.py")
+
+
+def _run(a: argparse.Namespace) -> int:
+    from emp_gym.experiments import training
+    from emp_gym.experiments.commands import judging
+    from emp_gym.experiments.report import as_json
+
+    config, agents, runs = _from_run(a) if a.run is not None else _from_name(a)
+    if a.report is not None:
+        a.report.mkdir(parents=True, exist_ok=True)
+        judging.judge_and_report(config, runs, agents, a.report)
+        return 0
+    comparison, _ = training.judge(config, agents)
+    if a.json:
+        print(json.dumps(as_json(comparison)))
+    else:
+        judging.show(comparison)
+    return 0
+
+
+def _adapted(config: Any, a: argparse.Namespace) -> Any:
+    """`config` with what the command line changes."""
+    from emp_gym.experiments.config import assignments, override, validate
+
+    config = override(config, assignments(a.set))
+    if a.env is not None:
+        config = replace(config, env_id=a.env)
+    config = replace(config, env={**config.env, **data_argument(a.data)})
+    if a.episodes is not None:
+        if a.episodes < 1:
+            raise ConfigError(f"--episodes: expected at least 1, got {a.episodes}")
+        config = replace(config, evaluation=replace(config.evaluation, episodes=a.episodes))
+    return validate(config)
+
+
+def _from_run(a: argparse.Namespace) -> tuple[Any, list[Any], list[Any]]:
+    """Configuration, agents and run folders of ``--run``: one run, or the seeds below it."""
+    from emp_gym.experiments import training
+    from emp_gym.experiments.runs import RunFolder
+
+    folders = sorted(path.parent for path in a.run.glob("seed-*/config.json")) or [a.run]
+    runs = [RunFolder.open(folder) for folder in folders]
+    if not (folders[0] / "model.json").exists():
+        raise DataError(f"{folders[0]} holds no model yet; finish it with train.py --resume {folders[0]}")
+    config = _adapted(runs[0].config, a)
+    say("loading the run and its data")
+    agents = [training.load(run, config.env_id, config.env, config.evaluation.split) for run in runs]
+    return config, agents, runs
+
+
+def _from_name(a: argparse.Namespace) -> tuple[Any, list[Any], list[Any]]:
+    from emp_gym.experiments import backtest
+    from emp_gym.experiments.config import RunConfig
+
+    if a.env is None:
+        raise ConfigError("--env is missing: which environment? e.g. --env emp-lob-v0")
+    config = _adapted(replace(RunConfig(), agent_name=a.agent), a)
+    env = backtest.make_env(config.env_id, config.env, 1, split=config.evaluation.split)
+    agent = backtest.build(a.agent, env, config.seed, config.agent)
+    env.close()
+    return config, [agent], []

@@ -1,0 +1,91 @@
+"""What the commands share: errors as one line, progress on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from emp_gym.types import EmpGymError
+
+USAGE = 2
+"""Exit status of a request that cannot be fulfilled as asked."""
+
+
+def guarded(story: Callable[[], int], name: str) -> int:
+    """Runs `story`; an error of ours becomes one line on stderr and status 2."""
+    logging.basicConfig(stream=sys.stderr, format="%(message)s")
+    logging.getLogger("emp_gym").setLevel(logging.INFO)  # what is made at first use says so
+    try:
+        return story()
+    except EmpGymError as error:
+        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        return USAGE
+
+
+def say(text: str) -> None:
+    """A line of progress."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def data_argument(paths: Sequence[str] | None) -> dict[str, Any]:
+    """``--data`` as an environment keyword: absolute, so that a run folder can be used from anywhere."""
+    if not paths:
+        return {}
+    found = [str(Path(path).resolve()) if Path(path).exists() else path for path in paths]
+    return {"data": found[0] if len(found) == 1 else found}
+
+
+class Bar:
+    """Progress with speed and time left: a bar on a terminal, a line every tenth otherwise."""
+
+    def __init__(self, total: int, label: str) -> None:
+        self._total, self._label = total, label
+        self._since = time.monotonic()
+        self._first: int | None = None
+        self._next = 0.0
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Bar:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            text = TextColumn("{task.completed:,.0f} / {task.total:,.0f} steps · {task.fields[note]}")
+            self._bar = Progress(
+                TextColumn("{task.description}"), BarColumn(), text, TimeRemainingColumn(), console=Console(stderr=True)
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(self._label, total=self._total, note="first rollout")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, steps: int, scalars: Mapping[str, float]) -> None:
+        """`scalars` may hold time/fps, rollout/ep_rew_mean and market/pnl."""
+        note = f"{scalars.get('time/fps', 0.0):,.0f} steps/s"
+        for tag, name in (("rollout/ep_rew_mean", "return"), ("market/pnl", "P&L")):
+            if tag in scalars:
+                note += f" · {name} {scalars[tag]:,.1f}"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=min(steps, self._total), note=note)
+            return
+        if steps < self._next * self._total and steps < self._total:
+            return
+        self._next = steps / self._total + 0.1
+        rate = scalars.get("time/fps", 0.0)
+        left = max(self._total - steps, 0) / rate if rate else 0.0
+        say(f"{self._label} {min(steps / self._total, 1):4.0%}  {steps:>11,} steps  {note}  {left:3.0f} s left")
+
+
+def console() -> Any:
+    """Where results are printed: wide enough for a table when stdout is not a terminal."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=160)

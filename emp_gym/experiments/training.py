@@ -1,0 +1,232 @@
+"""One training run, from configuration to report: make the environment, let the agent learn, keep curves and checkpoints,
+judge it on held-out time.
+
+Whatever the agent is, its environment is metered: returns and the trade's numbers of every finished episode become
+``rollout/`` and ``market/`` scalars at each iteration.
+"""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from gymnasium.vector import VectorEnv, VectorWrapper
+
+from emp_gym.evaluation.metrics import rates
+from emp_gym.experiments import backtest
+from emp_gym.experiments.config import RunConfig
+from emp_gym.experiments.runs import RunFolder, provenance
+from emp_gym.experiments.tensorboard import ScalarWriter
+from emp_gym.types import ConfigError, RunLog
+
+MARKET_TAGS = {
+    "pnl": "pnl",  # currency per episode, position closed at its end
+    "mean_abs_inventory": "inventory",  # lots
+    "max_inventory": "max_inventory",  # lots
+    "fill_rate": "fill_rate",  # orders that got any fill / orders sent
+    "maker_share": "maker_share",  # lots filled while resting / lots filled
+    "filled": "filled",  # lots per episode
+    "spread_captured": "spread_captured",  # currency per episode
+    "fees": "fees",  # currency per episode
+    "masked_rate": "masked",  # masked actions / decisions
+    "clipped": "clipped_features",  # per episode
+}
+"""Numbers of an episode's summary -> TensorBoard tag below ``market/``."""
+
+
+class Progress(Protocol):
+    """Shows how far training is."""
+
+    def update(self, steps: int, scalars: Mapping[str, float]) -> None: ...
+
+
+class Meter:
+    """Collects the summaries of finished episodes from one or more environments until they are drained."""
+
+    def __init__(self) -> None:
+        self._parts: list[dict[str, np.ndarray]] = []
+
+    def add(self, summary: Mapping[str, Any], lanes: np.ndarray) -> None:
+        """Episodes that ended in `lanes`; `summary` holds arrays [N]."""
+        self._parts.append({k: np.asarray(v)[lanes] for k, v in summary.items() if not k.startswith("_")})
+
+    def drain(self) -> dict[str, float]:
+        """Scalars of the episodes since the last call; nothing where none ended."""
+        parts, self._parts = self._parts, []
+        if not parts:
+            return {}
+        episodes = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+        means = rates(episodes)
+        scalars = {f"market/{tag}": means[name] for name, tag in MARKET_TAGS.items() if name in means}
+        scalars["rollout/episodes"] = float(len(episodes["length"]))
+        scalars["rollout/ep_rew_mean"], scalars["rollout/ep_len_mean"] = means["return"], means["length"]
+        return scalars
+
+
+class MeteredVectorEnv(VectorWrapper):
+    """A vector environment whose finished episodes are counted by a `Meter`; nothing else changes."""
+
+    def __init__(self, env: VectorEnv, meter: Meter) -> None:
+        super().__init__(env)
+        self._meter = meter
+        self._return, self._length = np.zeros(env.num_envs), np.zeros(env.num_envs, np.int64)
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        self._return[:], self._length[:] = 0.0, 0
+        return self.env.reset(seed=seed, options=options)
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(actions)
+        self._return += reward
+        self._length += 1
+        done = terminated | truncated
+        if done.any():
+            lanes = np.flatnonzero(done)
+            summary = info.get("final_info", info).get("summary")
+            self._meter.add({"return": self._return, "length": self._length} if summary is None else summary, lanes)
+            self._return[lanes], self._length[lanes] = 0.0, 0
+        return observation, reward, terminated, truncated, info
+
+
+class Recorder:
+    """The callback of `learn`: writes scalars, moves the progress bar, saves checkpoints when they are due."""
+
+    def __init__(self, run: RunFolder, agent: Any, config: RunConfig, meter: Meter, progress: Progress, start: int) -> None:
+        self._run, self._agent, self._config, self._meter, self._progress = run, agent, config, meter, progress
+        self._writer = ScalarWriter(run.path)
+        self._curves = Curves(run.path / "curves.csv", start)
+        self._due = _checkpoint_steps(config, start)
+        self._first, self._since = start, time.monotonic()
+        self.saved = -1
+
+    def __call__(self, steps: int, scalars: Mapping[str, float]) -> bool:
+        seconds = max(time.monotonic() - self._since, 1e-9)
+        merged = {"time/fps": (steps - self._first) / seconds, **scalars, **self._meter.drain()}
+        self._writer.write(steps, merged)
+        self._curves.add(steps, merged)
+        self._progress.update(steps, merged)
+        if self._due and steps >= self._due[0]:
+            self._due = [due for due in self._due if due > steps]
+            self._curves.save()
+            self._run.checkpoint(self._agent, steps)
+            self.saved = steps
+        return True
+
+    def close(self) -> None:
+        self._writer.close()
+        self._curves.save()
+
+
+def _checkpoint_steps(config: RunConfig, start: int) -> list[int]:
+    count = max(config.checkpoints, 1)
+    due = [config.total_timesteps * (i + 1) // count for i in range(count)]
+    return [step for step in due if step > start]
+
+
+class Curves:
+    """``curves.csv``: one row an iteration, a column for every scalar that was ever written. Kept whole and written anew, since
+    columns appear as the first episodes end. After a resume, rows from the checkpoint on are replaced."""
+
+    def __init__(self, path: Path, start: int) -> None:
+        self._path = path
+        self._rows: list[dict[str, str]] = []
+        if path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                self._rows = [row for row in csv.DictReader(file) if int(row["steps"]) <= start]
+
+    def add(self, steps: int, scalars: Mapping[str, float]) -> None:
+        self._rows.append({"steps": str(steps), **{tag: f"{value:.10g}" for tag, value in scalars.items()}})
+
+    def save(self) -> None:
+        tags = sorted({tag for row in self._rows for tag in row} - {"steps"})
+        aside = self._path.with_name(self._path.name + ".tmp")
+        with aside.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, ["steps", *tags], restval="")
+            writer.writeheader()
+            writer.writerows(self._rows)
+        aside.replace(self._path)
+
+
+def train(config: RunConfig, folder: Path, progress: Progress, resume: Path | None = None) -> tuple[RunFolder, Any]:
+    """Trains one agent as `config` says and leaves it in `folder` (with `resume`: goes on in that run's folder).
+
+    An agent without `learn` is only built and saved. Raises `ConfigError` for what does not fit, before anything is written.
+    """
+    run = RunFolder.open(resume) if resume is not None else None
+    env = backtest.make_env(config.env_id, config.env, 1, split="train")
+    agent = backtest.build(config.agent_name, env, config.seed, _agent_config(config))
+    start = 0
+    if run is None:
+        run = RunFolder.create(folder, config)
+    elif hasattr(agent, "resume"):
+        agent.resume(run.last_checkpoint())
+        start = int(agent.num_timesteps)
+    else:
+        raise ConfigError(f"agent {config.agent_name!r} cannot be resumed: it has no resume(folder); train it again")
+    run.write_json("provenance.json", provenance(env))
+    env.close()
+    if hasattr(agent, "learn"):
+        _learn(run, agent, config, progress, start)
+    elif not hasattr(agent, "save"):
+        raise ConfigError(f"agent {config.agent_name!r} has neither learn nor save: there is nothing to train or keep")
+    agent.save(run.path)
+    return run, agent
+
+
+def _learn(run: RunFolder, agent: Any, config: RunConfig, progress: Progress, start: int) -> None:
+    meter = Meter()
+    plain = backtest.training_env(config.env_id, config.env)
+
+    def make_env(num_envs: int | None = None, **keywords: Any) -> VectorEnv:
+        return MeteredVectorEnv(plain(config.num_envs or num_envs, **keywords), meter)
+
+    recorder = Recorder(run, agent, config, meter, progress, start)
+    try:
+        agent.learn(make_env, config.total_timesteps, recorder)
+    finally:
+        recorder.close()
+    if hasattr(agent, "checkpoint") and agent.num_timesteps != recorder.saved:
+        run.checkpoint(agent, agent.num_timesteps)
+
+
+def _agent_config(config: RunConfig) -> dict[str, Any]:
+    """The agent's parameters, with ``--num-envs`` where the agent has such a parameter."""
+    wanted = dict(config.agent)
+    known = backtest.registry_parameters(config.agent_name)
+    if config.num_envs is not None and known is not None and "num_envs" in known:
+        wanted["num_envs"] = config.num_envs
+    return wanted
+
+
+def judge(config: RunConfig, agents: Sequence[Any]) -> tuple[backtest.Comparison, list[RunLog]]:
+    """Evaluates `agents` (one per training seed) and the baselines on the same held-out windows."""
+    judged = config.evaluation
+    chosen = backtest.windows(config.env_id, config.env, judged)
+    runs = [backtest.evaluate(agent, config.env_id, config.env, chosen, judged.seed, judged.split) for agent in agents]
+    baselines, skipped = backtest.run_baselines(config.env_id, config.env, chosen, judged)
+    baselines = {name: log for name, log in baselines.items() if name != config.agent_name}
+    dates = backtest.window_dates(config.env_id, config.env, chosen, judged.split)
+    return backtest.compare(config.agent_name, runs, baselines, dates, judged, skipped), runs
+
+
+def load(run: RunFolder, env_id: str, env_kwargs: Mapping[str, Any], split: str) -> Any:
+    """The agent of a finished run, for `env_id`; raises `DataError` where spaces or features differ."""
+    config = run.config
+    env = backtest.make_env(env_id, env_kwargs, 1, split=split)
+    agent = backtest.build(config.agent_name, env, config.seed, _agent_config(config))
+    env.close()
+    agent.load(run.path)
+    return agent
+
+
+def for_seed(config: RunConfig, seed: int) -> RunConfig:
+    """`config` with another training seed; the evaluation stays the same."""
+    return replace(config, seed=seed)
+
+
+__all__ = ["Meter", "MeteredVectorEnv", "Recorder", "for_seed", "judge", "load", "train"]

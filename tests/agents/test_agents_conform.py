@@ -1,0 +1,111 @@
+"""Every built-in agent passes the conformance suite, and the suite catches what it is there for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fakes
+import numpy as np
+import pytest
+
+from emp_gym.agents import registry
+from emp_gym.agents.base import BaseAgent
+from emp_gym.agents.check import conformance
+
+fakes.register()
+SMALL = {"num_envs": 16, "n_steps": 16, "batch_size": 64, "n_epochs": 1, "layers": (8,), "threads": 1}
+
+
+@pytest.mark.parametrize("name", ["hold", "random", "symmetric", "ofi-taker", "oracle"])
+def test_baselines_conform(name: str) -> None:
+    assert conformance(name, "fake-lob-v0") == []
+
+
+@pytest.mark.parametrize("env_id", ["fake-lob-v0", "fake-box-v0"])
+def test_ppo_conforms(env_id: str) -> None:
+    assert conformance("ppo", env_id, **SMALL) == []
+
+
+@pytest.mark.parametrize("name", ["hold", "random"])
+def test_box_baselines_conform(name: str) -> None:
+    assert conformance(name, "fake-box-v0") == []
+
+
+class Wrong(BaseAgent):
+    """Does one thing wrong, as `fault` says."""
+
+    def __init__(self, *args: Any, fault: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fault = fault
+        self.calls = 0
+
+    def initial_state(self, lanes: int) -> np.ndarray:
+        return np.zeros(lanes, np.int64)
+
+    def reset_state(self, state: Any, done: Any) -> Any:
+        if self.fault == "forgets all":
+            return np.zeros_like(state)
+        return state if self.fault == "remembers" else super().reset_state(state, done)
+
+    def act(self, observation: Any, state: Any, mask: Any = None) -> Any:
+        n = len(observation)
+        self.calls += 1
+        action = (state % 3).astype(np.int64)
+        if self.fault == "shape":
+            action = action[:, None]
+        elif self.fault == "dtype":
+            action = action.astype(np.float64)
+        elif self.fault == "outside":
+            action = action + 11
+        elif self.fault == "ignores mask":
+            action = np.full(n, 7)
+        elif self.fault == "looks around":
+            action = action + int(observation[-1, 0] > 0)
+        elif self.fault == "lane number":
+            action = np.arange(n) % 3
+        elif self.fault == "batch mean":
+            action = np.full(n, int(observation[:, 0].mean() > 0))
+        elif self.fault == "writes":
+            observation[:] = 0
+        elif self.fault == "own memory":
+            action = np.full(n, self.calls % 3)
+        elif self.fault == "global generator":
+            action = np.random.randint(0, 3, n)
+        if mask is not None and self.fault != "ignores mask" and action.ndim == 1 and self.fault not in ("outside", "dtype"):
+            action = np.where(mask[np.arange(n), action], action, 0)
+        return action, state + 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "check"),
+    [
+        ("shape", "actions_fit_the_space"),
+        ("dtype", "actions_fit_the_space"),
+        ("outside", "actions_fit_the_space"),
+        ("ignores mask", "masks_are_respected"),
+        ("looks around", "lanes_do_not_know_each_other"),
+        ("lane number", "lanes_may_change_places"),
+        ("batch mean", "lanes_do_not_know_each_other"),
+        ("forgets all", "done_lanes_forget"),
+        ("remembers", "done_lanes_forget"),
+        ("writes", "inputs_are_left_alone"),
+        ("own memory", "inputs_are_left_alone"),
+        ("global generator", "the_seed_decides"),
+    ],
+)
+def test_each_fault_is_caught(fault: str, check: str) -> None:
+    import emp_gym.agents.check as suite
+
+    only = [c for c in suite.CHECKS if c.__name__ == check]
+    assert only
+    candidate = suite._candidate(Wrong, ["fake-lob-v0"], {}, {"fault": fault})
+    assert list(only[0](candidate)), f"{check} did not see {fault!r}"
+
+
+def test_the_faultless_one_conforms() -> None:
+    assert conformance(Wrong, "fake-lob-v0") == []
+
+
+def test_every_builtin_name_imports() -> None:
+    for name in registry.BUILT_IN:
+        assert callable(registry.find(name).act)  # type: ignore[attr-defined]

@@ -1,0 +1,83 @@
+"""Intervals cover what they claim, know their blocks, and say when there are too few."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from emp_gym.evaluation import metrics
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def test_too_few_windows_of_one_day_give_no_interval() -> None:
+    estimate = metrics.bootstrap(np.arange(7.0), np.zeros(7, int), rng())
+    assert estimate.low is None and "too few for an interval" in estimate.note and estimate.mean == 3.0
+
+
+def test_eight_windows_of_one_day_do() -> None:
+    estimate = metrics.bootstrap(np.arange(8.0), np.zeros(8, int), rng())
+    assert estimate.block == "window" and estimate.low is not None and estimate.low < 3.5 < estimate.high
+
+
+def test_days_are_the_blocks_when_there_are_several() -> None:
+    days = np.repeat(np.arange(8), 50)
+    effect = rng().normal(size=8)[days]  # windows of a day are identical: 400 windows hold 8 numbers
+    estimate = metrics.bootstrap(effect, days, rng())
+    by_window = metrics.bootstrap(effect, np.zeros(400, int), rng())
+    assert estimate.blocks == 8 and estimate.block == "day"
+    assert estimate.high - estimate.low > 4 * (by_window.high - by_window.low)
+
+
+@pytest.mark.parametrize("days", [8, 20])
+def test_intervals_cover(days: int) -> None:
+    draw = rng(1)
+    hits, trials = 0, 600
+    for _ in range(trials):
+        values = draw.normal(size=days)[np.repeat(np.arange(days), 2)] + draw.normal(size=2 * days) * 0.5
+        estimate = metrics.bootstrap(values, np.repeat(np.arange(days), 2), draw, resamples=400)
+        hits += estimate.low <= 0 <= estimate.high
+    assert 0.92 <= hits / trials <= 0.98
+
+
+def test_students_t() -> None:
+    assert metrics._t(0.95, 7) == pytest.approx(2.3646, rel=2e-3)
+    assert metrics._t(0.95, 30) == pytest.approx(2.0423, rel=1e-4)
+
+
+def test_seeds_widen_the_interval() -> None:
+    days = np.repeat(np.arange(10), 3)
+    noise = rng(2).normal(size=(5, 30)) * 0.1
+    luck = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])[:, None]
+    calm, lucky = metrics.bootstrap(noise, days, rng()), metrics.bootstrap(noise + luck, days, rng())
+    assert calm.mean == pytest.approx(lucky.mean)
+    assert lucky.high - lucky.low > 5 * (calm.high - calm.low)
+
+
+def test_pairing_removes_what_both_share() -> None:
+    market = rng(3).normal(size=40) * 100
+    days = np.arange(40) // 4
+    estimate = metrics.paired(market + 1.0, market, days, rng())
+    assert estimate.mean == pytest.approx(1.0) and estimate.clear
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    values, days = rng(4).normal(size=30), np.arange(30) // 3
+    assert metrics.bootstrap(values, days, rng(9)) == metrics.bootstrap(values, days, rng(9))
+
+
+def test_oracle_share() -> None:
+    assert metrics.oracle_share(5.0, 0.0, 10.0) == 0.5
+    assert metrics.oracle_share(5.0, 0.0, -1.0) is None
+
+
+def test_rates_by_hand() -> None:
+    episodes = {
+        "pnl": np.array([1.0, 3.0]), "filled": np.array([10, 30]), "maker_filled": np.array([10, 10]),
+        "orders": np.array([4, 0]), "orders_filled": np.array([1, 0]), "masked": np.array([1, 1]), "length": np.array([10, 30]),
+    }  # fmt: skip
+    found = metrics.rates(episodes)
+    assert found["fill_rate"] == 0.25 and found["maker_share"] == 0.5
+    assert found["masked_rate"] == 0.05 and found["pnl_per_lot"] == 0.1 and found["pnl"] == 2.0

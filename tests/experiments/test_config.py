@@ -1,0 +1,67 @@
+"""Configuration: defaults, YAML, --set; what is unknown names its nearest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fakes
+import pytest
+
+from emp_gym.experiments import config as c
+from emp_gym.types import ConfigError
+
+fakes.register()
+
+
+def test_set_overrides_nested_keys_with_types() -> None:
+    tree = c.assignments(["agent.learning_rate=3e-4", "evaluation.episodes=8", "total_timesteps=1e6", "env.episode=8 decisions"])
+    config = c.override(c.RunConfig(), tree)
+    assert config.agent == {"learning_rate": 3e-4} and config.evaluation.episodes == 8
+    assert config.total_timesteps == 1_000_000 and isinstance(config.total_timesteps, int)
+    assert config.env == {"episode": "8 decisions"}
+
+
+@pytest.mark.parametrize(
+    ("pair", "said"),
+    [
+        ("total_timestep=1", "did you mean total_timesteps"),
+        ("evaluation.episode=1", "did you mean evaluation.episodes"),
+        ("agent.learning_rat=1", "did you mean agent.learning_rate"),
+        ("env.episodes=3", "did you mean env.episode"),
+        ("env.split=test", "env.split is set by"),
+        ("total_timesteps=many", "expected int"),
+        ("agent.n_epochs=few", "expected int"),
+        ("agent=3", "expected keys below"),
+        ("nonsense", "expected key=value"),
+    ],
+)
+def test_what_is_wrong_is_said(pair: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        c.validate(c.override(c.RunConfig(env_id="fake-lob-v0"), c.assignments([pair])))
+
+
+def test_unknown_environment_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean emp-lob-v0"):
+        c.environment("emp-lob-v1")
+
+
+def test_yaml_then_set(tmp_path: Path) -> None:
+    path = tmp_path / "small.yaml"
+    path.write_text("total_timesteps: 1000\nagent:\n  n_epochs: 2\n  gamma: 0.9\n")
+    config = c.override(c.override(c.RunConfig(), c.read_yaml(path)), c.assignments(["agent.gamma=0.8"]))
+    assert config.total_timesteps == 1000 and config.agent == {"n_epochs": 2, "gamma": 0.8}
+
+
+def test_yaml_that_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "list.yaml"
+    path.write_text("- 1\n")
+    with pytest.raises(ConfigError, match="expected keys and values"):
+        c.read_yaml(path)
+    with pytest.raises(ConfigError, match="no such file"):
+        c.read_yaml(tmp_path / "nowhere.yaml")
+
+
+def test_shipped_configs_are_valid() -> None:
+    folder = Path(__file__).parents[2] / "configs"
+    for path in folder.glob("*.yaml"):
+        c.validate(c.override(c.RunConfig(), c.read_yaml(path)))

@@ -1,0 +1,130 @@
+"""The main job on a small fake environment: run folder, curves, report, pictures, resume, errors as one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import fakes
+import numpy as np
+import pytest
+
+from emp_gym.agents import registry
+from emp_gym.agents.base import read_arrays
+from emp_gym.experiments.commands import evaluate, train
+
+fakes.register()
+SMALL = ["agent.batch_size=256", "agent.n_epochs=2", "agent.threads=1", "agent.layers=[16]", "env.days=40"]
+
+
+@pytest.fixture(autouse=True)
+def fake_baselines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.BASELINES, "fake-lob-v0", ("hold", "random", "ofi-taker", "oracle"))
+
+
+def run(folder: Path, *more: str, steps: str = "20000") -> int:
+    words = ["--env", "fake-lob-v0", "--total-timesteps", steps, "--num-envs", "32", "--run-dir", str(folder), "--set", *SMALL]
+    return train.main([*words, *more])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "one"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry.BASELINES, "fake-lob-v0", ("hold", "random", "ofi-taker", "oracle"))
+        assert run(folder, "--seed", "3") == 0
+    return folder
+
+
+def table(folder: Path) -> list[str]:
+    return [line for line in (folder / "report.md").read_text().splitlines() if line.startswith("|")]
+
+
+def test_a_run_leaves_what_it_promises_and_no_pickle(finished: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    names = {path.name for path in finished.iterdir()}
+    assert {"config.json", "provenance.json", "model.json", "model.safetensors", "curves.csv", "evaluation.json"} <= names
+    assert {"report.md", "learning_curve.png", "comparison.png"} <= names
+    assert not [p for p in finished.rglob("*") if p.suffix in (".zip", ".pkl", ".pickle", ".pt", ".pth")]
+    events = EventAccumulator(str(finished))
+    events.Reload()
+    tags = set(events.Tags()["scalars"])
+    assert {"rollout/ep_rew_mean", "train/approx_kl", "time/fps", "market/pnl", "market/inventory", "market/fill_rate"} <= tags
+    assert {"market/spread_captured", "market/fees", "market/masked"} <= tags
+    first = min(event.step for event in events.Scalars("market/pnl"))
+    assert first == 32 * 32, "curves begin with the first iteration"
+    provenance = json.loads((finished / "provenance.json").read_text())
+    assert len(provenance["data"]) == 40 and provenance["data"][0]["sha256"] == ["0" * 64]
+
+
+def test_the_agent_learns_and_the_report_says_so(finished: Path) -> None:
+    results = json.loads((finished / "evaluation.json").read_text())["results"]
+    assert results["ppo"]["pnl"]["mean"] > results["hold"]["pnl"]["mean"] == 0
+    assert results["ppo"]["ahead"] is None and results["hold"]["ahead"]["low"] is not None
+    assert 0 < results["ppo"]["oracle_share"] < 1.2
+    assert {line.split("|")[1].strip() for line in table(finished)} >= {"ppo", "hold", "random", "ofi-taker", "oracle"}
+
+
+def test_the_same_seed_gives_the_same_table(finished: Path, tmp_path: Path) -> None:
+    assert run(tmp_path / "again", "--seed", "3") == 0
+    assert table(tmp_path / "again") == table(finished)
+    one, other = read_arrays(finished / "model.safetensors"), read_arrays(tmp_path / "again" / "model.safetensors")
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_evaluate_repeats_the_report(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate.main(["--env", "fake-lob-v0", "--run", str(finished), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    kept = json.loads((finished / "evaluation.json").read_text())
+    assert said["results"] == kept["results"]
+
+
+def test_evaluate_fewer_episodes_of_a_named_agent(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--env", "fake-lob-v0", "--agent", "random", "--episodes", "5", "--json"]
+    assert evaluate.main(words) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert len(said["windows"]) == 5 and "random" in said["results"] and "hold" in said["results"]
+    assert "too few for an interval" in said["results"]["random"]["pnl"]["note"]
+
+
+def test_seeds_are_judged_together(tmp_path: Path) -> None:
+    assert run(tmp_path / "two", "--seeds", "2", steps="4000") == 0
+    kept = json.loads((tmp_path / "two" / "evaluation.json").read_text())
+    assert kept["seeds"] == 2 and np.shape(kept["results"]["ppo"]["pnl_by_window"])[0] == 2
+    assert (tmp_path / "two" / "seed-0" / "model.json").exists() and (tmp_path / "two" / "seed-1" / "model.json").exists()
+    assert evaluate.main(["--run", str(tmp_path / "two"), "--episodes", "9"]) == 0
+
+
+def test_resume_goes_on_where_it_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path / "r", "--no-evaluation", steps="4096") == 0
+    assert train.main(["--resume", str(tmp_path / "r"), "--total-timesteps", "8192"]) == 0
+    steps = [int(line.split(",")[0]) for line in (tmp_path / "r" / "curves.csv").read_text().splitlines()[1:]]
+    assert steps == sorted(set(steps)) and steps[-1] == 8192
+    assert json.loads((tmp_path / "r" / "checkpoints" / "000000008192" / "training.json").read_text())["num_timesteps"] == 8192
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--env", "fake-lob-v0", "--agent", "pop"], "did you mean ppo"),
+        (["--env", "fake-lob-v0", "--set", "agent.gama=1"], "did you mean agent.gamma"),
+        (["--env", "emp-lob-v9"], "did you mean emp-lob-v0"),
+        ([], "--env is missing"),
+        (["--resume", "/nowhere"], "is not a run folder"),
+    ],
+)
+def test_errors_are_one_line_and_status_2(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(words) == 2
+    error = capsys.readouterr().err.strip()
+    assert said in error and "\n" not in error
+
+
+def test_a_second_run_does_not_overwrite_the_first(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(finished) == 2
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_an_agent_that_does_not_learn_is_judged(tmp_path: Path) -> None:
+    assert train.main(["--env", "fake-lob-v0", "--agent", "hold", "--run-dir", str(tmp_path / "h")]) == 0
+    assert "hold" in (tmp_path / "h" / "report.md").read_text()

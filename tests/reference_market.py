@@ -1,0 +1,442 @@
+"""The slow judge of the replay market: one lane in plain Python that looks at every recorded message, one by one.
+
+No index, no skipping, no shared code: books are dicts, requests travel as mail, executions are shared out lot by lot.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import NamedTuple
+
+from emp_gym.types import EMPTY_ASK, EMPTY_BID, Kind, OrderKind, Outcome, RecordedDay, Status
+
+BEYOND_WINDOW = -1  # volume ahead of an order whose place nobody knows
+TAKING_NOTES = 8  # prices of consumed depth that a lane remembers, at the least
+OWN_ORDERS = 8
+
+
+class Event(NamedTuple):
+    """Something that happens to one level: a message (kinds 1-4) or the level entering or leaving the window."""
+
+    kind: int
+    side: int
+    price: int
+    size: int
+    birth: int | None  # row of the order's visible birth, None if it was never seen
+    first_mention: int
+
+
+class Row(NamedTuple):
+    time_ns: int
+    kind: int
+    side: int
+    price: int
+    size: int
+    status: int
+    events: list[Event]
+    book: dict[int, dict[int, int]]  # side -> price -> lots, best first
+    mid2: int
+    bought: int
+    sold: int
+
+
+class Day:
+    """One recorded day, row by row."""
+
+    def __init__(self, day: RecordedDay) -> None:
+        self.instrument = day.instrument
+        self.levels = day.book_price.shape[2]
+        self.rows: list[Row] = []
+        births: dict[int, int] = {}
+        mentions: dict[int, int] = {}
+        book: dict[int, dict[int, int]] = {1: {}, -1: {}}
+        trading, mid2, bought, sold = Status.TRADING, 0, 0, 0
+        columns = (day.time_ns, day.kind, day.order_id, day.size, day.price, day.side, day.book_price, day.book_size)
+        for r, (time_ns, kind, order, size, price, side, prices, sizes) in enumerate(zip(*(c.tolist() for c in columns))):
+            events = []
+            before, book = book, {1: visible(prices[0], sizes[0]), -1: visible(prices[1], sizes[1])}
+            if kind in (Kind.NEW, Kind.REDUCE, Kind.DELETE, Kind.EXECUTE):
+                mentions.setdefault(order, r)
+                if kind == Kind.NEW:
+                    births[order] = r
+                events.append(Event(kind, side, price, size, births.get(order), mentions[order]))
+            if kind == Kind.HALT:
+                trading = {-1: Status.HALTED, 0: Status.QUOTING}.get(price, Status.TRADING)
+            if kind == Kind.EXECUTE:
+                bought, sold = bought + size * (side < 0), sold + size * (side > 0)
+            for s in (1, -1):
+                expected = message_applied(before[s], events[0]) if events and side == s else before[s]
+                events += window_events(s, expected, book[s])
+            if book[1] and book[-1]:
+                mid2 = next(iter(book[1])) + next(iter(book[-1]))
+            status = Status.CROSSING if kind == Kind.CROSS and trading == Status.TRADING else trading
+            self.rows.append(Row(time_ns, kind, side, price, size, status, events, book, mid2, bought, sold))
+
+    def last_row_at(self, time_ns: int) -> int:
+        """Last row with time <= time_ns, -1 if there is none."""
+        return bisect_right(self.rows, time_ns, key=lambda row: row.time_ns) - 1
+
+    def end_of_group(self, r: int) -> int:
+        """Last row with the time of row r."""
+        while r + 1 < len(self.rows) and self.rows[r + 1].time_ns == self.rows[r].time_ns:
+            r += 1
+        return r
+
+
+def visible(prices: list[int], sizes: list[int]) -> dict[int, int]:
+    return {price: size for price, size in zip(prices, sizes) if price not in (EMPTY_BID, EMPTY_ASK)}
+
+
+def message_applied(levels: dict[int, int], message: Event) -> dict[int, int]:
+    after = dict(levels)
+    if message.kind == Kind.NEW:
+        after[message.price] = after.get(message.price, 0) + message.size
+    elif message.price in after:
+        after[message.price] -= message.size
+        if after[message.price] <= 0:
+            del after[message.price]
+    return after
+
+
+def window_events(side: int, expected: dict[int, int], found: dict[int, int]) -> list[Event]:
+    """What turns the expected levels of a side into those found, best price first."""
+    events = []
+    for price in sorted({*expected, *found}, reverse=side > 0):
+        if price not in found:
+            events.append(Event(Kind.EVICT, side, price, expected[price], None, -1))
+        elif expected.get(price) != found[price]:
+            events.append(Event(Kind.ADOPT, side, price, found[price], None, -1))
+    return events
+
+
+@dataclass(frozen=True)
+class Rules:
+    fills: str = "exact"
+    order_latency_ns: int = 0
+    feed_latency_ns: int = 0
+    half_life_ns: int = 0
+    every_rows: int = 10
+    every_ns: int = 0
+    maker_fee_bps: float = 0.0
+    taker_fee_bps: float = 0.0
+
+
+@dataclass
+class Own:
+    """One order of ours."""
+
+    id: int
+    side: int
+    price: int
+    quantity: int
+    market: bool
+    target: int
+    decision: int
+    live: bool = False
+    gone: bool = False
+    ahead: int = 0
+    behind: int = 0
+    born: int = -1
+    level_left: int | None = None  # row in which its level last left the window
+    filled: int = 0
+
+
+class Fill(NamedTuple):
+    id: int
+    side: int
+    price: int
+    quantity: int
+    fee: int
+    time_ns: int
+    row: int
+    maker: bool
+    beyond: bool
+
+
+@dataclass
+class Letter:
+    """A request on its way."""
+
+    arrives_ns: int
+    order: Own | None  # a new order, or
+    cancels: int = 0  # the id of an order to cancel
+
+
+@dataclass
+class Judge:
+    """One lane: `step` takes a decision's requests and walks to the next decision."""
+
+    day: Day
+    rules: Rules
+    start: int
+    end: int
+    orders: list[Own] = field(default_factory=list)  # in order of age, in flight included
+    mail: list[Letter] = field(default_factory=list)
+    taken: list[list[int]] = field(default_factory=list)  # [side, price, lots, time, row] of consumed depth
+    cash: int = 0
+    fees: int = 0
+    position: int = 0
+    decision: int = 0
+    refused: int = 0
+    sent: int = 0
+    hit: int = 0
+    beyond: int = 0
+    captured2: int = 0
+    unknown_place: int = 0
+
+    def __post_init__(self) -> None:
+        self.row = self.day.end_of_group(self.start)
+        self.time_ns = self.day.rows[self.row].time_ns
+        self.seen = self.seen_before = self.row
+        if self.rules.feed_latency_ns:
+            self.seen = self.seen_before = self._seen(0)
+        self.fills: list[Fill] = []
+        self.exhausted = False
+        self.per_lot = round(self.day.instrument.price_unit * 10**8)
+
+    def _seen(self, at_least: int) -> int:
+        at = self.day.last_row_at(self.time_ns - self.rules.feed_latency_ns)
+        return max(min(at, self.row), at_least, 0)
+
+    # ---------------------------------------------------------------------------------------------------- a decision
+
+    def step(self, requests: Iterable[tuple[int, int, int, int, int, int, int]]) -> list[int]:
+        """Requests are (kind, side, price, quantity, id, target, instrument); returns an `Outcome` for each."""
+        self.fills = []
+        outcomes = [self._send(*request) for request in requests]
+        rows, rules = self.day.rows, self.rules
+        if rules.every_rows:
+            target = self.day.end_of_group(min(self.row + rules.every_rows, self.end))
+            self.time_ns = rows[target].time_ns
+        else:
+            self.time_ns += rules.every_ns
+            target = self.row
+            while target + 1 < len(rows) and rows[target + 1].time_ns <= self.time_ns:
+                target += 1
+            target = min(target, self.day.end_of_group(self.end))
+        self.exhausted = target >= self.end
+        for r in range(self.row + 1, target + 1):
+            self._deliver(before_ns=rows[r].time_ns, row=r - 1)
+            self._happen(r)
+        self._deliver(before_ns=rows[target + 1].time_ns if target + 1 < len(rows) else None, row=target)
+        self.row = target
+        self.decision += 1
+        self.seen_before = self.seen
+        self.seen = self._seen(self.seen) if rules.feed_latency_ns else self.row
+        return outcomes
+
+    def _send(self, kind: int, side: int, price: int, quantity: int, order: int, target: int, instrument: int) -> int:
+        arrives_ns = self.time_ns + self.rules.order_latency_ns
+        known = {own.id for own in self.orders}
+        if kind == OrderKind.NONE:
+            return Outcome.NONE
+        if kind == OrderKind.CANCEL:
+            if order not in known:
+                return Outcome.UNKNOWN
+            self.mail.append(Letter(arrives_ns, None, order))
+            return Outcome.ACCEPTED
+        whole = self.day.instrument
+        malformed = kind not in (OrderKind.LIMIT, OrderKind.MARKET, OrderKind.REPLACE) or quantity <= 0 or quantity % whole.lot
+        malformed = malformed or side not in (1, -1) or instrument != 0 or order <= 0 or order in known
+        malformed = malformed or (kind != OrderKind.MARKET and (price <= 0 or price % whole.tick))
+        outcome = Outcome.ACCEPTED
+        if malformed:
+            outcome = Outcome.MALFORMED
+        elif kind == OrderKind.REPLACE and target not in known:
+            outcome = Outcome.UNKNOWN
+        elif self.day.rows[self.seen].status != Status.TRADING:
+            outcome = Outcome.HALTED
+        elif len(self.orders) >= OWN_ORDERS:
+            outcome = Outcome.NO_SLOT
+        if outcome != Outcome.ACCEPTED:
+            self.refused += 1
+            return outcome
+        target = target if kind == OrderKind.REPLACE else 0
+        own = Own(order, side, price, quantity, kind == OrderKind.MARKET, target, self.decision)
+        self.orders.append(own)
+        self.mail.append(Letter(arrives_ns, own))
+        self.sent += 1
+        return outcome
+
+    # ------------------------------------------------------------------------------------------------------ arrivals
+
+    def _deliver(self, before_ns: int | None, row: int) -> None:
+        """Everything that arrives before the next row's time, in the order in which it was sent."""
+        while self.mail and (before_ns is None or self.mail[0].arrives_ns < before_ns):
+            letter = self.mail.pop(0)
+            if letter.order is None:
+                for own in self.orders:
+                    own.gone |= own.live and own.id == letter.cancels
+            else:
+                self._arrive(letter.order, row, max(letter.arrives_ns, self.day.rows[row].time_ns))
+            self._sweep()
+
+    def _sweep(self) -> None:
+        self.orders = [own for own in self.orders if not own.gone]
+
+    def _arrive(self, own: Own, r: int, now_ns: int) -> None:
+        row = self.day.rows[r]
+        replaced = [other for other in self.orders if other.id == own.target and other.live and not other.gone]
+        for other in replaced:
+            other.gone = True
+        nothing_to_take = own.market and not row.book[-own.side] and row.mid2 == 0
+        if (own.target and not replaced) or row.status != Status.TRADING or nothing_to_take:
+            self.refused += 1
+            own.gone = True
+            return
+        wanted = own.quantity
+        own.quantity = self.take(own.id, own.side, None if own.market else own.price, wanted, r, now_ns)
+        own.filled += wanted - own.quantity
+        self.hit += own.filled > 0
+        own.gone = own.quantity == 0
+        if own.gone:
+            return
+        own.live, own.born = True, r
+        levels = row.book[own.side]
+        if own.price in levels:
+            own.ahead = levels[own.price]
+        elif len(levels) == self.day.levels and all(own.side * price > own.side * own.price for price in levels):
+            own.ahead = BEYOND_WINDOW
+            self.unknown_place += 1
+
+    def take(self, order: int, side: int, limit: int | None, quantity: int, r: int, now_ns: int) -> int:
+        """Takes from the visible book; a market order (limit None) is always done, at a worse price beyond it."""
+        row = self.day.rows[r]
+        reached = [price for price in row.book[-side] if limit is None or side * price <= side * limit]
+        for price in reached:
+            part = min(quantity, row.book[-side][price] - self._taken(-side, price, r, now_ns))
+            if part > 0:
+                self._book(order, side, price, part, now_ns, r, maker=False)
+                self._note(-side, price, part, r, now_ns)
+                quantity -= part
+        if limit is None and quantity > 0:
+            price = row.mid2 // 2
+            if reached:
+                best, worst = reached[0], reached[-1]
+                tick = self.day.instrument.tick
+                price = max(worst + side * max(tick, abs(worst - best)), tick)
+            self._book(order, side, price, quantity, now_ns, r, maker=False, beyond=True)
+            self.beyond += quantity
+            quantity = 0
+        return quantity
+
+    def _taken(self, side: int, price: int, r: int, now_ns: int) -> int:
+        half_life = self.rules.half_life_ns
+        for noted_side, noted_price, lots, noted_ns, noted_row in self.taken:
+            if (noted_side, noted_price) == (side, price):
+                if half_life < 0 or noted_row == r:
+                    return lots
+                return 0 if half_life == 0 else int(lots * 0.5 ** ((now_ns - noted_ns) / half_life))
+        return 0
+
+    def _note(self, side: int, price: int, lots: int, r: int, now_ns: int) -> None:
+        note = [side, price, lots + self._taken(side, price, r, now_ns), now_ns, r]
+        places = [i for i, old in enumerate(self.taken) if old[:2] == [side, price]]
+        if places:
+            self.taken[places[0]] = note
+        elif len(self.taken) < max(TAKING_NOTES, 2 * self.day.levels):
+            self.taken.append(note)
+        else:
+            self.taken[min(range(len(self.taken)), key=lambda i: self.taken[i][3])] = note
+
+    def close(self, target: int) -> None:
+        self.orders, self.mail = [], []
+        wanted = target - self.position
+        if wanted:
+            self.take(-1, 1 if wanted > 0 else -1, None, abs(wanted), self.row, self.time_ns)
+
+    # ------------------------------------------------------------------------------------------------------- a message
+
+    def _happen(self, r: int) -> None:
+        row = self.day.rows[r]
+        resting = [own for own in self.orders if own.live]
+        if not resting:
+            return
+        if row.status == Status.TRADING:
+            self._fill(resting, r)
+        for event in row.events:
+            for own in resting:
+                if (own.side, own.price) == (event.side, event.price):
+                    self._queue(own, event, r)
+        for own in resting:
+            own.gone = own.quantity == 0
+        self._sweep()
+
+    def _fill(self, resting: list[Own], r: int) -> None:
+        row, optimistic = self.day.rows[r], self.rules.fills == "optimistic"
+        if optimistic and row.kind in (Kind.NEW, Kind.REDUCE, Kind.DELETE, Kind.EXECUTE):
+            better = self.day.rows[r - 1].book[row.side]
+            for own in resting:
+                touched = (own.side, own.price) == (row.side, row.price)
+                if touched and not any(own.side * price > own.side * own.price for price in better):
+                    self._made(own, own.quantity, r)
+        if row.kind not in (Kind.EXECUTE, Kind.NEW):
+            return
+        side = row.side if row.kind == Kind.EXECUTE else -row.side
+        line = [own for own in resting if own.side == side and side * own.price >= side * row.price and own.quantity]
+        line.sort(key=lambda own: -side * own.price)  # stable: price, then age
+        if optimistic:
+            for own in line:
+                self._made(own, own.quantity, r)
+            return
+        queued = row.kind == Kind.EXECUTE and self.rules.fills == "exact"
+        at_price = [own for own in line if own.price == row.price and queued]
+        line = [own for own in line if own not in at_price or own.ahead != BEYOND_WINDOW]
+        made: dict[int, int] = defaultdict(int)
+        for _ in range(row.size):  # one lot at a time
+            first = next((own for own in line if made[own.id] < own.quantity), None)
+            if first is not None and (first not in at_price or first.ahead == 0):
+                made[first.id] += 1
+                continue
+            for own in at_price:
+                own.ahead = max(own.ahead - 1, 0) if own.ahead > 0 else own.ahead
+        for own in line:
+            if made[own.id]:
+                self._made(own, made[own.id], r)
+
+    def _queue(self, own: Own, event: Event, r: int) -> None:
+        """What a message or window event at its level does to the place of a resting order."""
+        if event.kind == Kind.EVICT:
+            own.level_left = r
+            return
+        if event.kind == Kind.NEW:
+            own.behind += event.size
+            if own.ahead == BEYOND_WINDOW:
+                own.ahead = 0  # the level was empty when it came into sight
+        elif event.kind == Kind.ADOPT:
+            if own.ahead == BEYOND_WINDOW:
+                own.ahead = event.size
+        elif event.birth is not None and event.birth > own.born:
+            own.behind = max(own.behind - event.size, 0)
+        elif event.birth is None and own.level_left is not None and event.first_mention > own.level_left:
+            pass  # came while the level was out of sight: behind us
+        elif event.kind != Kind.EXECUTE and own.ahead > 0:
+            own.ahead = max(own.ahead - event.size, 0)
+        if own.ahead > 0:
+            seen = event.size if event.kind == Kind.ADOPT else self.day.rows[r].book[own.side].get(own.price, 0)
+            own.ahead = min(own.ahead, max(seen - own.behind, 0))
+
+    # --------------------------------------------------------------------------------------------------------- money
+
+    def _made(self, own: Own, lots: int, r: int) -> None:
+        if lots:
+            self.hit += own.filled == 0
+            own.filled += lots
+            own.quantity -= lots
+            self._book(own.id, own.side, own.price, lots, self.day.rows[r].time_ns, r, maker=True)
+
+    def _book(
+        self, order: int, side: int, price: int, lots: int, now_ns: int, r: int, *, maker: bool, beyond: bool = False
+    ) -> None:
+        bps = self.rules.maker_fee_bps if maker else self.rules.taker_fee_bps
+        fee = math.ceil(price * lots * self.per_lot * Fraction(round(bps * 10_000), 10**8))
+        self.cash -= side * price * lots * self.per_lot + fee
+        self.fees += fee
+        self.position += side * lots
+        self.captured2 += side * (self.day.rows[r - 1 if maker else r].mid2 - 2 * price) * lots
+        self.fills.append(Fill(order, side, price, lots, fee, now_ns, r, maker, beyond))
