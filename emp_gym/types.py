@@ -125,6 +125,7 @@ MESSAGE = np.dtype(
     [
         ("time_ns", "i8"),  # after local midnight
         ("price", "i8"),  # price units; for HALT -1, 0 or 1 as in the file
+        ("mid2", "i8"),  # best bid + best ask before this message, the last known one; 0 before the first
         ("size", "i4"),  # lots
         ("order", "i4"),  # dense order number by first appearance, -1 for none
         ("birth", "i4"),  # row of the order's visible NEW; -1: before the session, or while out of sight
@@ -198,32 +199,44 @@ ORDER = np.dtype(
         ("id", "i8"),  # LIMIT, MARKET, REPLACE: the new order's id (> 0, unique in the episode); CANCEL: the order to cancel
         ("target", "i8"),  # REPLACE: the order to replace
         ("instrument", "i4"),
-        ("kind", "i1"),  # OrderKind
         ("side", "i1"),
     ],
     align=True,
 )
-"""One request to a market."""
+"""One request to a market, its kind aside."""
 
 
 @dataclass
 class Orders:
     """What a task asks of the market for one decision: K requests a lane, entered in the order of their slots."""
 
-    records: np.ndarray  # ORDER [N, K]
+    kind: I8  # [N, K] OrderKind, apart: most entries are NONE, and whoever looks for the others reads little
+    records: np.ndarray  # ORDER [N, K]; of no meaning where the kind is NONE
 
     @classmethod
     def empty(cls, lanes: int, slots: int) -> Orders:
         """All-NONE orders of shape [lanes, slots]."""
-        return cls(np.zeros((lanes, slots), ORDER))
+        return cls(np.zeros((lanes, slots), np.int8), np.zeros((lanes, slots), ORDER))
 
-    @property
-    def kind(self) -> I8:
-        """[N, K] OrderKind; a view, as are the others."""
-        return self.records["kind"]
+    def put(
+        self, lane: int, slot: int, kind: int, *, side: int = 0, price: int = 0, quantity: int = 0, id: int = 0,
+        target: int = 0, instrument: int = 0,
+    ) -> None:  # fmt: skip
+        """Writes one request."""
+        self.kind[lane, slot] = kind
+        self.records[lane, slot] = (price, quantity, id, target, instrument, side)
+
+    def asked(self, lane: int) -> list[dict[str, int]]:
+        """What a lane asks for, as dictionaries; entries of kind NONE are left out."""
+        names = ORDER.names or ()
+        return [
+            {"kind": int(self.kind[lane, slot])} | {name: int(self.records[lane, slot][name]) for name in names}
+            for slot in np.flatnonzero(self.kind[lane])
+        ]
 
     @property
     def instrument(self) -> I32:
+        """[N, K]; a view, as are the others."""
         return self.records["instrument"]
 
     @property
@@ -247,7 +260,7 @@ class Orders:
         return self.records["target"]
 
     def copy(self) -> Orders:
-        return Orders(self.records.copy())
+        return Orders(self.kind.copy(), self.records.copy())
 
 
 @dataclass

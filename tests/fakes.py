@@ -1,7 +1,8 @@
-"""A small native vector environment that honours the public contract of the real ones, for tests of agents and experiments.
+"""A small native vector environment that honours the public contract of the real ones, for tests of agents and
+experiments.
 
-One random walk per day with a drift that the feature `ofi_long` shows with noise. Discrete(11) as `emp-lob-v0` (passive actions
-do nothing) or a Box (target position). Numpy only, no kernels.
+One random walk per day with a drift that the feature `ofi_long` shows with noise. Discrete(11) as `emp-lob-v0`
+(passive actions do nothing) or a Box (target position). Numpy only, no kernels.
 """
 
 from __future__ import annotations
@@ -28,10 +29,23 @@ FEATURES = (
     Feature("elapsed", "fraction of the episode"),
 )
 ROWS, EVERY, CLIP, LIMIT, TICK_CASH = 2000, 10, 10, 50, 0.01
-SUMMARY = (
-    "return length pnl fees filled maker_filled orders orders_filled spread_captured max_inventory mean_abs_inventory masked"
-    " clipped day start"
-).split()
+SUMMARY = [
+    "return",
+    "length",
+    "pnl",
+    "fees",
+    "filled",
+    "maker_filled",
+    "orders",
+    "orders_filled",
+    "spread_captured",
+    "max_inventory",
+    "mean_abs_inventory",
+    "masked",
+    "clipped",
+    "day",
+    "start",
+]
 
 
 class FakeLob(VectorEnv):
@@ -97,7 +111,10 @@ class FakeLob(VectorEnv):
         self.shown = signal * (strength > 0) * 3 + rng.normal(size=(days, ROWS))
         info = [
             SimpleNamespace(
-                date=f"2030-01-{d + 1:02d}", rows=ROWS, instrument=Instrument("FAKE"), source={"message": {"sha256": f"{d:064d}"}}
+                date=f"2030-01-{d + 1:02d}",
+                rows=ROWS,
+                instrument=Instrument("FAKE"),
+                source={"message": {"sha256": f"{d:064d}"}},
             )
             for d in range(days)
         ]
@@ -198,7 +215,9 @@ class FakeLob(VectorEnv):
         self._sums["pnl"] = self._equity()
         size = np.abs(self._position)
         self._sums["max_inventory"] = np.maximum(self._sums["max_inventory"], size)
-        self._sums["mean_abs_inventory"] += (size - self._sums["mean_abs_inventory"]) / np.maximum(self._sums["length"], 1)
+        self._sums["mean_abs_inventory"] += (size - self._sums["mean_abs_inventory"]) / np.maximum(
+            self._sums["length"], 1
+        )
         self._sums["day"], self._sums["start"] = self._day.copy(), self._start.copy()
         self._over = cut.copy()
         return self._finish(reward, cut, np.zeros(n, bool))

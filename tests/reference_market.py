@@ -57,7 +57,9 @@ class Day:
         book: dict[int, dict[int, int]] = {1: {}, -1: {}}
         trading, mid2, bought, sold = Status.TRADING, 0, 0, 0
         columns = (day.time_ns, day.kind, day.order_id, day.size, day.price, day.side, day.book_price, day.book_size)
-        for r, (time_ns, kind, order, size, price, side, prices, sizes) in enumerate(zip(*(c.tolist() for c in columns))):
+        for r, (time_ns, kind, order, size, price, side, prices, sizes) in enumerate(
+            zip(*(c.tolist() for c in columns))
+        ):
             events = []
             before, book = book, {1: visible(prices[0], sizes[0]), -1: visible(prices[1], sizes[1])}
             if kind in (Kind.NEW, Kind.REDUCE, Kind.DELETE, Kind.EXECUTE):
@@ -241,7 +243,9 @@ class Judge:
             self.mail.append(Letter(arrives_ns, None, order))
             return Outcome.ACCEPTED
         whole = self.day.instrument
-        malformed = kind not in (OrderKind.LIMIT, OrderKind.MARKET, OrderKind.REPLACE) or quantity <= 0 or quantity % whole.lot
+        malformed = (
+            kind not in (OrderKind.LIMIT, OrderKind.MARKET, OrderKind.REPLACE) or quantity <= 0 or quantity % whole.lot
+        )
         malformed = malformed or side not in (1, -1) or instrument != 0 or order <= 0 or order in known
         malformed = malformed or (kind != OrderKind.MARKET and (price <= 0 or price % whole.tick))
         outcome = Outcome.ACCEPTED

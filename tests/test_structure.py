@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -48,6 +49,7 @@ CONFINED = {  # package -> path prefixes below emp_gym where it may be imported
 }
 COMPILERS = {"njit", "jit", "vectorize", "guvectorize", "cfunc", "stencil"}
 FORBIDDEN = {f"{name}.{compiler}" for name in ("numba", "nb") for compiler in COMPILERS}
+DECORATORS = re.compile(r"\b(njit|hot)\b")  # of emp_gym.jit
 KEYED = "from emp_gym.jit import"  # files with these words are hashed into the name of the kernel cache
 HEAVY = ("torch", "numba", "pandas", "stable_baselines3", "matplotlib", "scipy", "tensorboard", "pydantic")
 
@@ -198,7 +200,7 @@ def stale_globals(root: Path) -> list[str]:
             if item.module.startswith("emp_gym.") and not keyed:
                 outside.update(dict.fromkeys(item.names, item.module))
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef) and any("njit" in ast.unparse(d) or "hot" in ast.unparse(d) for d in node.decorator_list):
+            if isinstance(node, ast.FunctionDef) and DECORATORS.search(" ".join(map(ast.unparse, node.decorator_list))):
                 used = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
                 for name in sorted(used & set(outside)):
                     found.append(f"{where(path, root, node.lineno)}: {node.name} freezes {name} of {outside[name]}")

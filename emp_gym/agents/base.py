@@ -16,8 +16,9 @@ seed=0, **config)``                                    ``spec.features`` names t
 ``bind(env)``                                          optional: only oracles have it, to read ``env.unwrapped.truth()``
 =====================================================  ================================================================
 
-``make_env(num_envs=None, **env_keywords)`` makes a native vector environment on the training split, which resets in the same
-step unless asked otherwise. ``callback(steps, scalars)`` is called every iteration; ``False`` asks the learner to stop.
+``make_env(num_envs=None, **env_keywords)`` makes a native vector environment on the training split, which resets in
+the same step unless asked otherwise. ``callback(steps, scalars)`` is called every iteration; ``False`` asks the
+learner to stop.
 
 An agent knows the environment through its spaces, its spec and the Gymnasium API only.
 """
@@ -50,15 +51,20 @@ class Callback(Protocol):
 class BaseAgent:
     """Keeps spaces, features and seed; reads columns by name; saves `arrays()` without a pickle.
 
-    A subclass writes `act`, a dataclass ``Config`` where it has parameters (`self.config` is one), and `arrays`/`restore`
-    where it learns.
+    A subclass writes `act`, a dataclass ``Config`` where it has parameters (`self.config` is one), and
+    `arrays`/`restore` where it learns.
     """
 
     Config: ClassVar[type | None] = None
     stochastic: ClassVar[bool] = False  # actions differ from episode to episode by design
 
     def __init__(
-        self, observation_space: spaces.Space, action_space: spaces.Space, spec: Any = None, seed: int = 0, **config: Any
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        spec: Any = None,
+        seed: int = 0,
+        **config: Any,
     ) -> None:
         self.observation_space = observation_space
         self.action_space = action_space
@@ -150,7 +156,8 @@ class BaseAgent:
 
 
 def configured(cls: type, config: Mapping[str, Any]) -> Any:
-    """``cls.Config`` filled from `config` and checked (a dict where the class has none); unknown keys raise `ConfigError`."""
+    """``cls.Config`` filled from `config` and checked (a dict where the class has none); unknown keys raise
+    `ConfigError`."""
     schema = getattr(cls, "Config", None)
     if schema is None:
         return dict(config)

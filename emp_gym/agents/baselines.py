@@ -1,7 +1,7 @@
 """Rules to be measured against: each is short, named after its source, and free of learning.
 
-They know an environment through its spaces, features and spec alone. `Oracle` is the exception that its name announces: it
-reads the planted truth of synthetic days through `bind`.
+They know an environment through its spaces, features and spec alone. `Oracle` is the exception that its name
+announces: it reads the planted truth of synthetic days through `bind`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ KEEP, QUOTE_BOTH, BUY, SELL, FLATTEN = 0, 1, 7, 8, 10
 """Entries of the menu of ``emp-lob-v0`` that the rules use."""
 NO_SIZE = np.array([-1.0, 0.0, -1.0], np.float32)
 AT_TOUCH = np.array([-1.0, 0.0, 1.0], np.float32)
-"""Actions (half-spread, skew, size) of ``emp-lob-market-making-v0``: nothing quoted; both sides at the touch, full size."""
+"""Actions (half-spread, skew, size) of ``emp-lob-market-making-v0``: nothing quoted; both sides at the touch, full
+size."""
 
 
 def parameter(spec: Any, name: str, default: float) -> float:
@@ -127,8 +128,9 @@ class OrderFlowConfig:
 class OrderFlowTaker(BaseAgent):
     """Takes one clip in the direction of the order-flow imbalance, holds it for a while, flattens.
 
-    Cont, Kukanov and Stoikov, "The Price Impact of Order Book Events" (J. Financial Econometrics 2014), eq. 3: price changes
-    are linear in order-flow imbalance; this rule bets that a large one goes on. State: decisions since entry, int64 [N].
+    Cont, Kukanov and Stoikov, "The Price Impact of Order Book Events" (J. Financial Econometrics 2014), eq. 3: price
+    changes are linear in order-flow imbalance; this rule bets that a large one goes on. State: decisions since entry,
+    int64 [N].
     """
 
     Config: ClassVar[type | None] = OrderFlowConfig
@@ -147,7 +149,9 @@ class OrderFlowTaker(BaseAgent):
         has = np.sign(inventory).astype(np.int64)
         age = np.where((has == 0) | (says == has), 0, state + 1)
         leave = (has != 0) & ((age >= self.config.hold) | (says == -has))
-        wanted = np.where(leave, FLATTEN, np.where((has == 0) & (says > 0), BUY, np.where((has == 0) & (says < 0), SELL, KEEP)))
+        wanted = np.where(
+            leave, FLATTEN, np.where((has == 0) & (says > 0), BUY, np.where((has == 0) & (says < 0), SELL, KEEP))
+        )
         return allowed(wanted, mask), np.where(leave, 0, age)
 
 
@@ -160,8 +164,9 @@ class OracleConfig:
 
 
 class Oracle(BaseAgent):
-    """Knows the planted drift of synthetic days and takes to hold its sign: a bar for what the signal is worth to a taker, not
-    something to trade. Needs `bind`; raises the environment's own error on recorded days, which have no truth."""
+    """Knows the planted drift of synthetic days and takes to hold its sign: a bar for what the signal is worth to a
+    taker, not something to trade. Needs `bind`; raises the environment's own error on recorded days, which have no
+    truth."""
 
     Config: ClassVar[type | None] = OracleConfig
     config: OracleConfig
@@ -190,7 +195,8 @@ class Oracle(BaseAgent):
 
 @dataclass(frozen=True)
 class AvellanedaStoikovConfig:
-    """Parameters of `AvellanedaStoikov`. Prices in ticks, inventory as a share of the limit, time as a share of the episode."""
+    """Parameters of `AvellanedaStoikov`. Prices in ticks, inventory as a share of the limit, time as a share of the
+    episode."""
 
     risk_aversion: float = 0.1  # gamma, per tick
     decay: float = 1.5  # k: fill intensity falls as exp(-k * ticks from mid)
@@ -199,11 +205,11 @@ class AvellanedaStoikovConfig:
 
 
 class AvellanedaStoikov(BaseAgent):
-    """The closed-form market maker of Avellaneda and Stoikov, "High-frequency trading in a limit order book" (Quantitative
-    Finance 2008).
+    """The closed-form market maker of Avellaneda and Stoikov, "High-frequency trading in a limit order book"
+    (Quantitative Finance 2008).
 
-    Reservation price (eq. 17) r = s - q gamma sigma^2 (T - t); spread (eq. 18) gamma sigma^2 (T - t) + 2 / gamma ln(1 + gamma / k).
-    Mapped onto the action box: half-spread beyond the touch and skew, in units of `max_offset` ticks.
+    Reservation price (eq. 17) r = s - q gamma sigma^2 (T - t); spread (eq. 18) gamma sigma^2 (T - t) + 2 / gamma ln(1
+    + gamma / k). Mapped onto the action box: half-spread beyond the touch and skew, in units of `max_offset` ticks.
     """
 
     Config: ClassVar[type | None] = AvellanedaStoikovConfig

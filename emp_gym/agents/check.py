@@ -1,9 +1,10 @@
 """Conformance of agents: what one must show before its results mean anything.
 
-``conformance("ppo")``, ``conformance("module:Class")`` or ``conformance(MyAgent)`` gives the list of what does not hold. Each check is
-a generator of sentences; its name says what it shows. Agents act on recorded observations, so no check depends on how well one
-trades. What an agent may declare: ``stochastic = True`` (its actions differ from episode to episode by design: equality of lanes
-is then not asked for) and ``bind(env)`` (an oracle: it looks at the environment, not at observations).
+``conformance("ppo")``, ``conformance("module:Class")`` or ``conformance(MyAgent)`` gives the list of what does not
+hold. Each check is a generator of sentences; its name says what it shows. Agents act on recorded observations, so no
+check depends on how well one trades. What an agent may declare: ``stochastic = True`` (its actions differ from episode
+to episode by design: equality of lanes is then not asked for) and ``bind(env)`` (an oracle: it looks at the
+environment, not at observations).
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ class Candidate:
             agent.bind(self.env)
         return agent
 
-    def play(self, agent: Any, lanes: Any = slice(None), observations: np.ndarray | None = None, state: Any = None) -> np.ndarray:
+    def play(
+        self, agent: Any, lanes: Any = slice(None), observations: np.ndarray | None = None, state: Any = None
+    ) -> np.ndarray:
         """Actions [STEPS, N, ...] on the recorded observations of `lanes`, from a fresh state unless one is given."""
         seen = (self.observations if observations is None else observations)[:, lanes]
         masks = None if self.masks is None else self.masks[:, lanes]
@@ -158,7 +161,7 @@ def inputs_are_left_alone(c: Candidate) -> Iterator[str]:
         yield "act() wrote to the mask; copy before changing it"
     again, _ = agent.act(observation, state, mask)
     if not getattr(agent, "stochastic", False) and not _same(np.array(first), np.array(again)):
-        yield "act() from the same state and observation acts differently the second time: it writes to the state, or keeps memory in itself"
+        yield "act() twice from the same state and observation differs: it writes to its state, or has memory in itself"
 
 
 def files_bring_it_back(c: Candidate) -> Iterator[str]:
@@ -194,7 +197,7 @@ def _round_trip(c: Candidate, agent: Any) -> Iterator[str]:
         agent.save(folder)
         pickles = [p.name for p in folder.rglob("*") if p.suffix in (".pkl", ".pickle", ".pt", ".pth", ".zip", ".npz")]
         if pickles:
-            yield f"save() leaves {', '.join(pickles)}: use safetensors and JSON, so that a model file can be opened without running it"
+            yield f"save() leaves {', '.join(pickles)}: use safetensors and JSON, which can be opened without being run"
         other = c.fresh(seed=4)
         other.load(folder)
         if getattr(agent, "stochastic", False):
@@ -233,7 +236,8 @@ def conformance(
 ) -> list[Finding]:
     """What does not hold of `agent` (a name, ``module:Class`` or a class); empty when it conforms.
 
-    Without `env_id` the first environment of this package that accepts the agent is used. Raises `ConfigError` where none does.
+    Without `env_id` the first environment of this package that accepts the agent is used. Raises `ConfigError` where
+    none does.
     """
     cls = registry.find(agent) if isinstance(agent, str) else agent
     candidate = _candidate(cls, [env_id] if env_id else list(registry.BASELINES), dict(env_kwargs or {}), config)
@@ -246,6 +250,7 @@ def conformance(
 def _candidate(cls: type, ids: list[str], env_kwargs: dict[str, Any], config: dict[str, Any]) -> Candidate:
     refusals = []
     for env_id in ids:
+
         def make_env(num_envs: int | None = None, env_id: str = env_id, **keywords: Any) -> Any:
             more = {"autoreset_mode": "SameStep", "split": "train", **env_kwargs, **keywords}
             return gym.make_vec(env_id, num_envs=num_envs or LANES, **more)

@@ -1,9 +1,10 @@
 """Proximal policy optimisation: Stable-Baselines3's PPO with large-batch defaults for native vector environments.
 
-The algorithm is SB3's (Schulman et al. 2017, arXiv 1707.06347). What is ours is the plumbing around it: rollouts without
-Python work per lane, one value call for all lanes that were cut, own random generators, a running scale of rewards, and
-files without pickles. A model is ``model.json`` (parameters, spaces, hash of the features) and ``model.safetensors`` (weights);
-a checkpoint adds ``training.json`` and ``training.safetensors`` (Adam's moments, reward scale, generators, step count).
+The algorithm is SB3's (Schulman et al. 2017, arXiv 1707.06347). What is ours is the plumbing around it: rollouts
+without Python work per lane, one value call for all lanes that were cut, own random generators, a running scale of
+rewards, and files without pickles. A model is ``model.json`` (parameters, spaces, hash of the features) and
+``model.safetensors`` (weights); a checkpoint adds ``training.json`` and ``training.safetensors`` (Adam's moments,
+reward scale, generators, step count).
 
 Masks: SB3's PPO samples without them, so a masked action is executed as "keep" by the environment while training; `act`
 gives masked actions no probability.
@@ -25,7 +26,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import nn
 
 from emp_gym.agents.base import Arrays, BaseAgent, Callback, read_arrays, read_json, write_arrays
-from emp_gym.agents.ppo_training import LanePPO, RewardScale, RunningFeatures
+from emp_gym.agents.ppo_training import LaneBuffer, LanePPO, RunningFeatures
 from emp_gym.types import F32, Bool, ConfigError, MakeEnv
 
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU}
@@ -37,19 +38,19 @@ class PPOConfig:
 
     num_envs: int = 1024  # lanes
     n_steps: int = 32  # decisions per lane and rollout
-    batch_size: int = 16_384
+    batch_size: int = 2048
     n_epochs: int = 4
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     final_learning_rate: float = 1e-4  # reached linearly at the end of training
-    gamma: float = 0.99
-    gae_lambda: float = 0.95
+    gamma: float = 0.97  # per decision: looks about 30 decisions ahead
+    gae_lambda: float = 0.9
     clip_range: float = 0.2
-    entropy: float = 0.005
+    entropy: float = 0.002
     value: float = 0.5
     max_grad_norm: float = 0.5
     target_kl: float | None = None
     layers: tuple[int, ...] = (64, 64)  # of the policy and of the value network, which share nothing
-    activation: str = "tanh"
+    activation: str = "relu"  # tanh costs a third of the speed and learns no better here
     normalise_observation: bool = True  # running mean and variance, frozen outside of learn()
     normalise_reward: bool = True  # divided by the running deviation of the discounted return
     threads: int = 2  # torch threads while learning
@@ -71,7 +72,12 @@ class PPO(BaseAgent):
     config: PPOConfig
 
     def __init__(
-        self, observation_space: spaces.Space, action_space: spaces.Space, spec: Any = None, seed: int = 0, **config: Any
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        spec: Any = None,
+        seed: int = 0,
+        **config: Any,
     ) -> None:
         super().__init__(observation_space, action_space, spec, seed, **config)
         if not isinstance(action_space, spaces.Discrete | spaces.Box) or not isinstance(observation_space, spaces.Box):
@@ -120,8 +126,8 @@ class PPO(BaseAgent):
     def learn(self, make_env: MakeEnv, total_timesteps: int, callback: Callback | None = None) -> None:
         """Trains until `total_timesteps` steps (summed over lanes) have been seen since the very first call.
 
-        Where training was resumed, lanes begin new episodes, seeded by the seed and the steps seen; all else goes on as if never
-        stopped.
+        Where training was resumed, lanes begin new episodes, seeded by the seed and the steps seen; all else goes on
+        as if never stopped.
         """
         from emp_gym.envs.sb3 import NativeVecEnv
 
@@ -154,6 +160,7 @@ class PPO(BaseAgent):
                 vf_coef=c.value,
                 max_grad_norm=c.max_grad_norm,
                 target_kl=c.target_kl,
+                rollout_buffer_class=LaneBuffer,
                 policy_kwargs=self._policy_arguments(),
                 device="cpu",
             )
@@ -216,4 +223,4 @@ def _global_torch_seed(seed: int) -> Iterator[None]:
         yield
 
 
-__all__ = ["PPO", "PPOConfig", "RewardScale", "whole_batch"]
+__all__ = ["PPO", "PPOConfig", "whole_batch"]

@@ -135,7 +135,7 @@ class _Collect(KVWriter):
         self.values = {
             key: float(value)
             for key, value in key_values.items()
-            if "tensorboard" not in (key_excluded.get(key) or ()) and np.isscalar(value)
+            if "tensorboard" not in (key_excluded.get(key) or ()) and isinstance(value, int | float | np.number)
         }
 
     def close(self) -> None:
@@ -147,8 +147,8 @@ class LanePPO(SB3PPO):
 
     rollout_buffer: LaneBuffer
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, rollout_buffer_class=LaneBuffer, **kwargs)
+    _last_obs: np.ndarray
+    _last_episode_starts: np.ndarray
 
     def prepare(self, seed: int, scale_rewards: bool, report: Report) -> None:
         """Own generators from `seed`; `report(steps, scalars)` is asked after every update whether to go on."""
@@ -199,7 +199,7 @@ class LanePPO(SB3PPO):
             self._update_info_buffer(ends, dones[ended])
             self._bootstrap(rewards, ended, ends)
         buffer.add(self._last_obs, actions, rewards, self._last_episode_starts, values, log_probs)
-        self._last_obs, self._last_episode_starts = observation, dones
+        self._last_obs, self._last_episode_starts = np.asarray(observation), dones
 
     def _sample(self, observation: torch.Tensor) -> tuple[np.ndarray, torch.Tensor, torch.Tensor]:
         """Actions [N] or [N, A], values [N, 1] and log-probabilities [N], drawn with our own generator."""

@@ -77,7 +77,9 @@ def _import(name: str, path: str) -> type:
         raise MissingPackage(f"agent {name!r} needs the package {missing!r}: pip install {package}") from error
     if not hasattr(found, attribute):
         classes = [key for key, value in vars(found).items() if isinstance(value, type)]
-        raise UnknownAgent(f"agent {name!r}: {module} has no {attribute!r}; did you mean {nearest(attribute, classes)}?")
+        raise UnknownAgent(
+            f"agent {name!r}: {module} has no {attribute!r}; did you mean {nearest(attribute, classes)}?"
+        )
     cls = getattr(found, attribute)
     if not isinstance(cls, type) or not callable(getattr(cls, "act", None)):
         raise UnknownAgent(f"agent {name!r}: {path} is not an agent class (it has no act method)")

@@ -27,7 +27,8 @@ class ScheduleConfig:
 
 
 class TWAP(BaseAgent):
-    """Time-weighted average price: executes in proportion to the time gone (Almgren and Chriss 2000 with no risk aversion).
+    """Time-weighted average price: executes in proportion to the time gone (Almgren and Chriss 2000 with no risk
+    aversion).
 
     Takes a clip whenever the share left exceeds what the curve says. State: none.
     """
@@ -38,7 +39,9 @@ class TWAP(BaseAgent):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if not isinstance(self.action_space, spaces.Discrete):
-            raise ConfigError(f"a schedule needs the execution menu, got {self.action_space}; use it on emp-lob-execution-v0")
+            raise ConfigError(
+                f"a schedule needs the execution menu, got {self.action_space}; use it on emp-lob-execution-v0"
+            )
         self._left, self._elapsed = self.column("parent_left"), self.column("elapsed")
         self._clip = parameter(self.spec, "order_quantity", CLIP) / parameter(self.spec, "parent", PARENT)
 
@@ -67,8 +70,8 @@ class VWAPConfig(ScheduleConfig):
 
 
 class VWAP(TWAP):
-    """Volume-weighted average price: executes along the volume curve of the *training* days, which `learn` watches without
-    trading (Berkowitz, Logue and Noser 1988 for the benchmark). Until then the curve is TWAP's.
+    """Volume-weighted average price: executes along the volume curve of the *training* days, which `learn` watches
+    without trading (Berkowitz, Logue and Noser 1988 for the benchmark). Until then the curve is TWAP's.
     """
 
     Config: ClassVar[type | None] = VWAPConfig
@@ -99,7 +102,8 @@ class VWAP(TWAP):
         return np.minimum(low + (place - before) * (high - low) + self._clip, 1.0)
 
     def learn(self, make_env: MakeEnv, total_timesteps: int, callback: Callback | None = None) -> None:
-        """Watches up to ``config.steps`` (at most `total_timesteps`) decisions of the training days and keeps their curve."""
+        """Watches up to ``config.steps`` (at most `total_timesteps`) decisions of the training days and keeps their
+        curve."""
         env = make_env(num_envs=self.config.lanes)
         sums = np.zeros((self.config.buckets, self.config.points))
         observation, _ = env.reset(seed=self.seed)
@@ -126,7 +130,8 @@ class VWAP(TWAP):
 
 
 def curves(volume: F64) -> F64:
-    """Running shares [B, P + 1] of volumes [B, P], from 0 to 1; a part of the session without volume gets the mean curve."""
+    """Running shares [B, P + 1] of volumes [B, P], from 0 to 1; a part of the session without volume gets the mean
+    curve."""
     whole = volume.sum(axis=0)
     filled = np.where(volume.sum(axis=1, keepdims=True) > 0, volume, whole)
     filled = filled + 1e-3 * max(filled.mean(), 1e-12)

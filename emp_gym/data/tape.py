@@ -12,6 +12,7 @@ window           WINDOW_EVENT [W]       levels that enter or leave the visible w
 book             LEVEL [R, 2, L]        the L best levels after the row; [:, 0] bids, [:, 1] asks, best first
 level_price      i8 [P]                 price of each level ever touched: bids of a day, then its asks, each ascending
 level_start      i4 [P + D]             a day's first touch of each level, and one end mark a day
+touch_row        i4 [E]                 their rows once more, close together for searches
 touches          TOUCH [E]              messages and window events grouped by level, in order of time
 cross            i8 [2, R]              [0] lowest bid price that the row crosses, [1] highest ask price that it crosses
 cross_block      i8 [2, B]              the same over blocks of `BLOCK` rows
@@ -34,7 +35,7 @@ import numpy as np
 
 from emp_gym.types import EMPTY_ASK, EMPTY_BID, MESSAGE, WINDOW_EVENT, ConfigError, DataError, Instrument, Kind, RecordedDay
 
-FORMAT = 2
+FORMAT = 4
 BLOCK = 64  # rows in a block of `cross_block`
 NEVER_BID, NEVER_ASK = 1 << 62, -(1 << 62)  # `cross` of a row that crosses nothing
 
@@ -73,8 +74,8 @@ TOUCH = np.dtype(
         ("size", "i4"),  # lots of the message; for ADOPT the size the level enters with
         ("volume", "i4"),  # visible lots at the level after the event, 0 when out of sight
         ("birth", "i4"),  # row of the order's NEW if seen, else -1 - (row in which the order was first mentioned)
-        ("exec_row", "i4"),  # row of the level's first EXECUTE at or after this touch, NO_ROW if none
         ("kind", "i1"),  # Kind
+        ("status", "i1"),  # Status of the row
         ("last", "i1"),  # 1 for the level's last touch of the day
     ],
     align=True,
@@ -100,7 +101,7 @@ DAY = np.dtype(
 
 _ARRAYS = (
     "days", "rows", "messages", "window", "book",
-    "level_price", "level_start", "touches", "cross", "cross_block",
+    "level_price", "level_start", "touches", "touch_row", "cross", "cross_block",
 )  # fmt: skip
 _OPTIONAL = ("signal", "regime")
 _DTYPES = {"book": LEVEL, "days": DAY, "rows": ROW, "messages": MESSAGE, "window": WINDOW_EVENT, "touches": TOUCH}
@@ -130,6 +131,7 @@ class TapeSet:
     level_price: np.ndarray
     level_start: np.ndarray
     touches: np.ndarray
+    touch_row: np.ndarray
     cross: np.ndarray
     cross_block: np.ndarray
     signal: np.ndarray | None = None
@@ -302,6 +304,7 @@ def build(day: RecordedDay) -> TapeSet:
         level_price=levels.price,
         level_start=levels.start,
         touches=levels.touches,
+        touch_row=np.ascontiguousarray(levels.touches["row"]),
         cross=cross,
         cross_block=cross_block,
         signal=day.signal,

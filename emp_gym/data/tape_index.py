@@ -228,7 +228,7 @@ def group_by_level(messages: np.ndarray, window: np.ndarray, first_seen: I32, bo
     starts = np.flatnonzero(new)
     level = np.cumsum(new) - 1
     touches["last"] = np.append(new[1:], True)
-    _next_executions(touches)
+    touches["status"] = messages["status"][touches["row"]]
     in_time = np.argsort(sequence[by_level], kind="stable")
     return Levels(
         price=price[starts],
@@ -239,17 +239,6 @@ def group_by_level(messages: np.ndarray, window: np.ndarray, first_seen: I32, bo
         event_touch=in_time,
         event_level=level[in_time],
     )
-
-
-@njit
-def _next_executions(touches):
-    row = NO_ROW
-    for i in range(len(touches) - 1, -1, -1):
-        if touches[i]["last"] == 1:
-            row = NO_ROW
-        if touches[i]["kind"] == EXECUTE:
-            row = touches[i]["row"]
-        touches[i]["exec_row"] = row
 
 
 def base_price(book_price: I64, book_size: I32) -> int:
@@ -368,7 +357,7 @@ def _crossings(messages):
 
 
 def row_records(messages: np.ndarray, book_price: I64, book_size: I32) -> np.ndarray:
-    """ROW [R]: time groups, status and running sums."""
+    """ROW [R]: time groups, status and running sums. Also writes the mid before each message into `messages`."""
     rows = np.zeros(len(messages), ROW)
     rows["time_ns"], rows["status"] = messages["time_ns"], messages["status"]
     _running_sums(messages, book_price, book_size, rows)
@@ -380,6 +369,7 @@ def _running_sums(messages, book_price, book_size, rows):
     bought = sold = flow = hidden = moves2 = mid2 = 0
     for i in range(len(messages)):
         m = messages[i]
+        m["mid2"] = mid2
         if m["kind"] == EXECUTE:
             if m["side"] < 0:
                 bought += m["size"]

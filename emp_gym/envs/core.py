@@ -183,7 +183,7 @@ class Lanes:
         market = self.market
         choices, levers = (actions, _NO_LEVERS) if self.task.menu else (_NO_CHOICES, actions)
         arrays = (
-            choices, levers, self.orders.records, market.state, market.slots, market.book, self.episodes, self.mask,
+            choices, levers, self.orders.kind, self.orders.records, market.state, market.slots, market.book, self.episodes, self.mask,
             self.tape.days, market.active, self.setup,
         )  # fmt: skip
         if market.threads == 1:

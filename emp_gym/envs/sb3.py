@@ -1,7 +1,8 @@
 """Stable-Baselines3's ``VecEnv`` over a native Gymnasium vector environment.
 
-SB3 has no converter of its own. This one does no Python work per lane except for lanes whose episode ended, and hands over
-what SB3 expects of ``Monitor`` and ``TimeLimit`` besides, so neither ``VecMonitor`` nor a wrapper per lane is needed:
+SB3 has no converter of its own. This one does no Python work per lane except for lanes whose episode ended, and hands
+over what SB3 expects of ``Monitor`` and ``TimeLimit`` besides, so neither ``VecMonitor`` nor a wrapper per lane is
+needed:
 
 =======================  ==============================================================================================
 ``terminal_observation``  last observation of the episode that ended, float32 [D]
@@ -9,7 +10,8 @@ what SB3 expects of ``Monitor`` and ``TimeLimit`` besides, so neither ``VecMonit
 ``episode``               ``{"r": sum of rewards, "l": length, "t": seconds since this adapter was made}``
 =======================  ==============================================================================================
 
-It works for any ``VectorEnv`` in ``AutoresetMode.SAME_STEP``. ``MaskablePPO`` finds the action masks of discrete environments.
+It works for any ``VectorEnv`` in ``AutoresetMode.SAME_STEP``. ``MaskablePPO`` finds the action masks of discrete
+environments.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ NOTHING: dict[str, Any] = {}
 
 
 class NativeVecEnv(VecEnv):
-    """`env` as SB3 sees it. `stagger` cuts every lane's first episode short by its own draw, so that lanes do not all end at once.
+    """`env` as SB3 sees it. `stagger` cuts every lane's first episode short by its own draw, so that lanes do not all
+    end at once.
 
     Rewards are float32 [N], dones bool [N]. Arrays handed out are never written to again: SB3 keeps references to them.
     Raises `ConfigError` where the environment does not reset in the same step.
@@ -91,7 +94,9 @@ class NativeVecEnv(VecEnv):
         self._keep_mask(info)
         return np.array(observation), np.array(reward, np.float32), np.array(done, bool), infos
 
-    def _describe_ends(self, infos: list[dict[str, Any]], ended: np.ndarray, terminated: Bool, info: dict[str, Any]) -> None:
+    def _describe_ends(
+        self, infos: list[dict[str, Any]], ended: np.ndarray, terminated: Bool, info: dict[str, Any]
+    ) -> None:
         seconds = round(time.perf_counter() - self._started, 6)
         last = info["final_obs"]
         for lane in ended.tolist():
@@ -134,7 +139,8 @@ class NativeVecEnv(VecEnv):
         setattr(self.env.unwrapped, attr_name, value)
 
     def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
-        """Calls a method of the native environment once and gives its answer to each lane; `action_masks`: one row a lane."""
+        """Calls a method of the native environment once and gives its answer to each lane; `action_masks`: one row a
+        lane."""
         lanes = self._lanes(indices)
         if method_name == "action_masks":
             return list(self.action_masks()[lanes])
@@ -145,6 +151,6 @@ class NativeVecEnv(VecEnv):
         return [issubclass(wrapper_class, Monitor)] * len(self._lanes(indices))
 
     def get_images(self) -> Sequence[np.ndarray | None]:
-        frames = self.env.render()
-        return [None] * self.num_envs if frames is None else list(frames)
-
+        """The picture of lane 0: a native environment draws one."""
+        frame: Any = self.env.render()
+        return [frame]

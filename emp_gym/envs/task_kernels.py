@@ -61,10 +61,11 @@ EPISODE = np.dtype(
 
 
 @hot
-def _ask(requests, n, lane, kind, side, price, quantity, target):
+def _ask(kinds, requests, n, lane, kind, side, price, quantity, target):
     """Writes one request; returns the number of requests so far."""
     request = requests[n]
-    request["kind"], request["side"], request["price"], request["quantity"] = kind, side, price, quantity
+    kinds[n] = kind
+    request["side"], request["price"], request["quantity"] = side, price, quantity
     request["id"] = target if kind == CANCEL else lane["decision"] * 16 + n + 1
     request["target"] = target if kind == REPLACE else 0
     return n + 1
@@ -86,7 +87,7 @@ def _kept(lane, slots, side, price):
 
 
 @hot
-def _quote(requests, n, lane, slots, side, price, quantity):
+def _quote(kinds, requests, n, lane, slots, side, price, quantity):
     """Wants exactly one order of `side` at `price` (NO_QUOTE: none). What already stands there is not moved."""
     kept = _kept(lane, slots, side, price) if price != NO_QUOTE else -1
     moved = kept >= 0 or price == NO_QUOTE or quantity <= 0
@@ -94,20 +95,20 @@ def _quote(requests, n, lane, slots, side, price, quantity):
         if k == kept or not _resting(slots, k, side):
             continue
         if moved:
-            n = _ask(requests, n, lane, CANCEL, side, 0, 0, slots[k]["id"])
+            n = _ask(kinds, requests, n, lane, CANCEL, side, 0, 0, slots[k]["id"])
         else:
-            n = _ask(requests, n, lane, REPLACE, side, price, quantity, slots[k]["id"])
+            n = _ask(kinds, requests, n, lane, REPLACE, side, price, quantity, slots[k]["id"])
             moved = True
     if not moved:
-        n = _ask(requests, n, lane, LIMIT, side, price, quantity, 0)
+        n = _ask(kinds, requests, n, lane, LIMIT, side, price, quantity, 0)
     return n
 
 
 @hot
-def _cancel_all(requests, n, lane, slots):
+def _cancel_all(kinds, requests, n, lane, slots):
     for k in range(lane["orders"]):
         if slots[k]["cancel_row"] == NO_ROW:
-            n = _ask(requests, n, lane, CANCEL, slots[k]["side"], 0, 0, slots[k]["id"])
+            n = _ask(kinds, requests, n, lane, CANCEL, slots[k]["side"], 0, 0, slots[k]["id"])
     return n
 
 
@@ -143,7 +144,7 @@ def menu_price(action, side, book, tick):
 
 
 @hot
-def _flatten(requests, n, lane, slots, setup):
+def _flatten(kinds, requests, n, lane, slots, setup):
     """Closes the position at the market, less what market orders in flight will close, within the inventory limit."""
     net = lane["position"]
     for k in range(lane["orders"]):
@@ -153,47 +154,47 @@ def _flatten(requests, n, lane, slots, setup):
     room = setup["max_position"] - side * lane["position"] - _exposed(lane, slots, side, setup)
     quantity = min(abs(net), room)
     if quantity > 0:
-        _ask(requests, n, lane, MARKET, side, 0, quantity, 0)
+        _ask(kinds, requests, n, lane, MARKET, side, 0, quantity, 0)
 
 
 @hot
-def _request_menu(requests, lane, slots, book, action, tick, setup):
+def _request_menu(kinds, requests, lane, slots, book, action, tick, setup):
     if action == KEEP:
         return
     if BOTH <= action <= ASK_BID_DEEP:
-        n = _quote(requests, 0, lane, slots, 1, menu_price(action, 1, book, tick), setup["clip"])
-        _quote(requests, n, lane, slots, -1, menu_price(action, -1, book, tick), setup["clip"])
+        n = _quote(kinds, requests, 0, lane, slots, 1, menu_price(action, 1, book, tick), setup["clip"])
+        _quote(kinds, requests, n, lane, slots, -1, menu_price(action, -1, book, tick), setup["clip"])
     elif action == BUY_CLIP:
-        _ask(requests, 0, lane, MARKET, 1, 0, setup["clip"], 0)
+        _ask(kinds, requests, 0, lane, MARKET, 1, 0, setup["clip"], 0)
     elif action == SELL_CLIP:
-        _ask(requests, 0, lane, MARKET, -1, 0, setup["clip"], 0)
+        _ask(kinds, requests, 0, lane, MARKET, -1, 0, setup["clip"], 0)
     else:
-        n = _cancel_all(requests, 0, lane, slots)
+        n = _cancel_all(kinds, requests, 0, lane, slots)
         if action == FLATTEN:
-            _flatten(requests, n, lane, slots, setup)
+            _flatten(kinds, requests, n, lane, slots, setup)
 
 
 @hot
-def _request_parent(requests, lane, slots, book, action, tick, setup, side):
+def _request_parent(kinds, requests, lane, slots, book, action, tick, setup, side):
     left = setup["parent"] - side * lane["position"]
     best = book[0, 0] if side > 0 else book[2, 0]
     if action == POST or action == POST_DEEP:
         price = best if action == POST else best - side * tick
         quantity = min(setup["clip"], left - _exposed(lane, slots, side, setup))
-        _quote(requests, 0, lane, slots, side, price, quantity)
+        _quote(kinds, requests, 0, lane, slots, side, price, quantity)
     elif action == TAKE_ONE or action == TAKE_TWO:
         clips = 1 if action == TAKE_ONE else 2
         pending = _exposed(lane, slots, side, setup)
-        n = _cancel_all(requests, 0, lane, slots)
+        n = _cancel_all(kinds, requests, 0, lane, slots)
         quantity = min(clips * setup["clip"], left - pending)
         if quantity > 0:
-            _ask(requests, n, lane, MARKET, side, 0, quantity, 0)
+            _ask(kinds, requests, n, lane, MARKET, side, 0, quantity, 0)
     elif action == CANCEL_PARENT:
-        _cancel_all(requests, 0, lane, slots)
+        _cancel_all(kinds, requests, 0, lane, slots)
 
 
 @hot
-def _request_quotes(requests, lane, slots, book, action, tick, setup):
+def _request_quotes(kinds, requests, lane, slots, book, action, tick, setup):
     """Market making: (half-spread, skew, size) in [-1, 1]; see `tasks.MakeMarket`."""
     if lane["status"] != TRADING or book[1, 0] == 0 or book[3, 0] == 0:
         return
@@ -208,33 +209,33 @@ def _request_quotes(requests, lane, slots, book, action, tick, setup):
     room_to_buy = setup["max_position"] - lane["position"] - _exposed(lane, slots, 1, setup)
     room_to_sell = setup["max_position"] + lane["position"] - _exposed(lane, slots, -1, setup)
     buy, sell = min(quantity, room_to_buy), min(quantity, room_to_sell)
-    n = _quote(requests, 0, lane, slots, 1, bid if buy > 0 and bid > 0 else NO_QUOTE, buy)
-    _quote(requests, n, lane, slots, -1, ask if sell > 0 else NO_QUOTE, sell)
+    n = _quote(kinds, requests, 0, lane, slots, 1, bid if buy > 0 and bid > 0 else NO_QUOTE, buy)
+    _quote(kinds, requests, n, lane, slots, -1, ask if sell > 0 else NO_QUOTE, sell)
 
 
 @hot
-def request(low, high, choices, levers, requests, state, slots, book, episodes, mask, days, active, setup):
+def request(low, high, choices, levers, kinds, requests, state, slots, book, episodes, mask, days, active, setup):
     """Turns the actions of lanes [low, high) into orders. A masked choice is executed as KEEP and counted."""
     rules = setup[0]
     task = rules["task"]
     for i in range(low, high):
-        for n in range(requests.shape[1]):
-            requests[i, n]["kind"] = NONE
+        for n in range(kinds.shape[1]):
+            kinds[i, n] = NONE
         if not active[i]:
             continue
         lane = state[i]
         tick = days[lane["day"]]["tick"]
         if task == MAKE:
-            _request_quotes(requests[i], lane, slots[i], book[i], levers[i], tick, rules)
+            _request_quotes(kinds[i], requests[i], lane, slots[i], book[i], levers[i], tick, rules)
             continue
         action = choices[i]
         if not mask[i, action]:
             episodes[i]["masked"] += 1
             action = KEEP
         if task == TRADE:
-            _request_menu(requests[i], lane, slots[i], book[i], action, tick, rules)
+            _request_menu(kinds[i], requests[i], lane, slots[i], book[i], action, tick, rules)
         else:
-            _request_parent(requests[i], lane, slots[i], book[i], action, tick, rules, episodes[i]["parent_side"])
+            _request_parent(kinds[i], requests[i], lane, slots[i], book[i], action, tick, rules, episodes[i]["parent_side"])
 
 
 # ----------------------------------------------------------------------------------------------------------------- masks
@@ -406,12 +407,12 @@ def observe(lanes, state, slots, book, episodes, days, rows, out, mask, setup):
 
 
 @njit(parallel=True)
-def request_parallel(chunks, choices, levers, requests, state, slots, book, episodes, mask, days, active, setup):
+def request_parallel(chunks, choices, levers, kinds, requests, state, slots, book, episodes, mask, days, active, setup):
     lanes = len(state)
     for c in numba.prange(chunks):
         request(
             c * lanes // chunks, (c + 1) * lanes // chunks,
-            choices, levers, requests, state, slots, book, episodes, mask, days, active, setup,
+            choices, levers, kinds, requests, state, slots, book, episodes, mask, days, active, setup,
         )  # fmt: skip
 
 

@@ -130,7 +130,7 @@ class _Face:
     def _full(self) -> dict[str, np.ndarray]:
         """What `info="full"` adds: the orders that reached the market, their outcomes, fills."""
         market, fills = self.lanes.market, self.last_fills
-        said = {"orders": self.lanes.sent.records.copy(), "outcome": market.outcome.copy()}
+        said = {"kind": self.lanes.sent.kind.copy(), "orders": self.lanes.sent.records.copy(), "outcome": market.outcome.copy()}
         return said | {f"fill_{name}": np.array(value) for name, value in vars(fills).items()}
 
 

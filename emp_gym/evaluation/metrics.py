@@ -39,10 +39,11 @@ def bootstrap(
 ) -> Estimate:
     """Mean of `values` [W] or [S, W] with a block bootstrap interval; `days` [W] says which windows belong together.
 
-    Whole days are drawn with replacement, since the windows of one day share its regime; where there is one day, windows
-    are. With several seeds, seeds are drawn too (crossed: every seed saw the same windows). The deviations from the mean are widened by
-    sqrt(n / (n - 1)) t / z over n blocks, because the plain percentile interval is too narrow for few blocks (Hesterberg 2015,
-    "What Teachers Should Know About the Bootstrap", section 4). Below `FEWEST` blocks there is no interval.
+    Whole days are drawn with replacement, since the windows of one day share its regime; where there is one day,
+    windows are. With several seeds, seeds are drawn too (crossed: every seed saw the same windows). The deviations
+    from the mean are widened by sqrt(n / (n - 1)) t / z over n blocks, because the plain percentile interval is too
+    narrow for few blocks (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", section 4). Below `FEWEST`
+    blocks there is no interval.
     """
     table = np.atleast_2d(np.asarray(values, np.float64))
     names, codes = np.unique(days, return_inverse=True)
@@ -66,7 +67,8 @@ def bootstrap(
 
 
 def _t(level: float, freedom: int) -> float:
-    """Two-sided quantile of Student's t, by the Cornish-Fisher series (Abramowitz and Stegun 26.7.5): 0.1 % from 7 degrees up."""
+    """Two-sided quantile of Student's t, by the Cornish-Fisher series (Abramowitz and Stegun 26.7.5): 0.1 % from 7
+    degrees up."""
     z = NormalDist().inv_cdf(0.5 + level / 2)
     n = freedom
     return (

@@ -1,7 +1,7 @@
 """Runs agents over identical held-out windows and compares them.
 
-Every window is one lane of a native vector environment that does not reset itself; the same windows, pinned by day and row,
-serve every agent and every baseline, so differences are paired.
+Every window is one lane of a native vector environment that does not reset itself; the same windows, pinned by day and
+row, serve every agent and every baseline, so differences are paired.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def windows(env_id: str, env_kwargs: Mapping[str, Any], config: EvaluationConfig
     found = env.unwrapped.windows(config.episodes)
     env.close()
     if not found:
-        raise DataError(f"the {config.split} split of {env_id} has no window long enough for one episode; shorten env.episode")
+        raise DataError(
+            f"the {config.split} split of {env_id} has no window long enough for one episode; shorten env.episode"
+        )
     return [(int(day), int(row)) for day, row in found]
 
 
@@ -67,7 +69,13 @@ def evaluate(
             _note(episodes, info, ended)
             running &= ~ended
     env.close()
-    config = {"env": env_id, "env_kwargs": dict(env_kwargs), "split": split, "seed": seed, "windows": [list(w) for w in chosen]}
+    config = {
+        "env": env_id,
+        "env_kwargs": dict(env_kwargs),
+        "split": split,
+        "seed": seed,
+        "windows": [list(w) for w in chosen],
+    }
     return RunLog(config, episodes)
 
 
@@ -75,8 +83,8 @@ def _note(episodes: dict[str, np.ndarray], info: Mapping[str, Any], ended: np.nd
     """Copies the summaries of the lanes that `ended`."""
     if "summary" not in info:
         raise ConfigError(
-            "the environment's info has no 'summary' at the end of an episode; an environment that is to be evaluated must "
-            "give one (see docs/third_party_agents.md)"
+            "the environment's info has no 'summary' at the end of an episode; one that is to be evaluated must "
+            "give it (see docs/third_party_agents.md)"
         )
     for name, values in info["summary"].items():
         if name.startswith("_"):
@@ -144,7 +152,9 @@ def training_env(env_id: str, env_kwargs: Mapping[str, Any]) -> Any:
     """``make_env`` as agents get it in `learn`: the training split, resetting in the same step."""
 
     def make(num_envs: int | None = None, **keywords: Any) -> Any:
-        return make_env(env_id, env_kwargs, num_envs or 64, **{"split": "train", "autoreset_mode": "SameStep", **keywords})
+        return make_env(
+            env_id, env_kwargs, num_envs or 64, **{"split": "train", "autoreset_mode": "SameStep", **keywords}
+        )
 
     return make
 
@@ -158,7 +168,7 @@ def compare(
     skipped: Mapping[str, str] | None = None,
 ) -> Comparison:
     """Numbers, intervals and paired differences of `runs` (one per training seed, same windows) against `baselines`."""
-    chosen = [tuple(w) for w in runs[0].config["windows"]]
+    chosen: list[Window] = [(int(day), int(row)) for day, row in runs[0].config["windows"]]
     days = np.array([day for day, _ in chosen])
 
     def estimate(values: np.ndarray) -> Estimate:
@@ -171,7 +181,13 @@ def compare(
 
     rows = [row(name, runs), *(row(label, [log]) for label, log in baselines.items())]
     comparison = Comparison(
-        runs[0].config["env"], rows, chosen, list(dates), config.level, len(runs), dict(skipped or {})  # type: ignore[arg-type]
+        runs[0].config["env"],
+        rows,
+        chosen,
+        list(dates),
+        config.level,
+        len(runs),
+        dict(skipped or {}),
     )
     mine = rows[0].episodes["pnl"]
     for other in rows[1:]:

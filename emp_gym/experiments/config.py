@@ -1,7 +1,7 @@
 """What a run is made of: dataclasses with defaults, YAML overrides, and ``--set key=value`` on top.
 
-Keys are dotted: ``agent.learning_rate=3e-4``, ``env.episode="128 decisions"``, ``evaluation.episodes=64``, ``total_timesteps=1e6``.
-An unknown key is a `ConfigError` that names the nearest; so is a value of the wrong type.
+Keys are dotted: ``agent.learning_rate=3e-4``, ``env.episode="128 decisions"``, ``evaluation.episodes=64``,
+``total_timesteps=1e6``. An unknown key is a `ConfigError` that names the nearest; so is a value of the wrong type.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ def _scalar(text: str, pair: str) -> Any:
 
 
 def override(config: RunConfig, tree: Mapping[str, Any]) -> RunConfig:
-    """`config` with the values of `tree` (nested as `RunConfig` is); checks names and types, not the agent's and env's own keys."""
+    """`config` with the values of `tree` (nested as `RunConfig` is); checks names and types, not the agent's and env's
+    own keys."""
     return _override(config, tree, "")
 
 
@@ -156,14 +157,15 @@ def environment_keywords(env_id: str) -> list[str] | None:
     spec = environment(env_id)
     point = spec.vector_entry_point or spec.entry_point
     creator = gym.envs.registration.load_env_creator(point) if isinstance(point, str) else point
-    signature = inspect.signature(creator).parameters.values()  # type: ignore[arg-type]
+    signature = inspect.signature(creator).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature):
         return None
     return [parameter.name for parameter in signature]
 
 
 def environment(env_id: str) -> Any:
-    """The registered spec of `env_id` (``module:Id`` imports the module first); raises `ConfigError` naming the nearest."""
+    """The registered spec of `env_id` (``module:Id`` imports the module first); raises `ConfigError` naming the
+    nearest."""
     module, _, name = env_id.rpartition(":")
     if module:
         try:

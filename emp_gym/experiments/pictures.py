@@ -12,7 +12,7 @@ import numpy as np
 
 from emp_gym.experiments import backtest
 from emp_gym.experiments.backtest import Comparison
-from emp_gym.types import CASH_UNITS, NS, F64
+from emp_gym.types import CASH_UNITS, F64, NS
 
 INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
 BUYS, SELLS, EQUITY = "#0b7a75", "#d1495b", "#2f4b7c"
@@ -49,7 +49,7 @@ def _pyplot() -> Any:
     return plt
 
 
-# ---------------------------------------------------------------------------------------------------------- learning curve
+# ---- learning curve
 
 
 def read_curves(path: Path) -> dict[str, F64]:
@@ -81,7 +81,9 @@ def learning_curve(curves: Sequence[Mapping[str, F64]], title: str, path: Path) 
         for axis, (tag, name, unit) in zip(axes.flat, panels):
             for number, curve in enumerate(curves):
                 if tag in curve:
-                    _learning_line(axis, curve["steps"] / 1e6, curve[tag], plt.get_cmap("viridis")(number / max(len(curves), 2)))
+                    _learning_line(
+                        axis, curve["steps"] / 1e6, curve[tag], plt.get_cmap("viridis")(number / max(len(curves), 2))
+                    )
             axis.set_title(name)
             axis.set_ylabel(unit)
             axis.margins(x=0.01)
@@ -112,7 +114,7 @@ def smooth(values: F64, share: float = 0.08) -> F64:
     return (total[high] - total[low]) / (high - low)
 
 
-# -------------------------------------------------------------------------------------------------------------- comparison
+# ---- comparison
 
 
 def comparison_chart(comparison: Comparison, path: Path) -> None:
@@ -124,9 +126,13 @@ def comparison_chart(comparison: Comparison, path: Path) -> None:
         for place, row in enumerate(reversed(comparison.rows)):
             colour = EQUITY if row is comparison.agent else MUTED
             dots = row.episodes["pnl"].mean(axis=0)
-            axis.scatter(dots, place + jitter.uniform(-0.16, 0.16, len(dots)), s=12, color=colour, alpha=0.35, linewidths=0)
+            axis.scatter(
+                dots, place + jitter.uniform(-0.16, 0.16, len(dots)), s=12, color=colour, alpha=0.35, linewidths=0
+            )
             if row.pnl.low is not None:
-                axis.plot([row.pnl.low, row.pnl.high], [place, place], color=colour, linewidth=3, solid_capstyle="round")
+                axis.plot(
+                    [row.pnl.low, row.pnl.high], [place, place], color=colour, linewidth=3, solid_capstyle="round"
+                )
             axis.plot(row.pnl.mean, place, "o", color=colour, markersize=8, markeredgecolor="white")
         axis.axvline(0, color=INK, linewidth=0.8)
         axis.set_yticks(range(len(comparison.rows)), [row.name for row in reversed(comparison.rows)], color=INK)
@@ -138,12 +144,13 @@ def comparison_chart(comparison: Comparison, path: Path) -> None:
         plt.close(figure)
 
 
-# ------------------------------------------------------------------------------------------------------------- one episode
+# ---- one episode
 
 
 @dataclass
 class Trace:
-    """One episode, decision by decision. Times in hours after midnight, prices and equity in currency, position in lots."""
+    """One episode, decision by decision. Times in hours after midnight, prices and equity in currency, position in
+    lots."""
 
     date: str
     hours: list[float] = field(default_factory=list)
@@ -154,7 +161,9 @@ class Trace:
     fills: list[tuple[float, float, int, float, bool]] = field(default_factory=list)  # hours, price, side, lots, maker
 
 
-def trace(agent: Any, env_id: str, env_kwargs: Mapping[str, Any], window: tuple[int, int], split: str, date: str) -> Trace | None:
+def trace(
+    agent: Any, env_id: str, env_kwargs: Mapping[str, Any], window: tuple[int, int], split: str, date: str
+) -> Trace | None:
     """Plays one window and notes what a picture needs; None for environments that publish no view."""
     env = backtest.make_env(env_id, env_kwargs, 1, split=split, autoreset_mode="Disabled")
     core: Any = env.unwrapped
@@ -187,7 +196,9 @@ def _note(seen: Trace, core: Any, unit: float) -> None:
     seen.position.append(float(view.position[0, 0]))
     seen.equity.append(float(view.equity2[0]) / 2 / CASH_UNITS)
     if len(seen.hours) > 1:
-        for time_ns, price, side, lots, maker in zip(fills.time_ns, fills.price, fills.side, fills.quantity, fills.maker):
+        for time_ns, price, side, lots, maker in zip(
+            fills.time_ns, fills.price, fills.side, fills.quantity, fills.maker
+        ):
             seen.fills.append((float(time_ns) / hour, float(price) * unit, int(side), float(lots), bool(maker)))
 
 
@@ -200,7 +211,9 @@ def episode(seen: Trace, title: str, path: Path) -> None:
         figure, (top, middle, bottom) = plt.subplots(
             3, 1, figsize=(10.5, 8.2), sharex=True, gridspec_kw={"height_ratios": [3, 1.2, 1.4]}
         )
-        top.fill_between(hours, bid, ask, step="post", color=MUTED, alpha=0.22, linewidth=0, label="best bid to best ask")
+        top.fill_between(
+            hours, bid, ask, step="post", color=MUTED, alpha=0.22, linewidth=0, label="best bid to best ask"
+        )
         top.step(hours, (bid + ask) / 2, where="post", color=INK, linewidth=1, label="mid")
         _fills(top, seen)
         top.set_ylabel("price")

@@ -15,13 +15,13 @@ from emp_gym.experiments.backtest import Comparison, Row
 from emp_gym.experiments.runs import RunFolder
 
 READING = """\
-P&L is in currency per episode, with the position closed at the book's prices at the end; `return` is the sum of rewards ({unit}).
-Intervals are {level:.0%} block bootstraps: {blocks} are drawn with replacement, because windows of one day share its regime
-(with several seeds, seeds are drawn too). `ahead by` is paired: {agent} minus that baseline on the same windows.
-`fill rate` = orders that got any fill / orders sent; `maker` = share of lots that were filled while resting; `spread` = side x (mid -
-price) x lots, summed; `masked` = share of decisions whose action was not allowed and was executed as "keep"; `oracle share` = how far from
-`hold` to the oracle, which takes with knowledge of the planted signal. Own fills are an assumption: see `fills`, `latency_ns` and `impact`
-in the configuration."""
+P&L is in currency per episode, with the position closed at the book's prices at the end; `return` is the sum of
+rewards ({unit}). Intervals are {level:.0%} block bootstraps: {blocks} are drawn with replacement, because windows of
+one day share its regime (with several seeds, seeds are drawn too). `ahead by` is paired: {agent} minus that baseline
+on the same windows. `fill rate` = orders that got any fill / orders sent; `maker` = share of lots that were filled
+while resting; `spread` = side x (mid - price) x lots, summed; `masked` = share of decisions whose action was not
+allowed and was executed as "keep"; `oracle share` = how far from `hold` to the oracle, which takes with knowledge of
+the planted signal. Own fills are an assumption: see `fills`, `latency_ns` and `impact` in the configuration."""
 
 REWARD_UNITS = {"shortfall": "basis points of the arrival price, paid is negative"}
 DEFAULT_UNIT = "ticks per clip for the environments of this package"
@@ -81,10 +81,14 @@ def terminal_table(comparison: Comparison) -> Any:
     from rich.table import Table
 
     head = comparison.agent.name
-    table = Table(title=f"{comparison.env_id}: {head} on {summary_line(comparison)}", title_justify="left", show_edge=False)
+    table = Table(
+        title=f"{comparison.env_id}: {head} on {summary_line(comparison)}", title_justify="left", show_edge=False
+    )
     titles = (*MONEY, *TRADE[1:5], TRADE[5], "masked")
     for title in titles:
-        table.add_column(title, justify="left" if title == "agent" else "right", no_wrap=title == "agent", overflow="fold")
+        table.add_column(
+            title, justify="left" if title == "agent" else "right", no_wrap=title == "agent", overflow="fold"
+        )
     for row in comparison.rows:
         trade = trade_cells(row)
         table.add_row(*money_cells(row), *trade[1:6], trade[-1], style="bold" if row is comparison.agent else None)
@@ -146,9 +150,11 @@ def _facts(config: Any, provenance: dict[str, Any]) -> str:
     data = provenance.get("data") or []
     versions = ", ".join(f"{name} {version}" for name, version in provenance.get("versions", {}).items())
     lines = [
-        f"- agent `{config.agent_name}` {config.agent or '(its defaults)'}, {config.total_timesteps:,} steps, seed {config.seed}",
+        f"- agent `{config.agent_name}` {config.agent or '(its defaults)'}, "
+        f"{config.total_timesteps:,} steps, seed {config.seed}",
         f"- environment `{config.env_id}` {config.env or '(its defaults)'}",
-        f"- data: {len(data)} days" + (f", {data[0]['date']} to {data[-1]['date']}" if data and "date" in data[0] else ""),
+        f"- data: {len(data)} days"
+        + (f", {data[0]['date']} to {data[-1]['date']}" if data and "date" in data[0] else ""),
         f"- commit {provenance.get('commit') or 'unknown'}; {versions}",
         "- everything else: `config.json`, `provenance.json`, `evaluation.json`, `curves.csv` beside this file",
     ]

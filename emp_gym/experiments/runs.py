@@ -110,7 +110,8 @@ def provenance(env: Any) -> dict[str, Any]:
 
 
 def data_hashes(env: Any) -> list[dict[str, Any]]:
-    """Symbol, date, rows and sha256 of the files of every day that `env` can visit; empty for environments without tapes."""
+    """Symbol, date, rows and sha256 of the files of every day that `env` can visit; empty for environments without
+    tapes."""
     tapes = getattr(env.unwrapped, "tape_set", None)
     return [] if tapes is None else [_day(day) for day in tapes.info]
 

@@ -1,5 +1,5 @@
-"""One training run, from configuration to report: make the environment, let the agent learn, keep curves and checkpoints,
-judge it on held-out time.
+"""One training run, from configuration to report: make the environment, let the agent learn, keep curves and
+checkpoints, judge it on held-out time.
 
 Whatever the agent is, its environment is metered: returns and the trade's numbers of every finished episode become
 ``rollout/`` and ``market/`` scalars at each iteration.
@@ -96,7 +96,9 @@ class MeteredVectorEnv(VectorWrapper):
 class Recorder:
     """The callback of `learn`: writes scalars, moves the progress bar, saves checkpoints when they are due."""
 
-    def __init__(self, run: RunFolder, agent: Any, config: RunConfig, meter: Meter, progress: Progress, start: int) -> None:
+    def __init__(
+        self, run: RunFolder, agent: Any, config: RunConfig, meter: Meter, progress: Progress, start: int
+    ) -> None:
         self._run, self._agent, self._config, self._meter, self._progress = run, agent, config, meter, progress
         self._writer = ScalarWriter(run.path)
         self._curves = Curves(run.path / "curves.csv", start)
@@ -129,8 +131,8 @@ def _checkpoint_steps(config: RunConfig, start: int) -> list[int]:
 
 
 class Curves:
-    """``curves.csv``: one row an iteration, a column for every scalar that was ever written. Kept whole and written anew, since
-    columns appear as the first episodes end. After a resume, rows from the checkpoint on are replaced."""
+    """``curves.csv``: one row an iteration, a column for every scalar that was ever written. Kept whole and written
+    anew, since columns appear as the first episodes end. After a resume, rows from the checkpoint on are replaced."""
 
     def __init__(self, path: Path, start: int) -> None:
         self._path = path
@@ -155,7 +157,8 @@ class Curves:
 def train(config: RunConfig, folder: Path, progress: Progress, resume: Path | None = None) -> tuple[RunFolder, Any]:
     """Trains one agent as `config` says and leaves it in `folder` (with `resume`: goes on in that run's folder).
 
-    An agent without `learn` is only built and saved. Raises `ConfigError` for what does not fit, before anything is written.
+    An agent without `learn` is only built and saved. Raises `ConfigError` for what does not fit, before anything is
+    written.
     """
     run = RunFolder.open(resume) if resume is not None else None
     env = backtest.make_env(config.env_id, config.env, 1, split="train")

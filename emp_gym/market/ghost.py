@@ -54,7 +54,7 @@ def judge(tape: TapeSet, day: int = 0, *, births: bool = True) -> dict[str, int]
     params["births"], params["maker_denominator"], params["taker_denominator"], params["price_to_cash"] = births, 1, 1, 1
     counts = _judge(
         new_rows, executed, deleted, np.zeros(1, LANE), np.zeros(1, SLOT), np.zeros(1, TAKEN), np.zeros(64, FILL), params,
-        tape.days[day : day + 1], tape.rows, tape.messages, tape.book, tape.touches,
+        tape.days[day : day + 1], tape.rows, tape.messages, tape.book, tape.touches, tape.touch_row,
         tape.level_price, tape.level_start, tape.cross, tape.cross_block,
     )  # fmt: skip
     return dict(zip(_FIELDS, (int(count) for count in counts), strict=True))
@@ -111,7 +111,7 @@ def _evicted_between(touches, slot, last):
 @njit
 def _judge(
     new_rows, executed, ended, state, slots, taken, fills, params, days, rows, messages, book,
-    touches, level_price, level_start, cross, cross_block,
+    touches, touch_row, level_price, level_start, cross, cross_block,
 ):  # fmt: skip
     counts = np.zeros(14, np.int64)
     lane, slot, day, setup = state[0], slots[0], days[0], params[0]
@@ -125,7 +125,7 @@ def _judge(
         slot["quantity"], slot["filled"], slot["behind"], slot["counted"] = ENDLESS, 0, 0, m["size"]
         slot["cancel_row"], slot["spell_row"] = NO_ROW, -1
         slot["state"], slot["live"], slot["born_row"] = LIVE, True, born
-        find_touch(touches, level_price, level_start, day, slot, born - 1)
+        find_touch(touches, touch_row, level_price, level_start, day, slot, born - 1)
         visible = 0
         while slot["touch_row"] == born:
             touch = slot["touch"]
@@ -147,7 +147,7 @@ def _judge(
             continue
         walk(
             lane, day, slots, taken, fills, rows, messages, book,
-            touches, level_price, level_start, cross, cross_block, setup, finish - 1,
+            touches, touch_row, level_price, level_start, cross, cross_block, setup, finish - 1,
         )  # fmt: skip
         before, ahead = slot["filled"], slot["ahead"]
         if first_execution <= end:
@@ -169,7 +169,7 @@ def _judge(
             if slot["filled"] == 0:
                 walk(
                     lane, day, slots, taken, fills, rows, messages, book,
-                    touches, level_price, level_start, cross, cross_block, setup, target,
+                    touches, touch_row, level_price, level_start, cross, cross_block, setup, target,
                 )  # fmt: skip
                 if slot["filled"] > 0:
                     counts[5 if target == finish else 9] += 1

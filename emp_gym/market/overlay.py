@@ -38,7 +38,7 @@ SLOT = np.dtype(
         ("behind", "i8"),  # lots known to be behind us
         ("touch", "i8"),  # next touch of our level (flat index)
         ("touch_row", "i4"),  # its row, NO_ROW if there is none
-        ("exec_row", "i4"),  # next row that executes at our level
+        ("exec_row", "i4"),  # next execution that reaches us, NO_ROW while not known
         ("cross_row", "i4"),  # next row that crosses us, or where to look again
         ("cancel_row", "i4"),  # cancel takes effect after this row, NO_ROW if none is on its way
         ("born_row", "i4"),
@@ -130,7 +130,7 @@ def row_before(rows, day, row, time_ns):
 
 
 @hot
-def find_touch(touches, level_price, level_start, day, slot, row):
+def find_touch(touches, touch_row, level_price, level_start, day, slot, row):
     """Points the slot at the first touch of its level after `row`."""
     low, high = (day["level0"], day["level1"]) if slot["side"] > 0 else (day["level1"], day["level2"])
     price, end = slot["price"], high
@@ -148,7 +148,7 @@ def find_touch(touches, level_price, level_start, day, slot, row):
     last = stop
     while first < last:
         middle = (first + last) // 2
-        if touches[middle]["row"] <= row:
+        if touch_row[middle] <= row:
             first = middle + 1
         else:
             last = middle
@@ -160,7 +160,7 @@ def point_at(slot, touches, at, there):
     """Makes touch `at` the slot's next one, if it is there."""
     slot["touch"] = at
     slot["touch_row"] = touches[at]["row"] if there else NO_ROW
-    slot["exec_row"] = touches[at]["exec_row"] if there else NO_ROW
+    slot["exec_row"] = NO_ROW
 
 
 @hot
@@ -203,18 +203,17 @@ def log_fill(lane, fills, order, side, price, quantity, fee, time_ns, row, maker
 
 
 @hot
-def fill_maker(lane, slot, fills, quantity, row, record, before, params):
-    """Fills a resting order at its price; `before` is the ROW before the message that did it."""
-    mid2 = before["mid2"]
+def fill_maker(lane, slot, fills, quantity, row, message, params):
+    """Fills a resting order at its price, because of `message`."""
     fee = book_fill(
-        lane, slot["side"], slot["price"], quantity, mid2, True,
+        lane, slot["side"], slot["price"], quantity, message["mid2"], True,
         params["maker_numerator"], params["maker_denominator"], params["price_to_cash"],
     )  # fmt: skip
     if slot["filled"] == 0:
         lane["hit"] += 1
     slot["filled"] += quantity
     slot["quantity"] -= quantity
-    log_fill(lane, fills, slot["id"], slot["side"], slot["price"], quantity, fee, record["time_ns"], row, 1, 0)
+    log_fill(lane, fills, slot["id"], slot["side"], slot["price"], quantity, fee, message["time_ns"], row, 1, 0)
 
 
 @hot
@@ -297,7 +296,7 @@ def take(lane, day, rows, book, taken, fills, params, order, side, limit, quanti
 
 
 @hot
-def rest(lane, day, slot, book, touches, level_price, level_start, cross, cross_block, row):
+def rest(lane, day, slot, book, touches, touch_row, level_price, level_start, cross, cross_block, row):
     """Puts an order into the book after `row`: its place is behind the visible volume at its price."""
     at, s = day["row0"] + row, 0 if slot["side"] > 0 else 1
     levels, price = book.shape[2], slot["price"] - day["base"]
@@ -322,7 +321,7 @@ def rest(lane, day, slot, book, touches, level_price, level_start, cross, cross_
     if not inside:
         slot["ahead"] = UNKNOWN_PLACE
         lane["unknown_place"] += 1
-    find_touch(touches, level_price, level_start, day, slot, row)
+    find_touch(touches, touch_row, level_price, level_start, day, slot, row)
     if better >= 0:
         slot["cross_row"] = book[at, s, better]["cross"]  # nothing crosses us before it crosses a better level: look then
     else:
@@ -330,42 +329,56 @@ def rest(lane, day, slot, book, touches, level_price, level_start, cross, cross_
 
 
 @hot
-def pass_touches(slot, touches, upto, births):
+def pass_touches(slot, touches, upto, served, params):
     """Moves the slot's volume ahead over its touches up to and including row `upto`.
 
-    What an execution takes from the volume ahead was served by `serve_row`.
+    Stops before an execution that reaches us and notes its row as `exec_row`: `serve_row` has to share it out. What the
+    message of row `served` took from the volume ahead is done already.
     """
+    births, mode = params["births"], params["fills"]
     i, ahead, behind = slot["touch"], slot["ahead"], slot["behind"]
-    while True:
+    born, spell, counted = slot["born_row"], slot["spell_row"], slot["counted"]
+    reached, there = False, True
+    while there:
         touch = touches[i]
-        kind, size, birth = touch["kind"], touch["size"], touch["birth"]
+        row, kind, size, birth = touch["row"], touch["kind"], touch["size"], touch["birth"]
+        if row > upto:
+            break
+        if row != served and touch["status"] == TRADING:
+            if mode == OPTIMISTIC:
+                reached = kind <= EXECUTE
+            elif kind == EXECUTE and ahead != UNKNOWN_PLACE:
+                reached = size > ahead or mode == TOUCHED
+            if reached:
+                break
+            if kind == EXECUTE and ahead > 0:
+                ahead -= size
         if kind == NEW:
             behind += size
             if ahead == UNKNOWN_PLACE:
                 ahead = 0  # the level was empty when it came into sight
         elif kind == EVICT:
-            slot["spell_row"] = touch["row"]
+            spell = row
         elif kind == ADOPT:
             if ahead == UNKNOWN_PLACE:
                 ahead = size
-        elif birth == slot["born_row"] and slot["counted"] > 0:
-            slot["counted"] = max(slot["counted"] - size, 0)  # the real order whose place a ghost has taken
-        elif births == 0:
-            if kind != EXECUTE:
-                ahead = max(ahead - size, 0)
-        elif birth > slot["born_row"]:
+        elif birth == born and counted > 0:
+            counted = max(counted - size, 0)  # the real order whose place a ghost has taken
+        elif birth > born and births == 1:
             behind = max(behind - size, 0)
-        elif birth < 0 and slot["spell_row"] >= 0 and -1 - birth > slot["spell_row"]:
+        elif birth < 0 and spell >= 0 and -1 - birth > spell and births == 1:
             pass  # first mentioned after our level came back: behind us, and not in `behind`
-        elif kind != EXECUTE:
-            ahead = max(ahead - size, 0) if ahead != UNKNOWN_PLACE else ahead
+        elif kind != EXECUTE and ahead != UNKNOWN_PLACE:
+            ahead = max(ahead - size, 0)
         if kind != EVICT and ahead > 0:
-            ahead = min(ahead, max(touch["volume"] - slot["counted"] - behind, 0))
+            ahead = min(ahead, max(touch["volume"] - counted - behind, 0))
         i += 1
-        if touch["last"] == 1 or touches[i]["row"] > upto:
-            break
+        there = touch["last"] == 0
     slot["ahead"], slot["behind"] = ahead, behind
-    point_at(slot, touches, i, touch["last"] == 0)
+    slot["spell_row"], slot["counted"] = spell, counted
+    point_at(slot, touches, i, there)
+    if reached:
+        slot["exec_row"] = slot["touch_row"]
 
 
 @hot
@@ -374,7 +387,7 @@ def serve_row(lane, day, slots, fills, rows, messages, book, params, row):
     base = day["row0"]
     message = messages[base + row]
     kind, price = message["kind"], message["price"]
-    if rows[base + row]["status"] != TRADING:
+    if message["status"] != TRADING:
         return
     if kind == EXECUTE:
         side = message["side"]
@@ -406,17 +419,18 @@ def serve_row(lane, day, slots, fills, rows, messages, book, params, row):
         slot["passed"] = 1
         if kind == EXECUTE and slot["price"] == price:
             if mode == EXACT:
-                ahead = max(slot["ahead"], 0)
-                queue = min(left, max(ahead - eaten, 0))
+                if slot["ahead"] == UNKNOWN_PLACE:
+                    continue
+                if slot["touch_row"] > row:  # it has passed the row already, not reached: nor is anybody behind it
+                    eaten, left = eaten + left, 0
+                    continue
+                queue = min(left, max(slot["ahead"] - eaten, 0))
                 left -= queue
                 eaten += queue
-                if slot["ahead"] > 0:
-                    slot["ahead"] = max(ahead - eaten, 0)
-                elif slot["ahead"] == UNKNOWN_PLACE:
-                    continue
+                slot["ahead"] = max(slot["ahead"] - eaten, 0)
         part = slot["quantity"] if mode == OPTIMISTIC else min(left, slot["quantity"])
         if part > 0:
-            fill_maker(lane, slot, fills, part, row, rows[base + row], rows[base + max(row - 1, 0)], params)
+            fill_maker(lane, slot, fills, part, row, message, params)
             left = max(left - part, 0)
 
 
@@ -435,7 +449,7 @@ def fill_touched(lane, day, slots, fills, rows, messages, book, params, row):
             continue
         best = book[base + max(row - 1, 0), 0 if slot["side"] > 0 else 1, 0]
         if best["size"] <= 0 or slot["side"] * (day["base"] + best["price"]) <= slot["side"] * slot["price"]:
-            fill_maker(lane, slot, fills, slot["quantity"], row, rows[base + row], rows[base + max(row - 1, 0)], params)
+            fill_maker(lane, slot, fills, slot["quantity"], row, message, params)
 
 
 # ------------------------------------------------------------------------------------------------------- arrivals, removals
@@ -471,7 +485,7 @@ def drop(slot):
 
 @hot
 def arrive(
-    lane, day, slots, k, taken, fills, rows, book, touches, level_price, level_start, cross, cross_block, params
+    lane, day, slots, k, taken, fills, rows, book, touches, touch_row, level_price, level_start, cross, cross_block, params
 ):  # fmt: skip
     """The order in slot k reaches the market."""
     slot = slots[k]
@@ -503,35 +517,34 @@ def arrive(
     if slot["quantity"] == 0:
         drop(slot)
     else:
-        rest(lane, day, slot, book, touches, level_price, level_start, cross, cross_block, row)
+        rest(lane, day, slot, book, touches, touch_row, level_price, level_start, cross, cross_block, row)
 
 
 # ------------------------------------------------------------------------------------------------------------------- a walk
 
 
 @hot
-def next_event(slot, every_touch):
-    """(row, phase) of the next thing that may fill or remove the slot: phase 0 = the row's message, 1 = ours after it."""
+def known_event(slot):
+    """(row, phase) of the next known thing that may fill or remove the slot, executions at its own price aside.
+
+    Phase 0 is the row's message; in phase 1 something of ours arrives after it.
+    """
     if slot["state"] == LIVE:
-        row = min(slot["exec_row"], slot["cross_row"])
-        if every_touch:
-            row = min(row, slot["touch_row"])
-        if slot["cancel_row"] < row:
+        if slot["cancel_row"] < slot["cross_row"]:
             return slot["cancel_row"], 1
-        return row, 0
+        return slot["cross_row"], 0
     return slot["arrive_row"], 1
 
 
 @hot
 def walk(
-    lane, day, slots, taken, fills, rows, messages, book, touches, level_price, level_start, cross, cross_block, params, target
+    lane, day, slots, taken, fills, rows, messages, book, touches, touch_row, level_price, level_start, cross, cross_block, params, target
 ):  # fmt: skip
     """Lets everything up to and including row `target` happen to the lane's own orders."""
-    every_touch = params["fills"] == OPTIMISTIC
     while True:
         row, phase, at, when = np.int64(NO_ROW), 2, -1, np.int64(0)
         for k in range(lane["orders"]):
-            slot_row, slot_phase = next_event(slots[k], every_touch)
+            slot_row, slot_phase = known_event(slots[k])
             if slot_row > row or slot_row > target:
                 continue
             slot_when = np.int64(0)
@@ -539,13 +552,20 @@ def walk(
                 slot_when = slots[k]["arrive_ns"] if slots[k]["state"] == IN_FLIGHT else slots[k]["cancel_ns"]
             if slot_row < row or slot_phase < phase or (slot_phase == phase and slot_when < when):
                 row, phase, at, when = np.int64(slot_row), slot_phase, k, slot_when
+        upto = target if at < 0 else row - 1 + phase
+        for k in range(lane["orders"]):  # an older order of the same price comes first, so `upto` is never passed
+            slot = slots[k]
+            if slot["state"] == LIVE and slot["touch_row"] <= upto:
+                pass_touches(slot, touches, upto, -1, params)
+                if slot["exec_row"] <= upto:
+                    row, phase, at, upto = np.int64(slot["exec_row"]), 0, k, slot["exec_row"] - 1
         if at < 0:
             break
         if phase == 0:
             happen(lane, day, slots, fills, rows, messages, book, touches, cross, cross_block, params, row)
         elif slots[at]["state"] == IN_FLIGHT:
             arrive(
-                lane, day, slots, at, taken, fills, rows, book, touches, level_price, level_start, cross, cross_block, params
+                lane, day, slots, at, taken, fills, rows, book, touches, touch_row, level_price, level_start, cross, cross_block, params
             )  # fmt: skip
             sweep(lane, slots)
         else:
@@ -554,20 +574,16 @@ def walk(
     soonest = NO_ROW
     for k in range(lane["orders"]):
         slot = slots[k]
-        if slot["state"] == LIVE and slot["touch_row"] <= target:
-            pass_touches(slot, touches, target, params["births"])
-        row, phase = next_event(slot, True)
+        row, phase = known_event(slot)
         soonest = min(soonest, row)
+        if slot["state"] == LIVE:
+            soonest = min(soonest, slot["touch_row"])
     lane["next_row"] = soonest
 
 
 @hot
 def happen(lane, day, slots, fills, rows, messages, book, touches, cross, cross_block, params, row):
-    """The message of `row` meets own orders: their queues are brought up to it, it fills, they look for what comes next."""
-    births = params["births"]
-    for k in range(lane["orders"]):
-        if slots[k]["state"] == LIVE and slots[k]["touch_row"] < row:
-            pass_touches(slots[k], touches, row - 1, births)
+    """The message of `row` meets own orders (their queues stand just before it): it fills, they look for what comes next."""
     serve_row(lane, day, slots, fills, rows, messages, book, params, row)
     gone = False
     for k in range(lane["orders"]):
@@ -579,7 +595,7 @@ def happen(lane, day, slots, fills, rows, messages, book, touches, cross, cross_
             gone = True
             continue
         if slot["touch_row"] <= row:
-            pass_touches(slot, touches, row, births)
+            pass_touches(slot, touches, row, row, params)
         if slot["cross_row"] <= row:
             find_cross(cross, cross_block, day, slot, row)
     if gone:

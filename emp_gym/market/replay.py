@@ -103,7 +103,7 @@ class ReplayMarket:
     def _tape_arrays(self) -> tuple[np.ndarray, ...]:
         t = self.tape
         return (
-            t.days, t.rows, t.messages, t.book, t.touches,
+            t.days, t.rows, t.messages, t.book, t.touches, t.touch_row,
             t.level_price, t.level_start, t.cross, t.cross_block,
         )  # fmt: skip
 
@@ -153,11 +153,11 @@ class ReplayMarket:
         arrays = self._tape_arrays
         own = (self.state, self.slots, self.taken, self.fills, self.book, self.outcome, self.active, self.params)
         if self.threads == 1:
-            _advance(0, self.lanes, orders.records, *own, *arrays)
+            _advance(0, self.lanes, orders.kind, orders.records, *own, *arrays)
             return
         with parallel_lock:
             numba.set_num_threads(self.threads)
-            _advance_parallel(self.threads, orders.records, *own, *arrays)
+            _advance_parallel(self.threads, orders.kind, orders.records, *own, *arrays)
 
     def close(self, lanes: I64, target: I64) -> None:
         """Cancels everything of `lanes` [n] and trades their positions to `target` [n] lots at once, at the stated price
@@ -264,7 +264,7 @@ def _reset(lanes, day_of, row_of, end_row_of, state, slots, shown, params, days,
 
 
 @hot
-def _enter(lane, day, slots, requests, outcome, rows, params):
+def _enter(lane, day, slots, kinds, requests, outcome, rows, params):
     """Takes the requests of one decision into slots, in flight until they arrive."""
     arrive_ns = lane["time_ns"] + params["order_latency_ns"]
     arrive_row = lane["row"]
@@ -273,7 +273,7 @@ def _enter(lane, day, slots, requests, outcome, rows, params):
     entered = False
     for k in range(requests.shape[0]):
         request = requests[k]
-        kind = request["kind"]
+        kind = kinds[k]
         outcome[k] = 0
         if kind == NONE:
             continue
@@ -287,7 +287,7 @@ def _enter(lane, day, slots, requests, outcome, rows, params):
             outcome[k] = ACCEPTED
             entered = True
             continue
-        outcome[k] = _refusal(lane, slots, request, day["tick"], params["lot"])
+        outcome[k] = _refusal(lane, slots, kind, request, day["tick"], params["lot"])
         if outcome[k] != ACCEPTED:
             lane["refused"] += 1
             continue
@@ -315,9 +315,9 @@ def _replaced(lane, slots, order, arrive_ns):
 
 
 @hot
-def _refusal(lane, slots, request, tick, lot):
+def _refusal(lane, slots, kind, request, tick, lot):
     """The outcome of a new order at the door."""
-    kind, quantity, side = request["kind"], request["quantity"], request["side"]
+    quantity, side = request["quantity"], request["side"]
     if kind < LIMIT or kind > REPLACE or quantity <= 0 or quantity % lot != 0 or (side != 1 and side != -1):
         return MALFORMED
     if request["instrument"] != 0 or request["id"] <= 0 or find_order(lane, slots, request["id"]) >= 0:
@@ -339,12 +339,14 @@ def _fetch(low, high, state, slots, params, days, rows, book, touches):
 
     A lane's next rows lie anywhere on a tape that no cache holds; one after the other those waits are most of a step.
     """
-    last, words = book.shape[2] - 1, 0
+    levels, words = book.shape[2], 0
     for i in range(low, high):
         lane = state[i]
         day = days[lane["day"]]
         at = day["row0"] + min(lane["row"] + params["every_rows"], lane["end_row"])
-        words += rows[at]["status"] + book[at, 0, 0]["size"] + book[at, 0, last]["size"] + book[at, 1, last]["size"]
+        words += rows[at]["status"] + book[at, 0, 0]["size"] + book[at, 0, levels - 1]["size"] + book[at, 1, levels - 1]["size"]
+        at = day["row0"] + lane["row"]
+        words += rows[at]["status"] + book[at, 0, 0]["size"] + book[at, 0, levels - 1]["size"] + book[at, 1, levels - 1]["size"]
         for k in range(lane["orders"]):
             if slots[i, k]["touch_row"] != NO_ROW:
                 words += touches[slots[i, k]["touch"]]["size"]
@@ -354,8 +356,8 @@ def _fetch(low, high, state, slots, params, days, rows, book, touches):
 
 @hot
 def _advance(
-    low, high, requests, state, slots, taken, fills, shown, outcome, active, params,
-    days, rows, messages, book, touches, level_price, level_start, cross, cross_block,
+    low, high, kinds, requests, state, slots, taken, fills, shown, outcome, active, params,
+    days, rows, messages, book, touches, touch_row, level_price, level_start, cross, cross_block,
 ):  # fmt: skip
     setup = params[0]
     for i in range(low, high):
@@ -367,7 +369,7 @@ def _advance(
         day = days[lane["day"]]
         base, end = day["row0"], lane["end_row"]
         lane["fills"] = 0
-        _enter(lane, day, slots[i], requests[i], outcome[i], rows, setup)
+        _enter(lane, day, slots[i], kinds[i], requests[i], outcome[i], rows, setup)
         if setup["every_rows"] > 0:
             target = rows[base + min(lane["row"] + setup["every_rows"], end)]["group_end"]
             now_ns = rows[base + target]["time_ns"]
@@ -379,7 +381,7 @@ def _advance(
             target = min(target, rows[base + end]["group_end"])
         if lane["next_row"] <= target and lane["orders"] > 0:
             walk(
-                lane, day, slots[i], taken[i], fills[i], rows, messages, book, touches,
+                lane, day, slots[i], taken[i], fills[i], rows, messages, book, touches, touch_row,
                 level_price, level_start, cross, cross_block, setup, target,
             )  # fmt: skip
         lane["row"], lane["time_ns"] = target, now_ns
@@ -391,15 +393,15 @@ def _advance(
 
 @njit(parallel=True)
 def _advance_parallel(
-    chunks, requests, state, slots, taken, fills, shown, outcome, active, params,
-    days, rows, messages, book, touches, level_price, level_start, cross, cross_block,
+    chunks, kinds, requests, state, slots, taken, fills, shown, outcome, active, params,
+    days, rows, messages, book, touches, touch_row, level_price, level_start, cross, cross_block,
 ):  # fmt: skip
     lanes = len(state)
     for c in numba.prange(chunks):
         _advance(
             c * lanes // chunks, (c + 1) * lanes // chunks,
-            requests, state, slots, taken, fills, shown, outcome, active, params,
-            days, rows, messages, book, touches, level_price, level_start, cross, cross_block,
+            kinds, requests, state, slots, taken, fills, shown, outcome, active, params,
+            days, rows, messages, book, touches, touch_row, level_price, level_start, cross, cross_block,
         )  # fmt: skip
 
 

@@ -71,7 +71,12 @@ class Wrong(BaseAgent):
             action = np.full(n, self.calls % 3)
         elif self.fault == "global generator":
             action = np.random.randint(0, 3, n)
-        if mask is not None and self.fault != "ignores mask" and action.ndim == 1 and self.fault not in ("outside", "dtype"):
+        if (
+            mask is not None
+            and self.fault != "ignores mask"
+            and action.ndim == 1
+            and self.fault not in ("outside", "dtype")
+        ):
             action = np.where(mask[np.arange(n), action], action, 0)
         return action, state + 1
 

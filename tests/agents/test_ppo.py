@@ -44,8 +44,9 @@ class Stop:
 
 @pytest.mark.parametrize("env_id", ["fake-lob-v0", "fake-box-v0"])
 def test_resume_equals_going_on_but_for_lanes_in_flight(tmp_path: Path, env_id: str) -> None:
-    """An agent stopped at N and told to learn on equals a new one resumed from N's files, bit for bit: weights, Adam's moments,
-    normalisers, generators, schedule. (A run that was never stopped differs in one thing: its episodes were not begun anew.)"""
+    """An agent stopped at N and told to learn on equals a new one resumed from N's files, bit for bit: weights, Adam's
+    moments, normalisers, generators, schedule. (A run that was never stopped differs in one thing: its episodes were
+    not begun anew.)"""
 
     def make(num_envs: int | None = None, **keywords: Any) -> Any:
         return fakes.make_env(num_envs, id=env_id, **keywords)

@@ -42,7 +42,10 @@ def test_ends_are_described_and_nothing_else() -> None:
             ends += 1
             assert np.array_equal(infos[lane]["terminal_observation"], info["final_obs"][lane])
             assert infos[lane]["TimeLimit.truncated"] is True
-            assert infos[lane]["episode"]["r"] == pytest.approx(returns[lane]) and infos[lane]["episode"]["l"] == lengths[lane]
+            assert (
+                infos[lane]["episode"]["r"] == pytest.approx(returns[lane])
+                and infos[lane]["episode"]["l"] == lengths[lane]
+            )
             returns[lane], lengths[lane] = 0, 0
     assert ends > 20 and NOTHING == {}
 
@@ -105,6 +108,8 @@ def test_sb3_trains_on_a_foreign_vector_environment() -> None:
     foreign = gym.vector.SyncVectorEnv(
         [lambda: gym.make("CartPole-v1") for _ in range(4)], autoreset_mode=gym.vector.AutoresetMode.SAME_STEP
     )
-    model = PPO("MlpPolicy", NativeVecEnv(foreign, stagger=False), n_steps=64, batch_size=32, n_epochs=1, device="cpu", seed=0)
+    model = PPO(
+        "MlpPolicy", NativeVecEnv(foreign, stagger=False), n_steps=64, batch_size=32, n_epochs=1, device="cpu", seed=0
+    )
     model.learn(256)
     assert model.num_timesteps == 256 and len(model.ep_info_buffer or ()) > 4

@@ -76,7 +76,8 @@ def test_oracle_share() -> None:
 def test_rates_by_hand() -> None:
     episodes = {
         "pnl": np.array([1.0, 3.0]), "filled": np.array([10, 30]), "maker_filled": np.array([10, 10]),
-        "orders": np.array([4, 0]), "orders_filled": np.array([1, 0]), "masked": np.array([1, 1]), "length": np.array([10, 30]),
+        "orders": np.array([4, 0]), "orders_filled": np.array([1, 0]), "masked": np.array([1, 1]),
+        "length": np.array([10, 30]),
     }  # fmt: skip
     found = metrics.rates(episodes)
     assert found["fill_rate"] == 0.25 and found["maker_share"] == 0.5

@@ -79,11 +79,11 @@ def test_the_quoting_policy_keeps_orders_that_need_not_move():
         before = {(lane, int(slot["id"])): int(slot["price"]) for lane, slot in standing}
         touch = run.market.book[:, [0, 2], 0].copy()
         run.step()
-        asked = run.orders.records
-        assert not (asked["kind"] == CANCEL).any() or (run.market.book[:, [1, 3], 0] == 0).any()
+        asked, kind = run.orders.records, run.orders.kind
+        assert not (kind == CANCEL).any() or (run.market.book[:, [1, 3], 0] == 0).any()
         for (lane, order), price in before.items():
             wanted = price in touch[lane]
-            targeted = ((asked[lane]["target"] == order) & (asked[lane]["kind"] != NONE)).any()
+            targeted = ((asked[lane]["target"] == order) & (kind[lane] != NONE)).any()
             kept += wanted and not targeted
             moved += targeted
             assert wanted != targeted

@@ -14,7 +14,9 @@ fakes.register()
 
 
 def test_set_overrides_nested_keys_with_types() -> None:
-    tree = c.assignments(["agent.learning_rate=3e-4", "evaluation.episodes=8", "total_timesteps=1e6", "env.episode=8 decisions"])
+    tree = c.assignments(
+        ["agent.learning_rate=3e-4", "evaluation.episodes=8", "total_timesteps=1e6", "env.episode=8 decisions"]
+    )
     config = c.override(c.RunConfig(), tree)
     assert config.agent == {"learning_rate": 3e-4} and config.evaluation.episodes == 8
     assert config.total_timesteps == 1_000_000 and isinstance(config.total_timesteps, int)

@@ -23,7 +23,18 @@ def fake_baselines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(folder: Path, *more: str, steps: str = "20000") -> int:
-    words = ["--env", "fake-lob-v0", "--total-timesteps", steps, "--num-envs", "32", "--run-dir", str(folder), "--set", *SMALL]
+    words = [
+        "--env",
+        "fake-lob-v0",
+        "--total-timesteps",
+        steps,
+        "--num-envs",
+        "32",
+        "--run-dir",
+        str(folder),
+        "--set",
+        *SMALL,
+    ]
     return train.main([*words, *more])
 
 
@@ -44,13 +55,27 @@ def test_a_run_leaves_what_it_promises_and_no_pickle(finished: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     names = {path.name for path in finished.iterdir()}
-    assert {"config.json", "provenance.json", "model.json", "model.safetensors", "curves.csv", "evaluation.json"} <= names
+    assert {
+        "config.json",
+        "provenance.json",
+        "model.json",
+        "model.safetensors",
+        "curves.csv",
+        "evaluation.json",
+    } <= names
     assert {"report.md", "learning_curve.png", "comparison.png"} <= names
     assert not [p for p in finished.rglob("*") if p.suffix in (".zip", ".pkl", ".pickle", ".pt", ".pth")]
     events = EventAccumulator(str(finished))
     events.Reload()
     tags = set(events.Tags()["scalars"])
-    assert {"rollout/ep_rew_mean", "train/approx_kl", "time/fps", "market/pnl", "market/inventory", "market/fill_rate"} <= tags
+    assert {
+        "rollout/ep_rew_mean",
+        "train/approx_kl",
+        "time/fps",
+        "market/pnl",
+        "market/inventory",
+        "market/fill_rate",
+    } <= tags
     assert {"market/spread_captured", "market/fees", "market/masked"} <= tags
     first = min(event.step for event in events.Scalars("market/pnl"))
     assert first == 32 * 32, "curves begin with the first iteration"
@@ -92,7 +117,9 @@ def test_seeds_are_judged_together(tmp_path: Path) -> None:
     assert run(tmp_path / "two", "--seeds", "2", steps="4000") == 0
     kept = json.loads((tmp_path / "two" / "evaluation.json").read_text())
     assert kept["seeds"] == 2 and np.shape(kept["results"]["ppo"]["pnl_by_window"])[0] == 2
-    assert (tmp_path / "two" / "seed-0" / "model.json").exists() and (tmp_path / "two" / "seed-1" / "model.json").exists()
+    assert (tmp_path / "two" / "seed-0" / "model.json").exists() and (
+        tmp_path / "two" / "seed-1" / "model.json"
+    ).exists()
     assert evaluate.main(["--run", str(tmp_path / "two"), "--episodes", "9"]) == 0
 
 
@@ -101,7 +128,10 @@ def test_resume_goes_on_where_it_stopped(tmp_path: Path, capsys: pytest.CaptureF
     assert train.main(["--resume", str(tmp_path / "r"), "--total-timesteps", "8192"]) == 0
     steps = [int(line.split(",")[0]) for line in (tmp_path / "r" / "curves.csv").read_text().splitlines()[1:]]
     assert steps == sorted(set(steps)) and steps[-1] == 8192
-    assert json.loads((tmp_path / "r" / "checkpoints" / "000000008192" / "training.json").read_text())["num_timesteps"] == 8192
+    assert (
+        json.loads((tmp_path / "r" / "checkpoints" / "000000008192" / "training.json").read_text())["num_timesteps"]
+        == 8192
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,18 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from emp_gym.data import tape
 from emp_gym.market.replay import REQUESTS, ReplayConfig, ReplayMarket
 from emp_gym.types import EMPTY_ASK, EMPTY_BID, NS, Instrument, Kind, OrderKind, Orders, Outcome, RecordedDay
+from tests.market.duel import tape_of
 
 CASH = 1_000_000  # cash units per price unit and lot
 CENT = Instrument("HAND", tick=1, price_unit=0.01)
 
 
 class Hand:
-    """A day that keeps its own book. Row 0 shows the opening book; every later row comes a second after the one before."""
+    """A day that keeps its own book. Row 0 shows the opening book; later rows come a second after the one before."""
 
-    def __init__(self, bids: dict[int, int], asks: dict[int, int], levels: int = 5, instrument: Instrument = CENT) -> None:
+    def __init__(
+        self, bids: dict[int, int], asks: dict[int, int], levels: int = 5, instrument: Instrument = CENT
+    ) -> None:
         self.book = {1: dict(bids), -1: dict(asks)}
         self.levels, self.instrument = levels, instrument
         self.rows: list[tuple[int, ...]] = []
@@ -97,7 +99,7 @@ class Lane:
     def __init__(self, hand: Hand, **rules: Any) -> None:
         day = hand.quiet().day()
         rules = rules if "every_ns" in rules else {"every_rows": 1} | rules
-        self.market = ReplayMarket(tape.build(day), 1, ReplayConfig(**{"every_rows": 0} | rules), threads=1)
+        self.market = ReplayMarket(tape_of(day), 1, ReplayConfig(**{"every_rows": 0} | rules), threads=1)
         zero = np.zeros(1, np.int64)
         self.market.reset(zero, zero, zero, np.array([len(day.time_ns) - 1]))
         self.waiting: list[tuple[int, ...]] = []
@@ -132,7 +134,10 @@ class Lane:
         orders = Orders.empty(1, REQUESTS)
         sent = len(self.waiting)
         for k, request in enumerate(self.waiting):
-            orders.records[0, k] = request
+            price, quantity, order, target, instrument, kind, side = request
+            orders.put(
+                0, k, kind, side=side, price=price, quantity=quantity, id=order, target=target, instrument=instrument
+            )
         self.waiting = []
         self.market.advance(orders)
         said = [Outcome(code) for code in self.market.outcome[0, :sent].tolist()]
@@ -153,7 +158,9 @@ class Lane:
     def resting(self) -> dict[int, int]:
         """id -> lots of own orders at the market."""
         view = self.market.view
-        return dict(zip(view.order_id[0][view.order_live[0]].tolist(), view.order_quantity[0][view.order_live[0]].tolist()))
+        return dict(
+            zip(view.order_id[0][view.order_live[0]].tolist(), view.order_quantity[0][view.order_live[0]].tolist())
+        )
 
     @property
     def position(self) -> int:

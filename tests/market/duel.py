@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from emp_gym.data import lobster, synthetic, tape
+from emp_gym.data import lobster, synthetic
 from emp_gym.data.synthetic import DayConfig
+from emp_gym.data.tape import TapeSet, build
 from emp_gym.market.replay import REQUESTS, ReplayConfig, ReplayMarket
 from emp_gym.types import Kind, OrderKind, Orders, RecordedDay
 from tests.reference_market import Day, Judge, Rules
@@ -52,6 +53,19 @@ def damaged(day: RecordedDay, seed: int) -> RecordedDay:
     return replace(day, kind=kind, price=price)
 
 
+def read_only(made: TapeSet) -> TapeSet:
+    """The same tape with arrays like those of a tape that was opened: one set of compiled kernels then serves both."""
+    for array in vars(made).values():
+        if isinstance(array, np.ndarray):
+            array.setflags(write=False)
+    return made
+
+
+def tape_of(day: RecordedDay) -> TapeSet:
+    """The day's tape, read-only."""
+    return read_only(build(day))
+
+
 class Duel:
     """Lanes of the real market beside as many judges."""
 
@@ -59,7 +73,7 @@ class Duel:
         end = len(day.time_ns) - 1 if end is None else end
         judged = Day(day)
         n = len(starts)
-        self.tape = tape.build(day)
+        self.tape = tape_of(day)
         self.market = ReplayMarket(self.tape, n, ReplayConfig(**asdict(rules)), threads=1)
         self.lanes = np.arange(n)
         self.market.reset(self.lanes, np.zeros(n, np.int64), np.array(starts), np.full(n, end))
@@ -71,7 +85,17 @@ class Duel:
         orders = Orders.empty(len(self.judges), REQUESTS)
         for i, own in enumerate(requests):
             for k, (kind, side, price, quantity, order, target, instrument) in enumerate(own):
-                orders.records[i, k] = (price, quantity, order, target, instrument, kind, side)
+                orders.put(
+                    i,
+                    k,
+                    kind,
+                    side=side,
+                    price=price,
+                    quantity=quantity,
+                    id=order,
+                    target=target,
+                    instrument=instrument,
+                )
         self.market.advance(orders)
         for i, judge in enumerate(self.judges):
             said = judge.step(requests[i])
@@ -109,7 +133,7 @@ _OWN = ["id", "side", "price", "quantity", "live", "ahead"]
 
 
 def merged(judge: Judge) -> list[tuple]:
-    """The judge's fills as the log shows them: one entry an order, price and kind of liquidity, with the last part's time."""
+    """The judge's fills as the log shows them: an entry an order, price and kind of liquidity, timed by its last."""
     entries: dict[tuple, list] = {}
     for fill in judge.fills:
         entry = entries.setdefault((fill.id, fill.price, fill.maker, fill.beyond), [fill.side, 0, 0, 0, 0])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from emp_gym.data import tape
 from emp_gym.market.account import fee_fraction, fee_of
 from emp_gym.market.replay import REQUESTS, SLOTS, ReplayConfig, ReplayMarket
 from emp_gym.types import NS, ConfigError, Instrument, OrderKind, Orders, Outcome
 from tests.market.by_hand import CASH, Hand, Lane
+from tests.market.duel import tape_of
 
 BIDS, ASKS = {100: 50, 99: 60}, {103: 40, 105: 70}
 ACCEPTED, MALFORMED, UNKNOWN, HALTED, NO_SLOT = (
@@ -117,7 +117,7 @@ def test_a_decision_never_splits_a_timestamp() -> None:
 
 def test_a_lane_started_amid_a_timestamp_begins_at_its_last_row() -> None:
     day = hand().quiet().quiet(seconds=0).quiet().day()
-    market = ReplayMarket(tape.build(day), 1, ReplayConfig(), threads=1)
+    market = ReplayMarket(tape_of(day), 1, ReplayConfig(), threads=1)
     zero = np.zeros(1, np.int64)
     market.reset(zero, zero, zero + 1, zero + 3)
     assert market.state["row"][0] == 2
@@ -126,7 +126,7 @@ def test_a_lane_started_amid_a_timestamp_begins_at_its_last_row() -> None:
 @pytest.mark.parametrize("pace", [{"every_rows": 2, "every_ns": 0}, {"every_rows": 0, "every_ns": NS}])
 def test_the_end_row_does_not_split_a_timestamp_either(pace: dict[str, int]) -> None:
     day = hand().quiet().quiet(seconds=0).quiet().day()
-    market = ReplayMarket(tape.build(day), 1, ReplayConfig(**pace), threads=1)
+    market = ReplayMarket(tape_of(day), 1, ReplayConfig(**pace), threads=1)
     zero = np.zeros(1, np.int64)
     market.reset(zero, zero, zero, zero + 1)
     market.advance(Orders.empty(1, REQUESTS))
@@ -244,10 +244,21 @@ def test_closing_cancels_everything_and_trades_to_the_target() -> None:
 
 @pytest.mark.parametrize(
     ("bps", "amount", "fee"),
-    [(0.3, 1, 1), (0.3, 10, 3), (0.3, 7, 3), (-0.3, 7, -2), (-0.3, 10, -3), (0.0, 99, 0), (100.0, 1, 100), (-0.0001, 9, 0)],
+    [
+        (0.3, 1, 1),
+        (0.3, 10, 3),
+        (0.3, 7, 3),
+        (-0.3, 7, -2),
+        (-0.3, 10, -3),
+        (0.0, 99, 0),
+        (100.0, 1, 100),
+        (-0.0001, 9, 0),
+    ],
 )
 def test_fees_are_rounded_against_us(bps: float, amount: int, fee: int) -> None:
-    assert fee_of(amount, *fee_fraction(bps, 10_000)) == fee  # 1 price unit and lot = 10,000 cash units: 0.3 bps of it = 0.3
+    assert (
+        fee_of(amount, *fee_fraction(bps, 10_000)) == fee
+    )  # 1 price unit and lot = 10,000 cash units: 0.3 bps of it = 0.3
 
 
 def test_fees_and_rebates_of_a_round_trip() -> None:
@@ -299,16 +310,16 @@ def test_optimistic_order_alone_on_an_empty_side_is_the_best(side: int) -> None:
 
 def test_the_door_refuses_what_is_malformed_and_says_why() -> None:
     day = Hand({1000: 50}, {1030: 40}, instrument=Instrument("LOTS", tick=10, lot=5)).quiet()
-    market = ReplayMarket(tape.build(day.day()), 1, ReplayConfig(every_rows=1), threads=1)
+    market = ReplayMarket(tape_of(day.day()), 1, ReplayConfig(every_rows=1), threads=1)
     zero = np.zeros(1, np.int64)
     market.reset(zero, zero, zero, zero + 1)
     wrong = [(1005, 5, 1), (1000, 7, 1), (1000, 0, 1), (1000, -5, 1), (-10, 5, 1), (1000, 5, 0), (1000, 5, 2)]
     orders = Orders.empty(1, REQUESTS)
     for k, (price, quantity, side) in enumerate(wrong):
-        orders.records[0, k] = (price, quantity, k + 1, 0, 0, OrderKind.LIMIT, side)
-    orders.records[0, 7] = (1000, 5, 8, 99, 0, OrderKind.REPLACE, 1)
-    orders.records[0, 8] = (1000, 5, 0, 0, 0, OrderKind.LIMIT, 1)
-    orders.records[0, 9] = (0, 0, 77, 0, 0, OrderKind.CANCEL, 0)
+        orders.put(0, k, OrderKind.LIMIT, side=side, price=price, quantity=quantity, id=k + 1)
+    orders.put(0, 7, OrderKind.REPLACE, side=1, price=1000, quantity=5, id=8, target=99)
+    orders.put(0, 8, OrderKind.LIMIT, side=1, price=1000, quantity=5)
+    orders.put(0, 9, OrderKind.CANCEL, id=77)
     market.advance(orders)
     assert market.outcome[0].tolist() == [MALFORMED] * 7 + [UNKNOWN, MALFORMED, UNKNOWN]
     assert market.state["refused"][0] == 9 and market.state["sent"][0] == 0
@@ -321,7 +332,9 @@ def test_more_own_orders_than_slots_are_refused() -> None:
     assert lane.step() == [ACCEPTED] * SLOTS + [NO_SLOT]
     lane.cancel(1)
     lane.bid(90, 1)
-    assert lane.step() == [ACCEPTED, NO_SLOT] and len(lane.resting) == SLOTS - 1  # the slot is free after the cancel's arrival
+    assert (
+        lane.step() == [ACCEPTED, NO_SLOT] and len(lane.resting) == SLOTS - 1
+    )  # the slot is free after the cancel's arrival
 
 
 def test_more_requests_than_a_decision_may_have_are_an_error() -> None:
@@ -334,7 +347,14 @@ def test_more_requests_than_a_decision_may_have_are_an_error() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"fills": "best"}, {"order_latency_ns": -1}, {"feed_latency_ns": -1}, {"every_rows": 0}, {"every_ns": 1}, {"half_life_ns": -2}],
+    [
+        {"fills": "best"},
+        {"order_latency_ns": -1},
+        {"feed_latency_ns": -1},
+        {"every_rows": 0},
+        {"every_ns": 1},
+        {"half_life_ns": -2},
+    ],
 )
 def test_impossible_assumptions_are_refused(wrong: dict) -> None:
     with pytest.raises(ConfigError):

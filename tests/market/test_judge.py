@@ -17,7 +17,7 @@ from emp_gym.data.synthetic import DayConfig
 from emp_gym.data.tape import TapeSet, build
 from emp_gym.market.replay import REQUESTS, ReplayConfig, ReplayMarket
 from emp_gym.types import NS, Orders, RecordedDay
-from tests.market.duel import Duel, Trader, damaged, merged, synthetic_day, walk
+from tests.market.duel import Duel, Trader, damaged, merged, read_only, synthetic_day, tape_of, walk
 from tests.reference_market import Day, Judge, Rules
 
 CONFIGS = {
@@ -50,12 +50,14 @@ DAYS = [*CONFIGS, *(f"{name}; damaged" for name in CONFIGS)]
 
 
 def conserved(duel: Duel, booked: list[np.ndarray]) -> int:
-    """Cash, fees and position of every lane follow from the market's own fill log alone. Returns the fills of the step."""
+    """Cash, fees and position of every lane follow from the market's own fill log. Returns the fills of the step."""
     log, view, market = duel.market.last_fills(), duel.market.view, duel.market
     amount = log.side * log.price * log.quantity * view.price_to_cash
     for total, part in zip(booked, (-amount - log.fee, log.fee, log.side * log.quantity)):
         np.add.at(total, log.lane, part)
-    assert (view.cash == booked[0]).all() and (view.fees == booked[1]).all() and (view.position[:, 0] == booked[2]).all()
+    assert (
+        (view.cash == booked[0]).all() and (view.fees == booked[1]).all() and (view.position[:, 0] == booked[2]).all()
+    )
     for i, judge in enumerate(duel.judges):
         mid2 = judge.day.rows[judge.seen].mid2
         assert int(view.equity2[i]) == 2 * judge.cash + judge.position * mid2 * market.params[0]["price_to_cash"]
@@ -126,13 +128,13 @@ def test_random_lanes_meet_everything_that_the_judge_knows() -> None:
                 seen |= {"spell out of sight" for own in judge.orders if own.level_left is not None}
                 seen |= {"in flight" for own in judge.orders if not own.live}
     assert seen >= {
-        "beyond", "taken", "made by 1", "made by 4", "at the price", "through the price", "shared level", "unknown place",
-        "spell out of sight", "in flight",
+        "beyond", "taken", "made by 1", "made by 4", "at the price", "through the price", "shared level",
+        "unknown place", "spell out of sight", "in flight",
     }  # fmt: skip
     assert outcomes == set(range(6))
 
 
-# ---- one kernel, many ways to run it ----------------------------------------------------------------------------------
+# ---- one kernel, many ways to run it --------------------------------------------------------------------------------
 
 
 def scripted(day: RecordedDay, rules: Rules, lanes: int, steps: int) -> list[np.ndarray]:
@@ -152,7 +154,9 @@ def scripted(day: RecordedDay, rules: Rules, lanes: int, steps: int) -> list[np.
     return script
 
 
-def bytes_of_run(tape: TapeSet, script: list[np.ndarray], rules: Rules, threads: int = 1, day: int = 0) -> Iterator[bytes]:
+def bytes_of_run(
+    tape: TapeSet, script: list[np.ndarray], rules: Rules, threads: int = 1, day: int = 0
+) -> Iterator[bytes]:
     """What the market shows after every step of a script."""
     lanes = len(script[0])
     market = ReplayMarket(tape, lanes, ReplayConfig(**vars(rules)), threads=threads)
@@ -160,7 +164,9 @@ def bytes_of_run(tape: TapeSet, script: list[np.ndarray], rules: Rules, threads:
     market.reset(np.arange(lanes), np.full(lanes, day), 20 * np.arange(lanes), np.full(lanes, end))
     for records in script:
         market.advance(Orders(records))
-        shown = [np.ascontiguousarray(getattr(market.view, name)) for name in vars(market.view) if name != "price_to_cash"]
+        shown = [
+            np.ascontiguousarray(getattr(market.view, name)) for name in vars(market.view) if name != "price_to_cash"
+        ]
         fills = [np.ascontiguousarray(array) for array in vars(market.last_fills()).values()]
         yield b"".join(array.tobytes() for array in [*shown, market.book, market.outcome, *fills])
 
@@ -168,15 +174,15 @@ def bytes_of_run(tape: TapeSet, script: list[np.ndarray], rules: Rules, threads:
 def test_threads_change_nothing() -> None:
     day, rules = day_of("wide tick"), RULES["both latencies, resilient"]
     script = scripted(day, rules, lanes=7, steps=40)
-    tape = build(day)
+    tape = tape_of(day)
     assert list(bytes_of_run(tape, script, rules)) == list(bytes_of_run(tape, script, rules, threads=2))
 
 
 def test_a_day_among_others_is_the_day_alone() -> None:
     first, day, rules = day_of("two levels, wide"), day_of("two levels, wide; damaged"), RULES["exact"]
     script = scripted(day, rules, lanes=3, steps=40)
-    together = TapeSet.concatenate([build(first), build(day), build(first)])
-    alone = list(bytes_of_run(build(day), script, rules))
+    together = read_only(TapeSet.concatenate([build(first), build(day), build(first)]))
+    alone = list(bytes_of_run(tape_of(day), script, rules))
     assert alone == list(bytes_of_run(together, script, rules, day=1))
     assert alone != list(bytes_of_run(together, script, rules, day=2))
 
@@ -206,6 +212,8 @@ print(hashlib.sha256(b"".join(bytes_of_run(tape, script, {rules!r}))).hexdigest(
 def test_the_log_merges_parts_of_one_order_at_one_price() -> None:
     for duel in walk(day_of("one level"), Rules(every_rows=60), lanes=4, steps=30, seed=1):
         log = duel.market.last_fills()
-        keys = list(zip(log.lane.tolist(), log.id.tolist(), log.price.tolist(), log.maker.tolist(), log.beyond_depth.tolist()))
+        keys = list(
+            zip(log.lane.tolist(), log.id.tolist(), log.price.tolist(), log.maker.tolist(), log.beyond_depth.tolist())
+        )
         assert len(set(keys)) == len(keys) == sum(len(merged(judge)) for judge in duel.judges)
         assert (np.diff(log.lane) >= 0).all()

@@ -56,10 +56,10 @@ def test_cancel_of_later_order_does_not() -> None:
 
 
 def test_an_order_born_in_the_row_after_which_we_arrive_is_earlier() -> None:
-    lane = Lane(hand().new(1, 100, 20, 1).delete(1, 100, 20, 1))
+    lane = Lane(hand().new(1, 100, 20, 1).new(1, 100, 30, 2).delete(1, 100, 20, 1))
     lane.step()
     bid = lane.bid(100, 10)
-    lane.step()
+    lane.step(2)
     assert lane.ahead(bid) == 50
 
 
@@ -100,7 +100,9 @@ def test_volume_between_two_own_orders_is_served_between_them() -> None:
     lane.step()
     second = lane.bid(100, 5)  # 80 ahead: 50 older than `first`, 30 younger
     lane.step()
-    assert lane.fills == [(first, 100, 5)] and lane.ahead(second) == 23  # 57 - 5 to us took 52 of 80, but 23 are left to see
+    assert (
+        lane.fills == [(first, 100, 5)] and lane.ahead(second) == 23
+    )  # 57 - 5 to us took 52 of 80, but 23 are left to see
     lane.step()
     assert lane.ahead(second) == 3 and lane.filled(second) == 0
 
@@ -178,7 +180,9 @@ def test_orders_first_seen_after_a_spell_out_of_sight_are_behind_us() -> None:
 
 
 def test_an_order_beyond_the_window_has_an_unknown_place_until_its_level_enters() -> None:
-    day = Hand({100: 50, 98: 60}, ASKS, levels=2).out_of_sight(1, 95, 30).quiet().delete(1, 98, 60, 7).execute(1, 100, 50)
+    day = (
+        Hand({100: 50, 98: 60}, ASKS, levels=2).out_of_sight(1, 95, 30).quiet().delete(1, 98, 60, 7).execute(1, 100, 50)
+    )
     lane = Lane(day.execute(1, 95, 29).execute(1, 95, 1).new(1, 95, 5, 3).execute(1, 95, 5, 3))
     bid = lane.bid(95, 10)
     lane.step()
@@ -232,3 +236,19 @@ def test_own_orders_do_not_trade_with_each_other() -> None:
     offer = lane.offer(102, 10)
     lane.step()
     assert not lane.fills and len(lane.resting) == 2 and lane.ahead(offer) == 0
+
+
+def test_an_older_order_that_is_not_reached_keeps_younger_ones_waiting() -> None:
+    """After a spell and a damaged row the younger order may know of less ahead: age still comes first."""
+    day = Hand({100: 50}, ASKS, levels=1).new(1, 101, 5, 1).out_of_sight(1, 100, 60).delete(1, 101, 5, 1)
+    day.out_of_sight(1, 100, 200).quiet().delete(1, 100, 30, 77).execute(1, 100, 40).execute(1, 100, 20)
+    lane = Lane(day)
+    old = lane.bid(100, 4)
+    lane.step(2)
+    young = lane.bid(100, 9)
+    lane.step(2)
+    assert (lane.ahead(old), lane.ahead(young)) == (50, 30)  # 77 came while `old` could not see its level
+    lane.step()
+    assert (lane.ahead(old), lane.ahead(young)) == (10, 0) and not lane.fills
+    lane.step()
+    assert lane.fills == [(old, 100, 4), (young, 100, 6)]

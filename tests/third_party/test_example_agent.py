@@ -51,12 +51,17 @@ def test_it_trains_by_name_and_is_judged_again_from_its_files(elsewhere: Path) -
 
 
 def test_it_conforms(elsewhere: Path) -> None:
-    code = "from emp_gym.agents.check import conformance; print(conformance('emp_example_agent:LinearSearch', 'emp-lob-v0', "
-    code += "{'data': 'synthetic:rows=4000', 'episode': '16 decisions'}))"
+    small = "{'data': 'synthetic:rows=4000', 'episode': '16 decisions'}"
+    code = "from emp_gym.agents.check import conformance; "
+    code += f"print(conformance('emp_example_agent:LinearSearch', 'emp-lob-v0', {small}))"
     root = Path(__file__).parents[2]
     path = os.pathsep.join([str(elsewhere / "site"), str(root)])
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=elsewhere, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+        [sys.executable, "-c", code],
+        cwd=elsewhere,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
     )
     assert done.stdout.strip() == "[]", done.stdout + done.stderr[-2000:]
 

@@ -24,20 +24,20 @@ QUANTITY = 1  # lots of a quote
 
 
 @hot
-def quote(requests, state, slots, book):
-    """Writes the orders of the quoting policy for every lane into requests [N, K]."""
+def quote(kinds, requests, state, slots, book):
+    """Writes the orders of the quoting policy for every lane into kinds and requests [N, K]."""
     for i in range(len(state)):
         lane, n = state[i], 0
-        for k in range(requests.shape[1]):
-            requests[i, k]["kind"] = NONE
+        for k in range(kinds.shape[1]):
+            kinds[i, k] = NONE
         for s in range(2):
             side = 1 if s == 0 else -1
             wanted = book[i, 2 * s, 0] if book[i, 2 * s + 1, 0] > 0 and lane["status"] == 0 else 0
-            n = _quote_side(requests[i], n, lane, slots[i], side, wanted)
+            n = _quote_side(kinds[i], requests[i], n, lane, slots[i], side, wanted)
 
 
 @hot
-def _quote_side(requests, n, lane, slots, side, wanted):
+def _quote_side(kinds, requests, n, lane, slots, side, wanted):
     stands, old = wanted == 0, 0
     for k in range(lane["orders"]):
         slot = slots[k]
@@ -52,9 +52,9 @@ def _quote_side(requests, n, lane, slots, side, wanted):
     request = requests[n]
     request["side"], request["price"], request["quantity"] = side, wanted, QUANTITY
     request["id"], request["target"] = lane["decision"] * 4 + n + 1, old
-    request["kind"] = REPLACE if old > 0 else LIMIT
+    kinds[n] = REPLACE if old > 0 else LIMIT
     if stands:
-        request["kind"], request["id"] = CANCEL, old
+        kinds[n], request["id"] = CANCEL, old
     return n + 1
 
 
@@ -81,7 +81,7 @@ class Quoting:
     def step(self) -> float:
         """One decision in every lane; returns the messages that went by."""
         market = self.market
-        quote(self.orders.records, market.state, market.slots, market.book)
+        quote(self.orders.kind, self.orders.records, market.state, market.slots, market.book)
         market.advance(self.orders)
         state = market.state
         messages = float((state["row"] - self.passed).sum())

@@ -18,12 +18,18 @@ def parser() -> argparse.ArgumentParser:
         description="Train an agent on an environment, judge it on held-out time beside its baselines, write a report.",
     )
     p.add_argument("--env", metavar="ID", help="environment id, e.g. emp-lob-v0 (or module:Id)")
-    p.add_argument("--agent", metavar="NAME", help="ppo, a name from an installed package, or module:Class (default: ppo)")
-    p.add_argument("--data", nargs="+", metavar="PATH", help="LOBSTER files, folders, zips or tapes (default: the embedded days)")
+    p.add_argument(
+        "--agent", metavar="NAME", help="ppo, a name from an installed package, or module:Class (default: ppo)"
+    )
+    p.add_argument(
+        "--data", nargs="+", metavar="PATH", help="LOBSTER files, folders, zips or tapes (default: the embedded days)"
+    )
     p.add_argument("--total-timesteps", type=_count, metavar="N", help="steps over all lanes")
     p.add_argument("--num-envs", type=_count, metavar="N", help="lanes")
     p.add_argument("--seed", type=int, metavar="S", help="seed of the run (default: 0)")
-    p.add_argument("--seeds", type=_count, metavar="K", help="train K agents, seeds S to S+K-1, and judge them together")
+    p.add_argument(
+        "--seeds", type=_count, metavar="K", help="train K agents, seeds S to S+K-1, and judge them together"
+    )
     p.add_argument("--run-dir", type=Path, metavar="DIR", help="where the run goes (default: runs/ENV-AGENT-seedS)")
     p.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in DIR from its last checkpoint")
     p.add_argument("--config", type=Path, metavar="FILE", help="YAML with overrides, keys as for --set")
@@ -70,7 +76,13 @@ def _configuration(a: argparse.Namespace) -> Any:
     if a.config is not None:
         config = override(config, read_yaml(a.config))
     config = override(config, assignments(a.set))
-    flags = {"env_id": a.env, "agent_name": a.agent, "total_timesteps": a.total_timesteps, "num_envs": a.num_envs, "seed": a.seed}
+    flags = {
+        "env_id": a.env,
+        "agent_name": a.agent,
+        "total_timesteps": a.total_timesteps,
+        "num_envs": a.num_envs,
+        "seed": a.seed,
+    }
     config = replace(config, **{key: value for key, value in flags.items() if value is not None})
     return replace(config, env={**config.env, **data_argument(a.data)})
 
@@ -81,7 +93,9 @@ def _resume(a: argparse.Namespace) -> int:
 
     for flag in ("env", "agent", "data", "num_envs", "seed", "seeds", "run_dir", "config"):
         if getattr(a, flag) is not None:
-            raise ConfigError(f"--{flag.replace('_', '-')} cannot be changed by --resume: the run's own configuration holds")
+            raise ConfigError(
+                f"--{flag.replace('_', '-')} cannot be changed by --resume: the run's own configuration holds"
+            )
     if a.set:
         raise ConfigError("--set cannot be combined with --resume: the run's own configuration holds")
     run = RunFolder.open(a.resume)

@@ -23,7 +23,8 @@ class LinearSearchConfig:
 
 
 class LinearSearch(BaseAgent):
-    """Scores actions as ``observation @ weights + bias`` and takes the best that the mask allows (the tanh of them in a box)."""
+    """Scores actions as ``observation @ weights + bias`` and takes the best that the mask allows (the tanh of them in
+    a box)."""
 
     Config = LinearSearchConfig
 
