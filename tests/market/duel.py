@@ -66,6 +66,15 @@ def tape_of(day: RecordedDay) -> TapeSet:
     return read_only(build(day))
 
 
+def orders_of(requests: list[list[Request]]) -> Orders:
+    """The requests of every lane as a market takes them."""
+    orders = Orders.empty(len(requests), REQUESTS)
+    for lane, own in enumerate(requests):
+        for slot, (kind, *rest) in enumerate(own):
+            orders.put(lane, slot, kind, **dict(zip(("side", "price", "quantity", "id", "target", "instrument"), rest)))
+    return orders
+
+
 class Duel:
     """Lanes of the real market beside as many judges."""
 
@@ -82,21 +91,7 @@ class Duel:
 
     def step(self, requests: list[list[Request]]) -> None:
         """One decision in every lane, compared."""
-        orders = Orders.empty(len(self.judges), REQUESTS)
-        for i, own in enumerate(requests):
-            for k, (kind, side, price, quantity, order, target, instrument) in enumerate(own):
-                orders.put(
-                    i,
-                    k,
-                    kind,
-                    side=side,
-                    price=price,
-                    quantity=quantity,
-                    id=order,
-                    target=target,
-                    instrument=instrument,
-                )
-        self.market.advance(orders)
+        self.market.advance(orders_of(requests))
         for i, judge in enumerate(self.judges):
             said = judge.step(requests[i])
             assert self.market.outcome[i, : len(said)].tolist() == said, (i, requests[i])

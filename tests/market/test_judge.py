@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -10,14 +11,26 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 
 from emp_gym.data.synthetic import DayConfig
 from emp_gym.data.tape import TapeSet, build
-from emp_gym.market.replay import REQUESTS, ReplayConfig, ReplayMarket
-from emp_gym.types import NS, Orders, RecordedDay
-from tests.market.duel import Duel, Trader, damaged, merged, read_only, synthetic_day, tape_of, walk
+from emp_gym.market.replay import ReplayConfig, ReplayMarket
+from emp_gym.types import NS, RecordedDay
+from tests.market.duel import (
+    Duel,
+    Request,
+    Trader,
+    damaged,
+    merged,
+    orders_of,
+    read_only,
+    synthetic_day,
+    tape_of,
+    walk,
+)
 from tests.reference_market import Day, Judge, Rules
 
 CONFIGS = {
@@ -137,33 +150,29 @@ def test_random_lanes_meet_everything_that_the_judge_knows() -> None:
 # ---- one kernel, many ways to run it --------------------------------------------------------------------------------
 
 
-def scripted(day: RecordedDay, rules: Rules, lanes: int, steps: int) -> list[np.ndarray]:
-    """Requests [steps][lanes, K] of random traders, from judges alone (no kernel has a say in them)."""
+def scripted(day: RecordedDay, rules: Rules, lanes: int, steps: int) -> list[list[list[Request]]]:
+    """Requests [steps][lanes] of random traders, from judges alone (no kernel has a say in them)."""
     judged = Day(day)
     judges = [Judge(judged, rules, 20 * i, len(day.time_ns) - 1) for i in range(lanes)]
     traders = [Trader(i) for i in range(lanes)]
     script = []
     for _ in range(steps):
-        orders = Orders.empty(lanes, REQUESTS).records
-        for i, (trader, judge) in enumerate(zip(traders, judges)):
-            requests = trader.requests(judge)
+        script.append([trader.requests(judge) for trader, judge in zip(traders, judges)])
+        for judge, requests in zip(judges, script[-1]):
             judge.step(requests)
-            for k, (kind, side, price, quantity, order, target, instrument) in enumerate(requests):
-                orders[i, k] = (price, quantity, order, target, instrument, kind, side)
-        script.append(orders)
     return script
 
 
 def bytes_of_run(
-    tape: TapeSet, script: list[np.ndarray], rules: Rules, threads: int = 1, day: int = 0
+    tape: TapeSet, script: list[list[list[Request]]], rules: Rules, threads: int = 1, day: int = 0
 ) -> Iterator[bytes]:
     """What the market shows after every step of a script."""
     lanes = len(script[0])
     market = ReplayMarket(tape, lanes, ReplayConfig(**vars(rules)), threads=threads)
     end = int(tape.days[day]["rows"]) - 1
     market.reset(np.arange(lanes), np.full(lanes, day), 20 * np.arange(lanes), np.full(lanes, end))
-    for records in script:
-        market.advance(Orders(records))
+    for requests in script:
+        market.advance(orders_of(requests))
         shown = [
             np.ascontiguousarray(getattr(market.view, name)) for name in vars(market.view) if name != "price_to_cash"
         ]
@@ -171,6 +180,7 @@ def bytes_of_run(
         yield b"".join(array.tobytes() for array in [*shown, market.book, market.outcome, *fills])
 
 
+@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one core")
 def test_threads_change_nothing() -> None:
     day, rules = day_of("wide tick"), RULES["both latencies, resilient"]
     script = scripted(day, rules, lanes=7, steps=40)
@@ -192,14 +202,13 @@ def test_kernels_run_without_a_compiler_and_give_the_same_bytes(tmp_path: Path) 
     day = day_of("one tick, thin")
     script = scripted(day, rules, lanes=3, steps=50)
     build(day).save(tmp_path / "day.tape")
-    np.save(tmp_path / "script.npy", np.stack(script))
+    (tmp_path / "script.json").write_text(json.dumps(script))
     compiled = hashlib.sha256(b"".join(bytes_of_run(TapeSet.open(tmp_path / "day.tape"), script, rules))).hexdigest()
     lines = f"""
-import hashlib, numpy as np
+import hashlib, json, pathlib
 from emp_gym.data.tape import TapeSet
-from emp_gym.types import ORDER
 from tests.market.test_judge import bytes_of_run, Rules
-script = list(np.load({str(tmp_path / "script.npy")!r}).view(ORDER))
+script = json.loads(pathlib.Path({str(tmp_path / "script.json")!r}).read_text())
 tape = TapeSet.open({str(tmp_path / "day.tape")!r})
 print(hashlib.sha256(b"".join(bytes_of_run(tape, script, {rules!r}))).hexdigest())
 """
