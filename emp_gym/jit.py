@@ -89,7 +89,7 @@ def hot(function: F) -> F:
     Without reference counts on array views (two atomic operations for every sub-array, and a cache line that all threads
     fight for) they run ten times faster and scale over threads. Integer division follows C: divisors are never 0 here.
     """
-    return njit(function, _nrt=False, error_model="numpy")  # type: ignore[no-any-return]
+    return njit(function, _nrt=False, error_model="numpy")
 
 
 def default_threads(lanes: int) -> int:

@@ -90,7 +90,9 @@ class OrderKind(IntEnum):
     LIMIT = 1
     MARKET = 2
     CANCEL = 3
-    REPLACE = 4  # cancel `target` and, if it was still live, enter a new limit order that starts at the back of its queue
+    REPLACE = (
+        4  # cancel `target` and, if it was still live, enter a new limit order that starts at the back of its queue
+    )
 
 
 class Trend(IntEnum):
@@ -138,9 +140,7 @@ MESSAGE = np.dtype(
 )
 """One recorded message (one row of a tape)."""
 
-WINDOW_EVENT = np.dtype(
-    [("price", "i8"), ("row", "i4"), ("size", "i4"), ("kind", "i1"), ("side", "i1")], align=True
-)
+WINDOW_EVENT = np.dtype([("price", "i8"), ("row", "i4"), ("size", "i4"), ("kind", "i1"), ("side", "i1")], align=True)
 """ADOPT or EVICT: applied after the message of `row`, in file order."""
 
 
@@ -196,7 +196,10 @@ ORDER = np.dtype(
     [
         ("price", "i8"),  # price units; ignored for MARKET and CANCEL
         ("quantity", "i8"),  # lots; ignored for CANCEL
-        ("id", "i8"),  # LIMIT, MARKET, REPLACE: the new order's id (> 0, unique in the episode); CANCEL: the order to cancel
+        (
+            "id",
+            "i8",
+        ),  # LIMIT, MARKET, REPLACE: the new order's id (> 0, unique in the episode); CANCEL: the order to cancel
         ("target", "i8"),  # REPLACE: the order to replace
         ("instrument", "i4"),
         ("side", "i1"),

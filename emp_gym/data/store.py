@@ -53,7 +53,9 @@ def _one(name: str) -> list[TapeSet]:
     if (path / "meta.json").exists():
         return [TapeSet.open(path)]
     if not path.exists():
-        raise DataError(f"{name}: no such file or folder; give a LOBSTER day (message file, folder, zip), a .tape folder, or nothing")
+        raise DataError(
+            f"{name}: no such file or folder; give a LOBSTER day (message file, folder, zip), a .tape folder, or nothing"
+        )
     return _recorded(path)
 
 
@@ -94,7 +96,10 @@ def _recorded(path: Path) -> list[TapeSet]:
     for reading in lobster.read(path):
         if reading.rows_quarantined:
             log.warning(
-                "%s: %d of %d rows quarantined; scripts/ingest.py names them", path, reading.rows_quarantined, reading.rows_in
+                "%s: %d of %d rows quarantined; scripts/ingest.py names them",
+                path,
+                reading.rows_quarantined,
+                reading.rows_in,
             )
         name = f"{reading.day.instrument.symbol}_{reading.day.date}.tape"
         build(reading.day).save(folder / name)
@@ -119,7 +124,9 @@ def _synthetic(overrides: str) -> TapeSet:
     configs = synthetic.EMBEDDED
     if overrides:
         configs = tuple(dataclasses.replace(config, **synthetic.parse_overrides(overrides)) for config in configs)
-    described = json.dumps([FORMAT, synthetic.VERSION, [dataclasses.asdict(config) for config in configs]], sort_keys=True, default=str)
+    described = json.dumps(
+        [FORMAT, synthetic.VERSION, [dataclasses.asdict(config) for config in configs]], sort_keys=True, default=str
+    )
     folder = home() / "sets" / f"synthetic-{hashlib.sha256(described.encode()).hexdigest()[:24]}.tape"
     if not (folder / "meta.json").exists():
         log.info("making %d synthetic days (once; kept in %s)", len(configs), folder)

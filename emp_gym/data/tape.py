@@ -33,7 +33,17 @@ from typing import Any
 
 import numpy as np
 
-from emp_gym.types import EMPTY_ASK, EMPTY_BID, MESSAGE, WINDOW_EVENT, ConfigError, DataError, Instrument, Kind, RecordedDay
+from emp_gym.types import (
+    EMPTY_ASK,
+    EMPTY_BID,
+    MESSAGE,
+    WINDOW_EVENT,
+    ConfigError,
+    DataError,
+    Instrument,
+    Kind,
+    RecordedDay,
+)
 
 FORMAT = 4
 BLOCK = 64  # rows in a block of `cross_block`
@@ -193,7 +203,9 @@ class TapeSet:
         try:
             meta = json.loads((path / "meta.json").read_text())
         except (OSError, ValueError) as error:
-            raise DataError(f"{path}: not a tape: no readable meta.json ({error}); make one with scripts/ingest.py") from error
+            raise DataError(
+                f"{path}: not a tape: no readable meta.json ({error}); make one with scripts/ingest.py"
+            ) from error
         found = meta.get("format") if isinstance(meta, dict) else None
         if found != FORMAT:
             raise DataError(f"{path}: tape format {found}, expected {FORMAT}; make it again with scripts/ingest.py")
@@ -211,11 +223,15 @@ class TapeSet:
         try:
             info = tuple(DayInfo(**{**day, "instrument": Instrument(**day["instrument"])}) for day in meta["days"])
         except (KeyError, TypeError) as error:
-            raise DataError(f"{path}: meta.json is damaged ({error!r}); make the tape again with scripts/ingest.py") from error
+            raise DataError(
+                f"{path}: meta.json is damaged ({error!r}); make the tape again with scripts/ingest.py"
+            ) from error
         rows = sum(day.rows for day in info)
         lengths = {name: len(arrays[name]) for name in ("rows", "messages", "book")} | {"days": len(arrays["days"])}
         if lengths != {"rows": rows, "messages": rows, "book": rows, "days": len(info)}:
-            raise DataError(f"{path}: {lengths} for {len(info)} days of {rows} rows; make the tape again with scripts/ingest.py")
+            raise DataError(
+                f"{path}: {lengths} for {len(info)} days of {rows} rows; make the tape again with scripts/ingest.py"
+            )
         return cls(info=info, path=path, **arrays)
 
     @classmethod
@@ -225,7 +241,9 @@ class TapeSet:
 
         if len({tape.levels for tape in tapes}) != 1:
             found = sorted({tape.levels for tape in tapes})
-            raise ConfigError(f"days of one set need the same number of book levels, got {found}; use days of one depth")
+            raise ConfigError(
+                f"days of one set need the same number of book levels, got {found}; use days of one depth"
+            )
         days = np.concatenate([tape.days for tape in tapes])
         row0 = touch0 = level0 = start0 = block0 = i = 0
         for tape in tapes:
@@ -265,7 +283,7 @@ def _same(folder: Path, content_hash: str) -> bool:
 def _content_hash(day: RecordedDay) -> str:
     """Hash of everything that a tape is made from."""
     digest = hashlib.sha256()
-    columns = [day.time_ns, day.kind, day.order_id, day.size, day.price, day.side, day.book_price, day.book_size]
+    columns: list[Any] = [day.time_ns, day.kind, day.order_id, day.size, day.price, day.side, day.book_price, day.book_size]
     for column in [*columns, day.signal, day.regime]:
         if column is not None:
             digest.update(f"{column.dtype} {column.shape}".encode())
@@ -292,10 +310,18 @@ def build(day: RecordedDay) -> TapeSet:
     levels = tape_index.group_by_level(messages, window, first_seen, day.book_price, day.book_size)
     cross, cross_block = tape_index.crossings(messages, BLOCK)
     days = np.zeros(1, DAY)
-    days["rows"], days["tick"], days["base"] = rows, day.instrument.tick, tape_index.base_price(day.book_price, day.book_size)
+    days["rows"], days["tick"], days["base"] = (
+        rows,
+        day.instrument.tick,
+        tape_index.base_price(day.book_price, day.book_size),
+    )
     days["level1"], days["level2"] = levels.bids, len(levels.price)
     return TapeSet(
-        info=(DayInfo(day.instrument, day.date, rows, day.book_price.shape[2], {**day.source, "content": _content_hash(day)}),),
+        info=(
+            DayInfo(
+                day.instrument, day.date, rows, day.book_price.shape[2], {**day.source, "content": _content_hash(day)}
+            ),
+        ),
         days=days,
         rows=tape_index.row_records(messages, day.book_price, day.book_size),
         messages=messages,

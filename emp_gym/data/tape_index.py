@@ -206,7 +206,9 @@ def _slots(messages, window, orders):
     return out
 
 
-def group_by_level(messages: np.ndarray, window: np.ndarray, first_seen: I32, book_price: I64, book_size: I32) -> Levels:
+def group_by_level(
+    messages: np.ndarray, window: np.ndarray, first_seen: I32, book_price: I64, book_size: I32
+) -> Levels:
     """All messages 1-4 and window events, sorted by (side, price, time), with the visible volume after each."""
     at = np.flatnonzero((messages["kind"] >= NEW) & (messages["kind"] <= EXECUTE))
     picked = messages[at]
@@ -248,11 +250,15 @@ def base_price(book_price: I64, book_size: I32) -> int:
         raise DataError("the book is empty in every row; expected at least one visible level")
     low, high = int(seen.min()), int(seen.max())
     if high - low >= NO_ROW:
-        raise DataError(f"visible prices span {high - low} price units, expected less than 2^31; check for stray prices")
+        raise DataError(
+            f"visible prices span {high - low} price units, expected less than 2^31; check for stray prices"
+        )
     return low
 
 
-def book_records(book_price: I64, book_size: I32, base: int, levels: Levels, cross: I64, cross_block: I64) -> np.ndarray:
+def book_records(
+    book_price: I64, book_size: I32, base: int, levels: Levels, cross: I64, cross_block: I64
+) -> np.ndarray:
     """LEVEL [R, 2, L]: the visible book with, per level, its last touch and the next row that crosses it."""
     book = np.zeros(book_price.shape, LEVEL)
     book["size"] = book_size
@@ -296,7 +302,9 @@ def _next_crossings(book, base, cross, cross_block):
                         for k in range(depth):
                             if book[i + 1, s, k]["size"] > 0 and book[i + 1, s, k]["price"] == price:
                                 found = book[i + 1, s, k]["cross"]
-                book[i, s, j]["cross"] = found if found >= 0 else _search_crossing(base + price, sign, s, i, cross, cross_block)
+                book[i, s, j]["cross"] = (
+                    found if found >= 0 else _search_crossing(base + price, sign, s, i, cross, cross_block)
+                )
 
 
 @njit
@@ -404,4 +412,3 @@ def _flow(book_price, book_size, i, s):
     if now <= before:
         change -= book_size[i - 1, s, 0]
     return change
-

@@ -75,7 +75,7 @@ class Lanes:
         self.sent = self.orders  # what the market got: `orders` after the gates
         self.verdicts: list[Verdicts] = []
         self.episodes = np.zeros(lanes, EPISODE)
-        self.random = np.zeros(lanes, np.uint64)
+        self.random: np.ndarray = np.zeros(lanes, np.uint64)
         self.mask = np.zeros((lanes, max(len(self.task.menu), 1)), np.bool_)
         self._all = np.arange(lanes)
         self._weight_end = self.windows.weight_end
@@ -128,7 +128,9 @@ class Lanes:
         self.market.active[lanes] = True
         task_kernels.begin(lanes, self.market.state, self.episodes, self.random, stagger, self.setup)
 
-    def _pin(self, lanes: np.ndarray, options: Mapping[str, Any], day: np.ndarray, row: np.ndarray, end_row: np.ndarray) -> None:
+    def _pin(
+        self, lanes: np.ndarray, options: Mapping[str, Any], day: np.ndarray, row: np.ndarray, end_row: np.ndarray
+    ) -> None:
         unknown = set(options) - {"day", "start", "stagger", "reset_mask"}
         if unknown:
             raise ConfigError(f"unknown reset option {sorted(unknown)}; known: day, start, stagger, reset_mask")
@@ -228,7 +230,9 @@ class Lanes:
         return {
             "return": episodes["return_"].copy(),
             "length": episodes["steps"].copy(),
-            "pnl": state["cash"] / CASH_UNITS if self.task.code != task_kernels.EXECUTE_PARENT else self._against_arrival(),
+            "pnl": state["cash"] / CASH_UNITS
+            if self.task.code != task_kernels.EXECUTE_PARENT
+            else self._against_arrival(),
             "fees": state["fees"] / CASH_UNITS,
             "filled": state["filled"].copy(),
             "maker_filled": state["maker_filled"].copy(),

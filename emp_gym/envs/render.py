@@ -36,7 +36,10 @@ class Trail:
         """Notes where lane 0 stands now, and its fills of the last step."""
         view, unit = lanes.market.view, lanes.tape.info[0].instrument.price_unit
         self.time_s.append(int(view.time_ns[0]) / NS)
-        for series, price, size in ((self.bid, view.bid_price, view.bid_size), (self.ask, view.ask_price, view.ask_size)):
+        for series, price, size in (
+            (self.bid, view.bid_price, view.bid_size),
+            (self.ask, view.ask_price, view.ask_size),
+        ):
             series.append(int(price[0, 0, 0]) * unit if size[0, 0, 0] > 0 else float("nan"))
         self.position.append(int(view.position[0, 0]))
         self.equity.append(int(view.equity2[0]) / (2 * CASH_UNITS))
@@ -96,7 +99,9 @@ def ladder(lanes: Lanes, lane: int) -> str:
     for price, side, size in sorted(rows, key=lambda row: (-row[0], row[1])):
         mine, volume = own.get((side, price), ""), str(size) if size else "."
         text = f"{price * unit:12.4f}"
-        lines.append(f"{mine:>28} {volume:>8} {text}" if side > 0 else f"{'':>28} {'':>8} {text} {volume:<8} {mine}".rstrip())
+        lines.append(
+            f"{mine:>28} {volume:>8} {text}" if side > 0 else f"{'':>28} {'':>8} {text} {volume:<8} {mine}".rstrip()
+        )
     return "\n".join(lines)
 
 
@@ -131,7 +136,9 @@ def _draw_ladder(axes: Any, lanes: Lanes, lane: int) -> None:
         for (s, price), text in own.items():
             if s == side and price > 0:
                 axes.axhline(price * unit, color=OWN, linewidth=1.5)
-                axes.annotate(text, (0.98, price * unit), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
+                axes.annotate(
+                    text, (0.98, price * unit), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8
+                )
     axes.set_xlabel("lots"), axes.set_ylabel("price")
     axes.set_title("book, own orders with the volume ahead", fontsize=9, color=INK)
     _plain(axes)
@@ -146,7 +153,15 @@ def draw_episode(axes: list[Any], trail: Trail) -> None:
     for side, marker, colour, name in ((1, "^", BID, "bought"), (-1, "v", ASK, "sold")):
         own = [(t / 3600, p) for t, p, s, _ in trail.fills if s == side]
         if own:
-            price.plot(*zip(*own, strict=True), marker, color=colour, markersize=5, markeredgecolor=INK, linestyle="", label=name)
+            price.plot(
+                *zip(*own, strict=True),
+                marker,
+                color=colour,
+                markersize=5,
+                markeredgecolor=INK,
+                linestyle="",
+                label=name,
+            )
     price.legend(loc="upper left", fontsize=8, frameon=False, ncols=4)
     price.set_ylabel("price")
     price.margins(y=0.16)
@@ -158,7 +173,9 @@ def draw_episode(axes: list[Any], trail: Trail) -> None:
     equity.set_xlabel("time of day")
     for panel in axes:
         _plain(panel)
-        panel.xaxis.set_major_formatter(lambda hour, _: f"{int(hour):02d}:{int(hour * 60) % 60:02d}:{int(hour * 3600) % 60:02d}")
+        panel.xaxis.set_major_formatter(
+            lambda hour, _: f"{int(hour):02d}:{int(hour * 60) % 60:02d}:{int(hour * 3600) % 60:02d}"
+        )
     price.tick_params(labelbottom=False), position.tick_params(labelbottom=False)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from emp_gym.jit import hot, njit
 from emp_gym.data.tape import NO_ROW
+from emp_gym.jit import hot, njit
 from emp_gym.market.overlay import CANCEL, LIMIT, MARKET, NONE, REPLACE, TRADING
 from emp_gym.market.replay import AHEAD
 from emp_gym.sensory.lob import LONG, SHORT, clip, observe_book, observe_own
@@ -235,7 +235,9 @@ def request(low, high, choices, levers, kinds, requests, state, slots, book, epi
         if task == TRADE:
             _request_menu(kinds[i], requests[i], lane, slots[i], book[i], action, tick, rules)
         else:
-            _request_parent(kinds[i], requests[i], lane, slots[i], book[i], action, tick, rules, episodes[i]["parent_side"])
+            _request_parent(
+                kinds[i], requests[i], lane, slots[i], book[i], action, tick, rules, episodes[i]["parent_side"]
+            )
 
 
 # ----------------------------------------------------------------------------------------------------------------- masks
@@ -417,7 +419,9 @@ def request_parallel(chunks, choices, levers, kinds, requests, state, slots, boo
 
 
 @njit(parallel=True)
-def settle_and_observe_parallel(chunks, lanes, state, slots, book, episodes, days, rows, active, rewards, out, mask, setup):
+def settle_and_observe_parallel(
+    chunks, lanes, state, slots, book, episodes, days, rows, active, rewards, out, mask, setup
+):
     n = len(state)
     for c in numba.prange(chunks):
         low, high = c * n // chunks, (c + 1) * n // chunks

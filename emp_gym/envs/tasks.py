@@ -33,13 +33,17 @@ class Task:
 
     def __post_init__(self) -> None:
         if self.reward not in self.rewards:
-            raise ConfigError(f"reward must be one of {list(self.rewards)} for {type(self).__name__}, got {self.reward!r}")
+            raise ConfigError(
+                f"reward must be one of {list(self.rewards)} for {type(self).__name__}, got {self.reward!r}"
+            )
         for name in ("order_quantity", "max_position", "parent", "max_offset"):
             value = getattr(self, name)
             if not isinstance(value, (int, np.integer)) or value <= 0:
                 raise ConfigError(f"{name} must be an integer > 0, got {value!r}")
         if self.max_position < self.order_quantity:
-            raise ConfigError(f"max_position ({self.max_position}) must be at least order_quantity ({self.order_quantity})")
+            raise ConfigError(
+                f"max_position ({self.max_position}) must be at least order_quantity ({self.order_quantity})"
+            )
         if not (self.inventory_penalty >= 0 and 0 <= self.damping <= 1):
             raise ConfigError(
                 f"inventory_penalty must be >= 0 and damping in [0, 1], got {self.inventory_penalty} and {self.damping}"
@@ -143,7 +147,9 @@ def make_task(name: str, parameters: Mapping[str, Any]) -> Task:
         if key not in known:
             near = get_close_matches(key, [*known, *MARKET_ARGUMENTS], 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"unknown argument {key!r}{hint} (task: {sorted(known)}; market: {sorted(MARKET_ARGUMENTS)})")
+            raise ConfigError(
+                f"unknown argument {key!r}{hint} (task: {sorted(known)}; market: {sorted(MARKET_ARGUMENTS)})"
+            )
     return task(**parameters)
 
 

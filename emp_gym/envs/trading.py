@@ -130,7 +130,11 @@ class _Face:
     def _full(self) -> dict[str, np.ndarray]:
         """What `info="full"` adds: the orders that reached the market, their outcomes, fills."""
         market, fills = self.lanes.market, self.last_fills
-        said = {"kind": self.lanes.sent.kind.copy(), "orders": self.lanes.sent.records.copy(), "outcome": market.outcome.copy()}
+        said = {
+            "kind": self.lanes.sent.kind.copy(),
+            "orders": self.lanes.sent.records.copy(),
+            "outcome": market.outcome.copy(),
+        }
         return said | {f"fill_{name}": np.array(value) for name, value in vars(fills).items()}
 
 
@@ -206,7 +210,13 @@ class TradingVectorEnv(_Face, VectorEnv):
         if ended.any():
             self._end(np.flatnonzero(ended), ended, observation, infos)
         self._observation = observation
-        return observation.copy() if self._mode is AutoresetMode.DISABLED else observation, rewards, terminated, truncated, infos
+        return (
+            observation.copy() if self._mode is AutoresetMode.DISABLED else observation,
+            rewards,
+            terminated,
+            truncated,
+            infos,
+        )
 
     def _end(self, lanes: np.ndarray, ended: np.ndarray, observation: np.ndarray, infos: dict[str, Any]) -> None:
         summary = self.lanes.summary()
@@ -219,7 +229,10 @@ class TradingVectorEnv(_Face, VectorEnv):
             final[lane] = observation[lane].copy()
         last = {name: array for name, array in infos.items() if not name.startswith("_")}
         infos["final_obs"], infos["_final_obs"] = final, ended.copy()
-        infos["final_info"] = {name: array.copy() for name, array in last.items()} | {"summary": summary, "_summary": ended.copy()}
+        infos["final_info"] = {name: array.copy() for name, array in last.items()} | {
+            "summary": summary,
+            "_summary": ended.copy(),
+        }
         infos["_final_info"] = ended.copy()
         self.lanes.reset(lanes)
         self.lanes.observe(lanes, observation)
@@ -250,7 +263,9 @@ class TradingVectorEnv(_Face, VectorEnv):
             return actions.astype(np.int64, copy=False)
         actions = np.asarray(actions, np.float32)
         if actions.shape != self.action_space.shape or not np.isfinite(actions).all():
-            raise ConfigError(f"actions must be finite numbers of shape {self.action_space.shape}, got shape {actions.shape}")
+            raise ConfigError(
+                f"actions must be finite numbers of shape {self.action_space.shape}, got shape {actions.shape}"
+            )
         return np.clip(actions, -1.0, 1.0)
 
     def render(self) -> Any:
@@ -289,7 +304,9 @@ class TradingEnv(_Face, gym.Env):
 
             self._trail = Trail()
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         """Starts a new episode; options: day, start (row or "10:15:00"), stagger."""
         super().reset(seed=seed)
         self.lanes.seed(seed)
@@ -360,5 +377,3 @@ def _autoreset(mode: str | AutoresetMode) -> AutoresetMode:
         return AutoresetMode(mode)
     except ValueError as error:
         raise ConfigError(f"autoreset_mode must be one of {[m.value for m in AutoresetMode]}, got {mode!r}") from error
-
-

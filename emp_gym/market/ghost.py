@@ -51,7 +51,12 @@ def judge(tape: TapeSet, day: int = 0, *, births: bool = True) -> dict[str, int]
     new_rows = np.flatnonzero(messages["kind"] == Kind.NEW)
     executed, deleted = _ends(messages, int(messages["order"].max(initial=-1)) + 1)
     params = np.zeros(1, PARAMS)
-    params["births"], params["maker_denominator"], params["taker_denominator"], params["price_to_cash"] = births, 1, 1, 1
+    params["births"], params["maker_denominator"], params["taker_denominator"], params["price_to_cash"] = (
+        births,
+        1,
+        1,
+        1,
+    )
     counts = _judge(
         new_rows, executed, deleted, np.zeros(1, LANE), np.zeros(1, SLOT), np.zeros(1, TAKEN), np.zeros(64, FILL), params,
         tape.days[day : day + 1], tape.rows, tape.messages, tape.book, tape.touches, tape.touch_row,

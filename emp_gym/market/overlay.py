@@ -171,7 +171,11 @@ def find_cross(cross, cross_block, day, slot, row):
     stop = min(row + HORIZON, day["rows"] - 1)
     i = row + 1
     while i <= stop:
-        if i % BLOCK == 0 and i + BLOCK - 1 <= stop and sign * cross_block[s, day["block0"] + i // BLOCK] > sign * price:
+        if (
+            i % BLOCK == 0
+            and i + BLOCK - 1 <= stop
+            and sign * cross_block[s, day["block0"] + i // BLOCK] > sign * price
+        ):
             i += BLOCK
             continue
         if sign * cross[s, base + i] <= sign * price:
@@ -323,7 +327,9 @@ def rest(lane, day, slot, book, touches, touch_row, level_price, level_start, cr
         lane["unknown_place"] += 1
     find_touch(touches, touch_row, level_price, level_start, day, slot, row)
     if better >= 0:
-        slot["cross_row"] = book[at, s, better]["cross"]  # nothing crosses us before it crosses a better level: look then
+        slot["cross_row"] = book[at, s, better][
+            "cross"
+        ]  # nothing crosses us before it crosses a better level: look then
     else:
         find_cross(cross, cross_block, day, slot, row)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from emp_gym.data.tape import NO_ROW, TapeSet
 from emp_gym.jit import default_threads, hot, njit, parallel_lock
-from emp_gym.market import account, overlay
+from emp_gym.market import account
 from emp_gym.market.account import FILL, LANE
 from emp_gym.market.overlay import (
     ACCEPTED,
@@ -54,7 +54,9 @@ CLOSING_ID = -1  # id of the fills that close a position at the end of an episod
 class ReplayConfig:
     """The assumptions under which own orders meet a recorded book."""
 
-    fills: str = "exact"  # "exact" queue place; "touch": when the price trades; "optimistic": whole, when the price is touched
+    fills: str = (
+        "exact"  # "exact" queue place; "touch": when the price trades; "optimistic": whole, when the price is touched
+    )
     order_latency_ns: int = 0  # from decision to the market
     feed_latency_ns: int = 0  # from the market to the view (own executions are reported at once)
     half_life_ns: int = 0  # of depth that we consumed: 0 = back at once, -1 = never back
@@ -89,7 +91,9 @@ class ReplayMarket:
         if self.threads < 1 or self.threads > numba.config.NUMBA_NUM_THREADS:
             raise ConfigError(f"threads must be 1 to {numba.config.NUMBA_NUM_THREADS} on this machine, got {threads}")
         instrument = tape.info[0].instrument
-        self.params = _params(config, instrument.maker_fee_bps, instrument.taker_fee_bps, instrument.price_unit, instrument.lot)
+        self.params = _params(
+            config, instrument.maker_fee_bps, instrument.taker_fee_bps, instrument.price_unit, instrument.lot
+        )
         self.state = np.zeros(lanes, LANE)
         self.slots = np.zeros((lanes, SLOTS), SLOT)
         self.taken = np.zeros((lanes, max(TAKEN_NOTES, 2 * tape.levels)), TAKEN)
@@ -149,7 +153,9 @@ class ReplayMarket:
         """Enters `orders` and walks every active lane to its next decision. `outcome` says what became of each order."""
         lanes, requests = orders.records.shape
         if lanes != self.lanes or requests > REQUESTS:
-            raise ConfigError(f"orders must be [{self.lanes} lanes, at most {REQUESTS} requests], got [{lanes}, {requests}]")
+            raise ConfigError(
+                f"orders must be [{self.lanes} lanes, at most {REQUESTS} requests], got [{lanes}, {requests}]"
+            )
         arrays = self._tape_arrays
         own = (self.state, self.slots, self.taken, self.fills, self.book, self.outcome, self.active, self.params)
         if self.threads == 1:
@@ -186,9 +192,8 @@ class ReplayMarket:
         return self.__dict__ | {"view": None, "tape": self.tape.path}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        if not isinstance(self.tape, TapeSet):
-            self.tape = TapeSet.open(self.tape)
+        tape = state["tape"]
+        self.__dict__.update(state | {"tape": tape if isinstance(tape, TapeSet) else TapeSet.open(tape)})
         self.view = self._view()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ReplayMarket:
@@ -344,9 +349,19 @@ def _fetch(low, high, state, slots, params, days, rows, book, touches):
         lane = state[i]
         day = days[lane["day"]]
         at = day["row0"] + min(lane["row"] + params["every_rows"], lane["end_row"])
-        words += rows[at]["status"] + book[at, 0, 0]["size"] + book[at, 0, levels - 1]["size"] + book[at, 1, levels - 1]["size"]
+        words += (
+            rows[at]["status"]
+            + book[at, 0, 0]["size"]
+            + book[at, 0, levels - 1]["size"]
+            + book[at, 1, levels - 1]["size"]
+        )
         at = day["row0"] + lane["row"]
-        words += rows[at]["status"] + book[at, 0, 0]["size"] + book[at, 0, levels - 1]["size"] + book[at, 1, levels - 1]["size"]
+        words += (
+            rows[at]["status"]
+            + book[at, 0, 0]["size"]
+            + book[at, 0, levels - 1]["size"]
+            + book[at, 1, levels - 1]["size"]
+        )
         for k in range(lane["orders"]):
             if slots[i, k]["touch_row"] != NO_ROW:
                 words += touches[slots[i, k]["touch"]]["size"]
@@ -420,4 +435,3 @@ def _close(lanes, target, state, slots, taken, fills, params, days, rows, book):
                 lane, days[lane["day"]], rows, book, taken[i], fills[i], params[0],
                 CLOSING_ID, side, side * (1 << 60), abs(wanted), lane["row"], lane["time_ns"], True,
             )  # fmt: skip
-

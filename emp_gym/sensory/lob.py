@@ -31,7 +31,10 @@ def features(levels: int) -> tuple[Feature, ...]:
     for side in ("bid", "ask"):
         book += [log(f"{side}_distance_{level + 1}", HALF_TICKS, 2.0) for level in range(levels)]
         book += [log(f"{side}_size_{level + 1}", LOTS, 4.0) for level in range(levels)]
-    book += [Feature("imbalance_1", "share"), Feature(f"imbalance_{levels}" if levels > 1 else "imbalance_all", "share")]
+    book += [
+        Feature("imbalance_1", "share"),
+        Feature(f"imbalance_{levels}" if levels > 1 else "imbalance_all", "share"),
+    ]
     book += [log("microprice", "1/32 ticks from mid", 2.0), log("spread", HALF_TICKS, 2.0)]
     for window in ("step", "short", "long"):
         book += [

@@ -59,7 +59,10 @@ def test_start_can_be_a_row_or_a_time_of_day():
     times = env.unwrapped.tape_set.rows["time_ns"][env.unwrapped.tape_set.day_slice(2)]
     assert state["day"] == 2 and times[state["row"]] <= 36_900 * 10**9 < times[state["row"] + 1]
     env.reset(options={"day": 3, "start": 1234})
-    assert (state["day"], state["start_row"]) == (3, env.unwrapped.tape_set.rows["group_end"][env.unwrapped.tape_set.day_slice(3)][1234])
+    assert (state["day"], state["start_row"]) == (
+        3,
+        env.unwrapped.tape_set.rows["group_end"][env.unwrapped.tape_set.day_slice(3)][1234],
+    )
     with pytest.raises(ConfigError, match="day must be"):
         env.reset(options={"day": 99})
     with pytest.raises(ConfigError, match="unknown reset option"):
@@ -79,7 +82,9 @@ def test_an_episode_has_its_length_and_ends_flat_with_the_cash_as_pnl():
     assert int(core.market.state[0]["position"]) == 0
     assert info["summary"]["pnl"] == core.market.state[0]["cash"] / CASH
     tick_value = core.task.order_quantity * int(core.market.state[0]["tick"]) * core.market.view.price_to_cash / CASH
-    assert total * tick_value == pytest.approx(info["summary"]["pnl"], abs=1e-9), "rewards are the P&L in ticks per clip"
+    assert total * tick_value == pytest.approx(info["summary"]["pnl"], abs=1e-9), (
+        "rewards are the P&L in ticks per clip"
+    )
     with pytest.raises(ResetNeeded):
         env.step(0)
 

@@ -252,3 +252,12 @@ def test_an_older_order_that_is_not_reached_keeps_younger_ones_waiting() -> None
     assert (lane.ahead(old), lane.ahead(young)) == (10, 0) and not lane.fills
     lane.step()
     assert lane.fills == [(old, 100, 4), (young, 100, 6)]
+
+
+def test_a_crossing_thousands_of_rows_ahead_is_found() -> None:
+    lane = Lane(hand().quiet(2_500).execute(1, 99, 20), every_rows=300)
+    alone, below = lane.bid(101, 30), lane.bid(90, 30)
+    lane.step(8)
+    assert not lane.fills and lane.resting == {alone: 30, below: 30}
+    lane.step()
+    assert lane.fills == [(alone, 101, 20)]

@@ -33,7 +33,9 @@ def test_cap_lets_cancels_pass():
 
 
 def test_gates_are_found_by_name_mapping_and_module():
-    by_name, by_mapping, by_module = resolve(["allow-all", {"gate": "cap-quantity", "largest": 7}, "emp_gym.risk.gates:AllowAll"])
+    by_name, by_mapping, by_module = resolve(
+        ["allow-all", {"gate": "cap-quantity", "largest": 7}, "emp_gym.risk.gates:AllowAll"]
+    )
     assert isinstance(by_name, AllowAll) and isinstance(by_module, AllowAll)
     assert isinstance(by_mapping, CapQuantity) and by_mapping.largest == 7
     assert resolve(None) == ()

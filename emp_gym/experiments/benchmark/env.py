@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import time
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-import emp_gym  # noqa: F401  (registers the ids)
+import emp_gym
 from emp_gym.data import synthetic
 from emp_gym.experiments.benchmark import days
 from emp_gym.experiments.benchmark.figures import (
@@ -130,14 +134,29 @@ def _growth(figures: Figures, effort: Effort, data: Any, steps: int) -> None:
 
 
 def _memory(figures: Figures, effort: Effort) -> None:
-    """What lanes on one long day take: the process's resident memory, pages of the mapped tape included."""
+    """What lanes on one long day take, in a process of their own: resident memory, pages of the tape included."""
     config = synthetic.DayConfig(seed=7_200, rows=effort.large_rows, tick_regime="one")
     path = str(days.tape_set([config]).path)
-    before, begun = resident_mb(), time.perf_counter()
-    run = Driver(path, effort.many, 100, cores() if effort.many >= 256 else 1)
-    for _ in range(300):
-        run.step()
-    say(f"    {time.perf_counter() - begun:.1f} s for environment and 300 steps")
+    program = f"from emp_gym.experiments.benchmark.env import on_one_day; on_one_day({path!r}, {effort.many})"
+    root = str(Path(emp_gym.__file__).parent.parent)
+    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+    gained, whole = json.loads(run.stdout)
     name = f"memory of {effort.many} lanes on a day of {config.rows:,} messages"
-    figures.add(f"{name}, gained by them", [resident_mb() - before], "MB")
-    figures.add(f"{name}, whole process", [resident_mb()], "MB")
+    figures.add(f"{name}, gained by them", [gained], "MB")
+    figures.add(f"{name}, whole process", [whole], "MB")
+
+
+def on_one_day(path: str, lanes: int) -> None:
+    """Steps `lanes` lanes on one tape and writes [MB gained, MB of the whole process] to stdout."""
+    before = resident_mb()
+    run = Driver(path, lanes, 100, cores() if lanes >= 256 else 1)
+    for _ in range(1_000):
+        run.step()
+    sys.stdout.write(json.dumps([resident_mb() - before, resident_mb()]))

@@ -29,7 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="ingest", description=__doc__)
     parser.add_argument("source", nargs="+", help="a LOBSTER message file, a folder or a zip of days")
     parser.add_argument("--out", type=Path, default=Path("tapes"), help="folder for the tapes (default: tapes)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object of totals on stdout and nothing else")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object of totals on stdout and nothing else"
+    )
     arguments = parser.parse_args(argv)
     try:
         return _ingest(arguments.source, arguments.out, arguments.json)
