@@ -65,25 +65,25 @@ PANELS = (
     ("market/pnl", "P&L per training episode", "currency"),
     ("market/inventory", "Mean absolute inventory", "lots"),
     ("market/fill_rate", "Orders that got a fill", "share"),
+    ("market/spread_captured", "Spread captured per episode (negative: paid)", "currency"),
 )
 
 
 def learning_curve(curves: Sequence[Mapping[str, F64]], title: str, path: Path) -> bool:
     """Draws one line per seed for what was recorded; False where nothing was (an agent that does not learn)."""
-    panels = [panel for panel in PANELS if any(panel[0] in c and np.isfinite(c[panel[0]]).any() for c in curves)]
+    panels = [panel for panel in PANELS if any(_tells(panel[0], curve) for curve in curves)][:4]
     if not panels:
         return False
     plt = _pyplot()
+    shades = [EQUITY] if len(curves) == 1 else [plt.get_cmap("viridis")(i / len(curves)) for i in range(len(curves))]
     with plt.rc_context(STYLE):
         columns = min(2, len(panels))
         lines = -(-len(panels) // columns)
         figure, axes = plt.subplots(lines, columns, figsize=(5.2 * columns, 2.9 * lines), squeeze=False, sharex=True)
         for axis, (tag, name, unit) in zip(axes.flat, panels):
-            for number, curve in enumerate(curves):
+            for shade, curve in zip(shades, curves):
                 if tag in curve:
-                    _learning_line(
-                        axis, curve["steps"] / 1e6, curve[tag], plt.get_cmap("viridis")(number / max(len(curves), 2))
-                    )
+                    _learning_line(axis, curve["steps"] / 1e6, curve[tag], shade)
             axis.set_title(name)
             axis.set_ylabel(unit)
             axis.margins(x=0.01)
@@ -96,6 +96,14 @@ def learning_curve(curves: Sequence[Mapping[str, F64]], title: str, path: Path) 
         figure.savefig(path)
         plt.close(figure)
     return True
+
+
+def _tells(tag: str, curve: Mapping[str, F64]) -> bool:
+    """Whether `tag` was recorded and is not the return once more (a reward in ticks per clip may equal the P&L)."""
+    if tag not in curve or not np.isfinite(curve[tag]).any():
+        return False
+    returns = curve.get("rollout/ep_rew_mean")
+    return tag == "rollout/ep_rew_mean" or returns is None or not np.allclose(curve[tag], returns, equal_nan=True)
 
 
 def _learning_line(axis: Any, steps: F64, values: F64, colour: Any) -> None:
@@ -218,7 +226,7 @@ def episode(seen: Trace, title: str, path: Path) -> None:
         _fills(top, seen)
         top.set_ylabel("price")
         top.set_title("Price and own fills")
-        top.legend(loc="upper left", bbox_to_anchor=(0.0, -0.02), ncols=6, handletextpad=0.4, columnspacing=1.2)
+        top.legend(loc="lower right", bbox_to_anchor=(1.0, 0.99), ncols=6, handletextpad=0.4, columnspacing=1.2)
         position = np.array(seen.position)
         middle.fill_between(hours, 0, np.maximum(position, 0), step="post", color=BUYS, alpha=0.55, linewidth=0)
         middle.fill_between(hours, 0, np.minimum(position, 0), step="post", color=SELLS, alpha=0.55, linewidth=0)
