@@ -22,11 +22,10 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import nn
 
 from emp_gym.agents.base import Arrays, BaseAgent, Callback, read_arrays, read_json, write_arrays
-from emp_gym.agents.ppo_training import LaneBuffer, LanePPO, RunningFeatures
+from emp_gym.agents.ppo_training import LaneBuffer, LanePolicy, LanePPO, RunningFeatures
 from emp_gym.types import F32, Bool, ConfigError, MakeEnv
 
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU}
@@ -86,7 +85,7 @@ class PPO(BaseAgent):
                 "flatten them with a gymnasium wrapper"
             )
         with _global_torch_seed(seed):
-            self.policy = ActorCriticPolicy(observation_space, action_space, lambda _: 0.0, **self._policy_arguments())
+            self.policy = LanePolicy(observation_space, action_space, lambda _: 0.0, **self._policy_arguments())
         self.num_timesteps = 0
         self._sampler = torch.Generator().manual_seed(seed)
         self._resumed: Arrays | None = None
@@ -147,7 +146,7 @@ class PPO(BaseAgent):
         size = env.num_envs * c.n_steps
         with _global_torch_seed(self.seed):
             trainer = LanePPO(
-                ActorCriticPolicy,
+                LanePolicy,
                 env,
                 learning_rate=lambda left: c.final_learning_rate + left * (c.learning_rate - c.final_learning_rate),
                 n_steps=c.n_steps,

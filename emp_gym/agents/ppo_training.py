@@ -12,6 +12,7 @@ from stable_baselines3 import PPO as SB3PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from stable_baselines3.common.vec_env import VecEnv
@@ -60,16 +61,36 @@ class RunningFeatures(BaseFeaturesExtractor):
         """Counts a rollout [T, N, D] into mean and variance (Chan et al. 1979, parallel form)."""
         if not self.active:
             return
-        rows = torch.from_numpy(observations.reshape(-1, self.features_dim))
+        rows = torch.from_numpy(observations.reshape(-1, self.features_dim)) - self._shift
         count = rows.shape[0]
-        variance, mean = torch.var_mean(rows, dim=0, correction=0)
-        delta = mean.double() - self.mean
+        ones = torch.ones(count)  # column sums as matrix-vector products: torch's var_mean over rows is ten times slower
+        first, second = (rows.T @ ones).double() / count, (rows.square().T @ ones).double() / count
+        mean, variance = first + self._shift.double(), second - first**2
+        delta = mean - self.mean
         total = self.count + count
-        spread = self.variance * self.count + variance.double() * count + delta**2 * (self.count * count / total)
+        spread = self.variance * self.count + variance * count + delta**2 * (self.count * count / total)
         self.mean += delta * (count / total)
         self.variance.copy_(spread / total)
         self.count.copy_(total)
         self._refresh()
+
+
+class LanePolicy(ActorCriticPolicy):
+    """SB3's policy with the three numbers that PPO's update needs computed directly for menus.
+
+    The same values as SB3's, without building a `Categorical` (which normalises twice): a tenth of the update's time.
+    """
+
+    def evaluate_actions(
+        self, obs: torch.Tensor, actions: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Values [B, 1], log-probabilities [B] and entropies [B]."""
+        if not isinstance(self.action_space, spaces.Discrete):
+            return super().evaluate_actions(obs, actions)
+        latent_policy, latent_value = self.mlp_extractor(self.extract_features(obs))
+        logs = torch.log_softmax(self.action_net(latent_policy), dim=1)
+        chosen = logs.gather(1, actions.long().reshape(-1, 1)).squeeze(1)
+        return self.value_net(latent_value), chosen, -(logs.exp() * logs).sum(dim=1)
 
 
 class RewardScale:

@@ -148,6 +148,19 @@ def test_running_statistics_equal_those_of_all_rows() -> None:
     assert np.allclose(running.mean, rows.mean(0), atol=1e-5) and np.allclose(running.variance, rows.var(0), rtol=1e-5)
 
 
+@pytest.mark.parametrize("env_id", ["fake-lob-v0", "fake-box-v0"])
+def test_the_update_sees_the_same_numbers_as_sb3s_own_policy(env_id: str) -> None:
+    from stable_baselines3.common.policies import ActorCriticPolicy
+
+    one = agent(2, env_id)
+    observation = torch.randn(50, 8)
+    actions = torch.as_tensor(np.stack([one.action_space.sample() for _ in range(50)]))
+    ours = one.policy.evaluate_actions(observation, actions)
+    theirs = ActorCriticPolicy.evaluate_actions(one.policy, observation, actions)
+    for a, b in zip(ours, theirs, strict=True):
+        assert a is not None and b is not None and torch.allclose(a, b, atol=1e-6)
+
+
 def test_rewards_are_scaled_to_unit_returns() -> None:
     scale, rng = RewardScale(64, 0.9), np.random.default_rng(0)
     scaled = [scale(rng.normal(size=64) * 250.0, np.zeros(64, bool)) for _ in range(400)]
