@@ -63,7 +63,9 @@ class RunningFeatures(BaseFeaturesExtractor):
             return
         rows = torch.from_numpy(observations.reshape(-1, self.features_dim)) - self._shift
         count = rows.shape[0]
-        ones = torch.ones(count)  # column sums as matrix-vector products: torch's var_mean over rows is ten times slower
+        ones = torch.ones(
+            count
+        )  # column sums as matrix-vector products: torch's var_mean over rows is ten times slower
         first, second = (rows.T @ ones).double() / count, (rows.square().T @ ones).double() / count
         mean, variance = first + self._shift.double(), second - first**2
         delta = mean - self.mean

@@ -18,10 +18,13 @@ from emp_gym.types import ConfigError, Gate, OrderKind, Orders, Verdicts, View
 CAPPED = np.uint64(1 << 6)  # reason bit: above the largest quantity
 
 
+_NO_REASON = np.zeros(1, np.uint64)
+
+
 def passed(orders: Orders) -> Verdicts:
     """Verdicts that say that nothing was touched."""
     quantity = orders.quantity
-    return Verdicts(np.zeros(quantity.shape, np.uint64), quantity, quantity)
+    return Verdicts(np.broadcast_to(_NO_REASON, quantity.shape), quantity, quantity, touched=False)
 
 
 class AllowAll:

@@ -13,7 +13,7 @@ from emp_gym.data.tape import replayed_book
 from emp_gym.experiments.benchmark import days, peers, replay
 from emp_gym.experiments.benchmark.figures import SMALL, Figures
 from emp_gym.experiments.commands import benchmark
-from emp_gym.market.overlay import CANCEL, NONE
+from emp_gym.market.records import CANCEL, NONE
 
 COLUMNS = {"median", "min", "max", "unit"}
 needs_peer = pytest.mark.skipif(importlib.util.find_spec("hftbacktest") is None, reason="hftbacktest is not installed")

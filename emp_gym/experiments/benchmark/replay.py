@@ -16,7 +16,7 @@ from emp_gym.data.tape import NO_ROW, TapeSet
 from emp_gym.experiments.benchmark import days, peers
 from emp_gym.experiments.benchmark.figures import Effort, Figures, core_word, thread_counts
 from emp_gym.jit import hot
-from emp_gym.market.overlay import CANCEL, LIMIT, NONE, REPLACE
+from emp_gym.market.records import CANCEL, LIMIT, NONE, REPLACE
 from emp_gym.market.replay import REQUESTS, ReplayConfig, ReplayMarket
 from emp_gym.types import I64, Orders
 
