@@ -79,6 +79,7 @@ class Lanes:
         self.sent = self.orders  # what the market got: `orders` after the gates
         self.verdicts: list[Verdicts] = []
         self.episodes = np.zeros(lanes, EPISODE)
+        self._length = np.zeros(lanes, np.int64)  # decisions of each lane's episode, close together
         self.random: np.ndarray = np.zeros(lanes, np.uint64)
         self.mask = np.zeros((lanes, max(len(self.task.menu), 1)), np.bool_)
         self._all = np.arange(lanes)
@@ -131,6 +132,7 @@ class Lanes:
         self.market.reset(lanes, day, row, end_row)
         self.market.active[lanes] = True
         task_kernels.begin(lanes, self.market.state, self.episodes, self.random, stagger, self.setup)
+        self._length[lanes] = self.episodes["length"][lanes]
 
     def _pin(
         self, lanes: np.ndarray, options: Mapping[str, Any], day: np.ndarray, row: np.ndarray, end_row: np.ndarray
@@ -165,15 +167,15 @@ class Lanes:
             self.verdicts.append(verdicts)
         self.sent = orders
         self.market.advance(orders)
-        state, active = self.market.state, self.market.active
-        time_up = state["decision"] >= self.episodes["length"]
-        truncated = (time_up | (state["exhausted"] == 1)) & active
+        truncated = (self.market.progress >= self._length) & self.market.active
         terminated = np.zeros(self.lanes, np.bool_)
+        ended = truncated.copy()  # the flags are given away
         if self.task.code == task_kernels.EXECUTE_PARENT:
+            state = self.market.state
             done = state["position"] * self.episodes["parent_side"] >= self.task.parent
-            terminated = (done | time_up) & active
-            truncated &= ~terminated
-        ended = truncated | terminated
+            terminated = (done | (state["decision"] >= self._length)) & self.market.active
+            truncated = truncated & ~terminated
+            ended = truncated | terminated
         if ended.any():
             self._finish(np.flatnonzero(ended))
         return ended, terminated, truncated

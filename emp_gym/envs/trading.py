@@ -192,15 +192,17 @@ class TradingVectorEnv(_Face, VectorEnv):
         if not self._started:
             raise ResetNeeded("call reset() before step()")
         actions = self._checked(actions)
-        again = np.flatnonzero(self._ended) if self._mode is AutoresetMode.NEXT_STEP else _NOBODY
-        if len(again):
+        again = _NOBODY
+        if self._mode is AutoresetMode.NEXT_STEP and self._ended.any():
+            again = np.flatnonzero(self._ended)
             self.lanes.market.active[again] = False
         ended, terminated, truncated = self.lanes.step(actions)
         if len(again):
             self.lanes.reset(again)
             self.lanes.market.active[again] = False  # settled as "did not move"
         observation, rewards = self.lanes.settle_and_observe()
-        self.lanes.market.active[again] = True
+        if len(again):
+            self.lanes.market.active[again] = True
         infos = self._infos()
         if self._mode is AutoresetMode.DISABLED:
             terminated |= self._flags[0] & self._ended

@@ -14,7 +14,7 @@ from emp_gym.jit import hot
 from emp_gym.market.index import find_cross
 from emp_gym.market.liquidity import take
 from emp_gym.market.queue import mid_before, pass_touches, rest, serve
-from emp_gym.market.records import EXECUTE, FREE, IN_FLIGHT, LIVE, MARKET, OPTIMISTIC, TRADING
+from emp_gym.market.records import FREE, IN_FLIGHT, LIVE, MARKET, TRADING
 
 
 @hot

@@ -16,6 +16,7 @@ from emp_gym.market.index import find_cross, find_touch, point_at
 from emp_gym.market.liquidity import fill_maker
 from emp_gym.market.records import (
     ADOPT,
+    DELETE,
     EVICT,
     EXACT,
     EXECUTE,
@@ -67,50 +68,59 @@ def rest(lane, day, slot, tape, row):
 def pass_touches(slot, touches, upto, served, params):
     """Moves the slot's volume ahead over its touches up to and including row `upto`.
 
-    Stops before an execution that reaches us and notes its row as `exec_row`: `serve_row` has to share it out. What the
-    message of row `served` took from the volume ahead is done already.
+    Stops before an execution that reaches us and notes its row as `exec_row`: `serve` has to share it out. What the message
+    of row `served` took from the volume ahead is done already. Whether a cancel was ahead of us or behind is as good as
+    random, so the usual messages are counted without asking: a wrong guess of the processor costs more than the sums.
     """
-    births, mode = params["births"], params["fills"]
+    births, mode = params["births"] == 1, params["fills"]
     i, ahead, behind = slot["touch"], slot["ahead"], slot["behind"]
-    born, spell, counted = slot["born_row"], slot["spell_row"], slot["counted"]
+    born, spell, counted = np.int64(slot["born_row"]), np.int64(slot["spell_row"]), np.int64(slot["counted"])
+    usual = births and mode == EXACT and spell < 0 and ahead != UNKNOWN_PLACE
     reached, there = False, True
+    while there and touches[i]["row"] <= born:  # before the order came: see `find_touch`
+        there = touches[i]["last"] == 0
+        i += 1
     while there:
         touch = touches[i]
-        row, kind, size, birth = touch["row"], touch["kind"], touch["size"], touch["birth"]
+        row, kind, size, birth = touch["row"], touch["kind"], np.int64(touch["size"]), np.int64(touch["birth"])
         if row > upto:
             break
-        if row <= born:  # before the order came: see `find_touch`
+        if usual and kind <= DELETE and birth != born:
+            change = size if kind == NEW else -size
+            younger = np.int64(birth > born)  # as every new order is
+            behind = max(behind + change * younger, 0)
+            ahead = max(ahead + change * (1 - younger), 0)
+            ahead = min(ahead, max(touch["volume"] - counted - behind, 0))
             i += 1
             there = touch["last"] == 0
             continue
-        if row != served and touch["status"] == TRADING:
-            if mode == OPTIMISTIC:
-                reached = kind <= EXECUTE
-            elif kind == EXECUTE and ahead != UNKNOWN_PLACE:
-                reached = size > ahead or mode == TOUCHED
-            if reached:
-                break
-            if kind == EXECUTE and ahead > 0:
-                ahead -= size
+        executed = kind == EXECUTE and row != served and touch["status"] == TRADING
+        if mode == OPTIMISTIC:
+            reached = kind <= EXECUTE and row != served and touch["status"] == TRADING
+        elif executed and ahead != UNKNOWN_PLACE:
+            reached = size > ahead or mode == TOUCHED
+        if reached:
+            break
+        if executed and ahead > 0:
+            ahead -= size
         if kind == NEW:
             behind += size
-            if ahead == UNKNOWN_PLACE:
-                ahead = 0  # the level was empty when it came into sight
+            ahead = max(ahead, 0)  # the level was empty when it came into sight
         elif kind == EVICT:
-            spell = row
+            spell = np.int64(row)
         elif kind == ADOPT:
-            if ahead == UNKNOWN_PLACE:
-                ahead = size
+            ahead = size if ahead == UNKNOWN_PLACE else ahead
         elif birth == born and counted > 0:
             counted = max(counted - size, 0)  # the real order whose place a ghost has taken
-        elif birth > born and births == 1:
+        elif birth > born and births:
             behind = max(behind - size, 0)
-        elif birth < 0 and spell >= 0 and -1 - birth > spell and births == 1:
+        elif birth < 0 and spell >= 0 and -1 - birth > spell and births:
             pass  # first mentioned after our level came back: behind us, and not in `behind`
         elif kind != EXECUTE and ahead != UNKNOWN_PLACE:
             ahead = max(ahead - size, 0)
         if kind != EVICT and ahead > 0:
             ahead = min(ahead, max(touch["volume"] - counted - behind, 0))
+        usual = births and mode == EXACT and spell < 0 and ahead != UNKNOWN_PLACE
         i += 1
         there = touch["last"] == 0
     slot["ahead"], slot["behind"] = ahead, behind

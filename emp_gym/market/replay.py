@@ -44,6 +44,7 @@ SLOTS = 8  # own orders a lane, in flight included
 REQUESTS = SLOTS + 2  # orders a lane may send in one decision
 AHEAD = 32  # lanes that are walked together, while the memory of the next ones is asked for
 TAKEN_NOTES = 8  # prices of consumed depth remembered a lane, at the least: both visible sides always fit
+ENDLESS = 1 << 62
 CLOSING_ID = -1  # id of the fills that close a position at the end of an episode
 
 
@@ -98,6 +99,7 @@ class ReplayMarket:
         self.book = np.zeros((lanes, 4, tape.levels), np.int64)  # bid price, bid size, ask price, ask size
         self.outcome = np.zeros((lanes, REQUESTS), np.int8)
         self.active = np.ones(lanes, np.bool_)  # lanes that `advance` moves
+        self.progress = np.zeros(lanes, np.int64)  # decisions taken in the episode, ENDLESS once the tape is exhausted
         self.view = self._view()
 
     @property
@@ -154,7 +156,7 @@ class ReplayMarket:
                 f"orders must be [{self.lanes} lanes, at most {REQUESTS} requests], got [{lanes}, {requests}]"
             )
         arrays = self._tape_arrays
-        own = (self.state, self.slots, self.taken, self.fills, self.book, self.outcome, self.active, self.params)
+        own = (self.state, self.slots, self.taken, self.fills, self.book, self.outcome, self.active, self.progress, self.params)
         if self.threads == 1:
             _advance(0, self.lanes, orders.kind, orders.records, *own, *arrays)
             return
@@ -423,7 +425,7 @@ def _decide(lane, shown, day, rows, book, params):
 
 @hot
 def _advance(
-    low, high, kinds, requests, state, slots, taken, fills, shown, outcome, active, params,
+    low, high, kinds, requests, state, slots, taken, fills, shown, outcome, active, progress, params,
     days, rows, messages, book, links, touches, first_touch, cross, cross_block,
 ):  # fmt: skip
     """A step of lanes [low, high).
@@ -457,18 +459,19 @@ def _advance(
                     _ask_for_walk(lane, slots[i], day, tape, lane["target"])
                 else:
                     _decide(lane, shown[i], day, rows, book, setup)
+                    progress[i] = ENDLESS if lane["exhausted"] else lane["decision"]
 
 
 @njit(parallel=True)
 def _advance_parallel(
-    chunks, kinds, requests, state, slots, taken, fills, shown, outcome, active, params,
+    chunks, kinds, requests, state, slots, taken, fills, shown, outcome, active, progress, params,
     days, rows, messages, book, links, touches, first_touch, cross, cross_block,
 ):  # fmt: skip
     lanes = len(state)
     for c in numba.prange(chunks):
         _advance(
             c * lanes // chunks, (c + 1) * lanes // chunks,
-            kinds, requests, state, slots, taken, fills, shown, outcome, active, params,
+            kinds, requests, state, slots, taken, fills, shown, outcome, active, progress, params,
             days, rows, messages, book, links, touches, first_touch, cross, cross_block,
         )  # fmt: skip
 
