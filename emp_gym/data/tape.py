@@ -259,10 +259,11 @@ class TapeSet:
 
         A map of small pages costs a look at the page table for nearly every row that a lane visits.
         """
-        arrays = {name: getattr(self, name) for name in _RANDOM}
+        arrays: dict[str, Any] = {name: getattr(self, name) for name in _RANDOM}
         if sum(array.nbytes for array in arrays.values()) > largest:
             return self
-        return replace(self, **{name: _in_large_pages(array) for name, array in arrays.items()})
+        copies: dict[str, Any] = {name: _in_large_pages(array) for name, array in arrays.items()}
+        return replace(self, **copies)
 
     @classmethod
     def concatenate(cls, tapes: Sequence[TapeSet]) -> TapeSet:

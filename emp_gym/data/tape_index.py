@@ -295,7 +295,7 @@ def book_records(book_price: I64, book_size: I32, base: int) -> np.ndarray:
     return book
 
 
-def link_records(book: np.ndarray, base: int, levels: Levels, cross: I64, cross_block: I64) -> np.ndarray:
+def link_records(book: np.ndarray, base: int, levels: Levels, cross: I32, cross_block: I32) -> np.ndarray:
     """LINK [R, 2, L]: the next touch of each visible level and the next row that crosses it."""
     links = np.zeros(book.shape, LINK)
     last = levels.touches["last"].astype(np.bool_)

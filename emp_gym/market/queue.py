@@ -90,7 +90,7 @@ def pass_touches(slot, touches, upto, served, params):
             younger = np.int64(birth > born)  # as every new order is
             behind = max(behind + change * younger, 0)
             ahead = max(ahead + change * (1 - younger), 0)
-            ahead = min(ahead, max(touch["volume"] - counted - behind, 0))
+            ahead = min(ahead, max(touch["volume"] - counted - behind, np.int64(0)))
             i += 1
             there = touch["last"] == 0
             continue
@@ -105,21 +105,21 @@ def pass_touches(slot, touches, upto, served, params):
             ahead -= size
         if kind == NEW:
             behind += size
-            ahead = max(ahead, 0)  # the level was empty when it came into sight
+            ahead = np.int64(0) if ahead == UNKNOWN_PLACE else ahead  # the level was empty when it came into sight
         elif kind == EVICT:
             spell = np.int64(row)
         elif kind == ADOPT:
             ahead = size if ahead == UNKNOWN_PLACE else ahead
         elif birth == born and counted > 0:
-            counted = max(counted - size, 0)  # the real order whose place a ghost has taken
+            counted = max(counted - size, np.int64(0))  # the real order whose place a ghost has taken
         elif birth > born and births:
             behind = max(behind - size, 0)
         elif birth < 0 and spell >= 0 and -1 - birth > spell and births:
             pass  # first mentioned after our level came back: behind us, and not in `behind`
         elif kind != EXECUTE and ahead != UNKNOWN_PLACE:
-            ahead = max(ahead - size, 0)
+            ahead = max(ahead - size, np.int64(0))
         if kind != EVICT and ahead > 0:
-            ahead = min(ahead, max(touch["volume"] - counted - behind, 0))
+            ahead = min(ahead, max(touch["volume"] - counted - behind, np.int64(0)))
         usual = births and mode == EXACT and spell < 0 and ahead != UNKNOWN_PLACE
         i += 1
         there = touch["last"] == 0
@@ -179,7 +179,7 @@ def serve(lane, day, slots, fills, tape, params, row, kind, side, price, size, m
         part = slot["quantity"] if mode == OPTIMISTIC else min(left, slot["quantity"])
         if part > 0:
             fill_maker(lane, slot, fills, part, row, mid2, params)
-            left = max(left - part, 0)
+            left = max(left - part, np.int64(0))
 
 
 @hot

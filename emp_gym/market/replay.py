@@ -156,7 +156,17 @@ class ReplayMarket:
                 f"orders must be [{self.lanes} lanes, at most {REQUESTS} requests], got [{lanes}, {requests}]"
             )
         arrays = self._tape_arrays
-        own = (self.state, self.slots, self.taken, self.fills, self.book, self.outcome, self.active, self.progress, self.params)
+        own = (
+            self.state,
+            self.slots,
+            self.taken,
+            self.fills,
+            self.book,
+            self.outcome,
+            self.active,
+            self.progress,
+            self.params,
+        )
         if self.threads == 1:
             _advance(0, self.lanes, orders.kind, orders.records, *own, *arrays)
             return

@@ -422,3 +422,14 @@ def test_prices_that_span_more_than_32_bits_are_refused() -> None:
     price, size = np.array([[[1], [1 << 40]]]), np.ones((1, 2, 1), np.int32)
     with pytest.raises(DataError, match="stray"):
         tape_index.base_price(price, size)
+
+
+def test_days_in_large_pages_are_the_same_bytes_and_large_ones_stay_mapped(tmp_path: Path) -> None:
+    mapped = TapeSet.open(build(day_of(NAMES[0])).save(tmp_path / "day.tape"))
+    held = mapped.in_memory(1 << 30)
+    for name in ("rows", "messages", "book", "links", "touches", "first_touch", "cross"):
+        copy, original = getattr(held, name), getattr(mapped, name)
+        assert copy is not original and copy.tobytes() == original.tobytes() and copy.dtype == original.dtype
+        assert not copy.flags.writeable and copy.ctypes.data % 4096 == 0
+    assert held.hash == mapped.hash and held.path == mapped.path
+    assert mapped.in_memory(mapped.rows.nbytes) is mapped
