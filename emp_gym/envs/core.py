@@ -16,7 +16,7 @@ from emp_gym.jit import in_parallel
 from emp_gym.market.replay import REQUESTS, ReplayConfig, ReplayMarket
 from emp_gym.risk import gates as risk_gates
 from emp_gym.sensory import lob
-from emp_gym.types import CASH_UNITS, ConfigError, DataError, Feature, Orders, Verdicts
+from emp_gym.types import ConfigError, DataError, Feature, Orders, Verdicts
 
 MARKETS = ("replay",)
 IN_MEMORY_LANES = 256  # from here on lanes read all over the tape, and it pays to hold it in large pages
@@ -227,32 +227,12 @@ class Lanes:
     # ------------------------------------------------------------------------------------------------------------- reports
 
     def summary(self, lanes: np.ndarray) -> dict[str, np.ndarray]:
-        """Numbers of the episodes of `lanes` [n] so far, arrays [n]; see `emp_gym.envs.trading` for their meaning."""
-        state, episodes = self.market.state[lanes], self.episodes[lanes]
-        unit = 2.0 * CASH_UNITS / self.market.view.price_to_cash
-        cash2 = 2 * state["cash"]
-        if self.task.code == task_kernels.EXECUTE_PARENT:  # the parent valued at the arrival mid: minus the shortfall
-            cash2 = cash2 + state["position"] * episodes["arrival2"] * self.market.view.price_to_cash
-        return {
-            "return": episodes["return_"],
-            "length": episodes["steps"],
-            "pnl": cash2 / (2 * CASH_UNITS),
-            "fees": state["fees"] / CASH_UNITS,
-            "filled": state["filled"],
-            "maker_filled": state["maker_filled"],
-            "orders": state["sent"],
-            "orders_filled": state["hit"],
-            "orders_refused": state["refused"],
-            "spread_captured": state["captured2"] / unit,
-            "max_inventory": state["max_position"],
-            "mean_abs_inventory": state["position_sum"] / np.maximum(state["decision"], 1),
-            "beyond_depth": state["beyond"],
-            "unknown_place": state["unknown_place"],
-            "masked": episodes["masked"],
-            "clipped": episodes["clipped"],
-            "day": state["day"],
-            "start": state["start_row"],
-        }
+        """Numbers of the episodes of `lanes` so far, arrays over all lanes [N] that hold 0 elsewhere; see
+        `emp_gym.envs.trading` for their meaning."""
+        amounts = np.zeros((len(task_kernels.AMOUNTS), self.lanes), np.float64)
+        counts = np.zeros((len(task_kernels.COUNTS), self.lanes), np.int64)
+        task_kernels.summarise(lanes, self.market.state, self.episodes, amounts, counts, self.setup)
+        return dict(zip(task_kernels.AMOUNTS + task_kernels.COUNTS, (*amounts, *counts), strict=True))
 
     def truth(self) -> tuple[np.ndarray, np.ndarray]:
         """(signal f4 [N], regime i1 [N]) planted at the lanes' rows. Synthetic days only, for oracles only."""

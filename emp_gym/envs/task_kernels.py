@@ -10,6 +10,7 @@ from emp_gym.jit import hot, njit, prefetch
 from emp_gym.market.records import CANCEL, LIMIT, MARKET, NONE, REPLACE, TRADING
 from emp_gym.market.replay import AHEAD
 from emp_gym.sensory.lob import LONG, SHORT, finish, observe_book, observe_own
+from emp_gym.types import CASH_UNITS
 
 TRADE, MAKE, EXECUTE_PARENT = 0, 1, 2
 PNL, INVENTORY, DAMPED, SHORTFALL = 0, 1, 2, 3
@@ -365,6 +366,33 @@ def settle(low, high, state, episodes, days, active, rewards, setup):
             rewards[i] = _reward(state[i], episodes[i], days[state[i]["day"]]["tick"], rules)
             episodes[i]["return_"] += rewards[i]
             episodes[i]["steps"] += 1
+
+
+AMOUNTS = ("return", "pnl", "fees", "spread_captured", "mean_abs_inventory")
+COUNTS = (
+    "length", "filled", "maker_filled", "orders", "orders_filled", "orders_refused", "max_inventory", "beyond_depth",
+    "unknown_place", "masked", "clipped", "day", "start",
+)  # fmt: skip
+
+
+@hot
+def summarise(lanes, state, episodes, amounts, counts, setup):
+    """Writes what the episodes of `lanes` came to into their columns of amounts [len(AMOUNTS), N] and counts."""
+    rules = setup[0]
+    for i in lanes:
+        lane, episode = state[i], episodes[i]
+        cash2 = 2 * lane["cash"]
+        if rules["task"] == EXECUTE_PARENT:  # the parent valued at the arrival mid: minus the shortfall
+            cash2 += lane["position"] * episode["arrival2"] * rules["price_to_cash"]
+        amounts[0, i], amounts[1, i] = episode["return_"], cash2 / (2 * CASH_UNITS)
+        amounts[2, i] = lane["fees"] / CASH_UNITS
+        amounts[3, i] = lane["captured2"] * rules["price_to_cash"] / (2 * CASH_UNITS)
+        amounts[4, i] = lane["position_sum"] / max(lane["decision"], 1)
+        counts[0, i], counts[1, i], counts[2, i] = episode["steps"], lane["filled"], lane["maker_filled"]
+        counts[3, i], counts[4, i], counts[5, i] = lane["sent"], lane["hit"], lane["refused"]
+        counts[6, i], counts[7, i], counts[8, i] = lane["max_position"], lane["beyond"], lane["unknown_place"]
+        counts[9, i], counts[10, i] = episode["masked"], episode["clipped"]
+        counts[11, i], counts[12, i] = lane["day"], lane["start_row"]
 
 
 @hot

@@ -221,10 +221,7 @@ class TradingVectorEnv(_Face, VectorEnv):
         )
 
     def _end(self, lanes: np.ndarray, ended: np.ndarray, observation: np.ndarray, infos: dict[str, Any]) -> None:
-        summary = {}
-        for name, values in self.lanes.summary(lanes).items():
-            summary[name] = np.zeros(self.num_envs, values.dtype)
-            summary[name][lanes] = values
+        summary = self.lanes.summary(lanes)
         self.lanes.market.active[lanes] = False
         if self._mode is not AutoresetMode.SAME_STEP:
             infos["summary"], infos["_summary"] = summary, ended.copy()
