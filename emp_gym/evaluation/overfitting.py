@@ -21,7 +21,7 @@ from emp_gym.types import F64, I64, ConfigError, DataError
 
 NORMAL = NormalDist()
 EULER = 0.5772156649015329  # Euler-Mascheroni
-CHUNK = 1 << 19  # numbers held at once while blocks are combined: small enough for a cache
+CHUNK = 1 << 15  # numbers held at once while blocks are combined: small enough for a cache
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def test_gates_become_stricter() -> None:
     paper, pilot, live = (GATES[stage] for stage in ("paper", "pilot", "live"))
     for name in ("sessions", "decisions", "regimes", "sessions_per_regime", "deflated_sharpe", "level", "forward"):
         assert getattr(paper, name) <= getattr(pilot, name) <= getattr(live, name), name
-    assert paper.overfitting > pilot.overfitting > live.overfitting
+    assert paper.overfitting >= pilot.overfitting > live.overfitting
     assert (pilot.sessions, pilot.decisions, pilot.regimes, pilot.sessions_per_regime) == (20, 1000, 4, 5)
     assert (pilot.overfitting, live.overfitting, pilot.deflated_sharpe) == (0.20, 0.10, 0.95)
 
