@@ -70,7 +70,7 @@ def sharpe_sample(returns: F64) -> SharpeSample:
 def probabilistic_sharpe(sample: SharpeSample, benchmark: float = 0.0) -> float:
     """Probability that the true ratio per period is above `benchmark`, for one strategy that nobody selected.
 
-    Bailey and López de Prado, "The Sharpe Ratio Efficient Frontier" (J. of Risk 2012), eq. 11:
+    Bailey and López de Prado, "The Sharpe Ratio Efficient Frontier" (J. of Risk 2012), section 3:
     Φ((SR - SR*) sqrt(T - 1) / sqrt(1 - γ₃ SR + (γ₄ - 1) SR² / 4)). Assumes periods that do not depend on each other.
     """
     return NORMAL.cdf(_ratio((sample.ratio - benchmark) * math.sqrt(sample.observations - 1), sample.spread))
@@ -80,7 +80,7 @@ def minimum_track_record(sample: SharpeSample, benchmark: float = 0.0, *, level:
     """Periods after which `probabilistic_sharpe` reaches `level` if the ratio stays as it is; inf if it is no better
     than `benchmark`.
 
-    The same paper, eq. 13: 1 + (1 - γ₃ SR + (γ₄ - 1) SR² / 4) (z / (SR - SR*))². `sample.observations` is not used.
+    The same paper, on track record length: 1 + (1 - γ₃ SR + (γ₄ - 1) SR² / 4) (z / (SR - SR*))². `sample.observations` is not used.
     """
     _share(level, "level")
     if sample.ratio <= benchmark:
@@ -91,7 +91,7 @@ def minimum_track_record(sample: SharpeSample, benchmark: float = 0.0, *, level:
 def expected_maximum(trials: int, variance: float) -> float:
     """Sharpe ratio that the best of `trials` strategies without skill is expected to show; 0 for one trial.
 
-    Bailey and López de Prado, "The Deflated Sharpe Ratio" (J. of Portfolio Management 2014), eq. 1:
+    Bailey and López de Prado, "The Deflated Sharpe Ratio" (J. of Portfolio Management 2014), SR₀:
     sqrt(V) ((1 - γ) Φ⁻¹(1 - 1/N) + γ Φ⁻¹(1 - 1/(N e))). `variance` is that of the ratios across trials, per period.
     The formula is a limit: against the exact mean it is 8 % low at N = 2, 1 % high at 3, 3 % at 5, 1 % at 100.
     """
@@ -109,7 +109,7 @@ def deflated_sharpe(sample: SharpeSample, *, trials: int, variance: float) -> fl
     """Probability that the true ratio is above what the best of `trials` lucky ones would show: the probabilistic
     Sharpe ratio against `expected_maximum`.
 
-    The same paper, eq. 2. `trials` counts everything that was tried; independent trials are assumed, so clones make it
+    The same paper's DSR. `trials` counts everything that was tried; independent trials are assumed, so clones make it
     stricter than need be. `variance`: see `expected_maximum`; a record padded with strategies that do nothing makes it
     too small, for which the caller must set a floor (1 / (T - 1) is what luck alone gives).
     """
@@ -119,7 +119,7 @@ def deflated_sharpe(sample: SharpeSample, *, trials: int, variance: float) -> fl
 def effective_trials(returns: F64) -> float:
     """Number of independent trials that `returns` [T, N] amount to, from 1 (clones) to N: ρ + (1 - ρ) N.
 
-    ρ is the mean correlation of pairs, held to [0, 1] (the same paper, eq. 9 of its appendix). A figure to report beside
+    ρ is the mean correlation of pairs, held to [0, 1] (the same paper, appendix on the number of trials). A figure to report beside
     the recorded number, not instead of it: it trusts that strategies are alike where they were alike in T periods.
     Strategies that never vary are left out.
     """
@@ -251,8 +251,9 @@ def superior_ability(
     """P-values of Hansen's test that the best of N strategies beats the benchmark by luck alone.
 
     `differences` [T, N] = P&L of the strategy - P&L of the benchmark, any unit. Hansen, "A Test for Superior Predictive
-    Ability" (J. of Business and Economic Statistics 2005), section 2: statistic max(0, max_k sqrt(T) d̄_k / ω_k) with
-    ω_k of the stationary bootstrap, fixed over resamples. `block` is the expected block length, sqrt(T) by default.
+    Ability" (J. of Business and Economic Statistics 2005): statistic max(0, max_k sqrt(T) d̄_k / ω_k) with
+    ω_k of the stationary bootstrap, fixed over resamples. `block` is the expected block length, sqrt(T) by default. A
+    p-value of 0 means less than 1 / `resamples`. (`arch.bootstrap.SPA` 8.0 does not divide by ω_k; White's test is equal.)
     """
     table, length = _differences(differences, block)
     drawn = stationary_bootstrap(len(table), length, resamples, rng)
@@ -264,7 +265,7 @@ def reality_check(
 ) -> float:
     """P-value of White's test that the best of N strategies beats the benchmark by luck alone.
 
-    White, "A Reality Check for Data Snooping" (Econometrica 2000), section 2: statistic max_k sqrt(T) d̄_k, not
+    White, "A Reality Check for Data Snooping" (Econometrica 2000): statistic max_k sqrt(T) d̄_k, not
     studentised. Arguments as in `superior_ability`, which has more power when poor or noisy strategies were tried.
     """
     table, length = _differences(differences, block)
@@ -309,7 +310,7 @@ def _snooping(table: F64, drawn: I64, block: float, *, studentise: bool) -> PVal
     flat = drawn + periods * np.arange(len(drawn))[:, None]
     counts = np.bincount(flat.ravel(), minlength=drawn.size).reshape(drawn.shape)
     means = counts @ table / periods  # [B, N]
-    credible = mean >= -error * math.sqrt(2 * math.log(math.log(periods)))  # Hansen's bar, section 2.4
+    credible = mean >= -error * math.sqrt(2 * math.log(math.log(periods)))  # Hansen's bar
 
     def p_value(centre: F64) -> float:
         lucky = ((means - centre) / scale).max(axis=1)

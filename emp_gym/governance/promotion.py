@@ -158,13 +158,16 @@ class Judgement:
         return "\n".join((head, *map(str, self.findings)))
 
 
-def judge(evidence: Evidence, gate: Gate, rng: np.random.Generator) -> Judgement:
-    """Every rule applied to `evidence`, refusals and passes alike. `rng` draws the bootstraps of paired comparisons."""
-    findings = [finding for rule in RULES for finding in rule(evidence, gate, rng)]
-    return Judgement(gate.stage, tuple(findings), covered(evidence.candidate, gate))
-
-
 Rule = Callable[[Evidence, Gate, np.random.Generator], list[Finding]]
+
+
+def judge(
+    evidence: Evidence, gate: Gate, rng: np.random.Generator, *, rules: tuple[Rule, ...] | None = None
+) -> Judgement:
+    """Every rule (`RULES` by default) applied to `evidence`, refusals and passes alike. `rng` draws the bootstraps of
+    paired comparisons."""
+    findings = [finding for rule in (RULES if rules is None else rules) for finding in rule(evidence, gate, rng)]
+    return Judgement(gate.stage, tuple(findings), covered(evidence.candidate, gate))
 
 
 def volume(evidence: Evidence, gate: Gate, rng: np.random.Generator) -> list[Finding]:

@@ -77,10 +77,24 @@ def test_the_same_seed_gives_the_same_figures() -> None:
     assert ps.study(7, noise_searches=1, planted_searches=1) == ps.study(7, noise_searches=1, planted_searches=1)
 
 
+def test_asking_for_pbo_last_does_not_change_a_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = GATES["live"]
+    searches = [Search(edge=edge) for edge in (0.0, 0.6, 0.8, 1.0) for _ in range(5)]
+    lazy = [search.run(gate, rng(seed)).passed for seed, search in enumerate(searches)]
+    monkeypatch.setattr(ps, "QUICK", ps.RULES)
+    assert [search.run(gate, rng(seed)).passed for seed, search in enumerate(searches)] == lazy
+    assert True in lazy and False in lazy
+
+
 def test_pilot_and_live_promote_nothing_that_paper_refuses() -> None:
     for seed in range(5):
         verdicts = [Search(edge=0.7).run(GATES[stage], rng(seed)).passed for stage in ("live", "pilot", "paper")]
         assert verdicts == sorted(verdicts)
+
+
+def test_a_look_ahead_passes_every_rule() -> None:
+    """A limit, not a merit: an annual Sharpe ratio of 35 is a leak, and only the look-ahead check can say so."""
+    assert Search(edge=35 / np.sqrt(250)).run(GATES["live"], rng(8)).passed
 
 
 @pytest.mark.long
