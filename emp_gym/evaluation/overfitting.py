@@ -283,7 +283,6 @@ def stationary_bootstrap(periods: int, block: float, resamples: int, rng: np.ran
     if resamples < 1:
         raise ConfigError(f"resamples must be at least 1, got {resamples}")
     fresh = rng.random((resamples, periods)) < 1 / block
-    fresh[:, 0] = True
     start = rng.integers(periods, size=(resamples, periods))
     place = np.arange(periods)
     begun = np.maximum.accumulate(np.where(fresh, place, 0), axis=1)
@@ -306,7 +305,7 @@ def _snooping(table: F64, drawn: I64, block: float, *, studentise: bool) -> PVal
     periods = len(table)
     mean, error = table.mean(axis=0), long_run_deviation(table, block) / math.sqrt(periods)
     scale = np.where(error > 0, error, np.inf) if studentise else np.ones(table.shape[1])
-    best = max(0.0 if studentise else -math.inf, float((mean / scale).max()))
+    best = float((mean / scale).max())
     flat = drawn + periods * np.arange(len(drawn))[:, None]
     counts = np.bincount(flat.ravel(), minlength=drawn.size).reshape(drawn.shape)
     means = counts @ table / periods  # [B, N]

@@ -75,6 +75,10 @@ def test_a_sample_has_the_moments_of_its_returns() -> None:
     assert of.sharpe_sample(7e9 * x).ratio == pytest.approx(sample.ratio), "the unit does not matter"
 
 
+def test_doing_nothing_has_ratio_zero() -> None:
+    assert of.sharpe_sample(np.zeros(9)) == SharpeSample(0.0, 9)
+
+
 def test_the_probability_is_uniform_when_the_benchmark_is_the_truth() -> None:
     draws = rng(1).normal(0.2, 1, size=(4000, 60))
     seen = np.array([of.probabilistic_sharpe(of.sharpe_sample(x), 0.2) for x in draws])
@@ -228,6 +232,19 @@ def test_strategies_that_do_nothing_score_zero() -> None:
     assert not found.in_sample.any() and not found.out_of_sample.any() and found.loss == 0
 
 
+def test_ties_take_mid_ranks() -> None:
+    """Three that do nothing and one that loses: the winner shares ranks 2 to 4 of 4, so ω is 3 / 5."""
+    returns = np.zeros((16, 4))
+    returns[:, 3] = -1 - 0.1 * rng(16).normal(size=16)
+    np.testing.assert_allclose(of.backtest_overfitting(returns, blocks=4).logits, math.log(0.6 / 0.4))
+
+
+def test_a_certain_gain_is_certain_whatever_its_rounding() -> None:
+    returns = np.column_stack([np.full(30, 0.1), rng(17).normal(size=30)])
+    found = of.backtest_overfitting(returns, blocks=6)
+    assert np.isposinf(found.in_sample).all() and found.probability == 0
+
+
 def test_no_period_is_dropped_when_blocks_do_not_divide() -> None:
     returns = np.zeros((17, 2))
     returns[-1] = [1.0, 2.0]
@@ -342,6 +359,12 @@ def test_poor_strategies_cost_the_reality_check_its_power_and_superior_ability_l
 def test_strategies_equal_to_the_benchmark_prove_nothing() -> None:
     found = of.superior_ability(np.zeros((50, 3)), rng(), resamples=50)
     assert found.upper == 1.0
+
+
+def test_when_all_did_worse_nothing_speaks_against_luck() -> None:
+    table = rng(18).normal(size=(60, 4)) - 2.0
+    found = of.superior_ability(table, rng(), block=2, resamples=200)
+    assert (found.lower, found.consistent, found.upper) == (1.0, 1.0, 1.0)
 
 
 def test_resampled_stretches_have_the_asked_mean_length() -> None:

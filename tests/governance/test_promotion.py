@@ -108,6 +108,21 @@ def test_thin_regimes_do_not_count_and_are_named() -> None:
     assert "STRESSED_UP" in found.remedy and "CALM_DOWN" not in found.remedy
 
 
+def test_five_sessions_cover_a_regime_and_four_do_not() -> None:
+    evidence = sound(20)  # five sessions of each of four regimes
+    assert finding(evidence, "regime coverage").passed
+    pnl = evidence.candidate.pnl.copy()
+    pnl[0] = 0.0
+    assert not finding(with_pnl(evidence, pnl), "regime coverage").passed
+
+
+def test_a_mean_above_zero_is_not_enough() -> None:
+    pnl = np.tile([9.0, 9.0, 9.0, 9.0, -7.0, -7.0, -7.0, -7.0], 5)  # in each regime by turns, mean 1
+    found = finding(with_pnl(sound(), pnl), "profit in CALM_UP")
+    assert not found.passed and "(mean 1.00 ± 8.43 over 10 sessions)" in found.got
+    assert found.remedy.startswith("about 239 sessions of this regime")
+
+
 def test_staying_out_of_a_regime_is_not_a_loss_but_no_coverage_either() -> None:
     evidence = sound()
     pnl = np.where(evidence.candidate.regime == 2, 0.0, evidence.candidate.pnl)
@@ -209,7 +224,8 @@ def test_every_trial_of_the_record_must_be_in_the_table() -> None:
     found = finding(replace(sound(), trials=400), "backtest overfitting")
     assert not found.passed and found.got == "P&L of 20 trials, while the record counts 400"
     assert not finding(replace(sound(), trial_pnl=None), "backtest overfitting").passed
-    assert not finding(replace(sound(), trial_pnl=np.ones((7, 20))), "backtest overfitting").passed
+    short = finding(replace(sound(), trial_pnl=sound().trial_pnl[:7]), "backtest overfitting")
+    assert not short.passed and short.got == "7 sessions of trials, fewer than 8"
 
 
 def test_one_trial_selects_nothing() -> None:
@@ -239,6 +255,14 @@ def test_pairing_finds_what_two_separate_means_hide() -> None:
     ours, theirs = market + 30 + rng(12).normal(0, 5, 40), market
     paired = replace(evidence, candidate=performance(ours), champion=performance(theirs, "old one"))
     assert finding(paired, "champion").passed
+
+
+def test_the_bound_of_a_comparison_is_one_sided() -> None:
+    evidence = sound()
+    difference = evidence.candidate.pnl - evidence.champion.pnl
+    got = finding(evidence, "champion", replace(PILOT, level=0.975)).got
+    low = difference.mean() - 2.02 * difference.std(ddof=1) / np.sqrt(40)  # Student, 39 degrees
+    assert float(got.split(" ")[0].replace(",", "")) == pytest.approx(low, rel=0.01)
 
 
 def test_order_of_episodes_does_not_matter() -> None:
