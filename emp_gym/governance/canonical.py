@@ -7,15 +7,23 @@ written in full up to 64 bits, since nanoseconds do not fit the 53 bits of a dou
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from json import encoder
 from typing import Any
 
 from emp_gym.governance.errors import LogValueError
 
 LARGEST = 2**63 - 1
-quote = encoder.encode_basestring  # type: ignore[attr-defined]  # the standard library's, written in C
 DEEPEST = 64  # lists and dicts inside one another
+quote = encoder.encode_basestring  # the standard library's, written in C; it escapes what RFC 8785 escapes
+WORDS = {True: "true", False: "false"}
+
+
+class _Refused(Exception):
+    """A value that cannot be held; `place` grows on the way out."""
+
+    def __init__(self, why: str) -> None:
+        self.why, self.place = why, ""
 
 
 def canonical(value: Any, where: str = "payload") -> bytes:
@@ -23,7 +31,10 @@ def canonical(value: Any, where: str = "payload") -> bytes:
 
     `LogValueError` names the place of anything else; `where` is what the top is called there.
     """
-    return utf8(_text(value, where, 0), where)
+    try:
+        return utf8(_text(value, 0), where)
+    except _Refused as refused:
+        raise LogValueError(f"{where}{refused.place} {refused.why}") from None
 
 
 def utf8(text: str, where: str) -> bytes:
@@ -37,45 +48,74 @@ def utf8(text: str, where: str) -> bytes:
         ) from error
 
 
-def _text(value: Any, where: str, depth: int) -> str:
+def _text(value: Any, depth: int) -> str:
     if isinstance(value, str):
-        return quote(str(value))
-    if value is None or value is True or value is False:
-        return {None: "null", True: "true", False: "false"}[value]
+        return quote(value)
     if isinstance(value, int):
-        return _integer(value, where)
-    if depth >= DEEPEST:
-        raise LogValueError(f"{where} is nested deeper than {DEEPEST} levels; pass it as bytes")
-    if isinstance(value, Mapping):
-        return _object(value, where, depth)
+        return _integer(value)
+    if isinstance(value, dict):
+        return _object(value, depth)
     if isinstance(value, list | tuple):
-        return "[" + ",".join([_text(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value)]) + "]"
-    raise LogValueError(_refusal(value, where))
+        return _array(value, depth)
+    if value is None:
+        return "null"
+    if isinstance(value, Mapping):
+        return _object(value, depth)
+    raise _Refused(_refusal(value))
 
 
-def _integer(value: int, where: str) -> str:
+def _integer(value: int) -> str:
+    if value is True or value is False:
+        return WORDS[value]
     if not -LARGEST <= value <= LARGEST:
-        raise LogValueError(f"{where} must fit 64 bits, got an integer of {value.bit_length()} bits; pass it as text")
+        raise _Refused(f"must fit 64 bits, got an integer of {value.bit_length()} bits; pass it as text")
     return int.__repr__(value)
 
 
-def _object(value: Mapping[Any, Any], where: str, depth: int) -> str:
+def _array(value: Sequence[Any], depth: int) -> str:
+    parts = []
+    if depth >= DEEPEST:
+        raise _Refused(f"is nested deeper than {DEEPEST} levels; pass it as bytes")
+    try:
+        for item in value:
+            parts.append(_text(item, depth + 1))
+    except _Refused as refused:
+        refused.place = f"[{len(parts)}]{refused.place}"
+        raise
+    return f"[{','.join(parts)}]"
+
+
+def _object(value: Mapping[Any, Any], depth: int) -> str:
+    if depth >= DEEPEST:
+        raise _Refused(f"is nested deeper than {DEEPEST} levels; pass it as bytes")
+    parts = []
+    key: Any = None
+    try:
+        for key in _sorted_keys(value):
+            parts.append(f"{quote(key)}:{_text(value[key], depth + 1)}")
+    except _Refused as refused:
+        refused.place = refused.place if key is None else f".{key}{refused.place}"
+        raise
+    return f"{{{','.join(parts)}}}"
+
+
+def _sorted_keys(value: Mapping[Any, Any]) -> list[str]:
     for key in value:
         if not isinstance(key, str):
-            raise LogValueError(f"{where} has the key {key!r} of {type(key).__name__}; expected text; use str(key)")
-    plain = all(map(str.isascii, value))
-    keys = sorted(value) if plain else sorted(value, key=lambda key: key.encode("utf-16-be", "surrogatepass"))
-    return "{" + ",".join([f"{quote(key)}:{_text(value[key], f'{where}.{key}', depth + 1)}" for key in keys]) + "}"
+            raise _Refused(f"has the key {key!r} of {type(key).__name__}; expected text; use str(key)")
+    if "".join(value).isascii():
+        return sorted(value)
+    return sorted(value, key=lambda key: key.encode("utf-16-be", "surrogatepass"))
 
 
-def _refusal(value: Any, where: str) -> str:
+def _refusal(value: Any) -> str:
     if isinstance(value, float):
         return (
-            f"{where} is the float {value!r}; the log holds exact values: "
+            f"is the float {value!r}; the log holds exact values: "
             f'pass it as text (repr(x) gives "{value!r}") or as an integer with its unit in the name'
         )
     return (
-        f"{where} is of {type(value).__name__}; expected int, str, bool, None, list or dict; "
+        f"is of {type(value).__name__}; expected int, str, bool, None, list or dict; "
         "convert it (int(x), x.tolist()) or pass the whole payload as bytes"
     )
 
