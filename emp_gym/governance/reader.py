@@ -110,7 +110,7 @@ class LogReader:
     @property
     def size(self) -> int:
         """Number of entries now."""
-        return int(self._db.execute("SELECT coalesce(max(seq) + 1, 0) FROM entry").get)
+        return int(self._rows("SELECT coalesce(max(seq) + 1, 0) FROM entry", (), (int,))[0][0])
 
     def entry(self, seq: int) -> Entry:
         """The entry at `seq`."""
@@ -122,9 +122,10 @@ class LogReader:
         self, start: int = 0, stop: int | None = None, *, kind: str | None = None, actor: str | None = None,
         subject_hash: str | None = None,
     ) -> Iterator[Entry]:  # fmt: skip
-        """Entries [start, stop) in order, those that match; each is checked against its leaf hash (`LogTampered`).
+        """Entries [start, stop) in order, those that match; `stop` None is the end of the log when the iteration begins.
 
-        `stop` None is the end of the log when the iteration begins.
+        Each is checked against its leaf hash (`LogTampered`). That the hashes are those that were signed, and that no
+        entry was changed so as not to match, is for ``scripts/verify.py`` to say.
         """
         wanted = {"kind": kind, "actor": actor, "subject_hash": subject_hash}
         wanted = {name: value for name, value in wanted.items() if value is not None}
@@ -132,12 +133,31 @@ class LogReader:
         query = f"SELECT seq, body, leaf, payload FROM entry WHERE seq >= :start AND seq < :stop{where} ORDER BY seq LIMIT {PAGE}"
         at, stop = max(start, 0), self.size if stop is None else stop
         while at < stop:
-            rows = self._db.execute(query, {"start": at, "stop": stop, **wanted}).fetchall()
+            rows = self._rows(query, {"start": at, "stop": stop, **wanted}, (int, str, bytes, bytes | None))
+            if not wanted and [row[0] for row in rows] != list(range(at, min(at + PAGE, stop, self.size))):
+                raise LogTampered(f"{self.path}: entries are missing from {at} on; run scripts/verify.py")
             for row in rows:
                 yield self._checked(*row)
             if len(rows) < PAGE:
                 return
             at = rows[-1][0] + 1
+
+    def _rows(self, query: str, values: Any, kinds: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        """Rows of a query, each column of the kind that was once stored."""
+        import apsw
+
+        try:
+            rows = self._db.execute(query, values).fetchall()
+        except (apsw.CorruptError, apsw.SQLError, apsw.NotADBError) as error:
+            raise LogTampered(f"{self.path}: damaged ({error}); run scripts/verify.py") from error
+        except apsw.Error as error:
+            raise LogError(f"{self.path}: cannot be read ({type(error).__name__}: {error}); try again") from error
+        for row in rows:
+            if not all(map(isinstance, row, kinds)):
+                raise LogTampered(
+                    f"{self.path}: a row has columns of another kind: {row!r:.200}; run scripts/verify.py"
+                )
+        return rows
 
     def _checked(self, seq: int, body: str, leaf: bytes, payload: bytes | None) -> Entry:
         got = merkle.leaf_hash(body.encode())
@@ -163,13 +183,14 @@ class LogReader:
 
     def heads(self) -> Iterator[Head]:
         """Every signed head, oldest first."""
-        for body, signature in self._db.execute("SELECT body, signature FROM head ORDER BY size").fetchall():
+        for body, signature in self._rows("SELECT body, signature FROM head ORDER BY size", (), (str, bytes)):
             yield Head.read(body.encode(), signature)
 
     def head(self) -> Head | None:
         """The last signed head; None if there is none yet."""
-        row = self._db.execute("SELECT body, signature FROM head ORDER BY size DESC LIMIT 1").fetchone()
-        return None if row is None else Head.read(row[0].encode(), row[1])
+        query = "SELECT body, signature FROM head ORDER BY size DESC LIMIT 1"
+        rows = self._rows(query, (), (str, bytes))
+        return Head.read(rows[0][0].encode(), rows[0][1]) if rows else None
 
     def root(self, size: int | None = None) -> bytes:
         """Merkle root of the first `size` entries (None: of all)."""
@@ -198,18 +219,16 @@ class LogReader:
         """Hash of a complete subtree; see `merkle`."""
         if level >= BLOCK_LEVEL:
             query = "SELECT hash FROM node WHERE level = ? AND position = ?"
-            row = self._db.execute(query, (level, position)).fetchone()
-            if row is None:
-                raise LogTampered(f"{self.path}: node {level}/{position} is missing; run scripts/verify.py")
-            return row[0]
-        begin, count = position << level, 1 << level
-        query = "SELECT leaf FROM entry WHERE seq >= ? AND seq < ? ORDER BY seq"
-        level_hashes = [row[0] for row in self._db.execute(query, (begin, begin + count))]
-        if len(level_hashes) != count:
+            rows, count = self._rows(query, (level, position), (bytes,)), 1
+        else:
+            begin, count = position << level, 1 << level
+            query = "SELECT leaf FROM entry WHERE seq >= ? AND seq < ? ORDER BY seq"
+            rows = self._rows(query, (begin, begin + count), (bytes,))
+        if len(rows) != count:
             raise LogTampered(
-                f"{self.path}: expected entries {begin} to {begin + count - 1}, got {len(level_hashes)} of {count}; "
-                "run scripts/verify.py"
+                f"{self.path}: node {level}/{position} needs {count} hashes, got {len(rows)}; run scripts/verify.py"
             )
-        while len(level_hashes) > 1:
-            level_hashes = [merkle.node_hash(*level_hashes[i : i + 2]) for i in range(0, len(level_hashes), 2)]
-        return level_hashes[0]
+        hashes = [row[0] for row in rows]
+        while len(hashes) > 1:
+            hashes = [merkle.node_hash(*hashes[i : i + 2]) for i in range(0, len(hashes), 2)]
+        return hashes[0]
