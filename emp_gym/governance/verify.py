@@ -89,7 +89,7 @@ class Report:
 
 def _shown(value: object) -> str:
     if isinstance(value, bytes):
-        return value.hex() if len(value) in (32, 64) else repr(value[:200])
+        return value.hex() if len(value) in (32, 64) else repr(value[:500])
     return str(value)
 
 
