@@ -36,7 +36,7 @@ from emp_gym.types import ConfigError
 
 __all__ = ["DIARY", "LEDGER", "Draft", "Log", "Receipt"]
 
-HASH = re.compile(r"(?:[0-9a-f]{64})?")  # SHA-256 in hex, or nothing
+HASH = re.compile(r"[0-9a-f]{64}")  # SHA-256 in hex
 LOG_ID = re.compile(r"[0-9a-z-]{8,64}")
 
 
@@ -189,14 +189,14 @@ class Log(LogReader):
     def _batch(self, drafts: Iterable[Draft]) -> _Batch:
         now = self._clock()
         batch = _Batch(self._tree.copy())
-        signed = self._head_size
+        signed, every = self._head_size, self._profile.head_every
         for draft in drafts:
             self._add(batch, draft, now)
-            if batch.tree.size - signed >= self._profile.head_every and self._profile.head_every > 1:
+            if batch.tree.size % every == 0 and every > 1:
                 batch.heads.append(self._signed(batch.tree, now))
                 signed = batch.tree.size
         late = not 0 <= now - self._head_ts_ns < self._profile.head_ns  # also where the clock began anew
-        if batch.tree.size > signed and (late or self._profile.head_every == 1):
+        if batch.tree.size > signed and (late or every == 1):
             batch.heads.append(self._signed(batch.tree, now))
         return batch
 
@@ -209,7 +209,7 @@ class Log(LogReader):
         ts_ns = now if ts_ns is None else ts_ns
         if type(ts_ns) is not int or not -LARGEST <= ts_ns <= LARGEST:
             raise LogValueError(f"ts_ns must be an int of 64 bits (ns), got {ts_ns!r}; convert it, e.g. int(x)")
-        if not HASH.fullmatch(subject) or (evidence and not all(h and HASH.fullmatch(h) for h in evidence)):
+        if (subject and not HASH.fullmatch(subject)) or (evidence and not all(map(HASH.fullmatch, evidence))):
             raise LogValueError(
                 f"subject_hash and evidence must be SHA-256 in lower-case hex (64 digits; the subject may be empty), "
                 f"got {subject!r} and {list(evidence)!r}; put other references into the payload"

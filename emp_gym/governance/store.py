@@ -31,7 +31,7 @@ class Profile:
     name: str
     journal_mode: str  # SQLite's
     synchronous: str
-    head_every: int  # entries
+    head_every: int  # entries: a head at each multiple; 1: one at the end of each commit
     head_ns: int = NS  # ... or as soon as this time has passed, at the next append
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,7 @@ def every_operation(folder: Path, profile: Profile, error: type[Exception], last
                 return number - 1
             assert story.raised, f"operation {number} failed and nobody heard of it"
         story.judge()
+        shutil.rmtree(folder / str(number))
 
 
 PROFILES = pytest.mark.parametrize("profile", [LEDGER, DIARY], ids=lambda profile: profile.name)

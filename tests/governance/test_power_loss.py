@@ -6,6 +6,7 @@ The controls show that the harness bites: the same cuts under weaker settings lo
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -46,10 +47,12 @@ class Day:
 
 def cut(folder: Path, profile: Profile, seed: int, cut_at: int) -> tuple[Day, Path, int]:
     """Runs a day on a disk whose power goes at operation `cut_at` (0: never); returns what is left."""
-    before, after = folder / "before", folder / "after"
+    new, before, after = folder.parent / "new.log", folder / "before", folder / "after"
     before.mkdir(parents=True)
     after.mkdir()
-    create(before / "a.log", profile=profile).close()
+    if not new.exists():
+        create(new, profile=profile).close()
+    shutil.copy(new, before / "a.log")
     day = Day()
     with BadDisk(seed=seed, cut_at=cut_at) as disk:
         disk.adopt(before)
@@ -61,7 +64,7 @@ def cut(folder: Path, profile: Profile, seed: int, cut_at: int) -> tuple[Day, Pa
 
 def lost(day: Day, path: Path) -> int:
     """Acknowledged entries that are not there, or are others."""
-    with reopen(path) as log:
+    with BadDisk() as sound, reopen(path, vfs=sound.name) as log:
         kept = {entry.seq: entry.leaf for entry in log.entries()}
         assert len(kept) in (len(day.receipts), day.asked), "a batch is there as a whole or not at all"
     return sum(kept.get(receipt.seq) != receipt.leaf for receipt in day.receipts)
@@ -78,6 +81,7 @@ def judge(tmp_path: Path, profile: Profile, seed: int, cuts: int) -> int:
         assert lost(day, path) == 0, f"seed {seed + number}, operation {at}"
         assert findings(path) == [], f"seed {seed + number}, operation {at}: after the next opening"
         acknowledged += len(day.receipts)
+        shutil.rmtree(tmp_path / str(number))
     return acknowledged
 
 
