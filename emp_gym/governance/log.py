@@ -209,7 +209,7 @@ class Log(LogReader):
         ts_ns = now if ts_ns is None else ts_ns
         if type(ts_ns) is not int or not -LARGEST <= ts_ns <= LARGEST:
             raise LogValueError(f"ts_ns must be an int of 64 bits (ns), got {ts_ns!r}; convert it, e.g. int(x)")
-        if (subject and not HASH.fullmatch(subject)) or (evidence and not all(map(HASH.fullmatch, evidence))):
+        if (subject and not _is_hash(subject)) or (evidence and not all(map(_is_hash, evidence))):
             raise LogValueError(
                 f"subject_hash and evidence must be SHA-256 in lower-case hex (64 digits; the subject may be empty), "
                 f"got {subject!r} and {list(evidence)!r}; put other references into the payload"
@@ -275,6 +275,12 @@ class Log(LogReader):
         if head is not None:
             self._fits(head, "its last head")
             self._head_size, self._head_ts_ns = head.size, head.ts_ns
+        unsigned = self._tree.size - self._head_size
+        if unsigned >= self._profile.head_every or (unsigned and head is None):  # no crash leaves this
+            raise LogTampered(
+                f"{self.path}: the last {unsigned} of {self._tree.size} entries are under no signed head, expected fewer "
+                f"than {self._profile.head_every} and a first head: heads are missing; run scripts/verify.py"
+            )
         for _ in self.entries(self._head_size):  # checks each of them
             pass
         kept = witness.latest(self.log_id) if witness is not None else None
@@ -295,6 +301,10 @@ class Log(LogReader):
                 f"{self.path}: {whose} says that {head.size} entries have root {head.root.hex()}, got {root.hex()}; "
                 "run scripts/verify.py, which says where"
             )
+
+
+def _is_hash(value: object) -> bool:
+    return isinstance(value, str) and HASH.fullmatch(value) is not None
 
 
 class _Storing:

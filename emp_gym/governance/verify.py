@@ -30,6 +30,8 @@ SCHEMA_SHA256 = (
 )
 ABOUT_CONTEXT, HEAD_CONTEXT = b"emp-gym log about v1\0", b"emp-gym log head v1\0"
 BLOCK_LEVEL, BLOCK = 6, 64  # nodes of this many leaves and more are stored
+HEAD_EVERY = {"ledger": 1, "diary": 256}  # entries; with 1 a head goes with each commit
+LOG_ID = re.compile("[0-9a-z-]{8,64}")
 PAGE = 64 * BLOCK  # entries a query, so that a writer never waits long
 SHOWN = 20  # findings kept; more are counted
 
@@ -115,7 +117,8 @@ def verify(log: str | Path, witness: str | Path | None = None, public_key: str |
 
 def _verify(db: sqlite3.Connection, report: Report, witness: str | Path | None, public_key: str | None) -> None:
     key = _about(db, report, public_key)
-    db.execute("BEGIN")  # one moment of a log that may be growing
+    kept = _witnessed(report, key, Path(witness)) if witness is not None else []  # before the log, which may be growing
+    db.execute("BEGIN")  # one moment
     (report.entries,) = db.execute("SELECT coalesce(max(seq) + 1, 0) FROM entry").fetchone()
     first = db.execute("SELECT min(seq) FROM entry").fetchone()[0]
     nodes = {
@@ -127,11 +130,12 @@ def _verify(db: sqlite3.Connection, report: Report, witness: str | Path | None, 
         report.find("entry", "sequence numbers from 0", f"an entry {first}")
     heads = [head for row in rows if (head := _head(report, key, *row))]
     report.heads = len(rows)
-    kept = _witnessed(report, key, Path(witness)) if witness is not None else []
+    if witness is not None and not kept and (report.entries or any(Path(witness).glob("*.json"))):
+        report.find("witness", f"at least one head of log {report.log_id}", f"none in {witness}")
     tree = Tree(report, nodes, heads + kept)
     _entries(db, report, tree)
     tree.finish()
-    report.signed = max((head.size for head in heads if head.size <= report.entries), default=0)
+    _check_heads(report, {head.size for head in heads})
     report.root = tree.root().hex()
     _say_limits(report, witness is not None, public_key is not None)
 
@@ -194,12 +198,14 @@ def _about(db: sqlite3.Connection, report: Report, wanted: str | None) -> bytes:
     try:
         ((body, signature),) = rows
         about = json.loads(body)
-        report.log_id, report.public_key, report.profile = about["log_id"], about["public_key"], about["profile"]
-        known, key = about["format"] == FORMAT, bytes.fromhex(about["public_key"])
-        report.log_id.encode()
-    except (ValueError, KeyError, TypeError, AttributeError):
+        log_id, profile, key = about["log_id"], about["profile"], bytes.fromhex(about["public_key"])
+        known = about["format"] == FORMAT
+        if not LOG_ID.fullmatch(log_id) or profile not in HEAD_EVERY:
+            raise ValueError(log_id)
+    except (ValueError, KeyError, TypeError):
         report.find("log", "one row with what the log says of itself", rows)
         return bytes(32)
+    report.log_id, report.profile, report.public_key = log_id, profile, key.hex()
     if not known:
         raise NotALog(f"{report.log}: expected a log of format {FORMAT}, got {about['format']!r}: use a newer verifier")
     if digest != SCHEMA_SHA256:
@@ -254,9 +260,20 @@ def _witnessed(report: Report, key: bytes, folder: Path) -> list[Head]:
             continue
         if head is not None:
             heads.append(Head(head.size, head.root, f"witness {path.name}"))
-    if not heads:
-        report.find("witness", f"at least one head of log {report.log_id}", f"none in {folder}")
     return heads
+
+
+def _check_heads(report: Report, sizes: set[int]) -> None:
+    """Heads that a writer makes without fail: none of them can be missing after a crash."""
+    report.signed = max((size for size in sizes if size <= report.entries), default=0)
+    every = HEAD_EVERY.get(report.profile, 1)
+    if report.entries and (not report.signed or (every == 1 and report.signed < report.entries)):
+        report.find(
+            "head", f"one after entry {report.entries - 1 if every == 1 else 0}", f"the last covers {report.signed}"
+        )
+    for size in range(every, report.entries + 1, every) if every > 1 else ():
+        if size not in sizes:
+            report.find(f"head of {size} entries", "a signed head", "none")
 
 
 # --- entries
@@ -405,7 +422,8 @@ def _say_limits(report: Report, witness: bool, key: bool) -> None:
     if not witness:
         report.limits.append(
             "Without a witness (--witness DIR) these look whole: an older copy put back in place of this log, a tail cut off "
-            "together with its heads, and a history written anew by the holder of the key."
+            "together with its heads (and, in a diary, up to 255 other entries in its place), and a history written anew by "
+            "the holder of the key."
         )
     else:
         report.limits.append(

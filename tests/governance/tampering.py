@@ -189,7 +189,18 @@ def cut_tail_with_heads(path: Path, random: Random) -> bool:
         db.execute("DELETE FROM entry WHERE seq >= ?", (size,))
         db.execute("DELETE FROM head WHERE size > ?", (size,))
         rehash(db)
-    return True
+    return size == 0 or size >= 10  # the first head is at 10: entries without any are too few
+
+
+def strip_heads(path: Path, random: Random) -> bool:
+    """Entries after some head tell another story, and the heads that would know are gone. All heads gone is too much."""
+    with opened(path) as db:
+        sizes = [0] + [size for (size,) in db.execute("SELECT size FROM head ORDER BY size")]
+        kept = random.choice(sizes[:-1])
+        db.execute("DELETE FROM head WHERE size > ?", (kept,))
+        db.execute("UPDATE entry SET body = replace(body, '\"actor-', '\"Actor-') WHERE seq >= ?", (kept,))
+        rehash(db)
+    return kept > 0
 
 
 def rewrite_with_the_key(path: Path, random: Random) -> bool:
@@ -224,5 +235,5 @@ def put_back_old_copy(path: Path, random: Random) -> bool:
 
 HANDS: tuple[Callable[[Path, Random], bool], ...] = (
     flip_bit, flip_in_row, swap, drop, drop_payload, insert, drop_rows, rewrite_and_rehash, cut_tail, cut_tail_with_heads,
-    rewrite_with_the_key, put_back_old_copy,
+    strip_heads, rewrite_with_the_key, put_back_old_copy,
 )  # fmt: skip

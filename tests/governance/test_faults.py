@@ -17,6 +17,13 @@ from emp_gym.governance.store import Profile
 from tests.governance.bad_disk import BadDisk
 from tests.governance.logs import create, drafts, findings, key, reopen
 
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    """The folder is on a real disk, which is not asked to sync."""
+    monkeypatch.setattr("emp_gym.governance.log.sync_folder", lambda folder: None)
+
+
 ERRORS = {"I/O error": apsw.IOError, "disk full": apsw.FullError}
 BATCHES = (1, 1, 70, 1, 130)
 

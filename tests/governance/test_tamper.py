@@ -6,14 +6,17 @@ import shutil
 import sqlite3
 from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from emp_gym.governance.errors import LogTampered
 from emp_gym.governance.heads import KeyFile
+from emp_gym.governance.log import DIARY
 from emp_gym.governance.verify import NotALog, verify
-from tests.governance.logs import create, findings, key
+from tests.governance.logs import create, drafts, findings, key, reopen
 from tests.governance.tampering import HANDS, SIZE, content, opened, rehash, sound
 
 
@@ -54,21 +57,21 @@ def test_the_originals_are_whole(originals):
 
 
 def test_random_tampering_is_found(originals, tmp_path):
-    changed = attack(originals, tmp_path, rounds=240, seed=0)
+    changed = attack(originals, tmp_path, rounds=260, seed=0)
     assert set(changed) == {hand.__name__ for hand in HANDS}
 
 
 @pytest.mark.long
 @pytest.mark.timeout(7200)
 def test_ten_thousand_times_tampering_is_found(originals, tmp_path, evidence):
-    changed = attack(originals, tmp_path, rounds=12_000, seed=4)
+    changed = attack(originals, tmp_path, rounds=13_000, seed=4)
     evidence(
         "tampering",
         n=sum(changed.values()),
         seed=4,
         unfound=0,
         by_hand=dict(changed),
-        harmless=12_000 - sum(changed.values()),
+        harmless=13_000 - sum(changed.values()),
     )
     assert sum(changed.values()) >= 10_000
 
@@ -122,6 +125,30 @@ def test_a_forged_head_is_named(copy):
     with opened(copy) as db:
         db.execute("UPDATE head SET body = replace(body, '\"ts_ns\":1', '\"ts_ns\":2') WHERE size = 90")
     assert findings(copy)[0].startswith("head of 90 entries: expected a signature by the log's key")
+
+
+def test_a_ledger_without_its_last_head_is_found_and_not_continued(tmp_path):
+    with create(tmp_path / "a.log") as log:
+        for draft in drafts(5):
+            log.append_many([draft])
+    with opened(tmp_path / "a.log") as db:
+        db.execute("DELETE FROM head WHERE size = 5")
+    assert findings(tmp_path / "a.log") == ["head: expected one after entry 4, got the last covers 4"]
+    with pytest.raises(LogTampered, match="the last 1 of 5 entries are under no signed head"):
+        reopen(tmp_path / "a.log")
+
+
+def test_a_diary_must_have_its_first_head_and_one_at_each_multiple_of_256(tmp_path):
+    with create(tmp_path / "a.log", profile=replace(DIARY, journal_mode="DELETE")) as log:
+        log.append_many(drafts(600))
+    with opened(tmp_path / "a.log") as db:
+        db.execute("DELETE FROM head WHERE size IN (256, 600)")
+    assert findings(tmp_path / "a.log") == ["head of 256 entries: expected a signed head, got none"]
+    with opened(tmp_path / "a.log") as db:
+        db.execute("DELETE FROM head")
+    assert findings(tmp_path / "a.log")[0] == "head: expected one after entry 0, got the last covers 0"
+    with pytest.raises(LogTampered, match="the last 600 of 600 entries are under no signed head"):
+        reopen(tmp_path / "a.log", profile=replace(DIARY, journal_mode="DELETE"))
 
 
 def test_missing_triggers_are_noticed(copy):
