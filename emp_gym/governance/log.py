@@ -289,6 +289,8 @@ class Log(LogReader):
         self._witness = witness
         if head is not None and (kept is None or kept.size < head.size):
             self._note(head)  # a crash came between its commit and its copy
+        elif witness is not None and kept is None:  # the witness knows of the log before its first entry
+            witness.keep(self._signed(self._tree, self._clock()), self.public_key)
 
     def _fits(self, head: Head, whose: str) -> None:
         if not head.signed_by(self.public_key):

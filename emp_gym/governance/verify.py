@@ -39,7 +39,7 @@ SHOWN = 20  # findings kept; more are counted
 # its quotes would be escaped; that the rest of an entry is as it was written is what the signature says.
 MIDDLE = b'","log_id":"%b","payload_hash":"%b","seq":%d,"subject_hash":"'
 HEAD = re.compile(
-    rb'\{"log_id":"([0-9a-z-]{8,64})","root":"([0-9a-f]{64})","size":([1-9]\d{0,18}),"ts_ns":-?\d+\}'
+    rb'\{"log_id":"([0-9a-z-]{8,64})","root":"([0-9a-f]{64})","size":(0|[1-9]\d{0,18}),"ts_ns":-?\d+\}'
 ).fullmatch
 
 sha256 = hashlib.sha256
@@ -338,6 +338,8 @@ class Tree:
         self.good = 0  # the last head that fitted: what is wrong comes after it
         self.lost = False
         self._peaks: list[tuple[int, bytes]] = []  # (level, hash), highest first
+        if 0 in self.heads:  # a witness is told of a log before its first entry
+            self._compare()
 
     def extend(self, leaves: Sequence[bytes]) -> None:
         """Adds leaf hashes; whole blocks at once where no head lies inside."""

@@ -301,7 +301,7 @@ def test_the_witness_keeps_a_copy_of_each_commits_last_head(tmp_path):
         for draft in drafts(3):
             log.append_many([draft])
         kept = sorted(path.name for path in (tmp_path / "w").iterdir())
-        assert kept == [f"{log.log_id}-{size:020d}.json" for size in (1, 2, 3)]
+        assert kept == [f"{log.log_id}-{size:020d}.json" for size in (0, 1, 2, 3)]
         assert Witness(tmp_path / "w").latest(log.log_id) == log.head()
     assert findings(tmp_path / "a.log", tmp_path / "w") == []
 

@@ -117,6 +117,14 @@ def test_a_log_can_be_verified_while_it_grows(profile, tmp_path):
             assert report.whole and report.entries == first + 20
 
 
+def test_a_crash_before_the_first_copy_to_the_witness_is_no_tampering(tmp_path):
+    with create(tmp_path / "a.log", witness=tmp_path / "w") as log:
+        assert verify.verify(tmp_path / "a.log", tmp_path / "w").whole, "a new log"
+        log.append("a", "k")
+    (tmp_path / "w" / f"{log.log_id}-{1:020d}.json").unlink()
+    assert verify.verify(tmp_path / "a.log", tmp_path / "w").whole
+
+
 def test_a_commit_that_a_crash_left_half_done_is_rolled_back_in_a_copy(tmp_path):
     folder = tmp_path / "a"
     folder.mkdir()
