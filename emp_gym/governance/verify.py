@@ -42,6 +42,7 @@ HEAD = re.compile(
     rb'\{"log_id":"([0-9a-z-]{8,64})","root":"([0-9a-f]{64})","size":(0|[1-9]\d{0,18}),"ts_ns":-?\d+\}'
 ).fullmatch
 
+DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the second where a damaged schema is part of SQLite's message
 sha256 = hashlib.sha256
 
 
@@ -110,7 +111,7 @@ def verify(log: str | Path, witness: str | Path | None = None, public_key: str |
     with _opened(Path(log)) as db:
         try:
             _verify(db, report, witness, public_key)
-        except sqlite3.DatabaseError as error:
+        except DAMAGE as error:
             report.find("database", "a readable file", f"{error}; nothing after this could be looked at")
     return report
 
@@ -152,7 +153,7 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     with tempfile.TemporaryDirectory(prefix="verify-") as scratch:
         try:
             db = _connected(path, "ro")
-        except sqlite3.DatabaseError as error:
+        except DAMAGE as error:
             if not isinstance(error, sqlite3.OperationalError):
                 raise NotALog(f"{path}: {error}") from error
             db = _copied(path, Path(scratch))
@@ -168,7 +169,7 @@ def _connected(path: Path, mode: str) -> sqlite3.Connection:
         db.execute("PRAGMA trusted_schema = OFF")
         db.execute("PRAGMA cell_size_check = ON")
         db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    except sqlite3.DatabaseError:
+    except DAMAGE:
         db.close()
         raise
     return db
@@ -182,7 +183,7 @@ def _copied(path: Path, scratch: Path) -> sqlite3.Connection:
             if part.exists():
                 shutil.copyfile(part, scratch / part.name)
         return _connected(scratch / path.name, "rw")
-    except (sqlite3.DatabaseError, OSError) as error:
+    except (*DAMAGE, OSError) as error:
         raise NotALog(f"{path}: cannot be read ({error})") from error
 
 

@@ -50,7 +50,7 @@ def content(path: Path) -> list[object] | None:
             db.text_factory = bytes
             rows = db.execute("SELECT type, name, sql FROM sqlite_schema").fetchall()
             return rows + [row for table in TABLES for row in db.execute(f"SELECT * FROM {table} ORDER BY 1, 2")]
-    except sqlite3.DatabaseError:
+    except (sqlite3.DatabaseError, UnicodeDecodeError):
         return None
 
 
