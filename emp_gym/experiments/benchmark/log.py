@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,7 @@ def measure(figures: Figures, effort: Effort, data: Sequence[str] | None = None)
     with tempfile.TemporaryDirectory(prefix="emp_gym-") as name:
         folder = Path(name)
         key = KeyFile.generate(folder / "bench.key")
+        _disk(figures, effort, folder / "bare")
         for profile in (LEDGER, DIARY):
             with _log(folder / f"single-{profile.name}.log", key, profile) as log:
                 _single(figures, effort, log, profile)
@@ -40,6 +42,18 @@ def measure(figures: Figures, effort: Effort, data: Sequence[str] | None = None)
 def _log(path: Path, key: KeyFile, profile: Profile) -> Iterator[Log]:
     with Log.create(path, signer=key, clock=time.time_ns, profile=profile) as log:
         yield log
+
+
+def _disk(figures: Figures, effort: Effort, path: Path) -> None:
+    """The baseline: what the disk gives without any log. A diary's append waits for one sync, a ledger's for four."""
+    with path.open("wb", buffering=0) as stream:
+
+        def write() -> float:
+            stream.write(bytes(4096))
+            os.fsync(stream.fileno())
+            return 1.0
+
+        figures.add("the disk alone: 4 KiB written and synced", rates(write, effort), "syncs/s")
 
 
 def _single(figures: Figures, effort: Effort, log: Log, profile: Profile) -> None:
