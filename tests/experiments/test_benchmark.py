@@ -40,6 +40,7 @@ def well_formed(found: dict[str, dict]) -> bool:
         ("parse", "message file, own byte parser, exact ns, 1 core"),
         ("replay", "replay 16 lanes, 100 messages, 1 core"),
         ("env", "env 16 lanes, 100 messages, 1 core"),
+        ("log", "append, ledger profile, durable one at a time, payload of 6 fields"),
     ],
 )
 def test_a_benchmark_prints_one_flat_object_and_nothing_else(name, figure, capsys, monkeypatch):
