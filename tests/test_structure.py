@@ -53,7 +53,18 @@ COMPILERS = {"njit", "jit", "vectorize", "guvectorize", "cfunc", "stencil"}
 FORBIDDEN = {f"{name}.{compiler}" for name in ("numba", "nb") for compiler in COMPILERS}
 DECORATORS = re.compile(r"\b(njit|hot)\b")  # of emp_gym.jit
 KEYED = "from emp_gym.jit import"  # files with these words are hashed into the name of the kernel cache
-HEAVY = ("torch", "numba", "pandas", "stable_baselines3", "matplotlib", "scipy", "tensorboard", "pydantic", "apsw", "cryptography")
+HEAVY = (
+    "torch",
+    "numba",
+    "pandas",
+    "stable_baselines3",
+    "matplotlib",
+    "scipy",
+    "tensorboard",
+    "pydantic",
+    "apsw",
+    "cryptography",
+)
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,6 @@ class Lanes:
         self._length = np.zeros(lanes, np.int64)  # decisions of each lane's episode, close together
         self.random: np.ndarray = np.zeros(lanes, np.uint64)
         self.mask = np.zeros((lanes, max(len(self.task.menu), 1)), np.bool_)
-        self._all = np.arange(lanes)
         self._weight_end = self.windows.weight_end
 
     def _setup(self, order_ns: int) -> np.ndarray:
@@ -203,17 +202,17 @@ class Lanes:
         """Fresh (observation f4 [N, D], reward f8 [N]) of the step that just ended; the mask is kept in `mask`."""
         out, rewards = np.empty((self.lanes, len(self.features)), np.float32), np.empty(self.lanes, np.float64)
         market = self.market
-        if market.threads == 1:
-            task_kernels.settle(
-                0, self.lanes, market.state, self.episodes, self.tape.days, market.active, rewards, self.setup
-            )
-            self.observe(self._all, out)
-            return out, rewards
-        in_parallel(
-            market.threads, task_kernels.settle_and_observe_parallel,
-            self._all, market.state, market.slots, market.book, self.episodes, self.tape.days,
-            self.tape.rows, market.active, rewards, out, self.mask, self._raw, self._transform, self.setup,
+        arrays = (
+            market.state, market.slots, market.book, self.episodes, self.tape.days, self.tape.rows, market.active,
+            rewards, out, self.mask,
         )  # fmt: skip
+        if market.threads == 1:
+            task_kernels.settle_and_observe(0, self.lanes, *arrays, self._raw[0], self._transform, self.setup)
+        else:
+            in_parallel(
+                market.threads, task_kernels.settle_and_observe_parallel,
+                *arrays, self._raw, self._transform, self.setup,
+            )  # fmt: skip
         return out, rewards
 
     def observe(self, lanes: np.ndarray, out: np.ndarray) -> None:
@@ -244,7 +243,7 @@ class Lanes:
     def __deepcopy__(self, memo: dict[int, Any]) -> Lanes:
         twin = object.__new__(type(self))
         for name, value in self.__dict__.items():
-            shared = name in ("tape", "windows", "_all", "_weight_end", "_transform", "setup", "features", "task")
+            shared = name in ("tape", "windows", "_weight_end", "_transform", "setup", "features", "task")
             twin.__dict__[name] = value if shared else copy.deepcopy(value, memo)
         return twin
 

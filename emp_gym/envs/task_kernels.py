@@ -357,15 +357,13 @@ def _reward(lane, episode, tick, setup):
 
 
 @hot
-def settle(low, high, state, episodes, days, active, rewards, setup):
-    """Rewards of lanes [low, high) for the step that just ended; 0 for lanes that did not move."""
-    rules = setup[0]
-    for i in range(low, high):
-        rewards[i] = 0.0
-        if active[i]:
-            rewards[i] = _reward(state[i], episodes[i], days[state[i]["day"]]["tick"], rules)
-            episodes[i]["return_"] += rewards[i]
-            episodes[i]["steps"] += 1
+def _settle(i, state, episodes, days, active, rewards, rules):
+    """Reward of lane i for the step that just ended; 0 if it did not move."""
+    rewards[i] = 0.0
+    if active[i]:
+        rewards[i] = _reward(state[i], episodes[i], days[state[i]["day"]]["tick"], rules)
+        episodes[i]["return_"] += rewards[i]
+        episodes[i]["steps"] += 1
 
 
 AMOUNTS = ("return", "pnl", "fees", "spread_captured", "mean_abs_inventory")
@@ -396,45 +394,53 @@ def summarise(lanes, state, episodes, amounts, counts, setup):
 
 
 @hot
-def _ask_for(lanes, state, slots, days, rows):
-    """Asks for the cache lines of the rows that the observations of `lanes` look back to, and of their orders."""
-    for i in lanes:
-        prefetch(slots, i, 0)
-        prefetch(slots, i, 64)
-        prefetch(slots, i, 128)
-        lane = state[i]
-        at, seen = days[lane["day"]]["row0"] + lane["seen_row"], lane["seen_row"]
-        prefetch(rows, at - min(SHORT, seen), 0)
-        prefetch(rows, at - min(LONG, seen), 0)
+def _ask_for(i, state, days, rows):
+    """Asks for the cache lines of the rows that lane i's observation looks back to."""
+    lane = state[i]
+    at, seen = days[lane["day"]]["row0"] + lane["seen_row"], lane["seen_row"]
+    prefetch(rows, at - min(SHORT, seen), 0)
+    prefetch(rows, at - min(LONG, seen), 0)
+
+
+@hot
+def _observe(lane, slots, book, episode, day, rows, out, mask, raw, transform, rules):
+    """Writes a lane's observation and mask; `raw` is room for its quantities."""
+    at = observe_book(raw, lane, book, day, rows, rules["levels"], rules["session_start_ns"], rules["session_ns"])
+    elapsed = (lane["decision"] + rules["episode"] - episode["length"]) / rules["episode"]
+    at = observe_own(
+        raw, at, lane, slots, book, day["tick"], rules["clip"], rules["max_position"], elapsed, rules["price_to_cash"]
+    )
+    if rules["task"] == EXECUTE_PARENT:
+        side = episode["parent_side"]
+        left = (rules["parent"] - side * lane["position"]) / rules["parent"]
+        raw[at], raw[at + 1], raw[at + 2] = side, left, left - (1.0 - elapsed)
+        _mask_parent(mask, lane, slots, book, side)
+    elif rules["task"] == TRADE:
+        _mask_menu(mask, lane, slots, book, day["tick"], rules)
+    episode["clipped"] += finish(raw, out, transform)
 
 
 @hot
 def observe(lanes, state, slots, book, episodes, days, rows, out, mask, raw, transform, setup):
-    """Writes observation and mask of `lanes`; `raw` is room for the quantities of one of them."""
-    rules = setup[0]
-    _ask_for(lanes[:AHEAD], state, slots, days, rows)
-    for j in range(len(lanes)):
-        if j % AHEAD == 0:
-            _ask_for(lanes[j + AHEAD : j + 2 * AHEAD], state, slots, days, rows)
-        i = lanes[j]
-        lane, episode = state[i], episodes[i]
-        day = days[lane["day"]]
-        at = observe_book(
-            raw, lane, book[i], day, rows, rules["levels"], rules["session_start_ns"], rules["session_ns"]
-        )
-        elapsed = (lane["decision"] + rules["episode"] - episode["length"]) / rules["episode"]
-        at = observe_own(
-            raw, at, lane, slots[i], book[i], day["tick"], rules["clip"], rules["max_position"], elapsed,
-            rules["price_to_cash"],
-        )  # fmt: skip
-        if rules["task"] == EXECUTE_PARENT:
-            side = episode["parent_side"]
-            left = (rules["parent"] - side * lane["position"]) / rules["parent"]
-            raw[at], raw[at + 1], raw[at + 2] = side, left, left - (1.0 - elapsed)
-            _mask_parent(mask[i], lane, slots[i], book[i], side)
-        elif rules["task"] == TRADE:
-            _mask_menu(mask[i], lane, slots[i], book[i], day["tick"], rules)
-        episode["clipped"] += finish(raw, out[i], transform)
+    """Writes observation and mask of `lanes`."""
+    for i in lanes:
+        day = days[state[i]["day"]]
+        _observe(state[i], slots[i], book[i], episodes[i], day, rows, out[i], mask[i], raw, transform, setup[0])
+
+
+@hot
+def settle_and_observe(
+    low, high, state, slots, book, episodes, days, rows, active, rewards, out, mask, raw, transform, setup
+):  # fmt: skip
+    """Writes rewards, observations and masks of lanes [low, high) for the step that just ended."""
+    for i in range(low - AHEAD, high):
+        if i + AHEAD < high:
+            _ask_for(i + AHEAD, state, days, rows)
+        if i < low:
+            continue
+        _settle(i, state, episodes, days, active, rewards, setup[0])
+        day = days[state[i]["day"]]
+        _observe(state[i], slots[i], book[i], episodes[i], day, rows, out[i], mask[i], raw, transform, setup[0])
 
 
 @njit(parallel=True)
@@ -449,10 +455,11 @@ def request_parallel(chunks, choices, levers, kinds, requests, state, slots, boo
 
 @njit(parallel=True)
 def settle_and_observe_parallel(
-    chunks, lanes, state, slots, book, episodes, days, rows, active, rewards, out, mask, raw, transform, setup
+    chunks, state, slots, book, episodes, days, rows, active, rewards, out, mask, raw, transform, setup
 ):
     n = len(state)
     for c in numba.prange(chunks):
-        low, high = c * n // chunks, (c + 1) * n // chunks
-        settle(low, high, state, episodes, days, active, rewards, setup)
-        observe(lanes[low:high], state, slots, book, episodes, days, rows, out, mask, raw[c], transform, setup)
+        settle_and_observe(
+            c * n // chunks, (c + 1) * n // chunks,
+            state, slots, book, episodes, days, rows, active, rewards, out, mask, raw[c], transform, setup,
+        )  # fmt: skip

@@ -378,16 +378,6 @@ def _ask_for_start(lane, kinds, requests, day, tape, params):
 
 
 @hot
-def _ask_for_lane(i, requests, slots, fills):
-    """Asks for the cache lines of lane i's own orders."""
-    prefetch(requests, i, 0)
-    prefetch(slots, i, 0)
-    prefetch(slots, i, 64)
-    prefetch(slots, i, 128)
-    prefetch(fills, i, 0)
-
-
-@hot
 def _ask_for_walk(lane, slots, day, tape, target):
     """Asks for the cache lines that a walk to row `target` reads first."""
     base = day["row0"]
@@ -397,9 +387,8 @@ def _ask_for_walk(lane, slots, day, tape, target):
     for k in range(lane["orders"]):
         slot = slots[k]
         if slot["touch_row"] <= target:
-            prefetch(tape.touches, slot["touch"], 0)
-            prefetch(tape.touches, slot["touch"], 64)
-            prefetch(tape.touches, slot["touch"], 128)
+            for line in range(4):
+                prefetch(tape.touches, slot["touch"], 64 * line)
         if slot["cross_row"] <= target:
             prefetch(tape.messages, base + slot["cross_row"], 0)
             prefetch(tape.messages, base + slot["cross_row"], tape.messages.itemsize - 1)
@@ -449,8 +438,6 @@ def _advance(
     for first in range(low - AHEAD, high, AHEAD):
         for stage in range(2):
             for i in range(first, min(first + AHEAD, high)):
-                if stage == 0 and i + 2 * AHEAD < high:
-                    _ask_for_lane(i + 2 * AHEAD, requests, slots, fills)
                 if stage == 0 and i + AHEAD < high:
                     j = i + AHEAD
                     _ask_for_start(state[j], kinds[j], requests[j], days[state[j]["day"]], tape, setup)

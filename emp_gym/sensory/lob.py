@@ -17,6 +17,7 @@ from emp_gym.types import F32, Feature
 
 SHORT, LONG = 200, 1000  # rows of the trailing windows
 CLIP = 10.0
+MICRO = np.float32(8.0)  # 1/32 ticks in a quarter of the spread's half ticks
 NOTHING = np.float32(1e30)  # distance of an empty level: the upper bound, and no clipping
 HALF_TICKS, LOTS = "half ticks", "lots"
 
@@ -127,15 +128,9 @@ def finish(raw, out, transform):
 
 
 @hot
-def whole(x):
-    """The nearest integer of a float that is one up to rounding."""
-    return np.int64(x + 0.5) if x >= 0.0 else np.int64(x - 0.5)
-
-
-@hot
 def share(a, b):
     """(a - b) / (a + b), 0 when both are."""
-    return (a - b) / (a + b) if a + b > 0 else 0.0
+    return np.float32(a - b) / np.float32(a + b) if a + b > 0 else ZERO
 
 
 @hot
@@ -143,7 +138,7 @@ def observe_window(out, at, flow, bought, sold, mid2, mid2_then, hidden, per_tic
     """Writes what has passed in a window from column `at`; returns the next column."""
     out[at] = flow
     out[at + 1] = share(bought, sold)
-    out[at + 2] = whole((mid2 - mid2_then) * per_tick) if mid2_then > 0 else 0
+    out[at + 2] = np.float32(mid2 - mid2_then) * per_tick if mid2_then > 0 else ZERO
     out[at + 3] = hidden
     return at + 4
 
@@ -152,14 +147,14 @@ def observe_window(out, at, flow, bought, sold, mid2, mid2_then, hidden, per_tic
 def observe_book(out, lane, book, day, rows, levels, session_start_ns, session_ns):
     """Writes the market's own quantities from column 0; returns the next column."""
     base, seen, now = day["row0"], lane["seen_row"], lane["now"]
-    per_tick = 1.0 / day["tick"]
+    per_tick = np.float32(1.0 / day["tick"])
     mid2 = now["mid2"]
     at = 0
     for s in range(2):
         sign = 1 - 2 * s
         for j in range(levels):
             size = book[2 * s + 1, j]
-            out[at + j] = whole(sign * (mid2 - 2 * book[2 * s, j]) * per_tick) if size > 0 else NOTHING
+            out[at + j] = np.float32(sign * (mid2 - 2 * book[2 * s, j])) * per_tick if size > 0 else NOTHING
             out[at + levels + j] = size
         at += 2 * levels
     bids = asks = 0
@@ -168,11 +163,11 @@ def observe_book(out, lane, book, day, rows, levels, session_start_ns, session_n
         asks += book[3, j]
     first_bid, first_ask = book[1, 0], book[3, 0]
     both = first_bid > 0 and first_ask > 0
-    half_ticks = whole(2 * (book[2, 0] - book[0, 0]) * per_tick) if both else 0
+    half_ticks = np.float32(2 * (book[2, 0] - book[0, 0])) * per_tick if both else ZERO
     lean = share(first_bid, first_ask)
     out[at] = lean
     out[at + 1] = share(bids, asks)
-    out[at + 2] = np.int64(8.0 * lean * half_ticks)
+    out[at + 2] = MICRO * lean * half_ticks
     out[at + 3] = half_ticks
     at += 4
     at = observe_window(
@@ -187,10 +182,10 @@ def observe_book(out, lane, book, day, rows, levels, session_start_ns, session_n
             mid2, then["mid2"], now["hidden"] - then["hidden"], per_tick,
         )  # fmt: skip
     out[at] = lane["bought"] + lane["sold"]
-    out[at + 1] = np.int64(math.sqrt(now["moves2"] - short["moves2"]) * per_tick)
-    out[at + 2] = np.int64(math.sqrt(now["moves2"] - long["moves2"]) * per_tick)
+    out[at + 1] = math.sqrt(np.float32(now["moves2"] - short["moves2"])) * per_tick
+    out[at + 2] = math.sqrt(np.float32(now["moves2"] - long["moves2"])) * per_tick
     elapsed_ns = max(now["time_ns"] - short["time_ns"], 1)
-    out[at + 3] = np.int64(min(1e9 * steps / elapsed_ns, 1e9))
+    out[at + 3] = min(1e9 * steps / elapsed_ns, 1e9)
     out[at + 4] = (lane["time_ns"] - session_start_ns) / session_ns
     out[at + 5] = lane["status"]
     return at + 6
@@ -201,7 +196,7 @@ def observe_own(out, at, lane, slots, book, tick, clip_lots, max_position, elaps
     """Writes the quantities of own account and orders from column `at`; returns the next column."""
     equity2 = 2 * lane["cash"] + lane["position"] * lane["mid2"] * price_to_cash
     out[at] = lane["position"] / max_position
-    out[at + 1] = np.int64(equity2 / (price_to_cash * tick * clip_lots))
+    out[at + 1] = equity2 / (price_to_cash * tick * clip_lots)
     out[at + 2] = elapsed
     bid = ask = -1
     flying = 0
@@ -217,7 +212,7 @@ def observe_own(out, at, lane, slots, book, tick, clip_lots, max_position, elaps
             ask = k
     out[at + 3] = flying
     at += 4
-    per_tick, per_clip = 1.0 / tick, 1.0 / clip_lots
+    per_tick, per_clip = np.float32(1.0 / tick), np.float32(1.0 / clip_lots)
     for s in range(2):
         k = bid if s == 0 else ask
         if k < 0:
@@ -227,8 +222,8 @@ def observe_own(out, at, lane, slots, book, tick, clip_lots, max_position, elaps
             slot = slots[k]
             behind = slot["side"] * (book[2 * s, 0] - slot["price"]) if book[2 * s + 1, 0] > 0 else 0
             out[at] = 1.0 if slot["state"] == 2 else 0.5
-            out[at + 1] = whole(2 * behind * per_tick)
-            out[at + 2] = slot["quantity"] * per_clip
+            out[at + 1] = np.float32(2 * behind) * per_tick
+            out[at + 2] = np.float32(slot["quantity"]) * per_clip
             out[at + 3] = slot["ahead"]
             out[at + 4] = lane["decision"] - slot["decision"]
         at += 5

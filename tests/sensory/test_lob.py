@@ -75,7 +75,7 @@ def book_features(day: Day, judged: dict, seen: int, last: int, now_ns: int, lev
         share(*first),
         share(sums[1], sums[-1]),
     )
-    found["microprice"] = log(int(32 * share(*first) * spread / 2)) / 2
+    found["microprice"] = log(32 * share(*first) * spread / 2) / 2
     found["spread"] = log(2 * spread) / 2
     starts = {"step": last, "short": max(seen - 200, 0), "long": max(seen - 1000, 0)}
     for window, start in starts.items():
@@ -90,9 +90,9 @@ def book_features(day: Day, judged: dict, seen: int, last: int, now_ns: int, lev
         if window == "step":
             found["volume_step"] = log(bought + sold) / 4
         else:
-            found[f"volatility_{window}"] = log(int(math.sqrt(sum(judged["moves2"][start + 1 : seen + 1])) / TICK)) / 2
+            found[f"volatility_{window}"] = log(math.sqrt(sum(judged["moves2"][start + 1 : seen + 1])) / TICK) / 2
     elapsed = max(row.time_ns - day.rows[starts["short"]].time_ns, 1)
-    found["rate"] = log(int(min(1e9 * (seen - starts["short"]) / elapsed, 1e9))) / 4
+    found["rate"] = log(min(1e9 * (seen - starts["short"]) / elapsed, 1e9)) / 4
     found["time_of_day"], found["status"] = (now_ns / NS - 34_200) / 23_400, row.status / 3
     return found
 
@@ -129,7 +129,7 @@ def own_features(lanes: Lanes, i: int) -> dict[str, float]:
     equity = 2 * int(view.cash[i]) + position * mid2 * CASH
     found = {
         "inventory": position / LIMIT,
-        "equity": log(int(equity / (CASH * TICK * PER_CLIP))) / 2,
+        "equity": log(equity / (CASH * TICK * PER_CLIP)) / 2,
         "elapsed": view.decision[i] / EPISODE,
         "in_flight": flying / 8,
     }
