@@ -26,6 +26,7 @@ COLLAR, WINDOW_COLLAR, FAT_FINGER, DUPLICATE_ID, DUPLICATE_CONTENT = (np.uint64(
 SELF_TRADE, SUBMIT_RATE, MESSAGE_RATE, _, OPEN_ORDERS, POSITION = (np.uint64(1 << b) for b in range(13, 19))
 GROSS_NET, SECTOR, LEVERAGE_CREDIT = (np.uint64(1 << b) for b in range(19, 22))
 PASSED = np.uint64(0)
+AHEAD = 16  # lanes whose memory is asked for together
 MEANINGLESS = -1  # worst price of an order that nothing can be asked of
 
 WORK = np.dtype(
@@ -42,6 +43,7 @@ WORK = np.dtype(
         ("cap", "i8"),  # lots that every check so far allows
         ("bits", "u8"),
         ("reducible", "i8"),  # lots of its side that only reduce the position
+        ("fetched", "i8"),  # scratch
     ],
     align=True,
 )
@@ -526,13 +528,12 @@ def _judge_entry(slot, i, kinds, records, out_kinds, out_records, seen, kept, bo
 
 @hot
 def judge_lane(i, kinds, records, out_kinds, out_records, reasons, seen, kept, bound, work, exposure, mode):
-    """Judges the entries of lane i in their order. Returns how many were touched."""
-    asked, touched = False, 0
+    """Judges the entries of lane i in their order. Returns how many were touched, -1 if nothing was asked."""
+    touched = 0
     for k in range(len(kinds)):
         out_kinds[k], reasons[k] = NONE, PASSED
-        asked = asked or kinds[k] != NONE
-    if not asked:
-        return 0
+    if not _asked(kinds):
+        return -1
     _expose(i, seen, kept, work, exposure)
     for k in range(len(kinds)):
         if kinds[k] == NONE:
@@ -563,17 +564,41 @@ def _remember(i, out_kinds, out_records, touched, seen, kept, work):
 
 
 @hot
+def _asked(kinds):
+    """Whether any entry asks for something."""
+    for k in range(len(kinds)):
+        if kinds[k] != NONE:
+            return True
+    return False
+
+
+@hot
+def _fetch(low, high, kinds, records, out_records, seen, kept, work):
+    """Reads one word of each cache line that lanes [low, high) will need, so that their memory waits overlap."""
+    words = 0
+    for i in range(low, high):
+        words += kept.lane[i]["begun"] + kept.lane[i]["messages"] + kept.instrument[i, 0]["position"]
+        if not _asked(kinds[i]):
+            continue
+        for k in range(seen.order_id.shape[1]):
+            words += seen.order_id[i, k]
+        ring = kept.ring[i]
+        words += ring[kept.lane[i]["sent"] % len(ring)]["code"] + ring[(kept.lane[i]["sent"] - 1) % len(ring)]["code"]
+        words += records[i, 0]["id"] + out_records[i, 0]["id"]
+    work["fetched"] = words  # so that the reads are not optimised away
+
+
+@hot
 def check(low, high, kinds, records, out_kinds, out_records, reasons, counts, seen, kept, bound, work, exposure, mode):
     """Watches and judges lanes [low, high); counts [24] counts the orders that each check objected to."""
     for i in range(low, high):
+        if (i - low) % AHEAD == 0:
+            _fetch(i, min(i + AHEAD, high), kinds, records, out_records, seen, kept, work[0])
         watch_lane(i, seen, kept, bound)
-        asked = False
-        for k in range(kinds.shape[1]):
-            asked = asked or kinds[i, k] != NONE
         touched = judge_lane(
             i, kinds[i], records[i], out_kinds[i], out_records[i], reasons[i], seen, kept, bound, work[0], exposure, mode
         )
-        if asked:
+        if touched >= 0:
             _remember(i, out_kinds[i], out_records[i], touched, seen, kept, work[0])
         if touched > 0:
             _count(reasons[i], counts)
@@ -597,4 +622,4 @@ def allow(low, high, kinds, records, out_kinds, out_records, reasons, allowed, s
             touched = judge_lane(
                 i, kinds[i, a], records[i, a], out_kinds, out_records, reasons, seen, kept, bound, work[0], exposure, REJECT
             )
-            allowed[i, a] = touched == 0
+            allowed[i, a] = touched <= 0
