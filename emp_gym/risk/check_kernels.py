@@ -26,6 +26,7 @@ COLLAR, WINDOW_COLLAR, FAT_FINGER, DUPLICATE_ID, DUPLICATE_CONTENT = (np.uint64(
 SELF_TRADE, SUBMIT_RATE, MESSAGE_RATE, _, OPEN_ORDERS, POSITION = (np.uint64(1 << b) for b in range(13, 19))
 GROSS_NET, SECTOR, LEVERAGE_CREDIT = (np.uint64(1 << b) for b in range(19, 22))
 PASSED = np.uint64(0)
+NO_BID, NO_ASK = 0, (1 << 63) - 1
 AHEAD = 16  # lanes whose memory is asked for together
 MEANINGLESS = -1  # worst price of an order that nothing can be asked of
 
@@ -49,8 +50,9 @@ WORK = np.dtype(
 )
 """What is under way while one lane's orders are judged."""
 
-EXPOSURE = np.dtype([("buys", "i8"), ("sells", "i8")], align=True)
-"""Open lots of one instrument, those in flight, being cancelled or entered in this decision included."""
+EXPOSURE = np.dtype([("buys", "i8"), ("sells", "i8"), ("bid", "i8"), ("ask", "i8")], align=True)
+"""Open lots of one instrument, those in flight, being cancelled or entered in this decision included, and the best prices
+of the own orders that the view shows (NO_BID, NO_ASK without)."""
 
 
 # ------------------------------------------------------------------------------------------------------------- exposure
@@ -64,18 +66,25 @@ def _expose(i, seen, kept, work, exposure):
     work["highest_id"], work["messages"] = lane["highest_id"], lane["messages"]
     work["submitted_ns"], work["messaged_ns"] = lane["submitted_ns"], lane["messaged_ns"]
     for m in range(len(exposure)):
-        exposure[m]["buys"] = exposure[m]["sells"] = 0
+        exposure[m]["buys"], exposure[m]["sells"], exposure[m]["bid"], exposure[m]["ask"] = 0, 0, NO_BID, NO_ASK
         if seen.position[i, m] > LOTS_MAX or seen.position[i, m] < -LOTS_MAX:
             work["unknown"] = 1
     for k in range(seen.order_id.shape[1]):
         if seen.order_id[i, k] == 0:
             continue
-        m, quantity = seen.order_instrument[i, k], seen.order_quantity[i, k]
-        if quantity < 0 or quantity > LOTS_MAX or m < 0 or m >= len(exposure):
+        m, quantity, price = seen.order_instrument[i, k], seen.order_quantity[i, k], seen.order_price[i, k]
+        if m < 0 or m >= len(exposure):
             work["unknown"] = 1
             continue
-        ref = reference(seen.mid2[i, m])
-        _add(work, exposure[m], seen.order_side[i, k], quantity, max(seen.order_price[i, k], ref) if ref > 0 else 0)
+        own, side, ref = exposure[m], seen.order_side[i, k], reference(seen.mid2[i, m])
+        if price > 0 and side > 0:
+            own["bid"] = max(own["bid"], price)
+        elif price > 0:
+            own["ask"] = min(own["ask"], min(price, NO_ASK - 1))
+        if quantity < 0 or quantity > LOTS_MAX:
+            work["unknown"] = 1
+            continue
+        _add(work, own, side, quantity, max(price, ref) if ref > 0 else 0)
 
 
 @hot
@@ -243,10 +252,19 @@ def _leaves(order, kinds, records, slot):
 
 
 @hot
-def _self_trade(i, slot, kind, request, seen, kinds, records):
+def _meets(side, kind, price, own):
+    """Whether the order crosses the best own price that the view shows."""
+    if side > 0:
+        return own["ask"] != NO_ASK and (kind == MARKET or price >= own["ask"])
+    return own["bid"] != NO_BID and (kind == MARKET or price <= own["bid"])
+
+
+@hot
+def _self_trade(i, slot, kind, request, seen, exposure, kinds, records):
     """Whether the order could trade with an own one, open or entered before it in this decision."""
     side, price, m = request["side"], request["price"], request["instrument"]
-    for k in range(seen.order_id.shape[1]):
+    shown = seen.order_id.shape[1] if _meets(side, kind, price, exposure[m]) else 0
+    for k in range(shown):
         order = seen.order_id[i, k]
         if order == 0 or seen.order_instrument[i, k] != m or seen.order_price[i, k] <= 0:
             continue
@@ -423,7 +441,7 @@ def _judge(work, kind, request, i, slot, seen, kept, bound, exposure, kinds, rec
     _check_size(work, kind, request, i, m, seen, rules, rule)
     if request["id"] <= work["highest_id"]:
         _limit(work, DUPLICATE_ID, 0)
-    if rules["self_trade"] and _self_trade(i, slot, kind, request, seen, kinds, records):
+    if rules["self_trade"] and _self_trade(i, slot, kind, request, seen, exposure, kinds, records):
         _limit(work, SELF_TRADE, 0)
     _check_latch(work, lane, rules, request["quantity"])
     if _stale(i, m, kind, side, seen, kept, rule):
@@ -486,9 +504,7 @@ def _let_through(work, kind, request, quantity, value, own, rules):
 def _judge_entry(slot, i, kinds, records, out_kinds, out_records, seen, kept, bound, work, exposure, mode):
     """Judges one entry that asks for something and writes what is sent. Returns the reason bits."""
     kind, request, rules, sent = kinds[slot], records[slot], bound.portfolio[0], out_records[slot]
-    sent["price"], sent["quantity"], sent["id"] = request["price"], request["quantity"], request["id"]
-    sent["target"], sent["instrument"], sent["side"] = request["target"], request["instrument"], request["side"]
-    out_kinds[slot] = kind
+    out_kinds[slot], out_records[slot] = kind, request
     if kind == CANCEL:
         _count_message(work, rules)
         return PASSED
@@ -546,7 +562,7 @@ def judge_lane(i, kinds, records, out_kinds, out_records, reasons, seen, kept, b
 
 
 @hot
-def _remember(i, out_kinds, out_records, touched, seen, kept, work):
+def _remember(i, out_kinds, out_records, touched, seen, kept, work, ring_on):
     """Writes into lane i's state what was let through."""
     lane = kept.lane[i]
     lane["highest_id"], lane["messages"] = work["highest_id"], work["messages"]
@@ -555,6 +571,9 @@ def _remember(i, out_kinds, out_records, touched, seen, kept, work):
     for k in range(len(out_kinds)):
         kind = out_kinds[k]
         if kind == NONE or kind == CANCEL:
+            continue
+        if not ring_on:
+            lane["sent"] += 1
             continue
         entry, order = kept.ring[i, lane["sent"] % kept.ring.shape[1]], out_records[k]
         entry["time_ns"], entry["quantity"] = seen.time_ns[i], order["quantity"]
@@ -591,6 +610,7 @@ def _fetch(low, high, kinds, records, out_records, seen, kept, work):
 @hot
 def check(low, high, kinds, records, out_kinds, out_records, reasons, counts, seen, kept, bound, work, exposure, mode):
     """Watches and judges lanes [low, high); counts [24] counts the orders that each check objected to."""
+    ring_on = bound.portfolio[0]["same"] != OFF
     for i in range(low, high):
         if (i - low) % AHEAD == 0:
             _fetch(i, min(i + AHEAD, high), kinds, records, out_records, seen, kept, work[0])
@@ -599,7 +619,7 @@ def check(low, high, kinds, records, out_kinds, out_records, reasons, counts, se
             i, kinds[i], records[i], out_kinds[i], out_records[i], reasons[i], seen, kept, bound, work[0], exposure, mode
         )
         if touched >= 0:
-            _remember(i, out_kinds[i], out_records[i], touched, seen, kept, work[0])
+            _remember(i, out_kinds[i], out_records[i], touched, seen, kept, work[0], ring_on)
         if touched > 0:
             _count(reasons[i], counts)
 

@@ -68,9 +68,10 @@ def copied(view: View) -> View:
 
 def random_limits(rng: random.Random, instruments: int) -> Limits:
     """Limits of which each is there or not, at values that small orders meet."""
+    share = rng.choice([0.15, 0.4, 0.7])
 
     def maybe(**values: Any) -> dict[str, Any]:
-        return {name: value for name, value in values.items() if rng.random() < 0.55}
+        return {name: value for name, value in values.items() if rng.random() < share}
 
     def rule() -> dict[str, Any]:
         return maybe(
@@ -120,6 +121,7 @@ class Adversary:
         quantities |= {limits.order.max_quantity or 7, limits.instrument.max_position or 20}
         self.quantities = sorted({max(0, q + d) for q in quantities for d in (-1, 0, 1)})
         self.view.decision[:] = 0
+        self.last: Orders | None = None
 
     def move(self) -> None:
         """The next view of every lane."""
@@ -193,11 +195,24 @@ class Adversary:
         """Orders of every lane."""
         rng, view = self.rng, self.view
         orders = Orders.empty(len(view.time_ns), self.slots)
+        self.last, last = orders, self.last
         for i in range(len(view.time_ns)):
             for k in range(self.slots):
                 if rng.random() < 0.5:
                     self._entry(orders, i, k)
+                if rng.random() < 0.15:
+                    self._again(orders, last, i, k)
         return orders
+
+    def _again(self, orders: Orders, last: Orders | None, i: int, k: int) -> None:
+        """Repeats an entry of this decision or of the last one under a new id."""
+        source = last if last is not None and self.rng.random() < 0.5 else orders
+        slot = self.rng.randrange(self.slots)
+        orders.kind[i, k] = source.kind[i, slot]
+        orders.records[i, k] = source.records[i, slot]
+        if orders.kind[i, k] != OrderKind.CANCEL:
+            orders.records[i, k]["id"] = self.next_id[i]
+            self.next_id[i] += 1
 
     def _entry(self, orders: Orders, i: int, k: int) -> None:
         rng, view = self.rng, self.view
