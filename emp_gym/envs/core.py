@@ -11,6 +11,7 @@ import numpy as np
 
 from emp_gym.data import store
 from emp_gym.envs import schedule, task_kernels
+from emp_gym.envs.narrowing import narrow
 from emp_gym.envs.task_kernels import EPISODE, SETUP
 from emp_gym.envs.tasks import REWARDS, Task, make_task
 from emp_gym.jit import parallel_lock
@@ -211,6 +212,7 @@ class Lanes:
                 market.threads, self._all, market.state, market.slots, market.book, self.episodes, self.tape.days,
                 self.tape.rows, market.active, rewards, out, self.mask, self.setup,
             )  # fmt: skip
+        narrow(self)
         return out, rewards
 
     def observe(self, lanes: np.ndarray, out: np.ndarray) -> None:
@@ -220,6 +222,7 @@ class Lanes:
             lanes, market.state, market.slots, market.book, self.episodes, self.tape.days, self.tape.rows,
             out, self.mask, self.setup,
         )  # fmt: skip
+        narrow(self)
 
     # ------------------------------------------------------------------------------------------------------------- reports
 

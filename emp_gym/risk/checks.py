@@ -45,7 +45,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from emp_gym.risk import check_kernels, watch_kernels
-from emp_gym.risk.check_kernels import EXPOSURE, WORK
+from emp_gym.risk.exposure_kernels import EXPOSURE, WORK
 from emp_gym.risk.reasons import Check, Mode
 from emp_gym.risk.rules import MAX_SLOTS, Rules
 from emp_gym.risk.state import RiskState
@@ -69,7 +69,9 @@ class Desk:
         """For orders of `slots` entries a lane."""
         lanes, open_slots = view.order_id.shape
         if slots > MAX_SLOTS or open_slots > MAX_SLOTS:
-            raise ConfigError(f"the risk layer takes at most {MAX_SLOTS} orders a lane, got {slots} and {open_slots} open")
+            raise ConfigError(
+                f"the risk layer takes at most {MAX_SLOTS} orders a lane, got {slots} and {open_slots} open"
+            )
         return cls(
             Orders.empty(lanes, slots), np.zeros((lanes, slots), np.uint64), np.zeros(len(Check), np.int64),
             np.zeros((lanes, open_slots), np.int32), np.zeros(1, WORK), np.zeros(view.position.shape[1], EXPOSURE),
@@ -119,7 +121,9 @@ def _seen(view: View, desk: Desk) -> Seen:
     instrument = view.order_instrument
     if instrument is None:
         if view.position.shape[1] > 1:
-            raise ConfigError("a view of several instruments must say which one each open order is of: order_instrument")
+            raise ConfigError(
+                "a view of several instruments must say which one each open order is of: order_instrument"
+            )
         instrument = desk.no_instrument
     return Seen(
         view.time_ns, view.decision, view.status, view.bid_price, view.bid_size, view.ask_price, view.ask_size,

@@ -30,17 +30,21 @@ class RiskGate:
         self, limits: str | Path | Mapping[str, Any] | Limits | None = None, mode: str = "project", masks: bool = False
     ) -> None:
         if limits is None:
-            raise ConfigError("the risk gate needs limits: a YAML file such as configs/limits/default.yaml, or a mapping")
+            raise ConfigError(
+                "the risk gate needs limits: a YAML file such as configs/limits/default.yaml, or a mapping"
+            )
         if not isinstance(mode, str) or mode.upper() not in Mode.__members__:
             raise ConfigError(f"mode must be one of {[entry.name.lower() for entry in Mode]}, got {mode!r}")
         self.limits, self.mode, self.masks = load(limits), Mode[mode.upper()], bool(masks)
         self._state: RiskState | None = None
         self._rules: Rules | None = None
         self._desk: Desk | None = None
+        self.judged_latch: I64 = np.zeros(0, np.int64)  # latch [N] under which the last orders were judged
 
     def __call__(self, view: View, orders: Orders) -> tuple[Orders, Verdicts]:
         state, rules, desk = self._ready(view, orders.kind.shape[1])
         sent, verdicts = checks.check(view, orders, state, rules, mode=self.mode, desk=desk)
+        self.judged_latch = self.latch
         if self.mode is Mode.OBSERVE:
             return orders, Verdicts(verdicts.reason, orders.quantity, orders.quantity)
         return sent, verdicts
@@ -50,10 +54,12 @@ class RiskGate:
         state, rules, desk = self._ready(view, self._desk.slots if self._desk else 1)
         checks.observe(view, state, rules, desk=desk)
 
-    def allowed(self, view: View, candidates: Orders) -> Bool:
-        """[N, A] which of the candidates [N, A, K] would pass untouched. No token is taken; `view` is observed first."""
+    def allowed(self, view: View, candidates: Orders, *, observed: bool = False) -> Bool:
+        """[N, A] which of the candidates [N, A, K] would pass untouched. No token is taken; `view` is observed first,
+        unless the caller says that it has been."""
         state, rules, desk = self._ready(view, max(candidates.kind.shape[2], self._desk.slots if self._desk else 1))
-        checks.observe(view, state, rules, desk=desk)
+        if not observed:
+            checks.observe(view, state, rules, desk=desk)
         if self.mode is Mode.OBSERVE:
             return np.ones(candidates.kind.shape[:2], np.bool_)
         return checks.allowed(view, candidates, state, rules, desk=desk)

@@ -54,7 +54,9 @@ class InstrumentLimits(_Part):
 
     lot: Lots = 1  # quantities are multiples of it
     restricted: Flag = False
-    session: tuple[str, str] | None = None  # "09:30:00", "16:00:00": orders are allowed from the first to before the second
+    session: tuple[str, str] | None = (
+        None  # "09:30:00", "16:00:00": orders are allowed from the first to before the second
+    )
     max_quote_age_ms: Millis | None = None  # since a two-sided top of the book last changed
     adv_lots: Lots | None = None  # average daily volume
     max_adv_bps: Bps = 100  # of it, the largest order
@@ -203,11 +205,15 @@ class Limits(_Part):
             raise ValueError(f"order.max_notional ({notional}) is above portfolio.max_gross ({gross})")
         for number, sector in self.sectors.items():
             if gross is not None and sector.max_gross > gross:
-                raise ValueError(f"sectors.{number}.max_gross ({sector.max_gross}) is above portfolio.max_gross ({gross})")
+                raise ValueError(
+                    f"sectors.{number}.max_gross ({sector.max_gross}) is above portfolio.max_gross ({gross})"
+                )
         for rule in (self.instrument, *self.instruments.values()):
             least = -(-self.order.min_quantity // rule.lot) * rule.lot
             if most is not None and least > most:
-                raise ValueError(f"no multiple of lot {rule.lot} lies within order.min_quantity and max_quantity ({most})")
+                raise ValueError(
+                    f"no multiple of lot {rule.lot} lies within order.min_quantity and max_quantity ({most})"
+                )
             if rule.max_position is not None and self.order.min_quantity > rule.max_position:
                 raise ValueError(f"order.min_quantity is above max_position ({rule.max_position})")
         return self

@@ -58,7 +58,9 @@ def lanes_of(view: View) -> list[Seen]:
     times, decisions, cash = view.time_ns.tolist(), view.decision.tolist(), view.cash.tolist()
     lanes = []
     for i in range(len(times)):
-        bp, bs, ap, az, ids, sides, prices, quantities, instruments, status, position, mid2, tick = (c[i] for c in columns)
+        bp, bs, ap, az, ids, sides, prices, quantities, instruments, status, position, mid2, tick = (
+            c[i] for c in columns
+        )
         bids, asks = [list(zip(bp[j], bs[j])) for j in m], [list(zip(ap[j], az[j])) for j in m]
         orders = [entry for entry in zip(ids, sides, prices, quantities, instruments) if entry[0] != 0]
         lanes.append(Seen(times[i], decisions[i], status, bids, asks, cash[i], position, mid2, tick, orders))
@@ -82,7 +84,8 @@ def entries_of(orders: Orders) -> list[list[Entry]]:
     """Requests of every lane, by slot."""
     kinds, records = orders.kind.tolist(), orders.records.tolist()
     return [
-        [Entry(kind, r[5], r[0], r[1], r[2], r[3], r[4]) for kind, r in zip(row, rows)] for row, rows in zip(kinds, records)
+        [Entry(kind, r[5], r[0], r[1], r[2], r[3], r[4]) for kind, r in zip(row, rows)]
+        for row, rows in zip(kinds, records)
     ]
 
 
@@ -193,7 +196,10 @@ class Judge:
             memory.start2, memory.day = memory.equity2, seen.time // DAY
         memory.peak2 = memory.equity2 if memory.peak2 is None else max(memory.peak2, memory.equity2)
         fall2 = memory.peak2 - memory.equity2
-        for loss2, limit, bit in ((memory.start2 - memory.equity2, portfolio.daily_loss, 22), (fall2, portfolio.drawdown, 23)):
+        for loss2, limit, bit in (
+            (memory.start2 - memory.equity2, portfolio.daily_loss, 22),
+            (fall2, portfolio.drawdown, 23),
+        ):
             if limit is not None and limit.hard is not None and loss2 > 2 * self.amount(limit.hard):
                 self.latch(2, bit)
             elif limit is not None and limit.soft is not None and loss2 > 2 * self.amount(limit.soft):
@@ -366,7 +372,11 @@ class Judge:
         def lots(j: int, direction: int, n: int) -> int:
             """Worst-case position of j in a direction with n more lots of the order."""
             extra = n if j == m and direction == entry.side else 0
-            return seen.position[j] * direction + sum(z for side, z, at, _ in self.open if side == direction and at == j) + extra
+            return (
+                seen.position[j] * direction
+                + sum(z for side, z, at, _ in self.open if side == direction and at == j)
+                + extra
+            )
 
         def gross(n: int, sector: int | None = None) -> int:
             members = [j for j in range(self.count) if sector is None or self.rule(j).sector == sector]
@@ -493,7 +503,9 @@ class Judge:
                 if memory.buckets[name] + cost > cost * tokens:
                     bits.add(bit)
         if window.order_to_trade is not None:
-            most = window.order_to_trade.free_messages + window.order_to_trade.messages_per_execution * memory.executions
+            most = (
+                window.order_to_trade.free_messages + window.order_to_trade.messages_per_execution * memory.executions
+            )
             if memory.messages >= (most if reduces else most * 8 // 10):
                 bits.add(15)
         return bits

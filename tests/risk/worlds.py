@@ -43,7 +43,9 @@ def calm_view(lanes: int = 1, instruments: int = 1, slots: int = 8) -> View:
     return view
 
 
-def open_order(view: View, slot: int, side: int, price: int, quantity: int, *, id: int = 1, lane: int = 0, instrument: int = 0) -> None:
+def open_order(
+    view: View, slot: int, side: int, price: int, quantity: int, *, id: int = 1, lane: int = 0, instrument: int = 0
+) -> None:
     """Puts an own order into a view."""
     view.order_id[lane, slot], view.order_side[lane, slot], view.order_price[lane, slot] = id, side, price
     view.order_quantity[lane, slot], view.order_instrument[lane, slot] = quantity, instrument
@@ -113,7 +115,9 @@ def random_limits(rng: random.Random, instruments: int) -> Limits:
 class Adversary:
     """Draws views and orders, most of them one step beside a limit, some of them absurd."""
 
-    def __init__(self, rng: random.Random, limits: Limits, lanes: int, instruments: int, slots: int, open_slots: int) -> None:
+    def __init__(
+        self, rng: random.Random, limits: Limits, lanes: int, instruments: int, slots: int, open_slots: int
+    ) -> None:
         self.rng, self.limits, self.slots = rng, limits, slots
         self.view = calm_view(lanes, instruments, open_slots)
         self.next_id = [1] * lanes
@@ -136,7 +140,9 @@ class Adversary:
             view.time_ns[i] = view.time_ns[i] + step if known else 36_000 * 10**9
             if rng.random() < 0.005:
                 view.time_ns[i] = rng.choice([*BIG, 57_600 * 10**9, 57_600 * 10**9 - 1, 86_400 * 10**9])
-            view.cash[i] = rng.choice([0, 0, 10**9, 10**10, -(10**10), -(10**10) - 10**4, 3 * 10**10, -rng.randrange(10**11)])
+            view.cash[i] = rng.choice(
+                [0, 0, 10**9, 10**10, -(10**10), -(10**10) - 10**4, 3 * 10**10, -rng.randrange(10**11)]
+            )
             if rng.random() < 0.004:
                 view.cash[i] = rng.choice(BIG)
             for m in range(view.position.shape[1]):
@@ -182,7 +188,14 @@ class Adversary:
         m = rng.randrange(view.position.shape[1])
         price = MID2 // 2 + TICK * rng.choice([0, 1, -1, 2, -3]) if rng.random() < 0.9 else 0
         open_order(
-            view, k, rng.choice([1, -1]), price, rng.choice([1, 5, 10, 20, 49]), id=rng.randrange(1, 30), lane=i, instrument=m
+            view,
+            k,
+            rng.choice([1, -1]),
+            price,
+            rng.choice([1, 5, 10, 20, 49]),
+            id=rng.randrange(1, 30),
+            lane=i,
+            instrument=m,
         )
         if rng.random() < 0.004:
             view.order_quantity[i, k] = rng.choice(BIG)
@@ -217,7 +230,11 @@ class Adversary:
     def _entry(self, orders: Orders, i: int, k: int) -> None:
         rng, view = self.rng, self.view
         kind = rng.choices([1, 2, 3, 4, 0, 5, -1, 127], [50, 25, 12, 15, 2, 1, 1, 1])[0]
-        m = rng.randrange(view.position.shape[1]) if rng.random() < 0.98 else rng.choice([-1, view.position.shape[1], 99])
+        m = (
+            rng.randrange(view.position.shape[1])
+            if rng.random() < 0.98
+            else rng.choice([-1, view.position.shape[1], 99])
+        )
         side = rng.choice([1, -1]) if rng.random() < 0.99 else rng.choice([0, 2, -128])
         quantity = rng.choice(self.quantities) if rng.random() < 0.7 else rng.choice([1, 2, 5, 10, 20])
         known = 0 <= m < view.position.shape[1] and abs(int(view.position[i, m])) < 1 << 40
