@@ -45,8 +45,8 @@ class Garch:
 def fit_garch(returns: F64) -> Garch:
     """GARCH(1,1) by Gaussian quasi-maximum likelihood (Bollerslev and Wooldridge 1992); `returns` [T] of the past, T >= 100."""
     try:
-        from scipy.optimize import minimize
-        from scipy.signal import lfilter
+        from scipy.optimize import minimize  # type: ignore[import-untyped]
+        from scipy.signal import lfilter  # type: ignore[import-untyped]
     except ImportError as error:
         raise ConfigError("fitting GARCH needs scipy (pip install scipy); without it leave garch=None: EWMA") from error
     returns = np.asarray(returns, float)

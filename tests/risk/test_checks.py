@@ -206,6 +206,9 @@ def test_a_loss_latches_in_the_step_that_shows_it_and_its_overshoot_is_told(limi
     gate.observe(view)
     gate.observe(view)
     assert gate.latch[0] == Latch.REDUCING and gate.overshoot[0] == pytest.approx(3.0)
+    view.cash[0] -= 5 * 10**8
+    gate.observe(view)
+    assert gate.overshoot[0] == pytest.approx(3.0), "what it was when the latch closed"
     view.cash[0] = 0
     sent, verdicts = gate(view, one(side=-1, quantity=15))
     assert sent.quantity[0, 0] == 10 and verdicts.reason[0, 0] == 1 << check, (
@@ -304,6 +307,15 @@ def test_absurd_numbers_fail_closed():
             if (value == -1 and name in ("position", "cash")) or (name in ("cash", "time_ns") and 0 < value <= 1 << 60):
                 continue  # these are numbers like any other
             assert asked(limits, one(), view)[0] == 0, (name, value)
+
+
+def test_numbers_at_their_bounds_are_still_known():
+    for time_ns in (0, 1 << 60):
+        assert asked({}, one(), seen(time_ns=time_ns)) == (10, set(), LIMIT)
+    assert asked({}, one(), with_order(1, MID, 0)) == (10, set(), LIMIT), "an open order of which nothing remains"
+    assert asked({}, one(), with_order(1, MID, 1 << 44)) == (10, set(), LIMIT)
+    assert asked({}, one(), with_order(1, MID, (1 << 44) + 1)) == (0, {"POSITION"}, 0)
+    assert asked({}, one(price=1 << 44), seen(tick=1)) == (10, set(), LIMIT)
 
 
 def test_a_view_of_several_instruments_must_say_which_orders_are_whose():

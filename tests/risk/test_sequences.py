@@ -11,7 +11,7 @@ from emp_gym.risk.reasons import Latch
 from emp_gym.types import OrderKind, Orders
 from tests.risk.worlds import MID2, TICK, calm_view, open_order
 
-MAX_POSITION, MAX_QUANTITY, MAX_OPEN, SUBMITS, CASH = 100, 60, 5, 10, 10**8
+MAX_POSITION, MAX_QUANTITY, MAX_OPEN, SUBMITS, CASH = 100, 60, 3, 4, 10**8
 LIMITS = {
     "order": {"max_quantity": MAX_QUANTITY, "collar_bps": 100},
     "instrument": {"max_position": MAX_POSITION},
@@ -41,9 +41,9 @@ class Trading(RuleBasedStateMachine):
     @rule(
         kind=st.sampled_from([OrderKind.LIMIT, OrderKind.LIMIT, OrderKind.MARKET, OrderKind.REPLACE]),
         side=st.sampled_from([1, -1]),
-        ticks=st.integers(-120, 120),
-        lots=st.sampled_from([1, 30, 59, 60, 61, 99, 100, 101, 200]),
-        entries=st.integers(1, 4),
+        ticks=st.sampled_from([0, 0, 1, -1, 5, -5, 99, 100, 101, -99, -100, -101, 120]),
+        lots=st.sampled_from([1, 1, 1, 1, 2, 30, 59, 60, 61, 99, 100, 101, 200]),
+        entries=st.integers(1, 6),
     )
     def send(self, kind, side, ticks, lots, entries):
         self.show()
@@ -89,6 +89,14 @@ class Trading(RuleBasedStateMachine):
     @rule(data=st.data(), share=st.sampled_from([0.3, 1.0]))
     def fill(self, data, share):
         order = data.draw(st.sampled_from(sorted(self.open)))
+        self.execute(order, share)
+
+    @rule()
+    def everything_fills(self):
+        for order in sorted(self.open):
+            self.execute(order, 1.0)
+
+    def execute(self, order, share):
         side, price, lots, _ = self.open[order]
         done = max(1, int(lots * share))
         at = price or int(self.view.mid2[0, 0]) // 2
@@ -102,7 +110,10 @@ class Trading(RuleBasedStateMachine):
     def cancels_arrive(self):
         self.open = {order: entry for order, entry in self.open.items() if not entry[3]}
 
-    @rule(milliseconds=st.sampled_from([0, 1, 99, 100, 1000]), ticks=st.sampled_from([-300, -20, -1, 0, 1, 20, 300]))
+    @rule(
+        milliseconds=st.sampled_from([0, 0, 1, 99, 100, 249, 250, 1000]),
+        ticks=st.sampled_from([-300, -51, -50, -1, 0, 0, 1, 50, 51, 300]),
+    )
     def time_passes(self, milliseconds, ticks):
         self.view.time_ns[0] += milliseconds * 10**6
         if int(self.view.mid2[0, 0]) + 2 * ticks * TICK > MID2 // 2:
@@ -146,4 +157,4 @@ class Trading(RuleBasedStateMachine):
 
 
 TestTrading = Trading.TestCase
-TestTrading.settings = settings(max_examples=40, stateful_step_count=50)
+TestTrading.settings = settings(max_examples=150, stateful_step_count=60)
