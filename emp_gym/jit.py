@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+import numba.extending
 
 from emp_gym.paths import home
 
@@ -26,8 +27,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _MARK = b"from emp_gym.jit import"
 _IMPORTED = re.compile(rb"^from (emp_gym[.\w]*) import", re.MULTILINE)
 _decorating = threading.Lock()
-parallel_lock = threading.Lock()
-"""Held around every parallel region: numba's threading layers do not all survive two callers at once."""
+_one_region = threading.Lock()  # numba's threading layers do not all survive two callers at once
 
 
 def kernel_sources(root: Path) -> list[Path]:
@@ -92,6 +92,58 @@ def hot(function: F) -> F:
     are never 0 here.
     """
     return njit(function, _nrt=False, error_model="numpy", forceinline=True)
+
+
+def fused(function: F) -> F:
+    """`hot` for arithmetic in which a product and a sum may be rounded once, where the processor can."""
+    return njit(function, _nrt=False, error_model="numpy", forceinline=True, fastmath={"contract"})
+
+
+def _prefetch(typing_context: Any, array: Any, index: Any, byte: Any) -> Any:
+    from llvmlite import ir
+    from numba.core import cgutils, types
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0])
+        word = context.get_value_type(types.intp)
+        at, offset = (
+            context.cast(builder, value, kind, types.intp)
+            for value, kind in zip(arguments[1:], signature.args[1:], strict=True)
+        )
+        (stride, *_) = cgutils.unpack_tuple(builder, data.strides)
+        start = builder.ptrtoint(data.data, word)
+        pointer = builder.inttoptr(
+            builder.add(start, builder.add(builder.mul(at, stride), offset)), ir.IntType(8).as_pointer()
+        )
+        flag = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, flag, flag, flag])
+        call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(call, [pointer, flag(0), flag(3), flag(1)])  # to read, into every cache, data
+        return context.get_dummy_value()
+
+    return types.void(array, index, byte), generate
+
+
+def prefetch(array: Any, index: Any, byte: Any) -> None:
+    """Asks for the cache line `byte` bytes into ``array[index]``, so that a later read need not wait. Any index is safe."""
+
+
+if not numba.config.DISABLE_JIT:
+    prefetch = numba.extending.intrinsic(_prefetch)
+
+
+def in_parallel(threads: int, kernel: Callable[..., None], *arguments: Any) -> None:
+    """Calls ``kernel(threads, *arguments)``, a parallel region, with that many threads; one region at a time."""
+    with _one_region:
+        if threads == numba.config.NUMBA_NUM_THREADS:  # the usual case needs no word with numba
+            kernel(threads, *arguments)
+            return
+        before = numba.get_num_threads()
+        numba.set_num_threads(threads)
+        try:
+            kernel(threads, *arguments)
+        finally:
+            numba.set_num_threads(before)
 
 
 def default_threads(lanes: int) -> int:

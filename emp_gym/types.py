@@ -273,6 +273,7 @@ class Verdicts:
     reason: npt.NDArray[np.uint64]  # reason bits, 0 = passed untouched
     quantity_before: I64
     quantity_after: I64
+    touched: bool = True  # False: every reason is 0, and nobody needs to look
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,8 @@ CONFINED = {  # package -> path prefixes below emp_gym where it may be imported
     "safetensors": ("agents/", "experiments/"),
     "stable_baselines3": ("agents/", "experiments/", "envs/sb3.py", "envs/check_alone.py"),
     "hftbacktest": ("experiments/",),
+    "apsw": ("governance/",),
+    "cryptography": ("governance/",),
     "faiss": (),
     "optuna": (),
     "duckdb": (),
@@ -51,7 +53,7 @@ COMPILERS = {"njit", "jit", "vectorize", "guvectorize", "cfunc", "stencil"}
 FORBIDDEN = {f"{name}.{compiler}" for name in ("numba", "nb") for compiler in COMPILERS}
 DECORATORS = re.compile(r"\b(njit|hot)\b")  # of emp_gym.jit
 KEYED = "from emp_gym.jit import"  # files with these words are hashed into the name of the kernel cache
-HEAVY = ("torch", "numba", "pandas", "stable_baselines3", "matplotlib", "scipy", "tensorboard", "pydantic")
+HEAVY = ("torch", "numba", "pandas", "stable_baselines3", "matplotlib", "scipy", "tensorboard", "pydantic", "apsw", "cryptography")
 
 
 @dataclass(frozen=True)

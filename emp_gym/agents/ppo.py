@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import nn
 
 from emp_gym.agents.base import Arrays, BaseAgent, Callback, read_arrays, read_json, write_arrays
@@ -85,7 +86,9 @@ class PPO(BaseAgent):
                 "flatten them with a gymnasium wrapper"
             )
         with _global_torch_seed(seed):
-            self.policy = LanePolicy(observation_space, action_space, lambda _: 0.0, **self._policy_arguments())
+            self.policy: ActorCriticPolicy = LanePolicy(
+                observation_space, action_space, lambda _: 0.0, **self._policy_arguments()
+            )
         self.num_timesteps = 0
         self._sampler = torch.Generator().manual_seed(seed)
         self._resumed: Arrays | None = None

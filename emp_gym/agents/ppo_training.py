@@ -14,7 +14,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from stable_baselines3.common.type_aliases import RolloutBufferSamples
+from stable_baselines3.common.type_aliases import PyTorchObs, RolloutBufferSamples
 from stable_baselines3.common.vec_env import VecEnv
 
 from emp_gym.agents.base import Arrays
@@ -63,7 +63,9 @@ class RunningFeatures(BaseFeaturesExtractor):
             return
         rows = torch.from_numpy(observations.reshape(-1, self.features_dim)) - self._shift
         count = rows.shape[0]
-        ones = torch.ones(count)  # column sums as matrix-vector products: torch's var_mean over rows is ten times slower
+        ones = torch.ones(
+            count
+        )  # column sums as matrix-vector products: torch's var_mean over rows is ten times slower
         first, second = (rows.T @ ones).double() / count, (rows.square().T @ ones).double() / count
         mean, variance = first + self._shift.double(), second - first**2
         delta = mean - self.mean
@@ -82,7 +84,7 @@ class LanePolicy(ActorCriticPolicy):
     """
 
     def evaluate_actions(
-        self, obs: torch.Tensor, actions: torch.Tensor
+        self, obs: PyTorchObs, actions: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Values [B, 1], log-probabilities [B] and entropies [B]."""
         if not isinstance(self.action_space, spaces.Discrete):

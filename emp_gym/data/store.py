@@ -21,12 +21,13 @@ from emp_gym.types import ConfigError, DataError
 
 Data = str | Sequence[str] | None
 SYNTHETIC = "synthetic"
+LARGEST_IN_MEMORY = 1 << 30  # bytes of days that are copied; larger ones stay mapped
 
 log = logging.getLogger(__name__)
 
 
-def tapes(data: Data = None) -> TapeSet:
-    """The days that `data` names, in order.
+def tapes(data: Data = None, *, in_memory: bool = False) -> TapeSet:
+    """The days that `data` names, in order; with `in_memory` copied from the map into large pages if they are not too big.
 
     None or "synthetic" are the embedded synthetic days ("synthetic:signal=0,rows=20000" overrides fields of their
     configuration). A path is a LOBSTER message file, a folder or zip of LOBSTER days, or a `.tape` folder. A list joins
@@ -37,7 +38,13 @@ def tapes(data: Data = None) -> TapeSet:
     names = (data,) if isinstance(data, str) else tuple(data)
     if not names or not all(isinstance(name, str) and name for name in names):
         raise ConfigError(f"data must be None, a path or a list of paths, got {data!r}")
-    return _tapes(names, tuple(_stamp(name) for name in names), str(home()))
+    found = _tapes if not in_memory else _tapes_in_memory
+    return found(names, tuple(_stamp(name) for name in names), str(home()))
+
+
+@lru_cache(maxsize=2)
+def _tapes_in_memory(names: tuple[str, ...], stamps: tuple[tuple, ...], cache: str) -> TapeSet:
+    return _tapes(names, stamps, cache).in_memory(LARGEST_IN_MEMORY)
 
 
 @lru_cache(maxsize=16)

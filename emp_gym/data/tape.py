@@ -1,7 +1,7 @@
 """Tapes: recorded days as memory-mapped arrays, with everything that many environments would otherwise compute again.
 
 A `TapeSet` holds one or more days in flat arrays; `DAY` records say where each day begins, so one kernel serves any number
-of days. Indices inside the arrays (rows, births) count from the day's own first row.
+of days. Indices inside the arrays (rows, births, touches) count from the day's own first; prices in 32 bits from its `base`.
 
 ===============  =====================  ==============================================================================
 array            shape                  meaning
@@ -10,12 +10,11 @@ rows             ROW [R]                what a decision needs of a row: one cach
 messages         MESSAGE [R]            the recorded message
 window           WINDOW_EVENT [W]       levels that enter or leave the visible window (after the message of their row)
 book             LEVEL [R, 2, L]        the L best levels after the row; [:, 0] bids, [:, 1] asks, best first
-level_price      i8 [P]                 price of each level ever touched: bids of a day, then its asks, each ascending
-level_start      i4 [P + D]             a day's first touch of each level, and one end mark a day
-touch_row        i4 [E]                 their rows once more, close together for searches
+links            LINK [R, 2, L]         where an order that rests at that level after the row has to look next
 touches          TOUCH [E]              messages and window events grouped by level, in order of time
-cross            i8 [2, R]              [0] lowest bid price that the row crosses, [1] highest ask price that it crosses
-cross_block      i8 [2, B]              the same over blocks of `BLOCK` rows
+first_touch      i4 [F]                 per day [stretches, 2, ticks]: a price's first touch in or after a stretch of rows
+cross            i4 [2, R]              [0] lowest bid price that the row crosses, [1] highest ask price that it crosses
+cross_block      i4 [2, B]              the same over blocks of `BLOCK` rows
 ===============  =====================  ==============================================================================
 """
 
@@ -27,7 +26,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,22 +44,31 @@ from emp_gym.types import (
     RecordedDay,
 )
 
-FORMAT = 4
+FORMAT = 5
 BLOCK = 64  # rows in a block of `cross_block`
-NEVER_BID, NEVER_ASK = 1 << 62, -(1 << 62)  # `cross` of a row that crosses nothing
+NEVER_BID, NEVER_ASK = (1 << 31) - 1, -(1 << 31) + 1  # `cross` of a row that crosses nothing
 
 NO_ROW = (1 << 31) - 1  # a row that does not come
+NO_TOUCH = -1  # of a level that is not touched again
+UNKNOWN_MID = -(1 << 31)  # `TOUCH.mid2` before the first one
 
 LEVEL = np.dtype(
     [
         ("price", "i4"),  # price units above the day's `base`; 0 where the level is empty
         ("size", "i4"),  # lots, 0 where the level is empty
-        ("touch", "i4"),  # last touch of this level at or before the row, from the day's first
+    ],
+    align=True,
+)
+"""One book level after a row."""
+
+LINK = np.dtype(
+    [
+        ("touch", "i4"),  # next touch of this level after the row, from the day's first; NO_TOUCH if there is none
         ("cross", "i4"),  # next row that crosses an own order resting at this price, NO_ROW if none does
     ],
     align=True,
 )
-"""One book level after a row, with the places where an order that rests there has to look next."""
+"""What will concern an order that rests at a book level."""
 
 ROW = np.dtype(
     [
@@ -84,6 +92,7 @@ TOUCH = np.dtype(
         ("size", "i4"),  # lots of the message; for ADOPT the size the level enters with
         ("volume", "i4"),  # visible lots at the level after the event, 0 when out of sight
         ("birth", "i4"),  # row of the order's NEW if seen, else -1 - (row in which the order was first mentioned)
+        ("mid2", "i4"),  # best bid + best ask before the row, above 2 `base`; UNKNOWN_MID before the first
         ("kind", "i1"),  # Kind
         ("status", "i1"),  # Status of the row
         ("last", "i1"),  # 1 for the level's last touch of the day
@@ -97,11 +106,11 @@ DAY = np.dtype(
         ("row0", "i8"),  # first row in the flat arrays
         ("rows", "i8"),
         ("touch0", "i8"),
-        ("level0", "i8"),  # first bid level in level_price
-        ("level1", "i8"),  # first ask level
-        ("level2", "i8"),  # one past the last ask level
-        ("start0", "i8"),  # entry of level0 in level_start
         ("block0", "i8"),
+        ("first0", "i8"),  # first entry in first_touch
+        ("stretch", "i8"),  # rows of a stretch of first_touch
+        ("grid", "i8"),  # lowest price of first_touch, price units
+        ("ticks", "i8"),  # prices of first_touch, one every tick from `grid`
         ("tick", "i8"),
         ("base", "i8"),  # price units that `LEVEL.price` counts from
     ],
@@ -110,11 +119,21 @@ DAY = np.dtype(
 """Where a day lies in the flat arrays."""
 
 _ARRAYS = (
-    "days", "rows", "messages", "window", "book",
-    "level_price", "level_start", "touches", "touch_row", "cross", "cross_block",
+    "days", "rows", "messages", "window", "book", "links",
+    "touches", "first_touch", "cross", "cross_block",
 )  # fmt: skip
 _OPTIONAL = ("signal", "regime")
-_DTYPES = {"book": LEVEL, "days": DAY, "rows": ROW, "messages": MESSAGE, "window": WINDOW_EVENT, "touches": TOUCH}
+_RANDOM = ("rows", "messages", "book", "links", "touches", "first_touch", "cross")
+LARGE_PAGE = 1 << 21  # bytes
+_DTYPES = {
+    "book": LEVEL,
+    "links": LINK,
+    "days": DAY,
+    "rows": ROW,
+    "messages": MESSAGE,
+    "window": WINDOW_EVENT,
+    "touches": TOUCH,
+}
 
 
 @dataclass(frozen=True)
@@ -138,10 +157,9 @@ class TapeSet:
     messages: np.ndarray
     window: np.ndarray
     book: np.ndarray
-    level_price: np.ndarray
-    level_start: np.ndarray
+    links: np.ndarray
     touches: np.ndarray
-    touch_row: np.ndarray
+    first_touch: np.ndarray
     cross: np.ndarray
     cross_block: np.ndarray
     signal: np.ndarray | None = None
@@ -227,12 +245,25 @@ class TapeSet:
                 f"{path}: meta.json is damaged ({error!r}); make the tape again with scripts/ingest.py"
             ) from error
         rows = sum(day.rows for day in info)
-        lengths = {name: len(arrays[name]) for name in ("rows", "messages", "book")} | {"days": len(arrays["days"])}
-        if lengths != {"rows": rows, "messages": rows, "book": rows, "days": len(info)}:
+        lengths = {name: len(arrays[name]) for name in ("rows", "messages", "book", "links")} | {
+            "days": len(arrays["days"])
+        }
+        if lengths != {"rows": rows, "messages": rows, "book": rows, "links": rows, "days": len(info)}:
             raise DataError(
                 f"{path}: {lengths} for {len(info)} days of {rows} rows; make the tape again with scripts/ingest.py"
             )
         return cls(info=info, path=path, **arrays)
+
+    def in_memory(self, largest: int) -> TapeSet:
+        """The same days with what kernels read at random copied into large pages, if that is at most `largest` bytes.
+
+        A map of small pages costs a look at the page table for nearly every row that a lane visits.
+        """
+        arrays: dict[str, Any] = {name: getattr(self, name) for name in _RANDOM}
+        if sum(array.nbytes for array in arrays.values()) > largest:
+            return self
+        copies: dict[str, Any] = {name: _in_large_pages(array) for name, array in arrays.items()}
+        return replace(self, **copies)
 
     @classmethod
     def concatenate(cls, tapes: Sequence[TapeSet]) -> TapeSet:
@@ -245,20 +276,17 @@ class TapeSet:
                 f"days of one set need the same number of book levels, got {found}; use days of one depth"
             )
         days = np.concatenate([tape.days for tape in tapes])
-        row0 = touch0 = level0 = start0 = block0 = i = 0
+        row0 = touch0 = first0 = block0 = i = 0
         for tape in tapes:
-            for shift_of in tape.days:
+            for _ in tape.days:
                 days[i]["row0"] += row0
                 days[i]["touch0"] += touch0
-                for name in ("level0", "level1", "level2"):
-                    days[i][name] = shift_of[name] + level0
-                days[i]["start0"] += start0
+                days[i]["first0"] += first0
                 days[i]["block0"] += block0
                 i += 1
             row0 += len(tape.rows)
             touch0 += len(tape.touches)
-            level0 += len(tape.level_price)
-            start0 += len(tape.level_start)
+            first0 += len(tape.first_touch)
             block0 += tape.cross_block.shape[1]
         joined: dict[str, Any] = {"days": days}
         for name in _ARRAYS[1:] + _OPTIONAL:
@@ -273,6 +301,17 @@ class TapeSet:
         return cls(info=tuple(day for tape in tapes for day in tape.info), **joined)
 
 
+def _in_large_pages(array: np.ndarray) -> np.ndarray:
+    """A read-only copy that begins at a large page; numpy asks the system for such pages on its own."""
+    room = np.empty(array.nbytes + LARGE_PAGE, np.uint8)
+    first = -room.ctypes.data % LARGE_PAGE
+    copy = room[first : first + array.nbytes]
+    copy[:] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    copy = copy.view(array.dtype).reshape(array.shape)
+    copy.setflags(write=False)
+    return copy
+
+
 def _same(folder: Path, content_hash: str) -> bool:
     try:
         return TapeSet.open(folder).hash == content_hash
@@ -283,7 +322,16 @@ def _same(folder: Path, content_hash: str) -> bool:
 def _content_hash(day: RecordedDay) -> str:
     """Hash of everything that a tape is made from."""
     digest = hashlib.sha256()
-    columns: list[Any] = [day.time_ns, day.kind, day.order_id, day.size, day.price, day.side, day.book_price, day.book_size]
+    columns: list[Any] = [
+        day.time_ns,
+        day.kind,
+        day.order_id,
+        day.size,
+        day.price,
+        day.side,
+        day.book_price,
+        day.book_size,
+    ]
     for column in [*columns, day.signal, day.regime]:
         if column is not None:
             digest.update(f"{column.dtype} {column.shape}".encode())
@@ -307,15 +355,16 @@ def build(day: RecordedDay) -> TapeSet:
     messages["birth"] = birth
     messages["status"] = tape_index.statuses(day.kind, day.price)
     messages["slot"] = tape_index.slots(messages, window)
-    levels = tape_index.group_by_level(messages, window, first_seen, day.book_price, day.book_size)
-    cross, cross_block = tape_index.crossings(messages, BLOCK)
+    base = tape_index.base_price(day.book_price, day.book_size)
+    records = tape_index.row_records(messages, day.book_price, day.book_size)
+    levels = tape_index.group_by_level(messages, window, first_seen, day.book_price, day.book_size, base)
+    cross, cross_block = tape_index.crossings(messages, BLOCK, base)
+    book = tape_index.book_records(day.book_price, day.book_size, base)
     days = np.zeros(1, DAY)
-    days["rows"], days["tick"], days["base"] = (
-        rows,
-        day.instrument.tick,
-        tape_index.base_price(day.book_price, day.book_size),
+    days["rows"], days["tick"], days["base"] = rows, day.instrument.tick, base
+    first_touch, days["stretch"], days["grid"], days["ticks"] = tape_index.first_touches(
+        levels, rows, day.instrument.tick
     )
-    days["level1"], days["level2"] = levels.bids, len(levels.price)
     return TapeSet(
         info=(
             DayInfo(
@@ -323,14 +372,13 @@ def build(day: RecordedDay) -> TapeSet:
             ),
         ),
         days=days,
-        rows=tape_index.row_records(messages, day.book_price, day.book_size),
+        rows=records,
         messages=messages,
         window=window,
-        book=tape_index.book_records(day.book_price, day.book_size, int(days[0]["base"]), levels, cross, cross_block),
-        level_price=levels.price,
-        level_start=levels.start,
+        book=book,
+        links=tape_index.link_records(book, base, levels, cross, cross_block),
         touches=levels.touches,
-        touch_row=np.ascontiguousarray(levels.touches["row"]),
+        first_touch=first_touch,
         cross=cross,
         cross_block=cross_block,
         signal=day.signal,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emp_gym.data.tape import BLOCK, LEVEL, NEVER_ASK, NEVER_BID, NO_ROW, ROW, TOUCH
+from emp_gym.data.tape import BLOCK, LEVEL, LINK, NEVER_ASK, NEVER_BID, NO_ROW, NO_TOUCH, ROW, TOUCH, UNKNOWN_MID
 from emp_gym.jit import njit
 from emp_gym.types import I8, I32, I64, WINDOW_EVENT, DataError, Kind, Status
 
@@ -19,10 +19,10 @@ TRADING, HALTED, QUOTING, CROSSING = (int(status) for status in Status)
 class Levels(NamedTuple):
     """Touches grouped by level; see the table of `emp_gym.data.tape`."""
 
-    price: I64
-    start: I32
+    price: I64  # of each level: the bids ascending, then the asks [P]
+    start: I64  # its first touch, and one end mark [P + 1]
     touches: np.ndarray
-    bids: int
+    bids: int  # how many of the levels are bids
     event_row: I32  # row of each event in order of time [E]
     event_touch: I64  # where that event stands in `touches` [E]
     event_level: I64  # its level [E]
@@ -207,9 +207,10 @@ def _slots(messages, window, orders):
 
 
 def group_by_level(
-    messages: np.ndarray, window: np.ndarray, first_seen: I32, book_price: I64, book_size: I32
+    messages: np.ndarray, window: np.ndarray, first_seen: I32, book_price: I64, book_size: I32, base: int
 ) -> Levels:
-    """All messages 1-4 and window events, sorted by (side, price, time), with the visible volume after each."""
+    """All messages 1-4 and window events, sorted by (side, price, time), with the visible volume after each and the mid
+    before it (`row_records` has written that into `messages`)."""
     at = np.flatnonzero((messages["kind"] >= NEW) & (messages["kind"] <= EXECUTE))
     picked = messages[at]
     touches = np.zeros(len(at) + len(window), TOUCH)
@@ -231,10 +232,12 @@ def group_by_level(
     level = np.cumsum(new) - 1
     touches["last"] = np.append(new[1:], True)
     touches["status"] = messages["status"][touches["row"]]
+    mid2 = messages["mid2"][touches["row"]]
+    touches["mid2"] = np.where(mid2 > 0, mid2 - 2 * base, UNKNOWN_MID)
     in_time = np.argsort(sequence[by_level], kind="stable")
     return Levels(
         price=price[starts],
-        start=np.append(starts, len(touches)).astype(np.int32),
+        start=np.append(starts, len(touches)),
         touches=touches,
         bids=int((~ask[starts]).sum()),
         event_row=touches["row"][in_time],
@@ -243,33 +246,68 @@ def group_by_level(
     )
 
 
+STRETCH = 1024  # rows of a stretch of `first_touch`, or more where its table would be larger than the tape
+
+
+def first_touches(levels: Levels, rows: int, tick: int) -> tuple[I32, int, int, int]:
+    """The first touch of every price in or after every stretch of rows, NO_TOUCH if there is none.
+
+    Returns (first_touch [stretches * 2 * ticks], rows of a stretch, lowest price, ticks). Prices off the tick are left out:
+    no own order can stand there.
+    """
+    on_tick = np.flatnonzero(levels.price % tick == 0)
+    if len(on_tick) == 0:
+        return np.zeros(0, np.int32), rows, 0, 0
+    prices = levels.price[on_tick]
+    grid = int(prices.min())
+    ticks = int((prices.max() - grid) // tick) + 1
+    stretch = STRETCH
+    while 2 * ticks * -(-rows // stretch) > max(4 * rows, 1 << 16) and stretch < rows:
+        stretch *= 2
+    table = np.full((-(-rows // stretch), 2, ticks), NO_TOUCH, np.int32)
+    for level in on_tick:
+        first, end = levels.start[level], levels.start[level + 1]
+        begins = np.arange(len(table)) * stretch
+        at = first + np.searchsorted(levels.touches["row"][first:end], begins)
+        side, price = int(level >= levels.bids), (levels.price[level] - grid) // tick
+        table[:, side, price] = np.where(at < end, at, NO_TOUCH)
+    return table.reshape(-1), stretch, grid, ticks
+
+
 def base_price(book_price: I64, book_size: I32) -> int:
-    """Lowest visible price of the day. `DataError` if the day's prices span more than 32 bits."""
+    """Lowest visible price of the day. `DataError` if the day's prices span more than 30 bits."""
     seen = book_price[book_size > 0]
     if len(seen) == 0:
         raise DataError("the book is empty in every row; expected at least one visible level")
     low, high = int(seen.min()), int(seen.max())
-    if high - low >= NO_ROW:
+    if high - low >= 1 << 30:
         raise DataError(
-            f"visible prices span {high - low} price units, expected less than 2^31; check for stray prices"
+            f"visible prices span {high - low} price units, expected less than 2^30; check for stray prices"
         )
     return low
 
 
-def book_records(
-    book_price: I64, book_size: I32, base: int, levels: Levels, cross: I64, cross_block: I64
-) -> np.ndarray:
-    """LEVEL [R, 2, L]: the visible book with, per level, its last touch and the next row that crosses it."""
+def book_records(book_price: I64, book_size: I32, base: int) -> np.ndarray:
+    """LEVEL [R, 2, L]: the visible book, prices above `base`."""
     book = np.zeros(book_price.shape, LEVEL)
     book["size"] = book_size
     book["price"] = np.where(book_size > 0, book_price - base, 0)
-    _last_touches(book, base, levels.price, levels.bids, levels.event_row, levels.event_touch, levels.event_level)
-    _next_crossings(book, base, cross, cross_block)
     return book
 
 
+def link_records(book: np.ndarray, base: int, levels: Levels, cross: I32, cross_block: I32) -> np.ndarray:
+    """LINK [R, 2, L]: the next touch of each visible level and the next row that crosses it."""
+    links = np.zeros(book.shape, LINK)
+    last = levels.touches["last"].astype(np.bool_)
+    _next_touches(
+        book, links, base, levels.price, levels.bids, levels.event_row, levels.event_touch, levels.event_level, last
+    )
+    _next_crossings(book, links, cross, cross_block)
+    return links
+
+
 @njit
-def _last_touches(book, base, level_price, bids, event_row, event_touch, event_level):
+def _next_touches(book, links, base, level_price, bids, event_row, event_touch, event_level, last):
     latest = np.zeros(len(level_price), np.int64)
     event = 0
     for i in range(book.shape[0]):
@@ -281,12 +319,12 @@ def _last_touches(book, base, level_price, bids, event_row, event_touch, event_l
             for j in range(book.shape[2]):
                 if book[i, s, j]["size"] > 0:
                     price = base + book[i, s, j]["price"]
-                    at = first + np.searchsorted(level_price[first:end], price)
-                    book[i, s, j]["touch"] = latest[at]
+                    at = latest[first + np.searchsorted(level_price[first:end], price)]
+                    links[i, s, j]["touch"] = NO_TOUCH if last[at] else at + 1
 
 
 @njit
-def _next_crossings(book, base, cross, cross_block):
+def _next_crossings(book, links, cross, cross_block):
     rows, depth = book.shape[0], book.shape[2]
     for i in range(rows - 1, -1, -1):
         for s in range(2):
@@ -296,14 +334,14 @@ def _next_crossings(book, base, cross, cross_block):
                     continue
                 price, found = book[i, s, j]["price"], -1
                 if i + 1 < rows:
-                    if sign * cross[s, i + 1] <= sign * (base + price):
+                    if sign * cross[s, i + 1] <= sign * price:
                         found = i + 1
                     else:
                         for k in range(depth):
                             if book[i + 1, s, k]["size"] > 0 and book[i + 1, s, k]["price"] == price:
-                                found = book[i + 1, s, k]["cross"]
-                book[i, s, j]["cross"] = (
-                    found if found >= 0 else _search_crossing(base + price, sign, s, i, cross, cross_block)
+                                found = links[i + 1, s, k]["cross"]
+                links[i, s, j]["cross"] = (
+                    found if found >= 0 else _search_crossing(price, sign, s, i, cross, cross_block)
                 )
 
 
@@ -331,15 +369,15 @@ def _visible_volume(at, side, price, book_price, book_size):
     return out
 
 
-def crossings(messages: np.ndarray, block: int) -> tuple[I64, I64]:
+def crossings(messages: np.ndarray, block: int, base: int) -> tuple[I32, I32]:
     """Per row, the lowest own bid and the highest own ask that the row trades through or arrives against.
 
     A resting own bid at p is crossed by an execution of a bid below p and by a new ask at p or lower: that ask is in the
-    record only because our bid was not. Returns (cross [2, R], cross_block [2, ceil(R / block)]).
+    record only because our bid was not. Prices count from `base`. Returns (cross [2, R], cross_block [2, ceil(R / block)]).
     """
-    cross = _crossings(messages)
+    cross = _crossings(messages, base)
     blocks = -(-len(messages) // block)
-    padded = np.empty((2, blocks * block), np.int64)
+    padded = np.empty((2, blocks * block), np.int32)
     padded[0], padded[1] = NEVER_BID, NEVER_ASK
     padded[:, : len(messages)] = cross
     shaped = padded.reshape(2, blocks, block)
@@ -347,8 +385,14 @@ def crossings(messages: np.ndarray, block: int) -> tuple[I64, I64]:
 
 
 @njit
-def _crossings(messages):
-    cross = np.empty((2, len(messages)), np.int64)
+def _near(price):
+    """The price, or the nearest one that 32 bits hold: visible prices span less than 2^30, and own ones lie among them."""
+    return min(max(price, NEVER_ASK + 1), NEVER_BID - 1)
+
+
+@njit
+def _crossings(messages, base):
+    cross = np.empty((2, len(messages)), np.int32)
     cross[0], cross[1] = NEVER_BID, NEVER_ASK
     for i in range(len(messages)):
         m = messages[i]
@@ -356,11 +400,11 @@ def _crossings(messages):
             continue
         if m["kind"] == EXECUTE:
             if m["side"] > 0:
-                cross[0, i] = m["price"] + 1
+                cross[0, i] = _near(m["price"] + 1 - base)
             else:
-                cross[1, i] = m["price"] - 1
+                cross[1, i] = _near(m["price"] - 1 - base)
         elif m["kind"] == NEW:
-            cross[1 if m["side"] > 0 else 0, i] = m["price"]
+            cross[1 if m["side"] > 0 else 0, i] = _near(m["price"] - base)
     return cross
 
 

@@ -6,7 +6,6 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numba
 import numpy as np
 
 from emp_gym.data import store
@@ -14,13 +13,14 @@ from emp_gym.envs import schedule, task_kernels
 from emp_gym.envs.narrowing import narrow
 from emp_gym.envs.task_kernels import EPISODE, SETUP
 from emp_gym.envs.tasks import REWARDS, Task, make_task
-from emp_gym.jit import parallel_lock
+from emp_gym.jit import in_parallel
 from emp_gym.market.replay import REQUESTS, ReplayConfig, ReplayMarket
 from emp_gym.risk import gates as risk_gates
 from emp_gym.sensory import lob
-from emp_gym.types import CASH_UNITS, ConfigError, DataError, Feature, Orders, Verdicts
+from emp_gym.types import ConfigError, DataError, Feature, Orders, Verdicts
 
 MARKETS = ("replay",)
+IN_MEMORY_LANES = 256  # from here on lanes read all over the tape, and it pays to hold it in large pages
 
 
 class Lanes:
@@ -54,7 +54,7 @@ class Lanes:
         self.task: Task = make_task(task, parameters)
         self.lanes = lanes
         self.pace, self.episode = schedule.parse_pace(every), schedule.parse_episode(episode)
-        self.tape = store.tapes(data)
+        self.tape = store.tapes(data, in_memory=lanes >= IN_MEMORY_LANES)
         self.windows = schedule.split_windows(self.tape, split, self.pace, self.episode)
         order_ns, feed_ns = _latencies(latency_ns)
         self.market = ReplayMarket(
@@ -70,12 +70,17 @@ class Lanes:
         if not 1 <= self.levels <= self.tape.levels:
             raise ConfigError(f"levels must be 1 to {self.tape.levels} (the data's depth), got {levels}")
         self.features: tuple[Feature, ...] = lob.features(self.levels) + self.task.features
+        self._transform = lob.transforms(self.features)
+        self._raw = np.zeros(
+            (self.market.threads, self._transform.shape[1] + 64), np.float32
+        )  # rows share no cache line
         self.gates = risk_gates.resolve(gates)
         self.setup = self._setup(order_ns)
         self.orders = Orders.empty(lanes, REQUESTS)
         self.sent = self.orders  # what the market got: `orders` after the gates
         self.verdicts: list[Verdicts] = []
         self.episodes = np.zeros(lanes, EPISODE)
+        self._length = np.zeros(lanes, np.int64)  # decisions of each lane's episode, close together
         self.random: np.ndarray = np.zeros(lanes, np.uint64)
         self.mask = np.zeros((lanes, max(len(self.task.menu), 1)), np.bool_)
         self._all = np.arange(lanes)
@@ -128,6 +133,7 @@ class Lanes:
         self.market.reset(lanes, day, row, end_row)
         self.market.active[lanes] = True
         task_kernels.begin(lanes, self.market.state, self.episodes, self.random, stagger, self.setup)
+        self._length[lanes] = self.episodes["length"][lanes]
 
     def _pin(
         self, lanes: np.ndarray, options: Mapping[str, Any], day: np.ndarray, row: np.ndarray, end_row: np.ndarray
@@ -162,15 +168,15 @@ class Lanes:
             self.verdicts.append(verdicts)
         self.sent = orders
         self.market.advance(orders)
-        state, active = self.market.state, self.market.active
-        time_up = state["decision"] >= self.episodes["length"]
-        truncated = (time_up | (state["exhausted"] == 1)) & active
+        truncated = (self.market.progress >= self._length) & self.market.active
         terminated = np.zeros(self.lanes, np.bool_)
+        ended = truncated.copy()  # the flags are given away
         if self.task.code == task_kernels.EXECUTE_PARENT:
+            state = self.market.state
             done = state["position"] * self.episodes["parent_side"] >= self.task.parent
-            terminated = (done | time_up) & active
-            truncated &= ~terminated
-        ended = truncated | terminated
+            terminated = (done | (state["decision"] >= self._length)) & self.market.active
+            truncated = truncated & ~terminated
+            ended = truncated | terminated
         if ended.any():
             self._finish(np.flatnonzero(ended))
         return ended, terminated, truncated
@@ -192,9 +198,7 @@ class Lanes:
         if market.threads == 1:
             task_kernels.request(0, self.lanes, *arrays)
             return
-        with parallel_lock:
-            numba.set_num_threads(market.threads)
-            task_kernels.request_parallel(market.threads, *arrays)
+        in_parallel(market.threads, task_kernels.request_parallel, *arrays)
 
     def settle_and_observe(self) -> tuple[np.ndarray, np.ndarray]:
         """Fresh (observation f4 [N, D], reward f8 [N]) of the step that just ended; the mask is kept in `mask`."""
@@ -206,12 +210,11 @@ class Lanes:
             )
             self.observe(self._all, out)
             return out, rewards
-        with parallel_lock:
-            numba.set_num_threads(market.threads)
-            task_kernels.settle_and_observe_parallel(
-                market.threads, self._all, market.state, market.slots, market.book, self.episodes, self.tape.days,
-                self.tape.rows, market.active, rewards, out, self.mask, self.setup,
-            )  # fmt: skip
+        in_parallel(
+            market.threads, task_kernels.settle_and_observe_parallel,
+            self._all, market.state, market.slots, market.book, self.episodes, self.tape.days,
+            self.tape.rows, market.active, rewards, out, self.mask, self._raw, self._transform, self.setup,
+        )  # fmt: skip
         narrow(self)
         return out, rewards
 
@@ -220,44 +223,19 @@ class Lanes:
         market = self.market
         task_kernels.observe(
             lanes, market.state, market.slots, market.book, self.episodes, self.tape.days, self.tape.rows,
-            out, self.mask, self.setup,
+            out, self.mask, self._raw[0], self._transform, self.setup,
         )  # fmt: skip
         narrow(self)
 
     # ------------------------------------------------------------------------------------------------------------- reports
 
-    def summary(self) -> dict[str, np.ndarray]:
-        """Numbers of the episodes so far, arrays [N]; see `emp_gym.envs.trading` for their meaning."""
-        state, episodes = self.market.state, self.episodes
-        unit = 2.0 * CASH_UNITS / self.market.view.price_to_cash
-        return {
-            "return": episodes["return_"].copy(),
-            "length": episodes["steps"].copy(),
-            "pnl": state["cash"] / CASH_UNITS
-            if self.task.code != task_kernels.EXECUTE_PARENT
-            else self._against_arrival(),
-            "fees": state["fees"] / CASH_UNITS,
-            "filled": state["filled"].copy(),
-            "maker_filled": state["maker_filled"].copy(),
-            "orders": state["sent"].copy(),
-            "orders_filled": state["hit"].copy(),
-            "orders_refused": state["refused"].copy(),
-            "spread_captured": state["captured2"] / unit,
-            "max_inventory": state["max_position"].copy(),
-            "mean_abs_inventory": state["position_sum"] / np.maximum(state["decision"], 1),
-            "beyond_depth": state["beyond"].copy(),
-            "unknown_place": state["unknown_place"].copy(),
-            "masked": episodes["masked"].copy(),
-            "clipped": episodes["clipped"].copy(),
-            "day": state["day"].copy(),
-            "start": state["start_row"].copy(),
-        }
-
-    def _against_arrival(self) -> np.ndarray:
-        """Cash plus the parent valued at the arrival mid: minus the implementation shortfall, in currency [N]."""
-        state = self.market.state
-        worth2 = state["position"] * self.episodes["arrival2"] * self.market.view.price_to_cash
-        return (2 * state["cash"] + worth2) / (2 * CASH_UNITS)
+    def summary(self, lanes: np.ndarray) -> dict[str, np.ndarray]:
+        """Numbers of the episodes of `lanes` so far, arrays over all lanes [N] that hold 0 elsewhere; see
+        `emp_gym.envs.trading` for their meaning."""
+        amounts = np.zeros((len(task_kernels.AMOUNTS), self.lanes), np.float64)
+        counts = np.zeros((len(task_kernels.COUNTS), self.lanes), np.int64)
+        task_kernels.summarise(lanes, self.market.state, self.episodes, amounts, counts, self.setup)
+        return dict(zip(task_kernels.AMOUNTS + task_kernels.COUNTS, (*amounts, *counts), strict=True))
 
     def truth(self) -> tuple[np.ndarray, np.ndarray]:
         """(signal f4 [N], regime i1 [N]) planted at the lanes' rows. Synthetic days only, for oracles only."""
@@ -269,7 +247,7 @@ class Lanes:
     def __deepcopy__(self, memo: dict[int, Any]) -> Lanes:
         twin = object.__new__(type(self))
         for name, value in self.__dict__.items():
-            shared = name in ("tape", "windows", "_all", "_weight_end", "setup", "features", "task")
+            shared = name in ("tape", "windows", "_all", "_weight_end", "_transform", "setup", "features", "task")
             twin.__dict__[name] = value if shared else copy.deepcopy(value, memo)
         return twin
 

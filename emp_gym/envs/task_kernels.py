@@ -6,10 +6,11 @@ import numba
 import numpy as np
 
 from emp_gym.data.tape import NO_ROW
-from emp_gym.jit import hot, njit
-from emp_gym.market.overlay import CANCEL, LIMIT, MARKET, NONE, REPLACE, TRADING
+from emp_gym.jit import hot, njit, prefetch
+from emp_gym.market.records import CANCEL, LIMIT, MARKET, NONE, REPLACE, TRADING
 from emp_gym.market.replay import AHEAD
-from emp_gym.sensory.lob import LONG, SHORT, clip, observe_book, observe_own
+from emp_gym.sensory.lob import LONG, SHORT, finish, observe_book, observe_own
+from emp_gym.types import CASH_UNITS
 
 TRADE, MAKE, EXECUTE_PARENT = 0, 1, 2
 PNL, INVENTORY, DAMPED, SHORTFALL = 0, 1, 2, 3
@@ -367,45 +368,73 @@ def settle(low, high, state, episodes, days, active, rewards, setup):
             episodes[i]["steps"] += 1
 
 
+AMOUNTS = ("return", "pnl", "fees", "spread_captured", "mean_abs_inventory")
+COUNTS = (
+    "length", "filled", "maker_filled", "orders", "orders_filled", "orders_refused", "max_inventory", "beyond_depth",
+    "unknown_place", "masked", "clipped", "day", "start",
+)  # fmt: skip
+
+
 @hot
-def _fetch(lanes, state, days, rows):
-    """Reads one word of each row that the observations of `lanes` will need, so that their memory waits overlap."""
-    words = 0
+def summarise(lanes, state, episodes, amounts, counts, setup):
+    """Writes what the episodes of `lanes` came to into their columns of amounts [len(AMOUNTS), N] and counts."""
+    rules = setup[0]
     for i in lanes:
+        lane, episode = state[i], episodes[i]
+        cash2 = 2 * lane["cash"]
+        if rules["task"] == EXECUTE_PARENT:  # the parent valued at the arrival mid: minus the shortfall
+            cash2 += lane["position"] * episode["arrival2"] * rules["price_to_cash"]
+        amounts[0, i], amounts[1, i] = episode["return_"], cash2 / (2 * CASH_UNITS)
+        amounts[2, i] = lane["fees"] / CASH_UNITS
+        amounts[3, i] = lane["captured2"] * rules["price_to_cash"] / (2 * CASH_UNITS)
+        amounts[4, i] = lane["position_sum"] / max(lane["decision"], 1)
+        counts[0, i], counts[1, i], counts[2, i] = episode["steps"], lane["filled"], lane["maker_filled"]
+        counts[3, i], counts[4, i], counts[5, i] = lane["sent"], lane["hit"], lane["refused"]
+        counts[6, i], counts[7, i], counts[8, i] = lane["max_position"], lane["beyond"], lane["unknown_place"]
+        counts[9, i], counts[10, i] = episode["masked"], episode["clipped"]
+        counts[11, i], counts[12, i] = lane["day"], lane["start_row"]
+
+
+@hot
+def _ask_for(lanes, state, slots, days, rows):
+    """Asks for the cache lines of the rows that the observations of `lanes` look back to, and of their orders."""
+    for i in lanes:
+        prefetch(slots, i, 0)
+        prefetch(slots, i, 64)
+        prefetch(slots, i, 128)
         lane = state[i]
         at, seen = days[lane["day"]]["row0"] + lane["seen_row"], lane["seen_row"]
-        words += rows[at - min(SHORT, seen)]["status"] + rows[at - min(LONG, seen)]["status"]
-    if len(lanes) > 0:
-        state[lanes[0]]["fetched"] = words  # so that the reads are not optimised away
+        prefetch(rows, at - min(SHORT, seen), 0)
+        prefetch(rows, at - min(LONG, seen), 0)
 
 
 @hot
-def observe(lanes, state, slots, book, episodes, days, rows, out, mask, setup):
-    """Writes observation and mask of `lanes`."""
+def observe(lanes, state, slots, book, episodes, days, rows, out, mask, raw, transform, setup):
+    """Writes observation and mask of `lanes`; `raw` is room for the quantities of one of them."""
     rules = setup[0]
+    _ask_for(lanes[:AHEAD], state, slots, days, rows)
     for j in range(len(lanes)):
         if j % AHEAD == 0:
-            _fetch(lanes[j : j + AHEAD], state, days, rows)
+            _ask_for(lanes[j + AHEAD : j + 2 * AHEAD], state, slots, days, rows)
         i = lanes[j]
         lane, episode = state[i], episodes[i]
         day = days[lane["day"]]
         at = observe_book(
-            out[i], lane, book[i], day, rows, rules["levels"], rules["session_start_ns"], rules["session_ns"]
+            raw, lane, book[i], day, rows, rules["levels"], rules["session_start_ns"], rules["session_ns"]
         )
         elapsed = (lane["decision"] + rules["episode"] - episode["length"]) / rules["episode"]
         at = observe_own(
-            out[i], at, lane, slots[i], book[i], day["tick"], rules["clip"], rules["max_position"], elapsed,
+            raw, at, lane, slots[i], book[i], day["tick"], rules["clip"], rules["max_position"], elapsed,
             rules["price_to_cash"],
         )  # fmt: skip
         if rules["task"] == EXECUTE_PARENT:
             side = episode["parent_side"]
             left = (rules["parent"] - side * lane["position"]) / rules["parent"]
-            out[i, at], out[i, at + 1], out[i, at + 2] = side, left, left - (1.0 - elapsed)
-            at += 3
+            raw[at], raw[at + 1], raw[at + 2] = side, left, left - (1.0 - elapsed)
             _mask_parent(mask[i], lane, slots[i], book[i], side)
         elif rules["task"] == TRADE:
             _mask_menu(mask[i], lane, slots[i], book[i], day["tick"], rules)
-        episode["clipped"] += clip(out[i], at)
+        episode["clipped"] += finish(raw, out[i], transform)
 
 
 @njit(parallel=True)
@@ -420,10 +449,10 @@ def request_parallel(chunks, choices, levers, kinds, requests, state, slots, boo
 
 @njit(parallel=True)
 def settle_and_observe_parallel(
-    chunks, lanes, state, slots, book, episodes, days, rows, active, rewards, out, mask, setup
+    chunks, lanes, state, slots, book, episodes, days, rows, active, rewards, out, mask, raw, transform, setup
 ):
     n = len(state)
     for c in numba.prange(chunks):
         low, high = c * n // chunks, (c + 1) * n // chunks
         settle(low, high, state, episodes, days, active, rewards, setup)
-        observe(lanes[low:high], state, slots, book, episodes, days, rows, out, mask, setup)
+        observe(lanes[low:high], state, slots, book, episodes, days, rows, out, mask, raw[c], transform, setup)

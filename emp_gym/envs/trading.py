@@ -122,7 +122,7 @@ class _Face:
         n = self.lanes.lanes
         cost, reason = np.zeros(n, np.float32), np.zeros(n, np.uint64)
         for verdicts in self.lanes.verdicts:
-            if verdicts.reason.any():
+            if verdicts.touched and verdicts.reason.any():
                 cost += (verdicts.reason != 0).sum(axis=1)
                 reason |= np.bitwise_or.reduce(verdicts.reason, axis=1)
         return cost, reason
@@ -192,15 +192,17 @@ class TradingVectorEnv(_Face, VectorEnv):
         if not self._started:
             raise ResetNeeded("call reset() before step()")
         actions = self._checked(actions)
-        again = np.flatnonzero(self._ended) if self._mode is AutoresetMode.NEXT_STEP else _NOBODY
-        if len(again):
+        again = _NOBODY
+        if self._mode is AutoresetMode.NEXT_STEP and self._ended.any():
+            again = np.flatnonzero(self._ended)
             self.lanes.market.active[again] = False
         ended, terminated, truncated = self.lanes.step(actions)
         if len(again):
             self.lanes.reset(again)
             self.lanes.market.active[again] = False  # settled as "did not move"
         observation, rewards = self.lanes.settle_and_observe()
-        self.lanes.market.active[again] = True
+        if len(again):
+            self.lanes.market.active[again] = True
         infos = self._infos()
         if self._mode is AutoresetMode.DISABLED:
             terminated |= self._flags[0] & self._ended
@@ -219,7 +221,7 @@ class TradingVectorEnv(_Face, VectorEnv):
         )
 
     def _end(self, lanes: np.ndarray, ended: np.ndarray, observation: np.ndarray, infos: dict[str, Any]) -> None:
-        summary = self.lanes.summary()
+        summary = self.lanes.summary(lanes)
         self.lanes.market.active[lanes] = False
         if self._mode is not AutoresetMode.SAME_STEP:
             infos["summary"], infos["_summary"] = summary, ended.copy()
@@ -258,9 +260,10 @@ class TradingVectorEnv(_Face, VectorEnv):
                 raise ConfigError(
                     f"actions must be integers of shape ({self.num_envs},), got {actions.dtype} of shape {actions.shape}"
                 )
-            if actions.min() < 0 or actions.max() >= count:
-                raise ConfigError(f"actions must be in [0, {count}), got {actions.min()} to {actions.max()}")
-            return actions.astype(np.int64, copy=False)
+            choices = actions.astype(np.int64, copy=False)
+            if choices.view(np.uint64).max() >= count:  # a negative number is a large one there
+                raise ConfigError(f"actions must be in [0, {count}), got {choices.min()} to {choices.max()}")
+            return choices
         actions = np.asarray(actions, np.float32)
         if actions.shape != self.action_space.shape or not np.isfinite(actions).all():
             raise ConfigError(
@@ -330,7 +333,7 @@ class TradingEnv(_Face, gym.Env):
             self._trail.add(self.lanes)
         if ended[0]:
             self._running = False
-            infos["summary"] = {name: array[0].item() for name, array in self.lanes.summary().items()}
+            infos["summary"] = {name: array[0].item() for name, array in self.lanes.summary(_LANE_0).items()}
         return observation[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), infos
 
     def _checked(self, action: Any) -> np.ndarray:

@@ -5,13 +5,14 @@ Letters: S training seeds, W evaluation windows (episodes); the same windows for
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 
-from emp_gym.types import F64, I64
+from emp_gym.types import F64, I64, ConfigError
 
 FEWEST = 8
 """Blocks (days, or windows of one day) below which no interval is given."""
@@ -61,14 +62,14 @@ def bootstrap(
     if len(table) > 1:
         weights = rng.multinomial(len(table), weights[0], size=resamples) / len(table)
     means = np.einsum("rs,sb,rb->r", weights, sums, drawn, optimize=True) / (drawn @ sizes)
-    wider = np.sqrt(count / (count - 1)) * _t(level, count - 1) / NormalDist().inv_cdf(0.5 + level / 2)
+    wider = np.sqrt(count / (count - 1)) * student_t(level, count - 1) / NormalDist().inv_cdf(0.5 + level / 2)
     low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
     return Estimate(mean, mean + (low - mean) * wider, mean + (high - mean) * wider, count, block)
 
 
-def _t(level: float, freedom: int) -> float:
-    """Two-sided quantile of Student's t, by the Cornish-Fisher series (Abramowitz and Stegun 26.7.5): 0.1 % from 7
-    degrees up."""
+def student_t(level: float, freedom: int) -> float:
+    """Two-sided quantile of Student's t, by the Cornish-Fisher series (Abramowitz and Stegun 26.7.5): within
+    0.1 % from 4 degrees up at level 0.90, from 7 up at 0.95."""
     z = NormalDist().inv_cdf(0.5 + level / 2)
     n = freedom
     return (
@@ -77,6 +78,35 @@ def _t(level: float, freedom: int) -> float:
         + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
         + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
     )
+
+
+def binomial_bounds(hits: int, trials: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Lower and upper bound of a probability of which `hits` of `trials` were seen; each holds with `level` on its own.
+
+    Clopper and Pearson (1934), exact: the probabilities at which as many hits or more, and as few or fewer, have
+    probability 1 - level. No hit in n gives an upper bound of about 3 / n.
+    """
+    if not 0 <= hits <= trials or trials < 1:
+        raise ConfigError(f"expected 0 <= hits <= trials and at least one trial, got {hits} of {trials}")
+    low = 0.0 if hits == 0 else _solve(lambda p: 1 - _at_most(hits - 1, trials, p), 1 - level)
+    high = 1.0 if hits == trials else 1 - _solve(lambda q: _at_most(hits, trials, 1 - q), 1 - level)
+    return low, high
+
+
+def _at_most(hits: int, trials: int, p: float) -> float:
+    """P(X <= hits) of a binomial, 0 < p < 1."""
+    k = range(hits + 1)
+    ways = (math.lgamma(trials + 1) - math.lgamma(i + 1) - math.lgamma(trials - i + 1) for i in k)
+    return math.fsum(math.exp(w + i * math.log(p) + (trials - i) * math.log1p(-p)) for i, w in zip(k, ways))
+
+
+def _solve(rising: Callable[[float], float], value: float) -> float:
+    """Where a rising function on (0, 1) reaches `value`, by halving."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if rising(middle) < value else (low, middle)
+    return (low + high) / 2
 
 
 def paired(

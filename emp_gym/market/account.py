@@ -6,6 +6,7 @@ from math import gcd
 
 import numpy as np
 
+from emp_gym.data.tape import ROW
 from emp_gym.jit import hot
 from emp_gym.types import CASH_UNITS
 
@@ -17,6 +18,7 @@ LANE = np.dtype(
         ("seen_row", "i8"),  # row that the view shows (earlier than `row` under feed latency)
         ("last_row", "i8"),  # seen_row of the decision before
         ("start_row", "i8"),
+        ("target", "i8"),  # row of the next decision, while the lane walks to it
         ("end_row", "i8"),  # last row that this episode may reach
         ("time_ns", "i8"),  # time of the decision
         ("decision", "i8"),  # decisions taken
@@ -24,16 +26,20 @@ LANE = np.dtype(
         ("orders", "i4"),  # used order slots
         ("consumed", "i4"),  # used entries of consumed depth
         ("fills", "i4"),  # entries in the fill log of this step
-        ("fetched", "i4"),  # scratch
+        ("consumed_row", "i4"),  # row of the last of them
         ("status", "i1"),
         ("exhausted", "i1"),  # the tape (or the split) ends here
         # account
         ("cash", "i8"),  # 1e-8 currency
         ("fees", "i8"),
         ("position", "i8"),  # lots
-        # what the view shows of the flow since the last decision
+        # the row that the view shows, and what has passed since the decision before
+        ("now", ROW),
         ("bought", "i8"),
         ("sold", "i8"),
+        ("flow", "i8"),
+        ("hidden", "i8"),
+        ("mid2_before", "i8"),
         ("tick", "i8"),  # price units
         ("mid2", "i8"),  # last known best bid + best ask of the seen row
         # counters of the episode

@@ -14,20 +14,9 @@ import numpy as np
 from emp_gym.data.tape import NO_ROW, TapeSet
 from emp_gym.jit import njit
 from emp_gym.market.account import FILL, LANE
-from emp_gym.market.overlay import (
-    DELETE,
-    EVICT,
-    EXECUTE,
-    LIVE,
-    NEW,
-    PARAMS,
-    SLOT,
-    TAKEN,
-    find_cross,
-    find_touch,
-    point_at,
-    walk,
-)
+from emp_gym.market.index import find_cross, find_touch, point_at
+from emp_gym.market.overlay import walk
+from emp_gym.market.records import DELETE, EVICT, EXECUTE, LIVE, NEW, PARAMS, SLOT, TAKEN, Tape
 from emp_gym.types import Kind
 
 ENDLESS = 1 << 40  # lots of a ghost, so that it stays after its first fill and its queue can still be read
@@ -59,8 +48,8 @@ def judge(tape: TapeSet, day: int = 0, *, births: bool = True) -> dict[str, int]
     )
     counts = _judge(
         new_rows, executed, deleted, np.zeros(1, LANE), np.zeros(1, SLOT), np.zeros(1, TAKEN), np.zeros(64, FILL), params,
-        tape.days[day : day + 1], tape.rows, tape.messages, tape.book, tape.touches, tape.touch_row,
-        tape.level_price, tape.level_start, tape.cross, tape.cross_block,
+        tape.days[day : day + 1], tape.rows, tape.messages, tape.book, tape.links, tape.touches, tape.first_touch,
+        tape.cross, tape.cross_block,
     )  # fmt: skip
     return dict(zip(_FIELDS, (int(count) for count in counts), strict=True))
 
@@ -115,9 +104,10 @@ def _evicted_between(touches, slot, last):
 
 @njit
 def _judge(
-    new_rows, executed, ended, state, slots, taken, fills, params, days, rows, messages, book,
-    touches, touch_row, level_price, level_start, cross, cross_block,
+    new_rows, executed, ended, state, slots, taken, fills, params, days, rows, messages, book, links,
+    touches, first_touch, cross, cross_block,
 ):  # fmt: skip
+    tape = Tape(rows, messages, book, links, touches, first_touch, cross, cross_block)
     counts = np.zeros(14, np.int64)
     lane, slot, day, setup = state[0], slots[0], days[0], params[0]
     base, last = day["row0"], day["rows"] - 1
@@ -130,14 +120,15 @@ def _judge(
         slot["quantity"], slot["filled"], slot["behind"], slot["counted"] = ENDLESS, 0, 0, m["size"]
         slot["cancel_row"], slot["spell_row"] = NO_ROW, -1
         slot["state"], slot["live"], slot["born_row"] = LIVE, True, born
-        find_touch(touches, touch_row, level_price, level_start, day, slot, born - 1)
+        find_touch(tape, day, slot, born - 1)
         visible = 0
-        while slot["touch_row"] == born:
+        while slot["touch_row"] != NO_ROW and touches[slot["touch"]]["row"] <= born:
             touch = slot["touch"]
-            visible = touches[touch]["volume"]
+            if touches[touch]["row"] == born:
+                visible = touches[touch]["volume"]
             point_at(slot, touches, touch + 1, touches[touch]["last"] == 0)
         slot["ahead"] = max(visible - m["size"], 0)
-        find_cross(cross, cross_block, day, slot, born)
+        find_cross(tape, day, slot, born)
         finish = min(first_execution, end)
         spell = _evicted_between(touches, slot, min(finish, last))
         spell = spell or visible == 0
@@ -150,10 +141,7 @@ def _judge(
             counts[3] += 1
         if finish > last or (not judged and first_execution > end):
             continue
-        walk(
-            lane, day, slots, taken, fills, rows, messages, book,
-            touches, touch_row, level_price, level_start, cross, cross_block, setup, finish - 1,
-        )  # fmt: skip
+        walk(lane, day, slots, taken, fills, tape, setup, finish - 1)
         before, ahead = slot["filled"], slot["ahead"]
         if first_execution <= end:
             counts[10] += 1
@@ -172,10 +160,7 @@ def _judge(
             continue
         for target in (finish, min(end, last)):
             if slot["filled"] == 0:
-                walk(
-                    lane, day, slots, taken, fills, rows, messages, book,
-                    touches, touch_row, level_price, level_start, cross, cross_block, setup, target,
-                )  # fmt: skip
+                walk(lane, day, slots, taken, fills, tape, setup, target)
                 if slot["filled"] > 0:
                     counts[5 if target == finish else 9] += 1
         if slot["filled"] == 0:

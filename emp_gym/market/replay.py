@@ -9,10 +9,13 @@ import numba
 import numpy as np
 
 from emp_gym.data.tape import NO_ROW, TapeSet
-from emp_gym.jit import default_threads, hot, njit, parallel_lock
+from emp_gym.jit import default_threads, hot, in_parallel, njit, prefetch
 from emp_gym.market import account
 from emp_gym.market.account import FILL, LANE
-from emp_gym.market.overlay import (
+from emp_gym.market.index import row_at, row_before
+from emp_gym.market.liquidity import take
+from emp_gym.market.overlay import drop, find_order, sweep, walk
+from emp_gym.market.records import (
     ACCEPTED,
     CANCEL,
     EXACT,
@@ -32,21 +35,16 @@ from emp_gym.market.overlay import (
     TOUCHED,
     TRADING,
     UNKNOWN_ORDER,
-    drop,
-    find_order,
-    row_at,
-    row_before,
-    sweep,
-    take,
-    walk,
+    Tape,
 )
 from emp_gym.types import CASH_UNITS, EMPTY_ASK, EMPTY_BID, I64, ConfigError, Fills, Orders, View
 
 FILL_RULES = {"exact": EXACT, "touch": TOUCHED, "optimistic": OPTIMISTIC}
 SLOTS = 8  # own orders a lane, in flight included
 REQUESTS = SLOTS + 2  # orders a lane may send in one decision
-AHEAD = 16  # lanes whose memory is asked for together
+AHEAD = 32  # lanes that are walked together, while the memory of the next ones is asked for
 TAKEN_NOTES = 8  # prices of consumed depth remembered a lane, at the least: both visible sides always fit
+ENDLESS = 1 << 62
 CLOSING_ID = -1  # id of the fills that close a position at the end of an episode
 
 
@@ -101,14 +99,15 @@ class ReplayMarket:
         self.book = np.zeros((lanes, 4, tape.levels), np.int64)  # bid price, bid size, ask price, ask size
         self.outcome = np.zeros((lanes, REQUESTS), np.int8)
         self.active = np.ones(lanes, np.bool_)  # lanes that `advance` moves
+        self.progress = np.zeros(lanes, np.int64)  # decisions taken in the episode, ENDLESS once the tape is exhausted
         self.view = self._view()
 
     @property
     def _tape_arrays(self) -> tuple[np.ndarray, ...]:
         t = self.tape
         return (
-            t.days, t.rows, t.messages, t.book, t.touches, t.touch_row,
-            t.level_price, t.level_start, t.cross, t.cross_block,
+            t.days, t.rows, t.messages, t.book, t.links, t.touches, t.first_touch,
+            t.cross, t.cross_block,
         )  # fmt: skip
 
     def _view(self) -> View:
@@ -157,13 +156,21 @@ class ReplayMarket:
                 f"orders must be [{self.lanes} lanes, at most {REQUESTS} requests], got [{lanes}, {requests}]"
             )
         arrays = self._tape_arrays
-        own = (self.state, self.slots, self.taken, self.fills, self.book, self.outcome, self.active, self.params)
+        own = (
+            self.state,
+            self.slots,
+            self.taken,
+            self.fills,
+            self.book,
+            self.outcome,
+            self.active,
+            self.progress,
+            self.params,
+        )
         if self.threads == 1:
             _advance(0, self.lanes, orders.kind, orders.records, *own, *arrays)
             return
-        with parallel_lock:
-            numba.set_num_threads(self.threads)
-            _advance_parallel(self.threads, orders.kind, orders.records, *own, *arrays)
+        in_parallel(self.threads, _advance_parallel, orders.kind, orders.records, *own, *arrays)
 
     def close(self, lanes: I64, target: I64) -> None:
         """Cancels everything of `lanes` [n] and trades their positions to `target` [n] lots at once, at the stated price
@@ -178,6 +185,9 @@ class ReplayMarket:
         counts = self.state["fills"]
         lane = np.repeat(np.arange(self.lanes, dtype=np.int32), counts)
         log = np.concatenate([self.fills[i, :n] for i, n in enumerate(counts) if n] or [np.zeros(0, FILL)])
+        resting = log["maker"] == 1  # their time is that of their row
+        base = self.tape.days["row0"][self.state["day"][lane[resting]]]
+        log["time_ns"][resting] = self.tape.rows["time_ns"][base + log["row"][resting]]
         by_time = np.lexsort((log["time_ns"], lane))
         lane, log = lane[by_time], log[by_time]
         return Fills(
@@ -231,17 +241,27 @@ def _show(lane, shown, day, rows, book, params):
     if params["feed_latency_ns"] > 0:
         seen = max(row_before(rows, day, seen, lane["time_ns"] - params["feed_latency_ns"]), lane["last_row"])
     lane["seen_row"] = seen
-    at, before = day["row0"] + seen, day["row0"] + lane["last_row"]
-    base = day["base"]
+    at, base = day["row0"] + seen, day["base"]
     for j in range(book.shape[2]):
         bid, ask = book[at, 0, j], book[at, 1, j]
         shown[0, j] = base + bid["price"] if bid["size"] > 0 else EMPTY_BID
         shown[1, j] = bid["size"]
         shown[2, j] = base + ask["price"] if ask["size"] > 0 else EMPTY_ASK
         shown[3, j] = ask["size"]
-    lane["status"], lane["mid2"] = rows[at]["status"], rows[at]["mid2"]
-    lane["bought"] = rows[at]["bought"] - rows[before]["bought"]
-    lane["sold"] = rows[at]["sold"] - rows[before]["sold"]
+    row, now = rows[at], lane["now"]
+    lane["bought"], lane["sold"] = row["bought"] - now["bought"], row["sold"] - now["sold"]
+    lane["flow"], lane["hidden"] = row["flow"] - now["flow"], row["hidden"] - now["hidden"]
+    lane["mid2_before"] = now["mid2"]
+    _note_row(lane, row)
+
+
+@hot
+def _note_row(lane, row):
+    """Keeps the row that the view shows with the lane, so that nobody has to fetch it from the tape again."""
+    now = lane["now"]
+    now["time_ns"], now["mid2"], now["moves2"] = row["time_ns"], row["mid2"], row["moves2"]
+    now["bought"], now["sold"], now["flow"], now["hidden"] = row["bought"], row["sold"], row["flow"], row["hidden"]
+    lane["status"], lane["mid2"] = row["status"], row["mid2"]
 
 
 @hot
@@ -265,6 +285,7 @@ def _reset(lanes, day_of, row_of, end_row_of, state, slots, shown, params, days,
         if params[0]["feed_latency_ns"] > 0:
             early = row_before(rows, day, row, lane["time_ns"] - params[0]["feed_latency_ns"])
             lane["seen_row"] = lane["last_row"] = early
+        _note_row(lane, rows[day["row0"] + lane["seen_row"]])
         _show(lane, shown[i], day, rows, book, params[0])
 
 
@@ -339,84 +360,129 @@ def _refusal(lane, slots, kind, request, tick, lot):
 
 
 @hot
-def _fetch(low, high, state, slots, params, days, rows, book, touches):
-    """Reads one word of each cache line that lanes [low, high) will need, so that their memory waits overlap.
+def _ask_for_start(lane, kinds, requests, day, tape, params):
+    """Asks for the cache lines that the lane reads first: its next decision's row, and its place for what is sent now."""
+    now, then = day["row0"] + lane["row"], day["row0"] + min(lane["row"] + params["every_rows"], lane["end_row"])
+    prefetch(tape.rows, then, 0)
+    prefetch(tape.rows, now, 0)
+    for k in range(len(kinds)):
+        if kinds[k] == NONE or kinds[k] == CANCEL:
+            continue
+        side, half = requests[k]["side"], 8 * tape.book.shape[2]  # bytes of one side of the book
+        if kinds[k] == MARKET:
+            prefetch(tape.book, now, half if side > 0 else 0)
+        else:
+            prefetch(tape.book, now, 0)
+            prefetch(tape.book, now, 64)
+            prefetch(tape.links, now, 0 if side > 0 else half)
 
-    A lane's next rows lie anywhere on a tape that no cache holds; one after the other those waits are most of a step.
-    """
-    levels, words = book.shape[2], 0
-    for i in range(low, high):
-        lane = state[i]
-        day = days[lane["day"]]
-        at = day["row0"] + min(lane["row"] + params["every_rows"], lane["end_row"])
-        words += (
-            rows[at]["status"]
-            + book[at, 0, 0]["size"]
-            + book[at, 0, levels - 1]["size"]
-            + book[at, 1, levels - 1]["size"]
-        )
-        at = day["row0"] + lane["row"]
-        words += (
-            rows[at]["status"]
-            + book[at, 0, 0]["size"]
-            + book[at, 0, levels - 1]["size"]
-            + book[at, 1, levels - 1]["size"]
-        )
-        for k in range(lane["orders"]):
-            if slots[i, k]["touch_row"] != NO_ROW:
-                words += touches[slots[i, k]["touch"]]["size"]
-    if low < high:
-        state[low]["fetched"] = words  # so that the reads are not optimised away
+
+@hot
+def _ask_for_lane(i, requests, slots, fills):
+    """Asks for the cache lines of lane i's own orders."""
+    prefetch(requests, i, 0)
+    prefetch(slots, i, 0)
+    prefetch(slots, i, 64)
+    prefetch(slots, i, 128)
+    prefetch(fills, i, 0)
+
+
+@hot
+def _ask_for_walk(lane, slots, day, tape, target):
+    """Asks for the cache lines that a walk to row `target` reads first."""
+    base = day["row0"]
+    prefetch(tape.rows, base + target, 0)
+    prefetch(tape.book, base + target, 0)
+    prefetch(tape.book, base + target, 64)
+    for k in range(lane["orders"]):
+        slot = slots[k]
+        if slot["touch_row"] <= target:
+            prefetch(tape.touches, slot["touch"], 0)
+            prefetch(tape.touches, slot["touch"], 64)
+            prefetch(tape.touches, slot["touch"], 128)
+        if slot["cross_row"] <= target:
+            prefetch(tape.messages, base + slot["cross_row"], 0)
+            prefetch(tape.messages, base + slot["cross_row"], tape.messages.itemsize - 1)
+            prefetch(tape.cross[0 if slot["side"] > 0 else 1], base + slot["cross_row"], 0)
+
+
+@hot
+def _set_target(lane, rows, day, params):
+    """Notes the lane's next decision: its row and time, and whether the tape ends there. Rows with one time stay together."""
+    base, end = day["row0"], lane["end_row"]
+    if params["every_rows"] > 0:
+        target = np.int64(rows[base + min(lane["row"] + params["every_rows"], end)]["group_end"])
+        exhausted = target >= end
+    else:
+        target = np.int64(row_at(rows, day, lane["row"], lane["time_ns"] + params["every_ns"]))
+        exhausted = target >= end
+        target = min(target, np.int64(rows[base + end]["group_end"]))
+    lane["target"], lane["exhausted"] = target, exhausted
+
+
+@hot
+def _decide(lane, shown, day, rows, book, params):
+    """Stands the lane at its next decision."""
+    lane["row"] = lane["target"]
+    if params["every_rows"] > 0:
+        lane["time_ns"] = rows[day["row0"] + lane["row"]]["time_ns"]
+    else:
+        lane["time_ns"] += params["every_ns"]
+    lane["decision"] += 1
+    lane["position_sum"] += abs(lane["position"])
+    _show(lane, shown, day, rows, book, params)
 
 
 @hot
 def _advance(
-    low, high, kinds, requests, state, slots, taken, fills, shown, outcome, active, params,
-    days, rows, messages, book, touches, touch_row, level_price, level_start, cross, cross_block,
+    low, high, kinds, requests, state, slots, taken, fills, shown, outcome, active, progress, params,
+    days, rows, messages, book, links, touches, first_touch, cross, cross_block,
 ):  # fmt: skip
+    """A step of lanes [low, high).
+
+    A lane's next rows lie anywhere on a tape that no cache holds, and waiting for one after the other would be most of a
+    step. So lanes go in groups: what is sent enters in all of a group before time passes in any, and each asks for what it
+    will read while others work.
+    """
+    tape = Tape(rows, messages, book, links, touches, first_touch, cross, cross_block)
     setup = params[0]
-    for i in range(low, high):
-        if (i - low) % AHEAD == 0:
-            _fetch(i, min(i + AHEAD, high), state, slots, setup, days, rows, book, touches)
-        if not active[i]:
-            continue
-        lane = state[i]
-        day = days[lane["day"]]
-        base, end = day["row0"], lane["end_row"]
-        lane["fills"] = 0
-        _enter(lane, day, slots[i], kinds[i], requests[i], outcome[i], rows, setup)
-        if setup["every_rows"] > 0:
-            target = rows[base + min(lane["row"] + setup["every_rows"], end)]["group_end"]
-            now_ns = rows[base + target]["time_ns"]
-            exhausted = target >= end
-        else:
-            now_ns = lane["time_ns"] + setup["every_ns"]
-            target = row_at(rows, day, lane["row"], now_ns)
-            exhausted = target >= end
-            target = min(target, rows[base + end]["group_end"])
-        if lane["next_row"] <= target and lane["orders"] > 0:
-            walk(
-                lane, day, slots[i], taken[i], fills[i], rows, messages, book, touches, touch_row,
-                level_price, level_start, cross, cross_block, setup, target,
-            )  # fmt: skip
-        lane["row"], lane["time_ns"] = target, now_ns
-        lane["exhausted"] = 1 if exhausted else 0
-        lane["decision"] += 1
-        lane["position_sum"] += abs(lane["position"])
-        _show(lane, shown[i], day, rows, book, setup)
+    for first in range(low - AHEAD, high, AHEAD):
+        for stage in range(2):
+            for i in range(first, min(first + AHEAD, high)):
+                if stage == 0 and i + 2 * AHEAD < high:
+                    _ask_for_lane(i + 2 * AHEAD, requests, slots, fills)
+                if stage == 0 and i + AHEAD < high:
+                    j = i + AHEAD
+                    _ask_for_start(state[j], kinds[j], requests[j], days[state[j]["day"]], tape, setup)
+                if i < low or not active[i]:
+                    continue
+                lane = state[i]
+                day = days[lane["day"]]
+                upto = lane["row"] if stage == 0 else lane["target"]
+                if stage == 0:
+                    lane["fills"] = 0
+                    _enter(lane, day, slots[i], kinds[i], requests[i], outcome[i], rows, setup)
+                if lane["next_row"] <= upto and lane["orders"] > 0:
+                    walk(lane, day, slots[i], taken[i], fills[i], tape, setup, upto)
+                if stage == 0:
+                    _set_target(lane, rows, day, setup)
+                    _ask_for_walk(lane, slots[i], day, tape, lane["target"])
+                else:
+                    _decide(lane, shown[i], day, rows, book, setup)
+                    progress[i] = ENDLESS if lane["exhausted"] else lane["decision"]
 
 
 @njit(parallel=True)
 def _advance_parallel(
-    chunks, kinds, requests, state, slots, taken, fills, shown, outcome, active, params,
-    days, rows, messages, book, touches, touch_row, level_price, level_start, cross, cross_block,
+    chunks, kinds, requests, state, slots, taken, fills, shown, outcome, active, progress, params,
+    days, rows, messages, book, links, touches, first_touch, cross, cross_block,
 ):  # fmt: skip
     lanes = len(state)
     for c in numba.prange(chunks):
         _advance(
             c * lanes // chunks, (c + 1) * lanes // chunks,
-            kinds, requests, state, slots, taken, fills, shown, outcome, active, params,
-            days, rows, messages, book, touches, touch_row, level_price, level_start, cross, cross_block,
+            kinds, requests, state, slots, taken, fills, shown, outcome, active, progress, params,
+            days, rows, messages, book, links, touches, first_touch, cross, cross_block,
         )  # fmt: skip
 
 

@@ -90,12 +90,13 @@ def check(
     A lane whose ``view.decision`` is 0 starts a new episode. Without a `desk` the results are fresh arrays.
     """
     desk = desk or Desk.of(view, orders.kind.shape[1])
-    sent = desk.orders
+    sent, before = desk.orders, desk.objections.sum()
     check_kernels.check(
         0, len(orders.kind), orders.kind, orders.records, sent.kind, sent.records, desk.reason, desk.objections,
         _seen(view, desk), _kept(state), _bound(rules), desk.work, desk.exposure, int(mode),
     )  # fmt: skip
-    return sent, Verdicts(desk.reason, orders.quantity, sent.quantity)
+    touched = bool(desk.objections.sum() > before)
+    return sent, Verdicts(desk.reason, orders.quantity, sent.quantity, touched)
 
 
 def observe(view: View, state: RiskState, rules: Rules, *, desk: Desk | None = None) -> None:

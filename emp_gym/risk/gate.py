@@ -46,7 +46,7 @@ class RiskGate:
         sent, verdicts = checks.check(view, orders, state, rules, mode=self.mode, desk=desk)
         self.judged_latch = self.latch
         if self.mode is Mode.OBSERVE:
-            return orders, Verdicts(verdicts.reason, orders.quantity, orders.quantity)
+            return orders, Verdicts(verdicts.reason, orders.quantity, orders.quantity, verdicts.touched)
         return sent, verdicts
 
     def observe(self, view: View) -> None:

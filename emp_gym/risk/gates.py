@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,16 @@ from emp_gym.types import ConfigError, Gate, OrderKind, Orders, Verdicts, View
 CAPPED = np.uint64(1 << 6)  # reason bit: above the largest quantity
 
 
+@lru_cache(maxsize=16)
+def _no_reason(shape: tuple[int, ...]) -> np.ndarray:
+    """Zeros that nobody may write, so that all may share them."""
+    return np.broadcast_to(np.uint64(0), shape)
+
+
 def passed(orders: Orders) -> Verdicts:
     """Verdicts that say that nothing was touched."""
     quantity = orders.quantity
-    return Verdicts(np.zeros(quantity.shape, np.uint64), quantity, quantity)
+    return Verdicts(_no_reason(quantity.shape), quantity, quantity, touched=False)
 
 
 class AllowAll:

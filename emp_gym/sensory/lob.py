@@ -1,23 +1,23 @@
 """Features of an order book under own orders: what an agent may know at a decision, as one flat float32 vector.
 
-Every window looks back from the last row that the view shows, so nothing later can enter. Heavy-tailed integers (lots,
-half ticks) pass through a signed logarithm; nothing is normalised by statistics of a day.
+Every window looks back from the last row that the view shows, so nothing later can enter. Kernels write each quantity in
+its unit; `finish` then gives it the transform, scale and bounds that `features` publishes. Heavy-tailed integers (lots, half
+ticks) pass through a signed logarithm; nothing is normalised by statistics of a day.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from emp_gym.jit import hot
-from emp_gym.types import Feature
+from emp_gym.jit import fused, hot
+from emp_gym.types import F32, Feature
 
 SHORT, LONG = 200, 1000  # rows of the trailing windows
 CLIP = 10.0
-LN2 = math.log(2.0)
-TABLE = 4096
-LOG = np.log1p(np.arange(TABLE))
+NOTHING = np.float32(1e30)  # distance of an empty level: the upper bound, and no clipping
 HALF_TICKS, LOTS = "half ticks", "lots"
 
 
@@ -68,16 +68,62 @@ def features(levels: int) -> tuple[Feature, ...]:
     return tuple(book + own)
 
 
+VECTOR = 16  # float32 numbers in the widest vector register
+
+
+def transforms(columns: Sequence[Feature]) -> F32:
+    """What `finish` needs of each column [2, D and up to a multiple of VECTOR]: 1 if it passes through the logarithm, and
+    1 / scale. Columns that do not exist stay 0; with them no column is left over for slow single steps."""
+    table = np.zeros((2, -(-len(columns) // VECTOR) * VECTOR), np.float32)
+    table[0, : len(columns)] = [column.transform == "signed_log" for column in columns]
+    table[1, : len(columns)] = [1 / column.scale for column in columns]
+    return table
+
+
+ZERO, HALF, ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
+ROOT_HALF = np.float32(0.70710678)
+LN2_HIGH, LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
+# ln(1 + x) - x + x^2 / 2 over x^3 for sqrt(1/2) <= 1 + x < sqrt(2): the polynomial of the Cephes library's logf (Moshier)
+P0, P1, P2 = np.float32(7.0376836292e-2), np.float32(-1.1514610310e-1), np.float32(1.1676998740e-1)
+P3, P4, P5 = np.float32(-1.2420140846e-1), np.float32(1.4249322787e-1), np.float32(-1.6668057665e-1)
+P6, P7, P8 = np.float32(2.0000714765e-1), np.float32(-2.4999993993e-1), np.float32(3.3333331174e-1)
+MANTISSA, HALF_BITS = np.int32(0x7FFFFF), np.int32(0x3F000000)
+
+
+@fused
+def log1p(x):
+    """ln(1 + x) of a float32 x >= 0, without branches, so that a row of features takes a few vector instructions."""
+    bits = np.float32(x + ONE).view(np.int32)
+    exponent = np.float32((bits >> 23) - 126)
+    m = np.int32((bits & MANTISSA) | HALF_BITS).view(np.float32)
+    low = m < ROOT_HALF
+    exponent = exponent - ONE if low else exponent
+    m = m + m - ONE if low else m - ONE
+    square = m * m
+    fourth = square * square  # pairs first (Estrin): a shorter chain than Horner's
+    high = (P4 + P3 * m) + (P2 + P1 * m) * square + P0 * fourth
+    series = ((P8 + P7 * m) + (P6 + P5 * m) * square + high * fourth) * m * square
+    return m + (series + exponent * LN2_LOW - HALF * square) + exponent * LN2_HIGH
+
+
 @hot
-def signed_log(x):
-    """sign(x) * ln(1 + |x|) of an integer, from a table (beyond it halves and adds ln 2: within 1e-3)."""
-    magnitude = x if x >= 0 else -x
-    value = 0.0
-    while magnitude >= TABLE:
-        magnitude >>= 1
-        value += LN2
-    value += LOG[magnitude]
-    return value if x >= 0 else -value
+def finish(raw, out, transform):
+    """Transforms, scales and clips the quantities `raw` into `out`; returns how many were clipped.
+
+    `raw` and `transform` are longer than `out`, see `transforms`.
+    """
+    low, high, changed = np.float32(-CLIP), np.float32(CLIP), 0
+    for j in range(transform.shape[1]):
+        x = raw[j]
+        size = abs(x)
+        log = log1p(size)
+        log = -log if x < ZERO else log
+        value = (log if transform[0, j] > ZERO else x) * transform[1, j]
+        changed += ((value > high) | (value < low)) & (size < NOTHING)
+        raw[j] = min(max(value, low), high)
+    for j in range(len(out)):
+        out[j] = raw[j]
+    return changed
 
 
 @hot
@@ -93,32 +139,28 @@ def share(a, b):
 
 
 @hot
-def clip(out, columns):
-    """Clips the first `columns` features to [-CLIP, CLIP]; returns how many that changed."""
-    low, high = np.float32(-CLIP), np.float32(CLIP)
-    changed = 0
-    for j in range(columns):
-        value = out[j]
-        changed += (value > high) | (value < low)
-        out[j] = min(max(value, low), high)
-    return changed
+def observe_window(out, at, flow, bought, sold, mid2, mid2_then, hidden, per_tick):
+    """Writes what has passed in a window from column `at`; returns the next column."""
+    out[at] = flow
+    out[at + 1] = share(bought, sold)
+    out[at + 2] = whole((mid2 - mid2_then) * per_tick) if mid2_then > 0 else 0
+    out[at + 3] = hidden
+    return at + 4
 
 
 @hot
 def observe_book(out, lane, book, day, rows, levels, session_start_ns, session_ns):
-    """Writes the market's own features from column 0; returns the next column."""
-    base, seen = day["row0"], lane["seen_row"]
+    """Writes the market's own quantities from column 0; returns the next column."""
+    base, seen, now = day["row0"], lane["seen_row"], lane["now"]
     per_tick = 1.0 / day["tick"]
-    now = rows[base + seen]
     mid2 = now["mid2"]
     at = 0
     for s in range(2):
         sign = 1 - 2 * s
         for j in range(levels):
             size = book[2 * s + 1, j]
-            gap = whole(sign * (mid2 - 2 * book[2 * s, j]) * per_tick) if size > 0 else 0
-            out[at + j] = 0.5 * signed_log(gap) if size > 0 else CLIP
-            out[at + levels + j] = 0.25 * signed_log(size)
+            out[at + j] = whole(sign * (mid2 - 2 * book[2 * s, j]) * per_tick) if size > 0 else NOTHING
+            out[at + levels + j] = size
         at += 2 * levels
     bids = asks = 0
     for j in range(levels):
@@ -130,34 +172,36 @@ def observe_book(out, lane, book, day, rows, levels, session_start_ns, session_n
     lean = share(first_bid, first_ask)
     out[at] = lean
     out[at + 1] = share(bids, asks)
-    out[at + 2] = 0.5 * signed_log(np.int64(8.0 * lean * half_ticks))
-    out[at + 3] = 0.5 * signed_log(half_ticks)
+    out[at + 2] = np.int64(8.0 * lean * half_ticks)
+    out[at + 3] = half_ticks
     at += 4
-    steps = (seen - lane["last_row"], min(SHORT, seen), min(LONG, seen))
-    for w in range(3):
-        then = rows[base + seen - steps[w]]
-        out[at] = 0.25 * signed_log(now["flow"] - then["flow"])
-        out[at + 1] = share(now["bought"] - then["bought"], now["sold"] - then["sold"])
-        out[at + 2] = 0.5 * signed_log(whole((mid2 - then["mid2"]) * per_tick) if then["mid2"] > 0 else 0)
-        out[at + 3] = 0.25 * signed_log(now["hidden"] - then["hidden"])
-        at += 4
-    short, long = rows[base + seen - steps[1]], rows[base + seen - steps[2]]
-    out[at] = 0.25 * signed_log(lane["bought"] + lane["sold"])
-    out[at + 1] = 0.5 * signed_log(np.int64(math.sqrt(now["moves2"] - short["moves2"]) * per_tick))
-    out[at + 2] = 0.5 * signed_log(np.int64(math.sqrt(now["moves2"] - long["moves2"]) * per_tick))
+    at = observe_window(
+        out, at, lane["flow"], lane["bought"], lane["sold"], mid2, lane["mid2_before"], lane["hidden"], per_tick
+    )
+    steps = min(SHORT, seen)
+    short, long = rows[base + seen - steps], rows[base + seen - min(LONG, seen)]
+    for w in range(2):
+        then = short if w == 0 else long
+        at = observe_window(
+            out, at, now["flow"] - then["flow"], now["bought"] - then["bought"], now["sold"] - then["sold"],
+            mid2, then["mid2"], now["hidden"] - then["hidden"], per_tick,
+        )  # fmt: skip
+    out[at] = lane["bought"] + lane["sold"]
+    out[at + 1] = np.int64(math.sqrt(now["moves2"] - short["moves2"]) * per_tick)
+    out[at + 2] = np.int64(math.sqrt(now["moves2"] - long["moves2"]) * per_tick)
     elapsed_ns = max(now["time_ns"] - short["time_ns"], 1)
-    out[at + 3] = 0.25 * signed_log(np.int64(min(1e9 * steps[1] / elapsed_ns, 1e9)))
+    out[at + 3] = np.int64(min(1e9 * steps / elapsed_ns, 1e9))
     out[at + 4] = (lane["time_ns"] - session_start_ns) / session_ns
-    out[at + 5] = lane["status"] / 3.0
+    out[at + 5] = lane["status"]
     return at + 6
 
 
 @hot
 def observe_own(out, at, lane, slots, book, tick, clip_lots, max_position, elapsed, price_to_cash):
-    """Writes the features of own account and orders from column `at`; returns the next column."""
+    """Writes the quantities of own account and orders from column `at`; returns the next column."""
     equity2 = 2 * lane["cash"] + lane["position"] * lane["mid2"] * price_to_cash
     out[at] = lane["position"] / max_position
-    out[at + 1] = 0.5 * signed_log(np.int64(equity2 / (price_to_cash * tick * clip_lots)))
+    out[at + 1] = np.int64(equity2 / (price_to_cash * tick * clip_lots))
     out[at + 2] = elapsed
     bid = ask = -1
     flying = 0
@@ -171,7 +215,7 @@ def observe_own(out, at, lane, slots, book, tick, clip_lots, max_position, elaps
                 bid = k
         elif ask < 0 or slot["price"] < slots[ask]["price"]:
             ask = k
-    out[at + 3] = flying / 8.0
+    out[at + 3] = flying
     at += 4
     per_tick, per_clip = 1.0 / tick, 1.0 / clip_lots
     for s in range(2):
@@ -183,9 +227,9 @@ def observe_own(out, at, lane, slots, book, tick, clip_lots, max_position, elaps
             slot = slots[k]
             behind = slot["side"] * (book[2 * s, 0] - slot["price"]) if book[2 * s + 1, 0] > 0 else 0
             out[at] = 1.0 if slot["state"] == 2 else 0.5
-            out[at + 1] = 0.5 * signed_log(whole(2 * behind * per_tick))
+            out[at + 1] = whole(2 * behind * per_tick)
             out[at + 2] = slot["quantity"] * per_clip
-            out[at + 3] = 0.25 * signed_log(slot["ahead"])
-            out[at + 4] = 0.5 * signed_log(lane["decision"] - slot["decision"])
+            out[at + 3] = slot["ahead"]
+            out[at + 4] = lane["decision"] - slot["decision"]
         at += 5
     return at

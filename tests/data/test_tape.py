@@ -14,7 +14,7 @@ import pytest
 
 from emp_gym.data import tape_index
 from emp_gym.data.synthetic import DayConfig
-from emp_gym.data.tape import BLOCK, FORMAT, NO_ROW, TapeSet, build, replayed_book
+from emp_gym.data.tape import BLOCK, FORMAT, NO_ROW, NO_TOUCH, UNKNOWN_MID, TapeSet, build, replayed_book
 from emp_gym.types import ConfigError, DataError, Instrument, Kind, RecordedDay, Status
 from tests.market.by_hand import Hand
 from tests.market.duel import damaged, rows_of, synthetic_day
@@ -126,13 +126,50 @@ def test_slots_are_unique_among_live_orders_and_few(name: str) -> None:
     assert used <= most
 
 
+def first_touches(tape: TapeSet) -> np.ndarray:
+    """[stretches, 2, ticks] of the only day."""
+    return tape.first_touch.reshape(-1, 2, int(tape.days[0]["ticks"]))
+
+
 def levels_of(tape: TapeSet) -> dict[tuple[int, int], np.ndarray]:
     """(side, price) -> touches, from the index."""
     day, found = tape.days[0], {}
-    for i in range(int(day["level0"]), int(day["level2"])):
-        start, stop = tape.level_start[i], tape.level_start[i + 1]
-        found[1 if i < day["level1"] else -1, int(tape.level_price[i])] = tape.touches[start:stop]
+    for s, side in enumerate((1, -1)):
+        for tick, start in enumerate(first_touches(tape)[0, s]):
+            if start == NO_TOUCH:
+                continue
+            stop = start + 1
+            while tape.touches[stop - 1]["last"] == 0:
+                stop += 1
+            found[side, int(day["grid"] + tick * day["tick"])] = tape.touches[start:stop]
     return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_first_touch_of_a_stretch_is_the_first_one_in_it_or_after_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tape_index, "STRETCH", 64)
+    tape = build(day_of(name))
+    day, levels = tape.days[0], levels_of(tape)
+    stretch, table = int(day["stretch"]), first_touches(tape)
+    assert len(table) == -(-len(tape.rows) // stretch)
+    for s, side in enumerate((1, -1)):
+        for tick in range(int(day["ticks"])):
+            touches = levels.get((side, int(day["grid"] + tick * day["tick"])), tape.touches[:0])
+            for i, at in enumerate(table[:, s, tick]):
+                later = touches[touches["row"] >= i * stretch]
+                assert (at == NO_TOUCH) == (len(later) == 0)
+                assert at == NO_TOUCH or tape.touches[at] == later[0]
+
+
+def test_a_stray_price_does_not_blow_up_the_table_of_first_touches() -> None:
+    day = day_of(NAMES[0])
+    far = replace(day, book_price=day.book_price.copy(), price=day.price.copy())
+    row = int(np.flatnonzero(day.kind == Kind.NEW)[0])
+    far.price[row] += 100 * 10_000_000  # one stray order a thousand dollars away
+    tape = build(far)
+    assert len(tape.first_touch) == 2 * tape.days[0]["ticks"], "one stretch is enough then"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -153,9 +190,10 @@ def test_touches_are_every_event_of_a_level_in_order_of_time(name: str) -> None:
         for level, touches in found.items()
     } == expected
     assert sum(len(touches) for touches in found.values()) == len(tape.touches)
-    bids = int(tape.days[0]["level1"])
-    assert (np.diff(tape.level_price[:bids]) > 0).all() and (np.diff(tape.level_price[bids:]) > 0).all()
+    base = int(tape.days[0]["base"])
     for touches in found.values():
+        mid2 = tape.messages["mid2"][touches["row"]]
+        assert (touches["mid2"] == np.where(mid2 > 0, mid2 - 2 * base, UNKNOWN_MID)).all()
         assert touches["last"].tolist() == [0] * (len(touches) - 1) + [1]
         assert (touches["status"] == tape.messages["status"][touches["row"]]).all()
 
@@ -176,29 +214,35 @@ def crosses(message: tuple[int, int, int, int], side: int, price: int) -> bool:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_levels_last_touch_and_next_crossing_equal_a_search(name: str) -> None:
+def test_a_levels_next_touch_and_next_crossing_equal_a_search(name: str) -> None:
     tape = build(day_of(name))
     rng, rows, base = np.random.default_rng(1), len(tape.rows), int(tape.days[0]["base"])
     levels, messages = levels_of(tape), told(tape)
     for r in sorted({0, rows - 1, *rng.integers(0, rows, 40).tolist()}):
         for s, side in enumerate((1, -1)):
-            for level in tape.book[r, s]:
+            for level, link in zip(tape.book[r, s], tape.links[r, s], strict=True):
                 if level["size"] == 0:
                     continue
                 price = base + int(level["price"])
-                touches = levels[side, price]
-                assert tape.touches[level["touch"]] == touches[touches["row"] <= r][-1]
+                later_touches = levels[side, price][levels[side, price]["row"] > r]
+                assert (link["touch"] == NO_TOUCH) == (len(later_touches) == 0)
+                assert link["touch"] == NO_TOUCH or tape.touches[link["touch"]] == later_touches[0]
                 later = (i for i in range(r + 1, rows) if crosses(messages[i], side, price))
-                assert level["cross"] == next(later, NO_ROW)
+                assert link["cross"] == next(later, NO_ROW)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_cross_says_which_prices_a_row_crosses(name: str) -> None:
     tape = build(day_of(name))
+    base = int(tape.days[0]["base"])
     for r, message in enumerate(told(tape)):
         for s, side in enumerate((1, -1)):
             for price in {message[-1] + step for step in (-100, -1, 0, 1, 100)}:
-                assert (side * price >= side * tape.cross[s, r]) == crosses(message, side, price), (r, side, price)
+                assert (side * (price - base) >= side * tape.cross[s, r]) == crosses(message, side, price), (
+                    r,
+                    side,
+                    price,
+                )
     for block in range(tape.cross_block.shape[1]):
         part = tape.cross[:, block * BLOCK : (block + 1) * BLOCK]
         assert tape.cross_block[0, block] == part[0].min() and tape.cross_block[1, block] == part[1].max()
@@ -378,3 +422,14 @@ def test_prices_that_span_more_than_32_bits_are_refused() -> None:
     price, size = np.array([[[1], [1 << 40]]]), np.ones((1, 2, 1), np.int32)
     with pytest.raises(DataError, match="stray"):
         tape_index.base_price(price, size)
+
+
+def test_days_in_large_pages_are_the_same_bytes_and_large_ones_stay_mapped(tmp_path: Path) -> None:
+    mapped = TapeSet.open(build(day_of(NAMES[0])).save(tmp_path / "day.tape"))
+    held = mapped.in_memory(1 << 30)
+    for name in ("rows", "messages", "book", "links", "touches", "first_touch", "cross"):
+        copy, original = getattr(held, name), getattr(mapped, name)
+        assert copy is not original and copy.tobytes() == original.tobytes() and copy.dtype == original.dtype
+        assert not copy.flags.writeable and copy.ctypes.data % 4096 == 0
+    assert held.hash == mapped.hash and held.path == mapped.path
+    assert mapped.in_memory(mapped.rows.nbytes) is mapped

@@ -43,8 +43,24 @@ def test_intervals_cover(days: int) -> None:
 
 
 def test_students_t() -> None:
-    assert metrics._t(0.95, 7) == pytest.approx(2.3646, rel=2e-3)
-    assert metrics._t(0.95, 30) == pytest.approx(2.0423, rel=1e-4)
+    assert metrics.student_t(0.95, 7) == pytest.approx(2.3646, rel=2e-3)
+    assert metrics.student_t(0.95, 30) == pytest.approx(2.0423, rel=1e-4)
+    assert metrics.student_t(0.90, 4) == pytest.approx(2.1318, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("hits", "trials", "low", "high"),
+    [(0, 1000, 0.0, 1 - 0.05**0.001), (10, 10, 0.05**0.1, 1.0), (5, 100, 0.019906, 0.102253), (1, 1, 0.05, 1.0)],
+)
+def test_bounds_of_a_probability(hits: int, trials: int, low: float, high: float) -> None:
+    assert metrics.binomial_bounds(hits, trials) == pytest.approx((low, high), abs=1e-6)
+
+
+def test_bounds_of_a_probability_are_beta_quantiles() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    for hits, trials in ((3, 17), (160, 200), (50, 1000), (999, 1000)):
+        judge = stats.beta.ppf(0.05, hits, trials - hits + 1), stats.beta.ppf(0.95, hits + 1, trials - hits)
+        assert metrics.binomial_bounds(hits, trials) == pytest.approx(judge, rel=1e-8)
 
 
 def test_seeds_widen_the_interval() -> None:

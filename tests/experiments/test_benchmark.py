@@ -13,7 +13,7 @@ from emp_gym.data.tape import replayed_book
 from emp_gym.experiments.benchmark import days, peers, replay
 from emp_gym.experiments.benchmark.figures import SMALL, Figures
 from emp_gym.experiments.commands import benchmark
-from emp_gym.market.overlay import CANCEL, NONE
+from emp_gym.market.records import CANCEL, NONE
 
 COLUMNS = {"median", "min", "max", "unit"}
 needs_peer = pytest.mark.skipif(importlib.util.find_spec("hftbacktest") is None, reason="hftbacktest is not installed")
@@ -40,6 +40,7 @@ def well_formed(found: dict[str, dict]) -> bool:
         ("parse", "message file, own byte parser, exact ns, 1 core"),
         ("replay", "replay 16 lanes, 100 messages, 1 core"),
         ("env", "env 16 lanes, 100 messages, 1 core"),
+        ("log", "append, ledger profile, durable one at a time, payload of 6 fields"),
     ],
 )
 def test_a_benchmark_prints_one_flat_object_and_nothing_else(name, figure, capsys, monkeypatch):

@@ -13,8 +13,8 @@ import pytest
 from emp_gym.data.synthetic import DayConfig
 from emp_gym.data.tape import TapeSet, build
 from emp_gym.envs.core import Lanes
-from emp_gym.sensory.lob import CLIP, signed_log
-from emp_gym.types import NS, Kind, RecordedDay
+from emp_gym.sensory.lob import CLIP, finish, log1p, transforms
+from emp_gym.types import NS, Feature, Kind, RecordedDay
 from tests.market.duel import read_only, synthetic_day
 from tests.reference_market import Day
 
@@ -166,7 +166,7 @@ def test_every_feature_equals_its_plain_computation(tmp_path: Path, name: str, l
             expected = book_features(day, sums, seen, last, now, lanes.levels) | own_features(lanes, i)
             assert set(expected) == set(names)
             wanted = np.clip([expected[feature] for feature in names], -CLIP, CLIP)
-            wrong = np.abs(out[i] - wanted) > 6e-4  # the table's halving, see signed_log
+            wrong = np.abs(out[i] - wanted) > 2e-6
             assert not wrong.any(), [(names[j], out[i, j], wanted[j]) for j in np.flatnonzero(wrong)]
         lanes.step(rng.integers(0, 11, LANES))
     still = {feature for feature, least, most in zip(names, low, high) if least == most} - {"status", "in_flight"}
@@ -186,12 +186,21 @@ def test_the_parents_features_are_its_side_its_rest_and_its_schedule(tmp_path: P
     assert set(lanes.episodes["parent_side"]) == {-1, 1}
 
 
-def test_signed_log_is_numpys_within_a_thousandth() -> None:
+def test_log1p_is_numpys_to_the_last_bits_of_a_float32() -> None:
     rng = np.random.default_rng(1)
-    for x in [*range(5_000), *rng.integers(0, 2**40, 3_000).tolist(), 2**12 - 1, 2**12, 2**13 - 1, 2**62]:
-        for value in (int(x), -int(x)):
-            limit = 1e-12 if x < 4_096 else 1e-3
-            assert abs(signed_log(value) - np.sign(value) * np.log1p(abs(float(value)))) <= limit, value
+    some = [np.arange(5_000), rng.integers(0, 2**40, 3_000), rng.random(1_000) * 10, 2.0 ** np.arange(64)]
+    for x in np.concatenate(some).astype(np.float32):
+        exact = np.log1p(np.float64(x))
+        assert abs(log1p(x) - exact) <= 2e-7 * max(exact, 1.0), x
+
+
+def test_quantities_are_finished_as_their_features_say() -> None:
+    columns = [Feature("a", "lots", 4.0, "signed_log"), Feature("b", "share", 2.0), Feature("c", "lots", 1.0)]
+    raw = np.zeros(transforms(columns).shape[1], np.float32)
+    raw[:3] = -999.0, 3.0, 77.0
+    out = np.zeros(3, np.float32)
+    assert finish(raw, out, transforms(columns)) == 1  # the 77
+    np.testing.assert_allclose(out, [-np.log1p(999.0) / 4, 1.5, CLIP], rtol=1e-6)
 
 
 @pytest.mark.parametrize("task", ["trade", "make", "execute"])
@@ -226,7 +235,7 @@ def test_nothing_after_the_decision_row_matters(tmp_path: Path, latency_ns: Any)
         before, mask = observed(lanes), lanes.mask.copy()
         for i in range(LANES):
             row = int(lanes.market.state["seen_row" if latency_ns else "row"][i])
-            future = {name: np.array(getattr(lanes.tape, name)) for name in ("rows", "messages", "book")}
+            future = {name: np.array(getattr(lanes.tape, name)) for name in ("rows", "messages", "book", "links")}
             for array in future.values():
                 array[row + 1 :] = array[::-1][: len(array) - row - 1]
             future["rows"]["time_ns"][row + 1 :] += NS

@@ -119,11 +119,12 @@ def own_quotes(tape: TapeSet) -> tuple[Quotes, I64]:
         best.append((book[0, 0] if book[1, 0] > 0 else 0, book[2, 0] if book[3, 0] > 0 else 0))
         last = int(state["row"])
         run.step()
-        for fill in run.market.fills[0, : state["fills"]]:
-            sent = ((int(fill["id"]) - 1) // 4, int(fill["side"]))
-            fills.setdefault(sent, (int(fill["price"]), int(fill["time_ns"])))
-            message = tape.messages[int(fill["row"])]
-            if message["kind"] == Kind.EXECUTE and message["price"] != fill["price"]:
+        log = run.market.last_fills()
+        for order, side, price, time_ns, row in zip(log.id, log.side, log.price, log.time_ns, log.row, strict=True):
+            sent = ((int(order) - 1) // 4, int(side))
+            fills.setdefault(sent, (int(price), int(time_ns)))
+            message = tape.messages[int(row)]
+            if message["kind"] == Kind.EXECUTE and message["price"] != price:
                 through.add(sent)
         if state["row"] >= end - MESSAGES:
             break

@@ -12,11 +12,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from emp_gym.data.store import LARGEST_IN_MEMORY
 from emp_gym.data.tape import NO_ROW, TapeSet
+from emp_gym.envs.core import IN_MEMORY_LANES
 from emp_gym.experiments.benchmark import days, peers
 from emp_gym.experiments.benchmark.figures import Effort, Figures, core_word, thread_counts
 from emp_gym.jit import hot
-from emp_gym.market.overlay import CANCEL, LIMIT, NONE, REPLACE
+from emp_gym.market.records import CANCEL, LIMIT, NONE, REPLACE
 from emp_gym.market.replay import REQUESTS, ReplayConfig, ReplayMarket
 from emp_gym.types import I64, Orders
 
@@ -58,12 +60,25 @@ def _quote_side(kinds, requests, n, lane, slots, side, wanted):
     return n + 1
 
 
+_copies: dict[int, tuple[TapeSet, TapeSet]] = {}  # id of a tape -> itself and its copy
+
+
+def _held(tape: TapeSet, lanes: int) -> TapeSet:
+    """The tape as an environment of so many lanes would hold it."""
+    if lanes < IN_MEMORY_LANES:
+        return tape
+    if id(tape) not in _copies:
+        _copies.clear()
+        _copies[id(tape)] = tape, tape.in_memory(LARGEST_IN_MEMORY)
+    return _copies[id(tape)][1]
+
+
 class Quoting:
     """`lanes` lanes that quote on `tape` from random places; a lane that reaches the end of its day starts anew."""
 
     def __init__(self, tape: TapeSet, lanes: int, messages: int, threads: int, seed: int = 0) -> None:
-        self.tape, self.lanes = tape, lanes
-        self.market = ReplayMarket(tape, lanes, ReplayConfig(every_rows=messages), threads)
+        self.tape, self.lanes = _held(tape, lanes), lanes
+        self.market = ReplayMarket(self.tape, lanes, ReplayConfig(every_rows=messages), threads)
         self.orders = Orders.empty(lanes, REQUESTS)
         self.random = np.random.default_rng(seed)
         self.filled = 0

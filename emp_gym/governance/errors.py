@@ -1,0 +1,21 @@
+"""What can go wrong with the log, by what the caller should do about it."""
+
+from __future__ import annotations
+
+from emp_gym.types import ConfigError, EmpGymError
+
+
+class LogError(EmpGymError):
+    """The log could not do what was asked. From an append: not acknowledged; reopen and look before a retry."""
+
+
+class LogLocked(LogError):
+    """Another writer has this log open."""
+
+
+class LogTampered(LogError):
+    """What is stored is not what was written: run ``scripts/verify.py``, which says where."""
+
+
+class LogValueError(LogError, ConfigError):
+    """A field of an entry is not something that the log can hold exactly. Nothing was written."""

@@ -1,0 +1,94 @@
+"""Where on the tape a time stands, and which row concerns a price next."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from emp_gym.data.tape import BLOCK, NO_ROW, NO_TOUCH
+from emp_gym.jit import hot
+
+HORIZON = 1024  # rows for which the next crossing is looked up at a time
+
+
+@hot
+def row_at(rows, day, row, time_ns):
+    """Last row of the day with time <= time_ns, not before `row` (galloping search)."""
+    base, last = day["row0"], day["rows"] - 1
+    step, low = 1, row
+    while low + step <= last and rows[base + low + step]["time_ns"] <= time_ns:
+        low += step
+        step *= 2
+    high = min(low + step, last + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if rows[base + middle]["time_ns"] <= time_ns:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@hot
+def row_before(rows, day, row, time_ns):
+    """Last row of the day with time <= time_ns, not after `row`."""
+    base, high, step = day["row0"], row, 1
+    if rows[base + high]["time_ns"] <= time_ns:
+        return high
+    while high - step >= 0 and rows[base + high - step]["time_ns"] > time_ns:
+        high -= step
+        step *= 2
+    low = max(high - step, 0)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if rows[base + middle]["time_ns"] <= time_ns:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@hot
+def find_touch(tape, day, slot, row):
+    """Points the slot at a touch of its level that is not later than the first one after `row`, at most a stretch earlier.
+
+    `pass_touches` skips what was there before the order: by then somebody has asked for that memory.
+    """
+    above = slot["price"] - day["grid"]
+    price = above // day["tick"]
+    at = np.int64(NO_TOUCH)
+    if 0 <= price < day["ticks"] and above % day["tick"] == 0:
+        stretch, s = max(row, 0) // day["stretch"], 0 if slot["side"] > 0 else 1
+        at = np.int64(tape.first_touch[day["first0"] + (2 * stretch + s) * day["ticks"] + price])
+    slot["touch"] = day["touch0"] + max(at, 0)
+    slot["touch_row"] = NO_ROW if at == NO_TOUCH else row + 1
+    slot["exec_row"] = NO_ROW
+
+
+@hot
+def point_at(slot, touches, at, there):
+    """Makes touch `at` the slot's next one, if it is there."""
+    slot["touch"] = at
+    slot["touch_row"] = touches[at]["row"] if there else NO_ROW
+    slot["exec_row"] = NO_ROW
+
+
+@hot
+def find_cross(tape, day, slot, row):
+    """Looks for the first row after `row` that crosses the slot, at most HORIZON rows ahead."""
+    s = 0 if slot["side"] > 0 else 1
+    sign, price, base = slot["side"], slot["price"] - day["base"], day["row0"]
+    stop = min(row + HORIZON, day["rows"] - 1)
+    i = row + 1
+    while i <= stop:
+        if (
+            i % BLOCK == 0
+            and i + BLOCK - 1 <= stop
+            and sign * tape.cross_block[s, day["block0"] + i // BLOCK] > sign * price
+        ):
+            i += BLOCK
+            continue
+        if sign * tape.cross[s, base + i] <= sign * price:
+            slot["cross_row"] = i
+            return
+        i += 1
+    slot["cross_row"] = stop if stop < day["rows"] - 1 else NO_ROW

@@ -1,0 +1,196 @@
+"""An own order in its queue: where it starts, how its place moves with the record, and when it is filled.
+
+Volume ahead. At birth it is the visible volume at our price. An execution at our price eats the volume ahead, then us. A
+cancel or deletion at our price shrinks the volume ahead if that order was born before ours (orders whose birth was never seen
+count as earlier, unless our level was out of sight and they were first mentioned after it came back). After every touch the
+volume ahead is at most (visible volume - what is known to be behind us).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from emp_gym.data.tape import NO_ROW, NO_TOUCH, UNKNOWN_MID
+from emp_gym.jit import hot
+from emp_gym.market.index import find_cross, find_touch, point_at
+from emp_gym.market.liquidity import fill_maker
+from emp_gym.market.records import (
+    ADOPT,
+    DELETE,
+    EVICT,
+    EXACT,
+    EXECUTE,
+    LIVE,
+    NEW,
+    OPTIMISTIC,
+    TOUCHED,
+    TRADING,
+    UNKNOWN_PLACE,
+)
+
+
+@hot
+def rest(lane, day, slot, tape, row):
+    """Puts an order into the book after `row`: its place is behind the visible volume at its price."""
+    at, s = day["row0"] + row, 0 if slot["side"] > 0 else 1
+    levels, price = tape.book.shape[2], slot["price"] - day["base"]
+    slot["behind"], slot["counted"], slot["spell_row"] = 0, 0, -1
+    slot["state"], slot["live"], slot["born_row"] = LIVE, True, row
+    inside, better = tape.book[at, s, levels - 1]["size"] == 0, -1
+    for j in range(levels):
+        level = tape.book[at, s, j]
+        if level["size"] <= 0:
+            break
+        if level["price"] == price:
+            slot["ahead"] = level["size"]
+            link = tape.links[at, s, j]
+            slot["cross_row"], slot["exec_row"] = link["cross"], NO_ROW
+            slot["touch"], slot["touch_row"] = day["touch0"] + link["touch"], NO_ROW
+            if link["touch"] != NO_TOUCH:
+                slot["touch_row"] = row + 1  # it is not earlier; to look would mean to wait for it
+            return
+        if slot["side"] * level["price"] < slot["side"] * price:
+            inside = True
+            break
+        better = j
+    slot["ahead"] = 0
+    if not inside:
+        slot["ahead"] = UNKNOWN_PLACE
+        lane["unknown_place"] += 1
+    find_touch(tape, day, slot, row)
+    if better >= 0:  # nothing crosses us before it crosses a better level: look then
+        slot["cross_row"] = tape.links[at, s, better]["cross"]
+    else:
+        find_cross(tape, day, slot, row)
+
+
+@hot
+def pass_touches(slot, touches, upto, served, params):
+    """Moves the slot's volume ahead over its touches up to and including row `upto`.
+
+    Stops before an execution that reaches us and notes its row as `exec_row`: `serve` has to share it out. What the message
+    of row `served` took from the volume ahead is done already. Whether a cancel was ahead of us or behind is as good as
+    random, so the usual messages are counted without asking: a wrong guess of the processor costs more than the sums.
+    """
+    births, mode = params["births"] == 1, params["fills"]
+    i, ahead, behind = slot["touch"], slot["ahead"], slot["behind"]
+    born, spell, counted = np.int64(slot["born_row"]), np.int64(slot["spell_row"]), np.int64(slot["counted"])
+    usual = births and mode == EXACT and spell < 0 and ahead != UNKNOWN_PLACE
+    reached, there = False, True
+    while there and touches[i]["row"] <= born:  # before the order came: see `find_touch`
+        there = touches[i]["last"] == 0
+        i += 1
+    while there:
+        touch = touches[i]
+        row, kind, size, birth = touch["row"], touch["kind"], np.int64(touch["size"]), np.int64(touch["birth"])
+        if row > upto:
+            break
+        if usual and kind <= DELETE and birth != born:
+            change = size if kind == NEW else -size
+            younger = np.int64(birth > born)  # as every new order is
+            behind = max(behind + change * younger, 0)
+            ahead = max(ahead + change * (1 - younger), 0)
+            ahead = min(ahead, max(touch["volume"] - counted - behind, np.int64(0)))
+            i += 1
+            there = touch["last"] == 0
+            continue
+        executed = kind == EXECUTE and row != served and touch["status"] == TRADING
+        if mode == OPTIMISTIC:
+            reached = kind <= EXECUTE and row != served and touch["status"] == TRADING
+        elif executed and ahead != UNKNOWN_PLACE:
+            reached = size > ahead or mode == TOUCHED
+        if reached:
+            break
+        if executed and ahead > 0:
+            ahead -= size
+        if kind == NEW:
+            behind += size
+            ahead = np.int64(0) if ahead == UNKNOWN_PLACE else ahead  # the level was empty when it came into sight
+        elif kind == EVICT:
+            spell = np.int64(row)
+        elif kind == ADOPT:
+            ahead = size if ahead == UNKNOWN_PLACE else ahead
+        elif birth == born and counted > 0:
+            counted = max(counted - size, np.int64(0))  # the real order whose place a ghost has taken
+        elif birth > born and births:
+            behind = max(behind - size, 0)
+        elif birth < 0 and spell >= 0 and -1 - birth > spell and births:
+            pass  # first mentioned after our level came back: behind us, and not in `behind`
+        elif kind != EXECUTE and ahead != UNKNOWN_PLACE:
+            ahead = max(ahead - size, np.int64(0))
+        if kind != EVICT and ahead > 0:
+            ahead = min(ahead, max(touch["volume"] - counted - behind, np.int64(0)))
+        usual = births and mode == EXACT and spell < 0 and ahead != UNKNOWN_PLACE
+        i += 1
+        there = touch["last"] == 0
+    slot["ahead"], slot["behind"] = ahead, behind
+    slot["spell_row"], slot["counted"] = spell, counted
+    point_at(slot, touches, i, there)
+    if reached:
+        slot["exec_row"] = slot["touch_row"]
+
+
+@hot
+def mid_before(day, touch):
+    """Best bid + best ask before the message of `touch`, 0 if not known."""
+    return np.int64(0) if touch["mid2"] == UNKNOWN_MID else 2 * day["base"] + touch["mid2"]
+
+
+@hot
+def serve(lane, day, slots, fills, tape, params, row, kind, side, price, size, mid2):
+    """Lets the message of `row` fill own resting orders, best price first, then oldest; its size is shared among them.
+
+    `side` is that of the message's order; `mid2` (best bid + best ask, 0 if not known) stood before it.
+    """
+    mode, count, eaten, left = params["fills"], lane["orders"], np.int64(0), np.int64(size)
+    if mode == OPTIMISTIC:
+        fill_touched(lane, day, slots, fills, tape, params, row, kind, side, price, mid2)
+    if kind == NEW:
+        side = -side  # a new order trades with those of the other side
+    elif kind != EXECUTE:
+        return
+    for k in range(count):
+        slots[k]["passed"] = 0
+    for _ in range(count):
+        best = -1
+        for k in range(count):
+            slot = slots[k]
+            if slot["state"] != LIVE or slot["passed"] == 1 or slot["side"] != side or slot["quantity"] == 0:
+                continue
+            if side * slot["price"] < side * price:
+                continue
+            if best < 0 or side * slot["price"] > side * slots[best]["price"]:
+                best = k
+        if best < 0:
+            return
+        slot = slots[best]
+        slot["passed"] = 1
+        if kind == EXECUTE and slot["price"] == price:
+            if mode == EXACT:
+                if slot["ahead"] == UNKNOWN_PLACE:
+                    continue
+                if slot["touch_row"] > row:  # it has passed the row already, not reached: nor is anybody behind it
+                    eaten, left = eaten + left, np.int64(0)
+                    continue
+                queue = min(left, max(slot["ahead"] - eaten, 0))
+                left -= queue
+                eaten += queue
+                slot["ahead"] = max(slot["ahead"] - eaten, 0)
+        part = slot["quantity"] if mode == OPTIMISTIC else min(left, slot["quantity"])
+        if part > 0:
+            fill_maker(lane, slot, fills, part, row, mid2, params)
+            left = max(left - part, np.int64(0))
+
+
+@hot
+def fill_touched(lane, day, slots, fills, tape, params, row, kind, side, price, mid2):
+    """The optimistic rule: an order fills whole at the first message at its price while that price is the best."""
+    if kind < NEW or kind > EXECUTE:
+        return
+    for k in range(lane["orders"]):
+        slot = slots[k]
+        if slot["state"] != LIVE or slot["quantity"] == 0 or slot["side"] != side or slot["price"] != price:
+            continue
+        best = tape.book[day["row0"] + max(row - 1, 0), 0 if side > 0 else 1, 0]
+        if best["size"] <= 0 or side * (day["base"] + best["price"]) <= side * price:
+            fill_maker(lane, slot, fills, slot["quantity"], row, mid2, params)

@@ -1,0 +1,88 @@
+"""What the kernels of the replay market work on: own orders, consumed depth, rules, and the tape as they see it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from emp_gym.types import I32, Kind, OrderKind, Outcome, Status
+
+NEW, REDUCE, DELETE, EXECUTE = int(Kind.NEW), int(Kind.REDUCE), int(Kind.DELETE), int(Kind.EXECUTE)
+ADOPT, EVICT = int(Kind.ADOPT), int(Kind.EVICT)
+TRADING = int(Status.TRADING)
+NONE, LIMIT, MARKET, CANCEL, REPLACE = (int(kind) for kind in OrderKind)
+ACCEPTED, NO_SLOT, MALFORMED, REFUSED_HALT, UNKNOWN_ORDER = (int(outcome) for outcome in Outcome if outcome)
+EXACT, TOUCHED, OPTIMISTIC = 0, 1, 2
+FREE, IN_FLIGHT, LIVE = 0, 1, 2
+UNKNOWN_PLACE = -1  # volume ahead of an order beyond the visible window
+
+
+class Tape(NamedTuple):
+    """The flat arrays of a `TapeSet` that kernels read; `emp_gym.data.tape` says what they hold."""
+
+    rows: np.ndarray  # ROW [R]
+    messages: np.ndarray  # MESSAGE [R]
+    book: np.ndarray  # LEVEL [R, 2, L]
+    links: np.ndarray  # LINK [R, 2, L]
+    touches: np.ndarray  # TOUCH [E]
+    first_touch: I32  # [F]
+    cross: I32  # [2, R]
+    cross_block: I32  # [2, B]
+
+
+SLOT = np.dtype(
+    [
+        # what every walk reads, together
+        ("price", "i8"),
+        ("quantity", "i8"),  # lots that remain
+        ("ahead", "i8"),  # lots ahead of us, UNKNOWN_PLACE while beyond the window
+        ("behind", "i8"),  # lots known to be behind us
+        ("touch", "i8"),  # next touch of our level (flat index)
+        ("touch_row", "i4"),  # its row, or an earlier one while it was not looked at; NO_ROW if there is none
+        ("exec_row", "i4"),  # next execution that reaches us, NO_ROW while not known
+        ("cross_row", "i4"),  # next row that crosses us, or where to look again
+        ("cancel_row", "i4"),  # cancel takes effect after this row, NO_ROW if none is on its way
+        ("born_row", "i4"),
+        ("spell_row", "i4"),  # last row in which our level left the window, -1 if never
+        ("side", "i1"),
+        ("state", "i1"),  # FREE, IN_FLIGHT, LIVE
+        ("kind", "i1"),  # LIMIT or MARKET
+        ("live", "?"),
+        ("passed", "i1"),  # work mark: already served by the row at hand
+        # the rest
+        ("counted", "i4"),  # lots of ours that the recorded volume contains (a ghost's; else 0)
+        ("id", "i8"),
+        ("filled", "i8"),  # lots
+        ("arrive_ns", "i8"),
+        ("cancel_ns", "i8"),
+        ("target", "i8"),  # the order that this one replaces, 0 for none
+        ("arrive_row", "i4"),  # takes effect after this row
+        ("decision", "i4"),  # decision in which it was sent
+    ],
+    align=True,
+)
+"""One own order: two cache lines."""
+
+TAKEN = np.dtype([("price", "i8"), ("quantity", "i8"), ("time_ns", "i8"), ("row", "i8"), ("side", "i8")], align=True)
+"""Depth that we consumed: `side` is that of the book level."""
+
+PARAMS = np.dtype(
+    [
+        ("order_latency_ns", "i8"),
+        ("feed_latency_ns", "i8"),
+        ("half_life_ns", "i8"),  # of consumed depth: 0 = back at once, -1 = never back
+        ("every_rows", "i8"),  # messages a decision, 0 if by time
+        ("every_ns", "i8"),
+        ("maker_numerator", "i8"),
+        ("maker_denominator", "i8"),
+        ("taker_numerator", "i8"),
+        ("taker_denominator", "i8"),
+        ("price_to_cash", "i8"),
+        ("lot", "i8"),
+        ("fills", "i8"),  # EXACT, TOUCHED, OPTIMISTIC
+        ("births", "i8"),  # 1; 0 makes the mutant that ignores births
+    ],
+    align=True,
+)
+"""What does not change in an episode."""
