@@ -310,6 +310,8 @@ def test_absurd_numbers_fail_closed():
 
 
 def test_numbers_at_their_bounds_are_still_known():
+    for cash in (-(1 << 60), 1 << 60):
+        assert asked({"portfolio": {"daily_loss": {"hard": 1}}}, one(), seen(cash=cash)) == (10, set(), LIMIT)
     for time_ns in (0, 1 << 60):
         assert asked({}, one(), seen(time_ns=time_ns)) == (10, set(), LIMIT)
     assert asked({}, one(), with_order(1, MID, 0)) == (10, set(), LIMIT), "an open order of which nothing remains"
