@@ -320,6 +320,7 @@ class View:
     mid2: I64  # [N, M] best bid + best ask: twice the mid; the last known one while a side is empty
     tick: I64  # [N, M] price units
     price_to_cash: int = 10_000  # cash units per price unit and lot
+    order_instrument: I32 | None = None  # [N, K]; None: all of instrument 0
 
     @property
     def spread(self) -> I64:

@@ -10,6 +10,7 @@ import numpy as np
 
 from emp_gym.data import store
 from emp_gym.envs import schedule, task_kernels
+from emp_gym.envs.narrowing import narrow
 from emp_gym.envs.task_kernels import EPISODE, SETUP
 from emp_gym.envs.tasks import REWARDS, Task, make_task
 from emp_gym.jit import in_parallel
@@ -213,6 +214,7 @@ class Lanes:
                 market.threads, task_kernels.settle_and_observe_parallel,
                 *arrays, self._raw, self._transform, self.setup,
             )  # fmt: skip
+        narrow(self)
         return out, rewards
 
     def observe(self, lanes: np.ndarray, out: np.ndarray) -> None:
@@ -222,6 +224,7 @@ class Lanes:
             lanes, market.state, market.slots, market.book, self.episodes, self.tape.days, self.tape.rows,
             out, self.mask, self._raw[0], self._transform, self.setup,
         )  # fmt: skip
+        narrow(self)
 
     # ------------------------------------------------------------------------------------------------------------- reports
 

@@ -56,7 +56,14 @@ class CapQuantity:
         return cut, Verdicts(reason, orders.quantity.copy(), cut.quantity.copy())
 
 
-GATES: dict[str, Callable[..., Gate]] = {"allow-all": AllowAll, "cap-quantity": CapQuantity}
+def risk(**parameters: Any) -> Gate:
+    """`emp_gym.risk.gate.RiskGate`, loaded when it is asked for: its limits need pydantic."""
+    from emp_gym.risk.gate import RiskGate
+
+    return RiskGate(**parameters)
+
+
+GATES: dict[str, Callable[..., Gate]] = {"allow-all": AllowAll, "cap-quantity": CapQuantity, "risk": risk}
 
 
 def resolve(gates: Any) -> tuple[Gate, ...]:

@@ -1,0 +1,70 @@
+"""What the risk layer costs: the gate and the mask of a menu, each in ns per env-step, inside a running environment.
+
+Processor time of one thread; memory that other programs keep busy still counts. By hand::
+
+    python -c "from emp_gym.experiments.benchmark import figures as f, risk; risk.measure(f.Figures(), f.Effort())"
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+import emp_gym  # noqa: F401  registers the ids
+from emp_gym.envs.narrowing import narrow
+from emp_gym.experiments.benchmark.figures import Effort, Figures
+from emp_gym.risk.gate import RiskGate
+from emp_gym.types import Orders, Verdicts, View
+
+LIMITS = ("configs/limits/slack.yaml", "configs/limits/default.yaml", "configs/limits/strict.yaml")
+LANES = 4096
+
+
+class Timed:
+    """A gate and the time that it takes."""
+
+    def __init__(self, gate: RiskGate) -> None:
+        self.gate, self.seconds = gate, 0.0
+
+    def __call__(self, view: View, orders: Orders) -> tuple[Orders, Verdicts]:
+        started = time.thread_time()
+        answer = self.gate(view, orders)
+        self.seconds += time.thread_time() - started
+        return answer
+
+
+def measure(figures: Figures, effort: Effort, limits: tuple[str, ...] = LIMITS, lanes: int = LANES) -> None:
+    """Adds for each file of limits: the gate's and the mask's ns per env-step, and the gate's share of the step."""
+    for path in limits:
+        name = f"risk {path.rsplit('/', 1)[-1].removesuffix('.yaml')}, {lanes} lanes, 1 core"
+        samples = [_run(path, lanes, effort.seconds) for _ in range(effort.repeats)]
+        figures.add(f"{name}: gate", [gate for gate, _, _ in samples], "ns per env-step")
+        figures.add(f"{name}: gate's share of the step", [share for _, share, _ in samples], "%")
+        figures.add(f"{name}: mask", [mask for _, _, mask in samples], "ns per env-step")
+
+
+def _run(limits: Any, lanes: int, seconds: float) -> tuple[float, float, float]:
+    """(gate ns, gate's share of the step in %, mask ns) per env-step of random actions."""
+    timed = Timed(RiskGate(limits))
+    env: Any = gym.make_vec("emp-lob-v0", num_envs=lanes, gates=[timed], threads=1, episode="256 decisions")
+    env.reset(seed=0, options={"stagger": True})
+    random = np.random.default_rng(0)
+    actions = [random.integers(0, env.single_action_space.n, lanes) for _ in range(64)]
+    for step in range(20):
+        env.step(actions[step])
+    timed.gate.masks, inner, mask, steps, total, timed.seconds = True, env.unwrapped.lanes, 0.0, 0, 0.0, 0.0
+    own = inner.gates
+    while total < seconds or steps < 64:
+        started = time.thread_time()
+        env.step(actions[steps % 64])
+        total, steps = total + time.thread_time() - started, steps + 1
+        inner.gates = (timed.gate,)
+        started = time.thread_time()
+        narrow(inner)
+        mask += time.thread_time() - started
+        inner.gates = own
+    unit = 1e9 / (steps * lanes)
+    return timed.seconds * unit, 100 * timed.seconds / total, mask * unit

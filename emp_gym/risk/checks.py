@@ -1,0 +1,141 @@
+"""One pure batched function on orders: `check(view, orders, state, rules)`, and `allowed` and `observe` beside it.
+
+Nothing here reads a clock (time is ``view.time_ns``), draws a number or uses a float. For each entry of each lane, in the
+order of their slots:
+
+===  ==================  =============================================================================================
+bit  check               objects to
+===  ==================  =============================================================================================
+0    kill                anything while the kill latch is closed
+1    malformed           kind, side, quantity, price, id or target that make no sense or are beyond 2^44
+2    restricted          an instrument that is not there or must not be traded
+3    halt                a status other than TRADING, a time outside the session
+4    stale               no reference price (mid), none on the side that a market order takes, or an old one
+5    tick-lot            price off the tick, quantity off the lot (cut to a multiple)
+6    quantity            less than the smallest, more than the largest (cut)
+7    notional            quantity x worst price (cut)
+8    collar              a price too far from the mid; of a market order, lots beyond the near depth (cut)
+9    window-collar       the same, for every mid of the window
+10   fat-finger          more than a share of the daily volume or a multiple of the top of the book (cut)
+11   duplicate-id        an id not above every id sent before in the episode
+12   duplicate-content   the same order again within the window
+13   self-trade          a price that crosses an own order
+14   submit-rate         no token for another new order
+15   message-rate        no token for another message; too many messages for the executions
+16   repeated-execution  too many executions in the window: latched
+17   open-orders         their number; their value (cut)
+18   position            worst-case position (cut)
+19   gross-net           worst-case gross and net exposure (cut)
+20   sector              worst-case gross exposure of the sector (cut)
+21   leverage-credit     exposure against equity, purchases against funds (cut)
+22   daily-loss          latched
+23   drawdown            latched
+===  ==================  =============================================================================================
+
+The worst case counts every open order whole, in flight or being cancelled or not, and what was entered before in the same
+decision. An order that a REPLACE leaves also still counts, with or without latency: with it the cancel can lose the race.
+Checks 16 to 23 other than 17 are not asked of the lots that only reduce a position, up to flat. Bits 12, 14 and 15 are asked
+of what the others leave.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from emp_gym.risk import check_kernels, watch_kernels
+from emp_gym.risk.exposure_kernels import EXPOSURE, WORK
+from emp_gym.risk.reasons import Check, Mode
+from emp_gym.risk.rules import MAX_SLOTS, Rules
+from emp_gym.risk.state import RiskState
+from emp_gym.risk.watch_kernels import Bound, Kept, Seen
+from emp_gym.types import I32, Bool, ConfigError, Orders, Verdicts, View
+
+
+@dataclass
+class Desk:
+    """Buffers that the checks write on, reused from call to call: what `check` gives back is valid until its next call."""
+
+    orders: Orders
+    reason: np.ndarray  # u8 [N, K]
+    objections: np.ndarray  # i8 [24] orders that each check has objected to so far
+    no_instrument: I32  # [N, open orders] zeros, for views of one instrument
+    work: np.ndarray
+    exposure: np.ndarray
+
+    @classmethod
+    def of(cls, view: View, slots: int) -> Desk:
+        """For orders of `slots` entries a lane."""
+        lanes, open_slots = view.order_id.shape
+        if slots > MAX_SLOTS or open_slots > MAX_SLOTS:
+            raise ConfigError(
+                f"the risk layer takes at most {MAX_SLOTS} orders a lane, got {slots} and {open_slots} open"
+            )
+        return cls(
+            Orders.empty(lanes, slots), np.zeros((lanes, slots), np.uint64), np.zeros(len(Check), np.int64),
+            np.zeros((lanes, open_slots), np.int32), np.zeros(1, WORK), np.zeros(view.position.shape[1], EXPOSURE),
+        )  # fmt: skip
+
+    @property
+    def slots(self) -> int:
+        return self.reason.shape[1]
+
+
+def check(
+    view: View, orders: Orders, state: RiskState, rules: Rules, *, mode: Mode = Mode.PROJECT, desk: Desk | None = None
+) -> tuple[Orders, Verdicts]:
+    """(orders that may be sent, verdicts). `orders` stays as it was; `state` counts what was let through.
+
+    A lane whose ``view.decision`` is 0 starts a new episode. Without a `desk` the results are fresh arrays.
+    """
+    desk = desk or Desk.of(view, orders.kind.shape[1])
+    sent, before = desk.orders, desk.objections.sum()
+    check_kernels.check(
+        0, len(orders.kind), orders.kind, orders.records, sent.kind, sent.records, desk.reason, desk.objections,
+        _seen(view, desk), _kept(state), _bound(rules), desk.work, desk.exposure, int(mode),
+    )  # fmt: skip
+    touched = bool(desk.objections.sum() > before)
+    return sent, Verdicts(desk.reason, orders.quantity, sent.quantity, touched)
+
+
+def observe(view: View, state: RiskState, rules: Rules, *, desk: Desk | None = None) -> None:
+    """Brings `state` up to what `view` shows: equity, quotes, executions, latches. Doing it again changes nothing."""
+    desk = desk or Desk.of(view, 1)
+    watch_kernels.watch(0, len(view.time_ns), _seen(view, desk), _kept(state), _bound(rules))
+
+
+def allowed(view: View, candidates: Orders, state: RiskState, rules: Rules, *, desk: Desk | None = None) -> Bool:
+    """[N, A] which of the candidates [N, A, K] would pass untouched; `state` must have observed `view` and stays as it is."""
+    lanes, menu, slots = candidates.kind.shape
+    desk = desk or Desk.of(view, slots)
+    out = np.empty((lanes, menu), np.bool_)
+    row = desk.orders
+    check_kernels.allow(
+        0, lanes, candidates.kind, candidates.records, row.kind[0, :slots], row.records[0, :slots], desk.reason[0, :slots],
+        out, _seen(view, desk), _kept(state), _bound(rules), desk.work, desk.exposure,
+    )  # fmt: skip
+    return out
+
+
+def _seen(view: View, desk: Desk) -> Seen:
+    instrument = view.order_instrument
+    if instrument is None:
+        if view.position.shape[1] > 1:
+            raise ConfigError(
+                "a view of several instruments must say which one each open order is of: order_instrument"
+            )
+        instrument = desk.no_instrument
+    return Seen(
+        view.time_ns, view.decision, view.status, view.bid_price, view.bid_size, view.ask_price, view.ask_size,
+        view.cash, view.position, view.mid2, view.tick, view.order_id, view.order_side, view.order_price,
+        view.order_quantity, instrument,
+    )  # fmt: skip
+
+
+def _kept(state: RiskState) -> Kept:
+    return Kept(state.lane, state.instrument, state.ring)
+
+
+def _bound(rules: Rules) -> Bound:
+    return Bound(rules.portfolio, rules.instruments, rules.sectors)

@@ -1,0 +1,144 @@
+"""The risk layer as a gate: limits, a mode, and the state of every lane."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emp_gym.risk import checks
+from emp_gym.risk.checks import Desk
+from emp_gym.risk.limits import Limits, load
+from emp_gym.risk.reasons import Check, Latch, Mode
+from emp_gym.risk.rules import Rules, bind
+from emp_gym.risk.state import FULL_SCALE, MISSING, RiskState
+from emp_gym.types import CASH_UNITS, F64, I64, Bool, ConfigError, Orders, Verdicts, View
+
+
+class RiskGate:
+    """Checks orders against `limits` (a YAML file, a mapping or `Limits`); see `checks` for what is checked.
+
+    `mode` is "project" (cut to what is allowed), "reject" (drop whole) or "observe" (report only). With `masks` the action
+    mask of a discrete task leaves only what would pass untouched. One gate belongs to one environment. The orders and
+    verdicts that it gives back are valid until the next call.
+    """
+
+    def __init__(
+        self, limits: str | Path | Mapping[str, Any] | Limits | None = None, mode: str = "project", masks: bool = False
+    ) -> None:
+        if limits is None:
+            raise ConfigError(
+                "the risk gate needs limits: a YAML file such as configs/limits/default.yaml, or a mapping"
+            )
+        if not isinstance(mode, str) or mode.upper() not in Mode.__members__:
+            raise ConfigError(f"mode must be one of {[entry.name.lower() for entry in Mode]}, got {mode!r}")
+        self.limits, self.mode, self.masks = load(limits), Mode[mode.upper()], bool(masks)
+        self._state: RiskState | None = None
+        self._rules: Rules | None = None
+        self._desk: Desk | None = None
+        self.judged_latch: I64 = np.zeros(0, np.int64)  # latch [N] under which the last orders were judged
+
+    def __call__(self, view: View, orders: Orders) -> tuple[Orders, Verdicts]:
+        state, rules, desk = self._ready(view, orders.kind.shape[1])
+        sent, verdicts = checks.check(view, orders, state, rules, mode=self.mode, desk=desk)
+        self.judged_latch = self.latch
+        if self.mode is Mode.OBSERVE:
+            return orders, Verdicts(verdicts.reason, orders.quantity, orders.quantity, verdicts.touched)
+        return sent, verdicts
+
+    def observe(self, view: View) -> None:
+        """Brings the state up to `view`, so that a limit that was passed in a step is known in the same step."""
+        state, rules, desk = self._ready(view, self._desk.slots if self._desk else 1)
+        checks.observe(view, state, rules, desk=desk)
+
+    def allowed(self, view: View, candidates: Orders, *, observed: bool = False) -> Bool:
+        """[N, A] which of the candidates [N, A, K] would pass untouched. No token is taken; `view` is observed first,
+        unless the caller says that it has been."""
+        state, rules, desk = self._ready(view, max(candidates.kind.shape[2], self._desk.slots if self._desk else 1))
+        if not observed:
+            checks.observe(view, state, rules, desk=desk)
+        if self.mode is Mode.OBSERVE:
+            return np.ones(candidates.kind.shape[:2], np.bool_)
+        return checks.allowed(view, candidates, state, rules, desk=desk)
+
+    def _ready(self, view: View, slots: int) -> tuple[RiskState, Rules, Desk]:
+        lanes, instruments = view.position.shape
+        if self._state is None or self._rules is None:
+            self._rules = bind(self.limits, instruments, view.price_to_cash)
+            self._state = RiskState.empty(lanes, instruments)
+        if self._state.instrument.shape != (lanes, instruments):
+            raise ConfigError(
+                f"this gate keeps the state of {self._state.instrument.shape} (lanes, instruments), got a view of "
+                f"{(lanes, instruments)}; give each environment a gate of its own"
+            )
+        if self._desk is None or self._desk.slots != slots:
+            before, self._desk = self._desk, Desk.of(view, slots)
+            if before is not None:
+                self._desk.objections = before.objections
+        return self._state, self._rules, self._desk
+
+    # ------------------------------------------------------------------------------------------------- what people may do
+
+    @property
+    def state(self) -> RiskState:
+        """The state of every lane; there is none before the first call."""
+        if self._state is None:
+            raise ConfigError("the risk gate has no state before its first call: step or observe first")
+        return self._state
+
+    def begin(self, lanes: I64) -> None:
+        """Forgets the episodes of `lanes` [n]; the kill latch and position scales stay."""
+        self.state.lane["begun"][lanes] = 0
+
+    def kill(self, lanes: I64 | slice = slice(None)) -> None:
+        """Closes the kill latch: only cancels pass until `rearm`, in later episodes too."""
+        self.state.lane["killed"][lanes] = 1
+
+    def rearm(self, lanes: I64 | slice = slice(None)) -> None:
+        """Opens the kill latch and the latches of losses and executions; losses are counted from here."""
+        lane = self.state.lane
+        lane["killed"][lanes] = lane["latch"][lanes] = lane["latch_bits"][lanes] = lane["executed_ns"][lanes] = 0
+        lane["start2"][lanes] = lane["peak2"][lanes] = MISSING
+        lane["budget_bps"][lanes] = FULL_SCALE
+
+    def scale(self, scale_bps: np.ndarray) -> None:
+        """Scales the position limits, basis points [N, M] or what broadcasts to it; never above the limit itself."""
+        wanted = np.asarray(scale_bps)
+        if wanted.dtype.kind not in "iu" or wanted.min() < 0 or wanted.max() > FULL_SCALE:
+            raise ConfigError(f"scales must be integers in [0, {FULL_SCALE}] basis points, got {wanted.dtype} {wanted}")
+        self.state.instrument["scale_bps"] = wanted
+
+    # --------------------------------------------------------------------------------------------------------- what they see
+
+    @property
+    def latch(self) -> I64:
+        """Latch [N]; a closed kill latch is HALTED."""
+        lane = self.state.lane
+        return np.where(lane["killed"] != 0, int(Latch.HALTED), lane["latch"])
+
+    @property
+    def latch_bits(self) -> np.ndarray:
+        """Checks [N] that closed the latches."""
+        return self.state.lane["latch_bits"] | (self.state.lane["killed"] != 0)
+
+    @property
+    def overshoot(self) -> F64:
+        """How far [N] a loss was beyond its limit when its latch closed, in currency."""
+        rules = self._rules
+        unit = 0 if rules is None else int(rules.portfolio[0]["price_to_cash"])
+        return self.state.lane["overshoot2"] * (unit / (2.0 * CASH_UNITS))
+
+    def counters(self) -> dict[str, int]:
+        """Orders that each check has objected to so far."""
+        counts = self._desk.objections if self._desk else np.zeros(len(Check), np.int64)
+        return {check.name.lower().replace("_", "-"): int(counts[check]) for check in Check}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RiskGate:
+        twin = object.__new__(type(self))
+        memo[id(self)] = twin
+        for name, value in self.__dict__.items():
+            twin.__dict__[name] = value if name in ("limits", "_rules") else copy.deepcopy(value, memo)
+        return twin
