@@ -41,6 +41,7 @@ def well_formed(found: dict[str, dict]) -> bool:
         ("replay", "replay 16 lanes, 100 messages, 1 core"),
         ("env", "env 16 lanes, 100 messages, 1 core"),
         ("log", "append, ledger profile, durable one at a time, payload of 6 fields"),
+        ("risk", "risk strict, 16 lanes, 1 core: gate"),
     ],
 )
 def test_a_benchmark_prints_one_flat_object_and_nothing_else(name, figure, capsys, monkeypatch):

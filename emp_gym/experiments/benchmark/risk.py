@@ -1,13 +1,12 @@
 """What the risk layer costs: the gate and the mask of a menu, each in ns per env-step, inside a running environment.
 
-Processor time of one thread; memory that other programs keep busy still counts. By hand::
-
-    python -c "from emp_gym.experiments.benchmark import figures as f, risk; risk.measure(f.Figures(), f.Effort())"
+Processor time of one thread; memory that other programs keep busy still counts.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -36,20 +35,28 @@ class Timed:
         return answer
 
 
-def measure(figures: Figures, effort: Effort, limits: tuple[str, ...] = LIMITS, lanes: int = LANES) -> None:
+def measure(figures: Figures, effort: Effort, data: Sequence[str] | None = None) -> None:
     """Adds for each file of limits: the gate's and the mask's ns per env-step, and the gate's share of the step."""
-    for path in limits:
+    lanes = LANES if effort.many >= 1024 else effort.many
+    for path in LIMITS:
         name = f"risk {path.rsplit('/', 1)[-1].removesuffix('.yaml')}, {lanes} lanes, 1 core"
-        samples = [_run(path, lanes, effort.seconds) for _ in range(effort.repeats)]
+        samples = [_run(path, lanes, effort.seconds, data) for _ in range(effort.repeats)]
         figures.add(f"{name}: gate", [gate for gate, _, _ in samples], "ns per env-step")
         figures.add(f"{name}: gate's share of the step", [share for _, share, _ in samples], "%")
         figures.add(f"{name}: mask", [mask for _, _, mask in samples], "ns per env-step")
 
 
-def _run(limits: Any, lanes: int, seconds: float) -> tuple[float, float, float]:
+def _run(limits: Any, lanes: int, seconds: float, data: Sequence[str] | None) -> tuple[float, float, float]:
     """(gate ns, gate's share of the step in %, mask ns) per env-step of random actions."""
     timed = Timed(RiskGate(limits))
-    env: Any = gym.make_vec("emp-lob-v0", num_envs=lanes, gates=[timed], threads=1, episode="256 decisions")
+    env: Any = gym.make_vec(
+        "emp-lob-v0",
+        num_envs=lanes,
+        data=list(data) if data else None,
+        gates=[timed],
+        threads=1,
+        episode="256 decisions",
+    )
     env.reset(seed=0, options={"stagger": True})
     random = np.random.default_rng(0)
     actions = [random.integers(0, env.single_action_space.n, lanes) for _ in range(64)]
