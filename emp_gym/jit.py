@@ -135,10 +135,10 @@ if not numba.config.DISABLE_JIT:
 def in_parallel(threads: int, kernel: Callable[..., None], *arguments: Any) -> None:
     """Calls ``kernel(threads, *arguments)``, a parallel region, with that many threads; one region at a time."""
     with _one_region:
-        if threads == numba.config.NUMBA_NUM_THREADS:  # the usual case needs no word with numba
+        before = numba.get_num_threads()
+        if before == threads:  # the usual case: to set them costs more than to ask
             kernel(threads, *arguments)
             return
-        before = numba.get_num_threads()
         numba.set_num_threads(threads)
         try:
             kernel(threads, *arguments)

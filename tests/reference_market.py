@@ -225,7 +225,7 @@ class Judge:
         for r in range(self.row + 1, target + 1):
             self._deliver(before_ns=rows[r].time_ns, row=r - 1)
             self._happen(r)
-        self._deliver(before_ns=rows[target + 1].time_ns if target + 1 < len(rows) else None, row=target)
+        self._deliver(before_ns=self.time_ns + 1, row=target)
         self.row = target
         self.decision += 1
         self.seen_before = self.seen
@@ -269,9 +269,9 @@ class Judge:
 
     # ------------------------------------------------------------------------------------------------------ arrivals
 
-    def _deliver(self, before_ns: int | None, row: int) -> None:
-        """Everything that arrives before the next row's time, in the order in which it was sent."""
-        while self.mail and (before_ns is None or self.mail[0].arrives_ns < before_ns):
+    def _deliver(self, before_ns: int, row: int) -> None:
+        """Everything that arrives before that time, in the order in which it was sent."""
+        while self.mail and self.mail[0].arrives_ns < before_ns:
             letter = self.mail.pop(0)
             if letter.order is None:
                 for own in self.orders:

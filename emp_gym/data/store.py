@@ -15,13 +15,12 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from emp_gym.data.tape import FORMAT, TapeSet, build
+from emp_gym.data.tape import FORMAT, LARGEST_IN_MEMORY, TapeSet, build
 from emp_gym.paths import home
 from emp_gym.types import ConfigError, DataError
 
 Data = str | Sequence[str] | None
 SYNTHETIC = "synthetic"
-LARGEST_IN_MEMORY = 1 << 30  # bytes of days that are copied; larger ones stay mapped
 
 log = logging.getLogger(__name__)
 

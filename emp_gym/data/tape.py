@@ -13,6 +13,7 @@ book             LEVEL [R, 2, L]        the L best levels after the row; [:, 0] 
 links            LINK [R, 2, L]         where an order that rests at that level after the row has to look next
 touches          TOUCH [E]              messages and window events grouped by level, in order of time
 first_touch      i4 [F]                 per day [stretches, 2, ticks]: a price's first touch in or after a stretch of rows
+far_touch        FAR [G]                per day, by price: the first touch of levels that are not on that grid
 cross            i4 [2, R]              [0] lowest bid price that the row crosses, [1] highest ask price that it crosses
 cross_block      i4 [2, B]              the same over blocks of `BLOCK` rows
 ===============  =====================  ==============================================================================
@@ -50,7 +51,7 @@ NEVER_BID, NEVER_ASK = (1 << 31) - 1, -(1 << 31) + 1  # `cross` of a row that cr
 
 NO_ROW = (1 << 31) - 1  # a row that does not come
 NO_TOUCH = -1  # of a level that is not touched again
-UNKNOWN_MID = -(1 << 31)  # `TOUCH.mid2` before the first one
+ELSEWHERE = -(1 << 31)  # `TOUCH.mid2` where 32 bits do not hold it, or there was none yet: the message has it
 
 LEVEL = np.dtype(
     [
@@ -92,7 +93,7 @@ TOUCH = np.dtype(
         ("size", "i4"),  # lots of the message; for ADOPT the size the level enters with
         ("volume", "i4"),  # visible lots at the level after the event, 0 when out of sight
         ("birth", "i4"),  # row of the order's NEW if seen, else -1 - (row in which the order was first mentioned)
-        ("mid2", "i4"),  # best bid + best ask before the row, above 2 `base`; UNKNOWN_MID before the first
+        ("mid2", "i4"),  # best bid + best ask before the row, above 2 `base`; or ELSEWHERE
         ("kind", "i1"),  # Kind
         ("status", "i1"),  # Status of the row
         ("last", "i1"),  # 1 for the level's last touch of the day
@@ -100,6 +101,9 @@ TOUCH = np.dtype(
     align=True,
 )
 """One event at one level."""
+
+FAR = np.dtype([("price", "i8"), ("touch", "i4"), ("side", "i4")], align=True)
+"""The first touch of the day of a level far from where the day trades, or off the tick."""
 
 DAY = np.dtype(
     [
@@ -111,6 +115,8 @@ DAY = np.dtype(
         ("stretch", "i8"),  # rows of a stretch of first_touch
         ("grid", "i8"),  # lowest price of first_touch, price units
         ("ticks", "i8"),  # prices of first_touch, one every tick from `grid`
+        ("far0", "i8"),  # first entry in far_touch
+        ("fars", "i8"),  # number of entries
         ("tick", "i8"),
         ("base", "i8"),  # price units that `LEVEL.price` counts from
     ],
@@ -120,11 +126,12 @@ DAY = np.dtype(
 
 _ARRAYS = (
     "days", "rows", "messages", "window", "book", "links",
-    "touches", "first_touch", "cross", "cross_block",
+    "touches", "first_touch", "far_touch", "cross", "cross_block",
 )  # fmt: skip
 _OPTIONAL = ("signal", "regime")
-_RANDOM = ("rows", "messages", "book", "links", "touches", "first_touch", "cross")
+_READ_AT_RANDOM = ("rows", "messages", "book", "links", "touches", "first_touch", "cross")
 LARGE_PAGE = 1 << 21  # bytes
+LARGEST_IN_MEMORY = 1 << 30  # bytes of days that are copied into large pages; larger ones stay mapped
 _DTYPES = {
     "book": LEVEL,
     "links": LINK,
@@ -133,6 +140,7 @@ _DTYPES = {
     "messages": MESSAGE,
     "window": WINDOW_EVENT,
     "touches": TOUCH,
+    "far_touch": FAR,
 }
 
 
@@ -160,6 +168,7 @@ class TapeSet:
     links: np.ndarray
     touches: np.ndarray
     first_touch: np.ndarray
+    far_touch: np.ndarray
     cross: np.ndarray
     cross_block: np.ndarray
     signal: np.ndarray | None = None
@@ -259,7 +268,7 @@ class TapeSet:
 
         A map of small pages costs a look at the page table for nearly every row that a lane visits.
         """
-        arrays: dict[str, Any] = {name: getattr(self, name) for name in _RANDOM}
+        arrays: dict[str, Any] = {name: getattr(self, name) for name in _READ_AT_RANDOM}
         if sum(array.nbytes for array in arrays.values()) > largest:
             return self
         copies: dict[str, Any] = {name: _in_large_pages(array) for name, array in arrays.items()}
@@ -276,17 +285,19 @@ class TapeSet:
                 f"days of one set need the same number of book levels, got {found}; use days of one depth"
             )
         days = np.concatenate([tape.days for tape in tapes])
-        row0 = touch0 = first0 = block0 = i = 0
+        row0 = touch0 = first0 = far0 = block0 = i = 0
         for tape in tapes:
             for _ in tape.days:
                 days[i]["row0"] += row0
                 days[i]["touch0"] += touch0
                 days[i]["first0"] += first0
+                days[i]["far0"] += far0
                 days[i]["block0"] += block0
                 i += 1
             row0 += len(tape.rows)
             touch0 += len(tape.touches)
             first0 += len(tape.first_touch)
+            far0 += len(tape.far_touch)
             block0 += tape.cross_block.shape[1]
         joined: dict[str, Any] = {"days": days}
         for name in _ARRAYS[1:] + _OPTIONAL:
@@ -301,15 +312,27 @@ class TapeSet:
         return cls(info=tuple(day for tape in tapes for day in tape.info), **joined)
 
 
+def zeros_in_large_pages(shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
+    """`np.zeros` that begins at a large page: whoever visits all of it at random looks less at the page table."""
+    room = _large_pages(int(np.prod(shape)) * np.dtype(dtype).itemsize)
+    room[:] = 0
+    return room.view(dtype).reshape(shape)
+
+
 def _in_large_pages(array: np.ndarray) -> np.ndarray:
-    """A read-only copy that begins at a large page; numpy asks the system for such pages on its own."""
-    room = np.empty(array.nbytes + LARGE_PAGE, np.uint8)
-    first = -room.ctypes.data % LARGE_PAGE
-    copy = room[first : first + array.nbytes]
-    copy[:] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    copy = copy.view(array.dtype).reshape(array.shape)
+    """A read-only copy."""
+    room = _large_pages(array.nbytes)
+    room[:] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    copy = room.view(array.dtype).reshape(array.shape)
     copy.setflags(write=False)
     return copy
+
+
+def _large_pages(size: int) -> np.ndarray:
+    """`size` bytes from a large page on; numpy asks the system for such pages from 4 MB on."""
+    room = np.empty(max(size, LARGE_PAGE) + LARGE_PAGE, np.uint8)
+    first = -room.ctypes.data % LARGE_PAGE
+    return room[first : first + size]
 
 
 def _same(folder: Path, content_hash: str) -> bool:
@@ -365,6 +388,8 @@ def build(day: RecordedDay) -> TapeSet:
     first_touch, days["stretch"], days["grid"], days["ticks"] = tape_index.first_touches(
         levels, rows, day.instrument.tick
     )
+    far_touch = tape_index.far_touches(levels, day.instrument.tick, int(days[0]["grid"]), int(days[0]["ticks"]))
+    days["fars"] = len(far_touch)
     return TapeSet(
         info=(
             DayInfo(
@@ -379,6 +404,7 @@ def build(day: RecordedDay) -> TapeSet:
         links=tape_index.link_records(book, base, levels, cross, cross_block),
         touches=levels.touches,
         first_touch=first_touch,
+        far_touch=far_touch,
         cross=cross,
         cross_block=cross_block,
         signal=day.signal,

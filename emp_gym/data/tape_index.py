@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emp_gym.data.tape import BLOCK, LEVEL, LINK, NEVER_ASK, NEVER_BID, NO_ROW, NO_TOUCH, ROW, TOUCH, UNKNOWN_MID
+from emp_gym.data.tape import BLOCK, ELSEWHERE, FAR, LEVEL, LINK, NEVER_ASK, NEVER_BID, NO_ROW, NO_TOUCH, ROW, TOUCH
 from emp_gym.jit import njit
 from emp_gym.types import I8, I32, I64, WINDOW_EVENT, DataError, Kind, Status
 
@@ -233,7 +233,8 @@ def group_by_level(
     touches["last"] = np.append(new[1:], True)
     touches["status"] = messages["status"][touches["row"]]
     mid2 = messages["mid2"][touches["row"]]
-    touches["mid2"] = np.where(mid2 > 0, mid2 - 2 * base, UNKNOWN_MID)
+    fits = (mid2 > 0) & (mid2 - 2 * base <= NO_ROW)
+    touches["mid2"] = np.where(fits, mid2 - 2 * base, ELSEWHERE)
     in_time = np.argsort(sequence[by_level], kind="stable")
     return Levels(
         price=price[starts],
@@ -246,43 +247,59 @@ def group_by_level(
     )
 
 
-STRETCH = 1024  # rows of a stretch of `first_touch`, or more where its table would be larger than the tape
+STRETCH = 1024  # rows of a stretch of `first_touch`, or more where its table would take more than 16 bytes a row
+GRID = 1 << 15  # prices of `first_touch` at the most
 
 
 def first_touches(levels: Levels, rows: int, tick: int) -> tuple[I32, int, int, int]:
-    """The first touch of every price in or after every stretch of rows, NO_TOUCH if there is none.
+    """The first touch of a price in or after a stretch of rows, NO_TOUCH if there is none.
 
-    Returns (first_touch [stretches * 2 * ticks], rows of a stretch, lowest price, ticks). Prices off the tick are left out:
-    no own order can stand there.
+    The grid holds the prices on the tick around the median touch; `far_touches` has the others (stub quotes stand a thousand
+    times away). Returns (first_touch [stretches * 2 * ticks], rows of a stretch, lowest price, ticks).
     """
+    touched = np.diff(levels.start)
     on_tick = np.flatnonzero(levels.price % tick == 0)
     if len(on_tick) == 0:
         return np.zeros(0, np.int32), rows, 0, 0
-    prices = levels.price[on_tick]
-    grid = int(prices.min())
-    ticks = int((prices.max() - grid) // tick) + 1
+    by_price = on_tick[np.argsort(levels.price[on_tick], kind="stable")]
+    middle = np.searchsorted(np.cumsum(touched[by_price]), touched[by_price].sum() / 2)
+    low = levels.price[by_price[middle]] - tick * (GRID // 2)
+    on_grid = on_tick[(levels.price[on_tick] >= low) & (levels.price[on_tick] < low + tick * GRID)]
+    grid = int(levels.price[on_grid].min())
+    ticks = int((levels.price[on_grid].max() - grid) // tick) + 1
     stretch = STRETCH
-    while 2 * ticks * -(-rows // stretch) > max(4 * rows, 1 << 16) and stretch < rows:
+    while 2 * ticks * -(-rows // stretch) > max(4 * rows, 2 * GRID) and stretch < rows:
         stretch *= 2
     table = np.full((-(-rows // stretch), 2, ticks), NO_TOUCH, np.int32)
-    for level in on_tick:
+    begins = np.arange(len(table)) * stretch
+    for level in on_grid:
         first, end = levels.start[level], levels.start[level + 1]
-        begins = np.arange(len(table)) * stretch
         at = first + np.searchsorted(levels.touches["row"][first:end], begins)
         side, price = int(level >= levels.bids), (levels.price[level] - grid) // tick
         table[:, side, price] = np.where(at < end, at, NO_TOUCH)
     return table.reshape(-1), stretch, grid, ticks
 
 
+def far_touches(levels: Levels, tick: int, grid: int, ticks: int) -> np.ndarray:
+    """FAR [G]: the first touch of the day of every level that is not on the grid, by price."""
+    off = (levels.price % tick != 0) | (levels.price < grid) | (levels.price >= grid + tick * ticks)
+    level = np.flatnonzero(off)
+    level = level[np.argsort(levels.price[level], kind="stable")]
+    far = np.zeros(len(level), FAR)
+    far["price"], far["touch"] = levels.price[level], levels.start[level]
+    far["side"] = np.where(level < levels.bids, 1, -1)
+    return far
+
+
 def base_price(book_price: I64, book_size: I32) -> int:
-    """Lowest visible price of the day. `DataError` if the day's prices span more than 30 bits."""
+    """Lowest visible price of the day. `DataError` if the day's prices span more than 31 bits."""
     seen = book_price[book_size > 0]
     if len(seen) == 0:
         raise DataError("the book is empty in every row; expected at least one visible level")
     low, high = int(seen.min()), int(seen.max())
-    if high - low >= 1 << 30:
+    if high - low >= NO_ROW:
         raise DataError(
-            f"visible prices span {high - low} price units, expected less than 2^30; check for stray prices"
+            f"visible prices span {high - low} price units, expected less than 2^31; check for stray prices"
         )
     return low
 
@@ -386,7 +403,7 @@ def crossings(messages: np.ndarray, block: int, base: int) -> tuple[I32, I32]:
 
 @njit
 def _near(price):
-    """The price, or the nearest one that 32 bits hold: visible prices span less than 2^30, and own ones lie among them."""
+    """The price, or the nearest one that 32 bits hold: visible prices span less than 2^31, and own ones lie among them."""
     return min(max(price, NEVER_ASK + 1), NEVER_BID - 1)
 
 

@@ -14,13 +14,12 @@ from emp_gym.envs.narrowing import narrow
 from emp_gym.envs.task_kernels import EPISODE, SETUP
 from emp_gym.envs.tasks import REWARDS, Task, make_task
 from emp_gym.jit import in_parallel
-from emp_gym.market.replay import REQUESTS, ReplayConfig, ReplayMarket
+from emp_gym.market.replay import MANY, REQUESTS, ReplayConfig, ReplayMarket
 from emp_gym.risk import gates as risk_gates
 from emp_gym.sensory import lob
 from emp_gym.types import ConfigError, DataError, Feature, Orders, Verdicts
 
 MARKETS = ("replay",)
-IN_MEMORY_LANES = 256  # from here on lanes read all over the tape, and it pays to hold it in large pages
 
 
 class Lanes:
@@ -54,7 +53,7 @@ class Lanes:
         self.task: Task = make_task(task, parameters)
         self.lanes = lanes
         self.pace, self.episode = schedule.parse_pace(every), schedule.parse_episode(episode)
-        self.tape = store.tapes(data, in_memory=lanes >= IN_MEMORY_LANES)
+        self.tape = store.tapes(data, in_memory=lanes >= MANY)
         self.windows = schedule.split_windows(self.tape, split, self.pace, self.episode)
         order_ns, feed_ns = _latencies(latency_ns)
         self.market = ReplayMarket(

@@ -6,9 +6,11 @@ from math import gcd
 
 import numpy as np
 
-from emp_gym.data.tape import ROW
 from emp_gym.jit import hot
 from emp_gym.types import CASH_UNITS
+
+SEEN = np.dtype([(name, "i8") for name in ("time_ns", "mid2", "bought", "sold", "flow", "hidden", "moves2")])
+"""What a lane keeps of the row that its view shows; fields as in `ROW`."""
 
 LANE = np.dtype(
     [
@@ -34,7 +36,7 @@ LANE = np.dtype(
         ("fees", "i8"),
         ("position", "i8"),  # lots
         # the row that the view shows, and what has passed since the decision before
-        ("now", ROW),
+        ("now", SEEN),
         ("bought", "i8"),
         ("sold", "i8"),
         ("flow", "i8"),
@@ -64,7 +66,7 @@ FILL = np.dtype(
         ("price", "i8"),
         ("quantity", "i8"),
         ("fee", "i8"),
-        ("time_ns", "i8"),
+        ("time_ns", "i8"),  # of a taker; 0 for resting orders: theirs is that of the row
         ("row", "i4"),
         ("side", "i1"),
         ("maker", "i1"),

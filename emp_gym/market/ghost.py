@@ -48,7 +48,7 @@ def judge(tape: TapeSet, day: int = 0, *, births: bool = True) -> dict[str, int]
     )
     counts = _judge(
         new_rows, executed, deleted, np.zeros(1, LANE), np.zeros(1, SLOT), np.zeros(1, TAKEN), np.zeros(64, FILL), params,
-        tape.days[day : day + 1], tape.rows, tape.messages, tape.book, tape.links, tape.touches, tape.first_touch,
+        tape.days[day : day + 1], tape.rows, tape.messages, tape.book, tape.links, tape.touches, tape.first_touch, tape.far_touch,
         tape.cross, tape.cross_block,
     )  # fmt: skip
     return dict(zip(_FIELDS, (int(count) for count in counts), strict=True))
@@ -105,9 +105,9 @@ def _evicted_between(touches, slot, last):
 @njit
 def _judge(
     new_rows, executed, ended, state, slots, taken, fills, params, days, rows, messages, book, links,
-    touches, first_touch, cross, cross_block,
+    touches, first_touch, far_touch, cross, cross_block,
 ):  # fmt: skip
-    tape = Tape(rows, messages, book, links, touches, first_touch, cross, cross_block)
+    tape = Tape(rows, messages, book, links, touches, first_touch, far_touch, cross, cross_block)
     counts = np.zeros(14, np.int64)
     lane, slot, day, setup = state[0], slots[0], days[0], params[0]
     base, last = day["row0"], day["rows"] - 1
@@ -141,7 +141,7 @@ def _judge(
             counts[3] += 1
         if finish > last or (not judged and first_execution > end):
             continue
-        walk(lane, day, slots, taken, fills, tape, setup, finish - 1)
+        walk(lane, day, slots, taken, fills, tape, setup, finish - 1, 0)
         before, ahead = slot["filled"], slot["ahead"]
         if first_execution <= end:
             counts[10] += 1
@@ -160,7 +160,7 @@ def _judge(
             continue
         for target in (finish, min(end, last)):
             if slot["filled"] == 0:
-                walk(lane, day, slots, taken, fills, tape, setup, target)
+                walk(lane, day, slots, taken, fills, tape, setup, target, 0)
                 if slot["filled"] > 0:
                     counts[5 if target == finish else 9] += 1
         if slot["filled"] == 0:

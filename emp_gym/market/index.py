@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from emp_gym.data.tape import BLOCK, NO_ROW, NO_TOUCH
+from emp_gym.data.tape import BLOCK, NEVER_ASK, NEVER_BID, NO_ROW, NO_TOUCH
 from emp_gym.jit import hot
 
 HORIZON = 1024  # rows for which the next crossing is looked up at a time
@@ -48,6 +48,23 @@ def row_before(rows, day, row, time_ns):
 
 
 @hot
+def _far_touch(tape, day, slot):
+    """The day's first touch of a level that is not on the grid, NO_TOUCH if there is none."""
+    low, high = day["far0"], day["far0"] + day["fars"]
+    while low < high:
+        middle = (low + high) // 2
+        if tape.far_touch[middle]["price"] < slot["price"]:
+            low = middle + 1
+        else:
+            high = middle
+    while low < day["far0"] + day["fars"] and tape.far_touch[low]["price"] == slot["price"]:
+        if tape.far_touch[low]["side"] == slot["side"]:
+            return np.int64(tape.far_touch[low]["touch"])
+        low += 1
+    return np.int64(NO_TOUCH)
+
+
+@hot
 def find_touch(tape, day, slot, row):
     """Points the slot at a touch of its level that is not later than the first one after `row`, at most a stretch earlier.
 
@@ -55,10 +72,11 @@ def find_touch(tape, day, slot, row):
     """
     above = slot["price"] - day["grid"]
     price = above // day["tick"]
-    at = np.int64(NO_TOUCH)
     if 0 <= price < day["ticks"] and above % day["tick"] == 0:
         stretch, s = max(row, 0) // day["stretch"], 0 if slot["side"] > 0 else 1
         at = np.int64(tape.first_touch[day["first0"] + (2 * stretch + s) * day["ticks"] + price])
+    else:
+        at = _far_touch(tape, day, slot)
     slot["touch"] = day["touch0"] + max(at, 0)
     slot["touch_row"] = NO_ROW if at == NO_TOUCH else row + 1
     slot["exec_row"] = NO_ROW
@@ -73,10 +91,16 @@ def point_at(slot, touches, at, there):
 
 
 @hot
+def crossing_price(day, slot):
+    """The slot's price as `cross` counts prices, and short of those that stand for "crosses nothing"."""
+    return min(max(slot["price"] - day["base"], NEVER_ASK + 1), NEVER_BID - 1)
+
+
+@hot
 def find_cross(tape, day, slot, row):
     """Looks for the first row after `row` that crosses the slot, at most HORIZON rows ahead."""
     s = 0 if slot["side"] > 0 else 1
-    sign, price, base = slot["side"], slot["price"] - day["base"], day["row0"]
+    sign, price, base = slot["side"], crossing_price(day, slot), day["row0"]
     stop = min(row + HORIZON, day["rows"] - 1)
     i = row + 1
     while i <= stop:

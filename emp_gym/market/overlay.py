@@ -11,7 +11,7 @@ import numpy as np
 
 from emp_gym.data.tape import NO_ROW
 from emp_gym.jit import hot
-from emp_gym.market.index import find_cross
+from emp_gym.market.index import crossing_price, find_cross
 from emp_gym.market.liquidity import take
 from emp_gym.market.queue import mid_before, pass_touches, rest, serve
 from emp_gym.market.records import FREE, IN_FLIGHT, LIVE, MARKET, TRADING
@@ -109,13 +109,17 @@ def known_event(slot):
 
 
 @hot
-def walk(lane, day, slots, taken, fills, tape, params, target):
-    """Lets everything up to and including row `target` happen to the lane's own orders."""
+def walk(lane, day, slots, taken, fills, tape, params, target, until_ns):
+    """Lets everything up to and including row `target` happen to the lane's own orders, and what arrives by `until_ns`.
+
+    An order may be due after row `target` and yet later than `until_ns`: no message came in between. It has to wait, or its
+    early arrival would tell that none will come.
+    """
     while True:
         row, phase, when, reached = np.int64(NO_ROW), 2, np.int64(0), -1
         for k in range(lane["orders"]):
             slot_row, slot_phase, slot_when = known_event(slots[k])
-            if slot_row > row or slot_row > target:
+            if slot_row > row or slot_row > target or (slot_phase == 1 and slot_when > until_ns):
                 continue
             if slot_row < row or slot_phase < phase or (slot_phase == phase and slot_when < when):
                 row, phase, when = np.int64(slot_row), slot_phase, slot_when
@@ -149,8 +153,7 @@ def crossed(lane, day, slots, tape, row):
     for k in range(lane["orders"]):
         slot = slots[k]
         if slot["state"] == LIVE and slot["cross_row"] == row:
-            price = slot["price"] - day["base"]
-            if slot["side"] * tape.cross[0 if slot["side"] > 0 else 1, at] <= slot["side"] * price:
+            if slot["side"] * tape.cross[0 if slot["side"] > 0 else 1, at] <= slot["side"] * crossing_price(day, slot):
                 return True
     return False
 
@@ -172,7 +175,7 @@ def happen(lane, day, slots, fills, tape, params, row, reached):
     if reached >= 0:
         slot, touch = slots[reached], tape.touches[slots[reached]["touch"]]
         kind, side, price, size = touch["kind"], slot["side"], slot["price"], touch["size"]
-        serve(lane, day, slots, fills, tape, params, row, kind, side, price, size, mid_before(day, touch))
+        serve(lane, day, slots, fills, tape, params, row, kind, side, price, size, mid_before(day, tape, touch))
     elif crossed(lane, day, slots, tape, row):
         message = tape.messages[day["row0"] + row]
         kind, side, price, size = message["kind"], message["side"], message["price"], message["size"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from emp_gym.data.tape import NO_ROW, NO_TOUCH, UNKNOWN_MID
+from emp_gym.data.tape import ELSEWHERE, NO_ROW, NO_TOUCH
 from emp_gym.jit import hot
 from emp_gym.market.index import find_cross, find_touch, point_at
 from emp_gym.market.liquidity import fill_maker
@@ -131,9 +131,11 @@ def pass_touches(slot, touches, upto, served, params):
 
 
 @hot
-def mid_before(day, touch):
+def mid_before(day, tape, touch):
     """Best bid + best ask before the message of `touch`, 0 if not known."""
-    return np.int64(0) if touch["mid2"] == UNKNOWN_MID else 2 * day["base"] + touch["mid2"]
+    if touch["mid2"] == ELSEWHERE:
+        return tape.messages[day["row0"] + touch["row"]]["mid2"]
+    return 2 * day["base"] + touch["mid2"]
 
 
 @hot

@@ -27,6 +27,7 @@ class Tape(NamedTuple):
     links: np.ndarray  # LINK [R, 2, L]
     touches: np.ndarray  # TOUCH [E]
     first_touch: I32  # [F]
+    far_touch: np.ndarray  # FAR [G]
     cross: I32  # [2, R]
     cross_block: I32  # [2, B]
 
@@ -38,7 +39,7 @@ SLOT = np.dtype(
         ("quantity", "i8"),  # lots that remain
         ("ahead", "i8"),  # lots ahead of us, UNKNOWN_PLACE while beyond the window
         ("behind", "i8"),  # lots known to be behind us
-        ("touch", "i8"),  # next touch of our level (flat index)
+        ("touch", "i8"),  # next touch of our level, or an earlier one until it is looked at (flat index)
         ("touch_row", "i4"),  # its row, or an earlier one while it was not looked at; NO_ROW if there is none
         ("exec_row", "i4"),  # next execution that reaches us, NO_ROW while not known
         ("cross_row", "i4"),  # next row that crosses us, or where to look again

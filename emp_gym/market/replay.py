@@ -8,7 +8,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from emp_gym.data.tape import NO_ROW, TapeSet
+from emp_gym.data.tape import LARGEST_IN_MEMORY, NO_ROW, TapeSet, zeros_in_large_pages
 from emp_gym.jit import default_threads, hot, in_parallel, njit, prefetch
 from emp_gym.market import account
 from emp_gym.market.account import FILL, LANE
@@ -42,7 +42,8 @@ from emp_gym.types import CASH_UNITS, EMPTY_ASK, EMPTY_BID, I64, ConfigError, Fi
 FILL_RULES = {"exact": EXACT, "touch": TOUCHED, "optimistic": OPTIMISTIC}
 SLOTS = 8  # own orders a lane, in flight included
 REQUESTS = SLOTS + 2  # orders a lane may send in one decision
-AHEAD = 32  # lanes that are walked together, while the memory of the next ones is asked for
+AHEAD = 32  # lanes that are walked together, and how many lanes ahead memory is asked for
+MANY = 256  # lanes from which on it pays to use all cores, and to hold days and lanes in large memory pages
 TAKEN_NOTES = 8  # prices of consumed depth remembered a lane, at the least: both visible sides always fit
 ENDLESS = 1 << 62
 CLOSING_ID = -1  # id of the fills that close a position at the end of an episode
@@ -92,11 +93,12 @@ class ReplayMarket:
         self.params = _params(
             config, instrument.maker_fee_bps, instrument.taker_fee_bps, instrument.price_unit, instrument.lot
         )
-        self.state = np.zeros(lanes, LANE)
-        self.slots = np.zeros((lanes, SLOTS), SLOT)
-        self.taken = np.zeros((lanes, max(TAKEN_NOTES, 2 * tape.levels)), TAKEN)
-        self.fills = np.zeros((lanes, SLOTS + (SLOTS + 1) * (tape.levels + 1)), FILL)
-        self.book = np.zeros((lanes, 4, tape.levels), np.int64)  # bid price, bid size, ask price, ask size
+        zeros = zeros_in_large_pages if lanes >= MANY else np.zeros
+        self.state = zeros(lanes, LANE)
+        self.slots = zeros((lanes, SLOTS), SLOT)
+        self.taken = zeros((lanes, max(TAKEN_NOTES, 2 * tape.levels)), TAKEN)
+        self.fills = zeros((lanes, SLOTS + (SLOTS + 1) * (tape.levels + 1)), FILL)
+        self.book = zeros((lanes, 4, tape.levels), np.int64)  # bid price, bid size, ask price, ask size
         self.outcome = np.zeros((lanes, REQUESTS), np.int8)
         self.active = np.ones(lanes, np.bool_)  # lanes that `advance` moves
         self.progress = np.zeros(lanes, np.int64)  # decisions taken in the episode, ENDLESS once the tape is exhausted
@@ -106,7 +108,7 @@ class ReplayMarket:
     def _tape_arrays(self) -> tuple[np.ndarray, ...]:
         t = self.tape
         return (
-            t.days, t.rows, t.messages, t.book, t.links, t.touches, t.first_touch,
+            t.days, t.rows, t.messages, t.book, t.links, t.touches, t.first_touch, t.far_touch,
             t.cross, t.cross_block,
         )  # fmt: skip
 
@@ -143,6 +145,7 @@ class ReplayMarket:
 
     def reset(self, lanes: I64, day: I64, row: I64, end_row: I64) -> None:
         """Puts `lanes` [n] at `row` of `day`, flat and without orders; no lane will pass the last row of `end_row`'s time."""
+        self.progress[lanes] = 0
         _reset(
             lanes, day, row, end_row, self.state, self.slots, self.book, self.params,
             self.tape.days, self.tape.rows, self.tape.book,
@@ -203,7 +206,10 @@ class ReplayMarket:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         tape = state["tape"]
-        self.__dict__.update(state | {"tape": tape if isinstance(tape, TapeSet) else TapeSet.open(tape)})
+        if not isinstance(tape, TapeSet):
+            tape = TapeSet.open(tape)
+            tape = tape.in_memory(LARGEST_IN_MEMORY) if state["lanes"] >= MANY else tape
+        self.__dict__.update(state | {"tape": tape})
         self.view = self._view()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ReplayMarket:
@@ -410,13 +416,18 @@ def _set_target(lane, rows, day, params):
 
 
 @hot
+def _target_ns(lane, day, rows, params):
+    """Time of the decision that the lane walks to."""
+    if params["every_rows"] > 0:
+        return rows[day["row0"] + lane["target"]]["time_ns"]
+    return lane["time_ns"] + params["every_ns"]
+
+
+@hot
 def _decide(lane, shown, day, rows, book, params):
     """Stands the lane at its next decision."""
+    lane["time_ns"] = _target_ns(lane, day, rows, params)
     lane["row"] = lane["target"]
-    if params["every_rows"] > 0:
-        lane["time_ns"] = rows[day["row0"] + lane["row"]]["time_ns"]
-    else:
-        lane["time_ns"] += params["every_ns"]
     lane["decision"] += 1
     lane["position_sum"] += abs(lane["position"])
     _show(lane, shown, day, rows, book, params)
@@ -425,7 +436,7 @@ def _decide(lane, shown, day, rows, book, params):
 @hot
 def _advance(
     low, high, kinds, requests, state, slots, taken, fills, shown, outcome, active, progress, params,
-    days, rows, messages, book, links, touches, first_touch, cross, cross_block,
+    days, rows, messages, book, links, touches, first_touch, far_touch, cross, cross_block,
 ):  # fmt: skip
     """A step of lanes [low, high).
 
@@ -433,7 +444,7 @@ def _advance(
     step. So lanes go in groups: what is sent enters in all of a group before time passes in any, and each asks for what it
     will read while others work.
     """
-    tape = Tape(rows, messages, book, links, touches, first_touch, cross, cross_block)
+    tape = Tape(rows, messages, book, links, touches, first_touch, far_touch, cross, cross_block)
     setup = params[0]
     for first in range(low - AHEAD, high, AHEAD):
         for stage in range(2):
@@ -441,16 +452,20 @@ def _advance(
                 if stage == 0 and i + AHEAD < high:
                     j = i + AHEAD
                     _ask_for_start(state[j], kinds[j], requests[j], days[state[j]["day"]], tape, setup)
-                if i < low or not active[i]:
+                if i < low:
                     continue
                 lane = state[i]
-                day = days[lane["day"]]
-                upto = lane["row"] if stage == 0 else lane["target"]
                 if stage == 0:
                     lane["fills"] = 0
+                if not active[i]:
+                    continue
+                day = days[lane["day"]]
+                upto = lane["row"] if stage == 0 else lane["target"]
+                until_ns = lane["time_ns"] if stage == 0 else _target_ns(lane, day, rows, setup)
+                if stage == 0:
                     _enter(lane, day, slots[i], kinds[i], requests[i], outcome[i], rows, setup)
                 if lane["next_row"] <= upto and lane["orders"] > 0:
-                    walk(lane, day, slots[i], taken[i], fills[i], tape, setup, upto)
+                    walk(lane, day, slots[i], taken[i], fills[i], tape, setup, upto, until_ns)
                 if stage == 0:
                     _set_target(lane, rows, day, setup)
                     _ask_for_walk(lane, slots[i], day, tape, lane["target"])
@@ -462,14 +477,14 @@ def _advance(
 @njit(parallel=True)
 def _advance_parallel(
     chunks, kinds, requests, state, slots, taken, fills, shown, outcome, active, progress, params,
-    days, rows, messages, book, links, touches, first_touch, cross, cross_block,
+    days, rows, messages, book, links, touches, first_touch, far_touch, cross, cross_block,
 ):  # fmt: skip
     lanes = len(state)
     for c in numba.prange(chunks):
         _advance(
             c * lanes // chunks, (c + 1) * lanes // chunks,
             kinds, requests, state, slots, taken, fills, shown, outcome, active, progress, params,
-            days, rows, messages, book, links, touches, first_touch, cross, cross_block,
+            days, rows, messages, book, links, touches, first_touch, far_touch, cross, cross_block,
         )  # fmt: skip
 
 

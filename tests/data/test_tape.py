@@ -14,7 +14,7 @@ import pytest
 
 from emp_gym.data import tape_index
 from emp_gym.data.synthetic import DayConfig
-from emp_gym.data.tape import BLOCK, FORMAT, NO_ROW, NO_TOUCH, UNKNOWN_MID, TapeSet, build, replayed_book
+from emp_gym.data.tape import BLOCK, ELSEWHERE, FORMAT, NO_ROW, NO_TOUCH, TapeSet, build, replayed_book
 from emp_gym.types import ConfigError, DataError, Instrument, Kind, RecordedDay, Status
 from tests.market.by_hand import Hand
 from tests.market.duel import damaged, rows_of, synthetic_day
@@ -142,6 +142,11 @@ def levels_of(tape: TapeSet) -> dict[tuple[int, int], np.ndarray]:
             while tape.touches[stop - 1]["last"] == 0:
                 stop += 1
             found[side, int(day["grid"] + tick * day["tick"])] = tape.touches[start:stop]
+    for far in tape.far_touch:
+        start = int(far["touch"])
+        stop = start + 1 + int(np.argmax(tape.touches["last"][start:] == 1))
+        assert (int(far["side"]), int(far["price"])) not in found
+        found[int(far["side"]), int(far["price"])] = tape.touches[start:stop]
     return found
 
 
@@ -163,13 +168,22 @@ def test_the_first_touch_of_a_stretch_is_the_first_one_in_it_or_after_it(
                 assert at == NO_TOUCH or tape.touches[at] == later[0]
 
 
-def test_a_stray_price_does_not_blow_up_the_table_of_first_touches() -> None:
+def far_and_off_tick() -> RecordedDay:
+    """A day of which one new order stands a hundred thousand dollars away and another one off the tick."""
     day = day_of(NAMES[0])
-    far = replace(day, book_price=day.book_price.copy(), price=day.price.copy())
-    row = int(np.flatnonzero(day.kind == Kind.NEW)[0])
-    far.price[row] += 100 * 10_000_000  # one stray order a thousand dollars away
-    tape = build(far)
-    assert len(tape.first_touch) == 2 * tape.days[0]["ticks"], "one stretch is enough then"
+    strange = replace(day, price=day.price.copy())
+    far, off = np.flatnonzero(day.kind == Kind.NEW)[[0, 1]]
+    strange.price[far] += 100 * 10_000_000
+    strange.price[off] += 1
+    return strange
+
+
+def test_stray_prices_stand_beside_the_grid_of_first_touches() -> None:
+    strange = far_and_off_tick()
+    tape, levels = build(strange), levels_of(build(strange))
+    assert len(tape.first_touch) <= max(4 * len(tape.rows), 1 << 16)
+    assert len(tape.far_touch) == tape.days[0]["fars"] >= 2
+    assert sum(len(touches) for touches in levels.values()) == len(tape.touches)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -193,7 +207,7 @@ def test_touches_are_every_event_of_a_level_in_order_of_time(name: str) -> None:
     base = int(tape.days[0]["base"])
     for touches in found.values():
         mid2 = tape.messages["mid2"][touches["row"]]
-        assert (touches["mid2"] == np.where(mid2 > 0, mid2 - 2 * base, UNKNOWN_MID)).all()
+        assert (touches["mid2"] == np.where(mid2 > 0, mid2 - 2 * base, ELSEWHERE)).all()
         assert touches["last"].tolist() == [0] * (len(touches) - 1) + [1]
         assert (touches["status"] == tape.messages["status"][touches["row"]]).all()
 

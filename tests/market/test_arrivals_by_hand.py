@@ -36,6 +36,44 @@ def test_order_takes_effect_after_all_rows_up_to_its_arrival() -> None:
     assert lane.ahead(bid) == 15
 
 
+def test_an_order_due_before_the_next_message_is_not_seen_to_arrive_before_its_time() -> None:
+    """Else its early arrival would tell that no message comes in between."""
+    lane = Lane(hand().quiet(seconds=60), every_ns=NS, order_latency_ns=10 * NS)
+    take = lane.buy(10)
+    lane.step(9)
+    assert not lane.fills and lane.position == 0
+    lane.step()
+    assert lane.fills == [(take, 103, 10)]
+    assert lane.market.view.time_ns[0] == lane.market.last_fills().time_ns[0] == 34_210 * NS
+
+
+@pytest.mark.parametrize("price", [200, 2**31 + 500, 2**40])
+def test_an_order_priced_far_beyond_the_book_does_not_fill_in_a_halt(price: int) -> None:
+    lane = Lane(hand().quiet().halt(-1).halt(0).new(-1, 104, 30, 7).halt(1))
+    bid = lane.bid(price, 200)
+    lane.step(4)
+    assert lane.filled(bid) == 110, "all that was visible, and nothing while nobody trades"
+
+
+def test_progress_counts_the_decisions_of_the_episode() -> None:
+    lane = Lane(hand().quiet(5))
+    lane.step(2)
+    assert lane.market.progress.tolist() == [2]
+    zero = np.zeros(1, np.int64)
+    lane.market.reset(zero, zero, zero, np.full(1, 5))
+    assert lane.market.progress.tolist() == [0]
+
+
+def test_a_lane_that_rests_has_no_fills_to_tell() -> None:
+    lane = Lane(hand().quiet(5))
+    lane.buy(10)
+    lane.step()
+    assert len(lane.market.last_fills().id) == 1
+    lane.market.active[:] = False
+    lane.step()
+    assert len(lane.market.last_fills().id) == 0
+
+
 def test_cancel_can_lose_the_race() -> None:
     lane = Lane(hand().quiet().execute(1, 99, 10).quiet(), order_latency_ns=NS)
     bid = lane.bid(101, 10)

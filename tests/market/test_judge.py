@@ -173,9 +173,7 @@ def bytes_of_run(
     market.reset(np.arange(lanes), np.full(lanes, day), 20 * np.arange(lanes), np.full(lanes, end))
     for requests in script:
         market.advance(orders_of(requests))
-        shown = [
-            np.ascontiguousarray(getattr(market.view, name)) for name in vars(market.view) if name != "price_to_cash"
-        ]
+        shown = [np.ascontiguousarray(value) for value in vars(market.view).values() if isinstance(value, np.ndarray)]
         fills = [np.ascontiguousarray(array) for array in vars(market.last_fills()).values()]
         yield b"".join(array.tobytes() for array in [*shown, market.book, market.outcome, *fills])
 

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from emp_gym.data import lobster, store, synthetic
-from emp_gym.data.tape import BLOCK, DAY, FORMAT, LEVEL, LINK, ROW, TOUCH, TapeSet, build
+from emp_gym.data.tape import BLOCK, DAY, FAR, FORMAT, LEVEL, LINK, ROW, TOUCH, TapeSet, build
 from emp_gym.experiments.benchmark.figures import say
 from emp_gym.paths import home
 from emp_gym.types import MESSAGE, WINDOW_EVENT
@@ -45,7 +45,7 @@ def chosen(data: Sequence[str] | None, regime: str, rows: int) -> TapeSet:
 
 
 def _key(days: Sequence[synthetic.DayConfig]) -> str:
-    layout = [kind.descr for kind in (DAY, ROW, LEVEL, LINK, TOUCH, MESSAGE, WINDOW_EVENT)]
+    layout = [kind.descr for kind in (DAY, ROW, LEVEL, LINK, TOUCH, FAR, MESSAGE, WINDOW_EVENT)]
     described = json.dumps([FORMAT, BLOCK, synthetic.VERSION, layout, [asdict(day) for day in days]], default=str)
     return hashlib.sha256(described.encode()).hexdigest()[:24]
 

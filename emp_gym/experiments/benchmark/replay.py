@@ -12,14 +12,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from emp_gym.data.store import LARGEST_IN_MEMORY
-from emp_gym.data.tape import NO_ROW, TapeSet
-from emp_gym.envs.core import IN_MEMORY_LANES
+from emp_gym.data.tape import LARGEST_IN_MEMORY, NO_ROW, TapeSet
 from emp_gym.experiments.benchmark import days, peers
 from emp_gym.experiments.benchmark.figures import Effort, Figures, core_word, thread_counts
 from emp_gym.jit import hot
 from emp_gym.market.records import CANCEL, LIMIT, NONE, REPLACE
-from emp_gym.market.replay import REQUESTS, ReplayConfig, ReplayMarket
+from emp_gym.market.replay import MANY, REQUESTS, ReplayConfig, ReplayMarket
 from emp_gym.types import I64, Orders
 
 QUANTITY = 1  # lots of a quote
@@ -65,7 +63,7 @@ _copies: dict[int, tuple[TapeSet, TapeSet]] = {}  # id of a tape -> itself and i
 
 def _held(tape: TapeSet, lanes: int) -> TapeSet:
     """The tape as an environment of so many lanes would hold it."""
-    if lanes < IN_MEMORY_LANES:
+    if lanes < MANY:
         return tape
     if id(tape) not in _copies:
         _copies.clear()
