@@ -19,7 +19,7 @@ order_quantity     100                    lots of one clip
 max_position       500                    lots
 gates              None                   rules between agent and market: names, "module:Class", {"gate": name, ...}
 info               "lean"                 "lean" or "full" (fills, outcomes, verdicts of each step)
-threads            None                   None: all cores from 256 lanes on
+threads            None                   None: all cores from 256 lanes on (and days of up to 1 GiB are then held in memory)
 maker_fee_bps      the instrument's       of notional, negative = rebate; taker_fee_bps likewise
 autoreset_mode     "NextStep"             "NextStep", "SameStep" or "Disabled" (vector only)
 =================  =====================  =======================================================================================
