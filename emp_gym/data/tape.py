@@ -45,7 +45,7 @@ from emp_gym.types import (
     RecordedDay,
 )
 
-FORMAT = 5
+FORMAT = 6
 BLOCK = 64  # rows in a block of `cross_block`
 NEVER_BID, NEVER_ASK = (1 << 31) - 1, -(1 << 31) + 1  # `cross` of a row that crosses nothing
 
