@@ -17,7 +17,7 @@ from emp_gym.types import F32, Feature
 
 SHORT, LONG = 200, 1000  # rows of the trailing windows
 CLIP = 10.0
-MICRO = np.float32(8.0)  # the microprice is lean * half_ticks / 4 ticks from the mid: 8 of them in 1/32 ticks
+MICRO = np.float32(8.0)  # microprice - mid = lean * half_ticks / 4 ticks, times 32
 NOTHING = np.float32(1e30)  # distance of an empty level: the upper bound, and no clipping
 HALF_TICKS, LOTS = "half ticks", "lots"
 
