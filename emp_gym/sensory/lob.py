@@ -113,14 +113,14 @@ def finish(raw, out, transform):
 
     `raw` and `transform` are longer than `out`, see `transforms`.
     """
-    low, high, changed = np.float32(-CLIP), np.float32(CLIP), 0
+    low, high, changed = np.float32(-CLIP), np.float32(CLIP), np.int32(0)  # 32 bits each: as many fit a register
     for j in range(transform.shape[1]):
         x = raw[j]
         size = abs(x)
         log = log1p(size)
         log = -log if x < ZERO else log
         value = (log if transform[0, j] > ZERO else x) * transform[1, j]
-        changed += ((value > high) | (value < low)) & (size < NOTHING)
+        changed = np.int32(changed + np.int32(((value > high) | (value < low)) & (size < NOTHING)))
         raw[j] = min(max(value, low), high)
     for j in range(len(out)):
         out[j] = raw[j]
