@@ -136,6 +136,12 @@ def walk(lane, day, slots, taken, fills, tape, params, target, until_ns):
             land(lane, day, slots, taken, fills, tape, params, row, when)
         else:
             break
+    note_next(lane, slots)
+
+
+@hot
+def note_next(lane, slots):
+    """Notes the next row that may concern the lane."""
     soonest = NO_ROW
     for k in range(lane["orders"]):
         slot = slots[k]
@@ -144,6 +150,13 @@ def walk(lane, day, slots, taken, fills, tape, params, target, until_ns):
         if slot["state"] == LIVE:
             soonest = min(soonest, slot["touch_row"])
     lane["next_row"] = soonest
+
+
+@hot
+def arrive_at_once(lane, day, slots, taken, fills, tape, params):
+    """What `walk` comes to where no order takes time to arrive and only what was sent now is due: all of it, now."""
+    land(lane, day, slots, taken, fills, tape, params, lane["row"], lane["time_ns"])
+    note_next(lane, slots)
 
 
 @hot

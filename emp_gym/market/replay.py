@@ -14,7 +14,7 @@ from emp_gym.market import account
 from emp_gym.market.account import FILL, LANE
 from emp_gym.market.index import row_at, row_before
 from emp_gym.market.liquidity import take
-from emp_gym.market.overlay import drop, find_order, sweep, walk
+from emp_gym.market.overlay import arrive_at_once, drop, find_order, sweep, walk
 from emp_gym.market.records import (
     ACCEPTED,
     CANCEL,
@@ -464,7 +464,10 @@ def _advance(
                 until_ns = lane["time_ns"] if stage == 0 else _target_ns(lane, day, rows, setup)
                 if stage == 0:
                     _enter(lane, day, slots[i], kinds[i], requests[i], outcome[i], rows, setup)
-                if lane["next_row"] <= upto and lane["orders"] > 0:
+                if stage == 0 and setup["order_latency_ns"] == 0:
+                    if lane["next_row"] <= upto and lane["orders"] > 0:
+                        arrive_at_once(lane, day, slots[i], taken[i], fills[i], tape, setup)
+                elif lane["next_row"] <= upto and lane["orders"] > 0:
                     walk(lane, day, slots[i], taken[i], fills[i], tape, setup, upto, until_ns)
                 if stage == 0:
                     _set_target(lane, rows, day, setup)
