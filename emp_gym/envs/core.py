@@ -175,7 +175,7 @@ class Lanes:
             terminated = (done | (state["decision"] >= self._length)) & self.market.active
             truncated = truncated & ~terminated
             ended = truncated | terminated
-        if ended.any():
+        if np.count_nonzero(ended):
             self._finish(np.flatnonzero(ended))
         return ended, terminated, truncated
 

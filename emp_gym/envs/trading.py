@@ -163,7 +163,8 @@ class TradingVectorEnv(_Face, VectorEnv):
         self.single_action_space = self.lanes.task.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._ended = np.ones(num_envs, np.bool_)  # lanes that wait for a reset
+        self._everyone = np.ones(num_envs, np.bool_)
+        self._ended = self._everyone.copy()  # lanes that wait for a reset
         self._flags = (np.zeros(num_envs, np.bool_), np.zeros(num_envs, np.bool_))
         self._observation = np.zeros((num_envs, len(self.features)), np.float32)
         self._started = False
@@ -193,7 +194,7 @@ class TradingVectorEnv(_Face, VectorEnv):
             raise ResetNeeded("call reset() before step()")
         actions = self._checked(actions)
         again = _NOBODY
-        if self._mode is AutoresetMode.NEXT_STEP and self._ended.any():
+        if self._mode is AutoresetMode.NEXT_STEP and np.count_nonzero(self._ended):
             again = np.flatnonzero(self._ended)
             self.lanes.market.active[again] = False
         ended, terminated, truncated = self.lanes.step(actions)
@@ -209,7 +210,7 @@ class TradingVectorEnv(_Face, VectorEnv):
             truncated |= self._flags[1] & self._ended
             self._flags = (terminated.copy(), truncated.copy())
         self._ended = (ended | self._ended) if self._mode is AutoresetMode.DISABLED else ended
-        if ended.any():
+        if np.count_nonzero(ended):
             self._end(np.flatnonzero(ended), ended, observation, infos)
         self._observation = observation
         return (
@@ -247,7 +248,7 @@ class TradingVectorEnv(_Face, VectorEnv):
         if self.lanes.task.menu:
             infos["action_mask"] = self.lanes.mask.copy()
         for name in list(infos):
-            infos[f"_{name}"] = np.ones(self.num_envs, np.bool_)
+            infos[f"_{name}"] = self._everyone.copy()
         if self._info == "full":
             infos |= self._full()
         return infos
