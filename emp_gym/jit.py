@@ -133,12 +133,15 @@ if not numba.config.DISABLE_JIT:
 
 
 def in_parallel(threads: int, kernel: Callable[..., None], *arguments: Any) -> None:
-    """Calls ``kernel(threads, *arguments)``, a parallel region, with that many threads; one region at a time."""
+    """Calls ``kernel(threads, *arguments)``, a parallel region of that many chunks; one region at a time.
+
+    More threads than chunks would wait for nothing, so numba is told, where it has more at all (to ask costs microseconds).
+    """
     with _one_region:
-        before = numba.get_num_threads()
-        if before == threads:  # the usual case: to set them costs more than to ask
+        if threads >= numba.config.NUMBA_NUM_THREADS:
             kernel(threads, *arguments)
             return
+        before = numba.get_num_threads()
         numba.set_num_threads(threads)
         try:
             kernel(threads, *arguments)

@@ -243,12 +243,11 @@ class TradingVectorEnv(_Face, VectorEnv):
             infos["action_mask"][lanes] = self.lanes.mask[lanes]
 
     def _infos(self) -> dict[str, Any]:
-        infos: dict[str, Any] = {}
-        infos["cost"], infos["reason"] = self._cost()
+        cost, reason = self._cost()
+        infos: dict[str, Any] = {"cost": cost, "reason": reason}
         if self.lanes.task.menu:
-            infos["action_mask"] = self.lanes.mask.copy()
-        for name in list(infos):
-            infos[f"_{name}"] = self._everyone.copy()
+            infos |= {"action_mask": self.lanes.mask.copy(), "_action_mask": self._everyone.copy()}
+        infos |= {"_cost": self._everyone.copy(), "_reason": self._everyone.copy()}
         if self._info == "full":
             infos |= self._full()
         return infos
@@ -262,7 +261,7 @@ class TradingVectorEnv(_Face, VectorEnv):
                     f"actions must be integers of shape ({self.num_envs},), got {actions.dtype} of shape {actions.shape}"
                 )
             choices = actions.astype(np.int64, copy=False)
-            if choices.view(np.uint64).max() >= count:  # a negative number is a large one there
+            if np.maximum.reduce(choices.view(np.uint64)) >= count:  # a negative number is a large one there
                 raise ConfigError(f"actions must be in [0, {count}), got {choices.min()} to {choices.max()}")
             return choices
         actions = np.asarray(actions, np.float32)
