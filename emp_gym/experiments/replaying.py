@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from emp_gym.envs.wrappers.diary import Labels, Listener
 from emp_gym.governance.diary import DiaryReader, Run
-from emp_gym.governance.diary_blocks import MASKED, SETTLED, UNKNOWN_REGIME, Block
+from emp_gym.governance.diary_blocks import MASKED, SETTLED, UNKNOWN_REGIME, Block, fields
 from emp_gym.governance.diary_recorder import Recorder
 from emp_gym.types import ConfigError, DataError, OrderKind, Orders, Verdicts, View
 
@@ -252,5 +252,4 @@ def _text(block: Block, name: str, at: int) -> str:
 
 
 def _entry(entry: Any) -> str:
-    fields: Mapping[str, Any] = {name: entry[name].item() for name in entry.dtype.names[1:]}
-    return " ".join(f"{name} {value}" for name, value in fields.items())
+    return " ".join(f"{name} {entry[name].item()}" for name in fields(entry.dtype))

@@ -51,7 +51,9 @@ DECISION = np.dtype(
     ],
     align=True,
 )
-ORDERED = np.dtype([("at", "i8"), ("slot", "i4"), ("kind", "i1"), *((n, ORDER[n]) for n in ORDER.names)], align=True)
+ORDERED = np.dtype(
+    [("at", "i8"), ("slot", "i4"), ("kind", "i1"), *((name, ORDER[name]) for name in ORDER.names or ())], align=True
+)
 """One request of a decision; `at` is the decision's place in its block."""
 OBJECTION = np.dtype(
     [("at", "i8"), ("reason", "u8"), ("before", "i8"), ("after", "i8"), ("gate", "i4"), ("slot", "i4")], align=True
@@ -67,6 +69,12 @@ FILLED = np.dtype(
 """One own execution after a decision; fields as in `Fills`."""
 
 TABLES = {"orders": ORDERED, "sent": ORDERED, "objections": OBJECTION, "fills": FILLED}
+COLUMNS = tuple(name for name in DECISION.names or () if name not in ("step", "lane"))  # these two are in `decided`
+
+
+def fields(table: np.dtype) -> tuple[str, ...]:
+    """Names of the fields of a table's entry, `at` aside."""
+    return (table.names or ())[1:]
 
 
 class DiaryDamaged(LogError):
@@ -112,14 +120,14 @@ def encode(block: Block) -> bytes:
         head, body = _packed(name, values)
         headers.append(head)
         bodies.append(body)
-    head = canonical(
+    header = canonical(
         {
             "version": VERSION, "run": block.run, "lanes": block.lanes, "first_step": block.first_step,
             "steps": block.steps, "notes": [list(note) for note in block.notes], "arrays": headers,
         }
     )  # fmt: skip
-    head += b" " * (-(len(MAGIC) + 4 + len(head)) % 8)
-    return b"".join((MAGIC, len(head).to_bytes(4, "little"), head, *bodies))
+    header += b" " * (-(len(MAGIC) + 4 + len(header)) % 8)
+    return b"".join((MAGIC, len(header).to_bytes(4, "little"), header, *bodies))
 
 
 def _columns(block: Block) -> Iterator[tuple[str, np.ndarray]]:
@@ -128,12 +136,11 @@ def _columns(block: Block) -> Iterator[tuple[str, np.ndarray]]:
     decided[(decisions["step"] - block.first_step) * block.lanes + decisions["lane"]] = True
     yield "decided", np.packbits(decided)
     yield "action", block.actions
-    for name in DECISION.names:
-        if name not in ("step", "lane"):
-            yield name, decisions[name]
+    for name in COLUMNS:
+        yield name, decisions[name]
     for table, entries in block.tables():
         yield f"{table}.count", np.bincount(entries["at"], minlength=len(decisions))
-        for name in entries.dtype.names[1:]:
+        for name in fields(entries.dtype):
             yield f"{table}.{name}", entries[name]
 
 
@@ -207,9 +214,8 @@ def _block(head: dict[str, Any], arrays: dict[str, np.ndarray]) -> Block:
     places = np.flatnonzero(np.unpackbits(arrays["decided"], count=lanes * steps))
     decisions = np.zeros(len(places), DECISION)
     decisions["step"], decisions["lane"] = head["first_step"] + places // lanes, places % lanes
-    for name in DECISION.names:
-        if name not in ("step", "lane"):
-            decisions[name] = arrays[name]
+    for name in COLUMNS:
+        decisions[name] = arrays[name]
     if len(arrays["action"]) != len(places):
         raise ValueError(f"{len(arrays['action'])} actions of {len(places)} decisions")
     tables = {}
@@ -217,12 +223,10 @@ def _block(head: dict[str, Any], arrays: dict[str, np.ndarray]) -> Block:
         at = np.repeat(np.arange(len(places)), arrays[f"{table}.count"])
         tables[table] = np.zeros(len(at), dtype)
         tables[table]["at"] = at
-        for name in dtype.names[1:]:
+        for name in fields(dtype):
             tables[table][name] = arrays[f"{table}.{name}"]
     notes = [(int(place), str(text)) for place, text in head["notes"]]
-    return Block(
-        head["run"], lanes, head["first_step"], steps, decisions, arrays["action"], notes=notes, **tables
-    )  # fmt: skip
+    return Block(head["run"], lanes, head["first_step"], steps, decisions, arrays["action"], notes=notes, **tables)
 
 
 def hash_rows(observation: np.ndarray) -> np.ndarray:

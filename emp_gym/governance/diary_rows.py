@@ -21,6 +21,7 @@ from emp_gym.governance.diary_blocks import (
     TRUNCATED,
     Block,
     DiaryDamaged,
+    fields,
 )
 from emp_gym.governance.reader import Entry
 
@@ -58,7 +59,7 @@ def outcome(block: Block, at: int, decided: int) -> dict[str, Any]:
 
 
 def _plain(entry: np.void) -> dict[str, Any]:
-    return {name: entry[name].item() for name in entry.dtype.names or () if name != "at"}
+    return {name: entry[name].item() for name in fields(entry.dtype)}
 
 
 def blocks(entries: Iterable[Entry], run: str, lanes: int, levers: int) -> Iterator[Block]:
@@ -93,7 +94,7 @@ def _block(rows: list[dict[str, Any]], run: str, lanes: int, levers: int) -> Blo
             _read(at, row, decisions, actions)
             for name in TABLES:
                 listed = row.get("outcome", {}).get("fills", []) if name == "fills" else row[name]
-                tables[name] += [(at, *(entry[n] for n in (TABLES[name].names or ())[1:])) for entry in listed]
+                tables[name] += [(at, *(entry[n] for n in fields(TABLES[name]))) for entry in listed]
             if "note" in row:
                 notes.append((at, str(row["note"])))
         read = {name: np.array(entries, TABLES[name]) for name, entries in tables.items()}
