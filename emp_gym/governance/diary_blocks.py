@@ -211,6 +211,8 @@ def _unpacked(entry: dict[str, Any], data: bytes, at: int) -> tuple[np.ndarray, 
 
 def _block(head: dict[str, Any], arrays: dict[str, np.ndarray]) -> Block:
     lanes, steps = head["lanes"], head["steps"]
+    if len(arrays["decided"]) != -(-lanes * steps // 8):
+        raise ValueError(f"{len(arrays['decided'])} bytes say who decided in {steps} steps of {lanes} lanes")
     places = np.flatnonzero(np.unpackbits(arrays["decided"], count=lanes * steps))
     decisions = np.zeros(len(places), DECISION)
     decisions["step"], decisions["lane"] = head["first_step"] + places // lanes, places % lanes

@@ -34,6 +34,8 @@ from emp_gym.types import F32, F64, I8, I64, Bool, ConfigError, Fills, Orders, V
 NOT_OF_THE_MARKET = ("gates", "num_envs", "vectorization_mode", "render_mode", "threads")
 PACKAGES = ("numpy", "numba", "gymnasium")
 
+_HEARD = ("step", "settle_and_observe", "observe")  # methods of `Lanes` around which a `Listener` stands
+
 Labels = I8 | Callable[[TapeSet], I8]
 """Regimes of every row of the tapes i1 [R], or what gives them."""
 
@@ -63,13 +65,16 @@ class Listener:
         self._step, self._settle, self._observe = lanes.step, lanes.settle_and_observe, lanes.observe
         self._actions: np.ndarray = np.zeros(0)
         self._flags: tuple[Bool, Bool] = (np.zeros(0, np.bool_), np.zeros(0, np.bool_))
-        lanes.step, lanes.settle_and_observe, lanes.observe = self.step, self.settle, self.observe  # type: ignore[method-assign]
+        self._before = {name: vars(lanes)[name] for name in _HEARD if name in vars(lanes)}  # another listener's
+        vars(lanes).update(zip(_HEARD, (self.step, self.settle, self.observe), strict=True))
         lanes.gates = (*lanes.gates, self)
 
     def leave(self) -> None:
         """Leaves the lanes as they were."""
         lanes = self._lanes
-        lanes.step, lanes.settle_and_observe, lanes.observe = self._step, self._settle, self._observe  # type: ignore[method-assign]
+        for name in _HEARD:
+            vars(lanes).pop(name, None)
+        vars(lanes).update(self._before)
         lanes.gates = tuple(gate for gate in lanes.gates if gate is not self)
 
     def step(self, actions: np.ndarray) -> tuple[Bool, Bool, Bool]:
