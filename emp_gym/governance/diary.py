@@ -54,7 +54,7 @@ class Diary:
         self.number, self._run = receipt.seq, receipt.leaf.hex()
         self._recorder = Recorder(lanes, slots, levers, 1 if durable else rows, self._run)
         self._entries: list[int] = []  # of the open decisions, where durable
-        self._decisions = 0
+        self._decisions, self._begun = 0, False
 
     def policy(self, name: str, digest: str) -> None:
         """From the next step on, policy `name` with these weights (SHA-256, hex) decides."""
@@ -65,6 +65,7 @@ class Diary:
     def reset(self, seed: int | Sequence[int] | None, options: str) -> None:
         """The environment is reset before the next step, with `options` as JSON text."""
         given = [int(own) for own in seed] if isinstance(seed, Sequence) else None if seed is None else int(seed)
+        self._begun = True
         self._append(RESET, {"step": self._recorder.step, "seed": given, "options": options})
 
     def note(self, lane: int, text: str) -> None:
@@ -82,6 +83,8 @@ class Diary:
         """As `Recorder.decided`. Returns when the decisions are on disk, where the diary is durable."""
         if self._closed:
             raise ConfigError("this diary is closed: its run has ended; wrap a fresh environment")
+        if not self._begun:
+            raise ConfigError("the diary knows of no reset, so its run could not be replayed: reset its wrapper first")
         if self._durable or self._recorder.full:
             self.flush()
         self._recorder.decided(moment, actions, orders, sent, verdicts)

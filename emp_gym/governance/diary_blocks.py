@@ -146,7 +146,7 @@ def _columns(block: Block) -> Iterator[tuple[str, np.ndarray]]:
 
 def _packed(name: str, values: np.ndarray) -> tuple[dict[str, Any], bytes]:
     """Header entry and bytes of one array: the least width that holds its values less their smallest."""
-    kind = values.dtype.str[1:]
+    kind, values = values.dtype.str[1:], np.ascontiguousarray(values)  # fields of records lie apart
     head = {"name": name, "type": kind, "stored": kind, "base": 0, "shape": list(values.shape)}
     if not values.size:
         return head | {"stored": ""}, b""

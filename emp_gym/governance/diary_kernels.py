@@ -77,16 +77,30 @@ def decide(
 
 
 @hot
-def settle(place, reward, terminated, truncated, gained2, decisions):
-    """Notes what became of the decisions at place [N]."""
+def settle(place, reward, terminated, truncated, equity2, before2, decisions):
+    """Notes what became of the decisions at place [N]; before2 [N] keeps twice the equity, for the next time."""
     for i in range(len(place)):
-        if place[i] < 0:
+        if place[i] >= 0:
+            entry = decisions[place[i]]
+            entry["reward"] = reward[i]
+            entry["pnl2"] = equity2[i] - (before2[i] if entry["decision"] > 0 else 0)  # an episode begins with nothing
+            flags = entry["flags"] | SETTLED
+            if terminated[i]:
+                flags |= TERMINATED
+            if truncated[i]:
+                flags |= TRUNCATED
+            entry["flags"] = flags
+        before2[i] = equity2[i]
+
+
+@hot
+def fill(used, place, lane, row, time_ns, ids, side, price, quantity, fee, maker, beyond_depth, fills):
+    """Notes the executions [F] of the step; used [1] counts them."""
+    for j in range(len(lane)):
+        if place[lane[j]] < 0:
             continue
-        entry = decisions[place[i]]
-        entry["reward"], entry["pnl2"] = reward[i], gained2[i]
-        flags = entry["flags"] | SETTLED
-        if terminated[i]:
-            flags |= TERMINATED
-        if truncated[i]:
-            flags |= TRUNCATED
-        entry["flags"] = flags
+        entry = fills[used[0]]
+        entry["at"], entry["row"], entry["time_ns"], entry["id"] = place[lane[j]], row[j], time_ns[j], ids[j]
+        entry["side"], entry["price"], entry["quantity"], entry["fee"] = side[j], price[j], quantity[j], fee[j]
+        entry["maker"], entry["beyond_depth"] = maker[j], beyond_depth[j]
+        used[0] += 1

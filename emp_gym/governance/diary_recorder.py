@@ -34,7 +34,6 @@ class Moment:
     row: I64
     regime: I8 | None  # Regime, None: nobody knows
     latch: I64
-    equity2: I64  # twice the equity, 1e-8 currency
 
 
 class Recorder:
@@ -54,12 +53,12 @@ class Recorder:
         self._sent = np.zeros(lanes * slots, ORDERED)
         self._used = np.zeros(3, np.int64)  # decisions, orders, sent
         self._objections: list[np.ndarray] = []
-        self._fills: list[np.ndarray] = []
+        self._fills, self._filled = np.zeros(lanes, FILLED), np.zeros(1, np.int64)
         self._place = np.full(lanes, -1, np.int64)
         self._hashes = np.zeros(lanes, np.uint64)
         self._unknown = np.full(lanes, UNKNOWN_REGIME, np.int8)
         self._everyone = np.arange(lanes)
-        self._equity2: I64 = np.zeros(lanes, np.int64)
+        self._equity2: I64 = np.zeros(lanes, np.int64)  # twice the equity after the last step
         self._notes: list[tuple[int, str]] = []
         self._said: dict[int, str] = {}
 
@@ -101,7 +100,6 @@ class Recorder:
             if self._place[lane] >= 0:
                 self._notes.append((int(self._place[lane]), text))
         self._said.clear()
-        self._equity2 = moment.equity2
         self.step += 1
 
     def _object(self, gate: int, verdict: Verdicts) -> None:
@@ -116,13 +114,12 @@ class Recorder:
 
     def settled(self, reward: F64, terminated: Bool, truncated: Bool, equity2: I64, fills: Fills) -> None:
         """Notes what became of the decisions of the step: all arrays [N], and its fills."""
-        diary_kernels.settle(self._place, reward, terminated, truncated, equity2 - self._equity2, self._decisions)
-        at = self._place[fills.lane]
-        entries = np.zeros(len(at), FILLED)
-        entries["at"] = at
-        for name in ("time_ns", "id", "price", "quantity", "fee", "row", "side", "maker", "beyond_depth"):
-            entries[name] = getattr(fills, name)
-        self._fills.append(entries[at >= 0])
+        diary_kernels.settle(self._place, reward, terminated, truncated, equity2, self._equity2, self._decisions)
+        self._fills = _with_room(self._fills, int(self._filled[0]) + len(fills.lane))
+        diary_kernels.fill(
+            self._filled, self._place, fills.lane, fills.row, fills.time_ns, fills.id, fills.side, fills.price,
+            fills.quantity, fills.fee, fills.maker, fills.beyond_depth, self._fills,
+        )  # fmt: skip
 
     def peek(self) -> Block:
         """What has been collected since the last `take`; valid until the next step."""
@@ -132,16 +129,16 @@ class Recorder:
         return Block(
             self.run, self.lanes, self._first, self.step - self._first, self._decisions[:decisions],
             self._actions[:decisions], self._orders[:orders], self._sent[:sent], objections,
-            np.concatenate([np.zeros(0, FILLED), *self._fills]), list(self._notes),
+            self._fills[: int(self._filled[0])], list(self._notes),
         )  # fmt: skip
 
     def take(self) -> Block:
         """As `peek`, and begins anew."""
         block = self.peek()
-        self._used[:] = 0
+        self._used[:] = self._filled[:] = 0
         self._first = self.step
         self._place[:] = -1
-        self._objections, self._fills, self._notes = [], [], []
+        self._objections, self._notes = [], []
         return block
 
 

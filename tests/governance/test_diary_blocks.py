@@ -81,28 +81,18 @@ def test_what_goes_in_comes_out(seed, steps, lanes, share, spread, levers):
     assert encode(again) == encode(block)
 
 
-def by_the_book(data: bytes) -> dict[str, np.ndarray]:
-    """A reader written from the table in the module's text alone."""
-    assert data[:8] == b"EMPDIARY"
-    (length,) = struct.unpack("<I", data[8:12])
-    header, at, arrays = json.loads(data[12 : 12 + length]), 12 + length, {}
-    assert at % 8 == 0
-    for entry in header["arrays"]:
-        count = int(np.prod(entry["shape"]))
-        if entry["stored"] == "":
-            arrays[entry["name"]] = np.full(entry["shape"], entry["base"], entry["type"])
-            continue
-        stored = np.frombuffer(data, "<" + entry["stored"], count, at)
-        values = stored.tolist() if entry["stored"] == entry["type"] else [entry["base"] + x for x in stored.tolist()]
-        arrays[entry["name"]] = np.array(values, entry["type"]).reshape(entry["shape"])
-        at += -(-stored.nbytes // 8) * 8
-    assert at == len(data)
-    return arrays
+def by_the_book(data: bytes, page: str) -> dict[str, np.ndarray]:
+    """What the reader on the documentation's page reads."""
+    code = page.split("Numpy alone reads it")[1].split("```python\n")[1].split("```")[0]
+    room = {"data": data, "np": np, "json": json}
+    exec(code, room)
+    assert room["at"] == len(data)
+    return room["arrays"]
 
 
-def test_numpy_and_the_description_are_enough_to_read_a_block():
+def test_numpy_and_the_page_are_enough_to_read_a_block(root):
     block = made(5, 8, 6, 0.7, 1, 3)
-    arrays = by_the_book(encode(block))
+    arrays = by_the_book(encode(block), (root / "docs/decision_diary.md").read_text())
     bits = np.unpackbits(arrays["decided"])[:48].reshape(8, 6)
     assert (bits.sum() == len(block.decisions)) and same(arrays["action"], block.actions)
     assert same(arrays["orders.price"], block.orders["price"])

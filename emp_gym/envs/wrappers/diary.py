@@ -63,8 +63,9 @@ class Listener:
             raise ConfigError(f"regime must have one label for each of the {rows} tape rows, got {len(labels)}")
         self._lanes, self._book, self._regime = lanes, book, labels
         self._step, self._settle, self._observe = lanes.step, lanes.settle_and_observe, lanes.observe
-        self._actions: np.ndarray = np.zeros(0)
-        self._flags: tuple[Bool, Bool] = (np.zeros(0, np.bool_), np.zeros(0, np.bool_))
+        self._everyone, self._none = np.arange(lanes.lanes), np.zeros(lanes.lanes, np.int64)
+        self._actions: np.ndarray = self._none
+        self._flags: tuple[Bool, Bool] = (np.zeros(lanes.lanes, np.bool_),) * 2
         self._before = {name: vars(lanes)[name] for name in _HEARD if name in vars(lanes)}  # another listener's
         vars(lanes).update(zip(_HEARD, (self.step, self.settle, self.observe), strict=True))
         lanes.gates = (*lanes.gates, self)
@@ -94,7 +95,6 @@ class Listener:
         moment = Moment(
             moved=lanes.market.active, masked=self._masked(), time_ns=view.time_ns, decision=view.decision,
             day=state["day"], row=state["row"], regime=self._known_regime(), latch=self._latch(),
-            equity2=view.equity2,
         )  # fmt: skip
         self._book.decided(moment, self._actions, lanes.orders, orders, lanes.verdicts)
         return orders, passed(orders)
@@ -111,10 +111,9 @@ class Listener:
         self._book.observed(out, lanes)
 
     def _masked(self) -> Bool:
-        lanes = self._lanes
-        if not lanes.task.menu:
-            return np.zeros(lanes.lanes, np.bool_)
-        return ~lanes.mask[np.arange(lanes.lanes), self._actions]
+        if not self._lanes.task.menu:
+            return self._none.astype(np.bool_)
+        return ~self._lanes.mask[self._everyone, self._actions]
 
     def _known_regime(self) -> I8 | None:
         """The label of the row that each lane's view shows."""
@@ -124,7 +123,7 @@ class Listener:
         return self._regime[self._lanes.tape.days["row0"][state["day"]] + state["seen_row"]]
 
     def _latch(self) -> I64:
-        latch = np.zeros(self._lanes.lanes, np.int64)
+        latch = self._none
         for gate in self._lanes.gates:
             if (own := getattr(gate, "latch", None)) is not None:
                 latch = np.maximum(latch, own)

@@ -261,6 +261,10 @@ def test_wrong_uses_are_refused(tmp_path):
             DiaryWrapper(gym.make("CartPole-v1"), log)
         with pytest.raises(ConfigError, match="one label for each"):
             vector(log, kept={"regime": np.zeros(3, np.int8)})
+        inner = gym.make_vec("emp-lob-v0", num_envs=1)
+        inner.reset(seed=0)
+        with pytest.raises(ConfigError, match="reset its wrapper"):
+            DiaryVectorWrapper(inner, log).step(np.zeros(1, int))
         env = vector(log)
         env.reset(seed=0)
         with pytest.raises(ConfigError, match="cannot be copied"):
