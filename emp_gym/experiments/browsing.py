@@ -69,7 +69,9 @@ class Pages:
         if not found:
             known = [*dict.fromkeys(names.values()), MASK]
             near = get_close_matches(name, known, 3, cutoff=0.3)
-            raise ConfigError(f"no gate of run {self.run.number} has a reason {name!r}; near: {', '.join(near) or MASK}")
+            raise ConfigError(
+                f"no gate of run {self.run.number} has a reason {name!r}; near: {', '.join(near) or MASK}"
+            )
         return found
 
     def __iter__(self) -> Iterator[tuple[Block, np.ndarray]]:

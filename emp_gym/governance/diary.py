@@ -174,7 +174,9 @@ class DiaryReader:
         found = [entry for entry in self._log.entries(kind=RUN) if number is None or entry.seq == number]
         if not found:
             known = [entry.seq for entry in self._log.entries(kind=RUN)]
-            raise ConfigError(f"{self._log.path}: no run {'at all' if number is None else number}; expected one of {known}")
+            raise ConfigError(
+                f"{self._log.path}: no run {'at all' if number is None else number}; expected one of {known}"
+            )
         return self._run(found[-1])
 
     def _run(self, entry: Entry) -> Run:

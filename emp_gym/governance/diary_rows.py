@@ -26,7 +26,16 @@ from emp_gym.governance.diary_blocks import (
 from emp_gym.governance.reader import Entry
 
 DECIDED, OUTCOME = "diary-decision", "diary-outcome"  # kinds of entries
-BEFORE = ("step", "time_ns", "decision", "row", "lane", "day", "regime", "latch")  # known before the market has the orders
+BEFORE = (
+    "step",
+    "time_ns",
+    "decision",
+    "row",
+    "lane",
+    "day",
+    "regime",
+    "latch",
+)  # known before the market has the orders
 TOGETHER = 4096  # decisions that a reader gives as one block
 
 

@@ -67,9 +67,7 @@ def forged(source: Path, target: Path, change: Callable[[list[Block]], None]) ->
     with create(target / "diary.log", profile=DIARY, log_id=entries[0].log_id) as log:
         for entry in entries:
             payload = next(payloads) if entry.kind == BLOCK else entry.payload
-            log.append_many(
-                [Draft(entry.actor, entry.kind, entry.subject_hash, payload, entry.evidence, entry.ts_ns)]
-            )
+            log.append_many([Draft(entry.actor, entry.kind, entry.subject_hash, payload, entry.evidence, entry.ts_ns)])
 
 
 def same(a: np.ndarray, b: np.ndarray) -> bool:

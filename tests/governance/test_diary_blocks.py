@@ -104,7 +104,10 @@ def test_what_is_the_same_everywhere_costs_nothing():
     block = made(1, 20, 10, 1.0, 0, 0)
     block.orders, block.sent, block.objections, block.fills = (np.zeros(0, kind) for kind in TABLES.values())
     block.actions[:], block.notes = 3, []
-    stored = {e["name"]: e["stored"] for e in json.loads(encode(block)[12:].split(b'],"first_step"')[0].split(b'"arrays":')[1] + b"]")}
+    stored = {
+        e["name"]: e["stored"]
+        for e in json.loads(encode(block)[12:].split(b'],"first_step"')[0].split(b'"arrays":')[1] + b"]")
+    }
     assert {name for name, kind in stored.items() if kind} <= {"decided", "reward", "observation"}
 
 

@@ -133,7 +133,9 @@ class Listener:
         raise ConfigError("an environment with a diary cannot be copied: two would write one run; copy what it wraps")
 
     def __reduce__(self) -> NoReturn:
-        raise ConfigError("an environment with a diary cannot be pickled: its log has one writer; wrap it where it runs")
+        raise ConfigError(
+            "an environment with a diary cannot be pickled: its log has one writer; wrap it where it runs"
+        )
 
 
 class _Kept:
@@ -267,7 +269,9 @@ def _own_version() -> str:
 def _portable(data: Any) -> str:
     """``data=`` as JSON text, files by absolute path; "" where it is no text (a replay must then be given it)."""
     listed = [data] if isinstance(data, (str, Path)) else data
-    if listed is not None and not (isinstance(listed, (list, tuple)) and all(isinstance(x, (str, Path)) for x in listed)):
+    if listed is not None and not (
+        isinstance(listed, (list, tuple)) and all(isinstance(x, (str, Path)) for x in listed)
+    ):
         return ""
     paths = [str(Path(x).resolve()) if Path(x).exists() else str(x) for x in listed or ()]
     return json.dumps(None if listed is None else paths if isinstance(data, (list, tuple)) else paths[0])
@@ -279,7 +283,9 @@ def _gate(gate: Any, entry: Any) -> dict[str, Any]:
     name = names.get(type(gate), f"{type(gate).__module__}:{type(gate).__qualname__}")
     made_by: Any = {"gate": entry} if isinstance(entry, str) else entry if isinstance(entry, Mapping) else None
     reasons = list(getattr(gate, "reason_names", ()))
-    if hasattr(gate, "limits") and hasattr(gate, "mode"):  # the risk gate, whoever installed it, with its limits as they are
+    if hasattr(gate, "limits") and hasattr(
+        gate, "mode"
+    ):  # the risk gate, whoever installed it, with its limits as they are
         name, reasons = "risk", [check.name.lower().replace("_", "-") for check in Check]
         limits = gate.limits.model_dump(mode="json")
         made_by = {"gate": "risk", "limits": limits, "mode": gate.mode.name.lower(), "masks": gate.masks}

@@ -113,7 +113,10 @@ def _header(run: Any, reader: Any) -> None:
         else f"{run.end['steps']:,} steps, {run.end['decisions']:,} decisions"
     )
     kept = "a durable row each decision" if about["durable"] else "columnar blocks"
-    out.print(f"[bold]run {run.number}[/]: {about['env']}, {run.lanes} lane{'s' * (run.lanes > 1)}; {state}; {kept}", highlight=False)
+    out.print(
+        f"[bold]run {run.number}[/]: {about['env']}, {run.lanes} lane{'s' * (run.lanes > 1)}; {state}; {kept}",
+        highlight=False,
+    )
     out.print(f"  policy {latest}{changes}; gates: {gates}", highlight=False)
     days = about["data"]["days"]
     span = days[0] if len(days) == 1 else f"{len(days)} days, {days[0]} to {days[-1]}"
@@ -124,7 +127,9 @@ def _decisions(shown: Sequence[Mapping[str, Any]], count: int) -> None:
     from rich.markup import escape
 
     regimes = any(record["regime"] != "unknown" for record in shown)
-    table = _table(["step", "lane", "time", *(["regime"] if regimes else []), "decision", "reward", "P&L"], ("decision",))
+    table = _table(
+        ["step", "lane", "time", *(["regime"] if regimes else []), "decision", "reward", "P&L"], ("decision",)
+    )
     for record in shown[:count]:
         cells = [str(record["step"]), str(record["lane"]), record["time"][:12]]
         cells += [record["regime"]] if regimes else []
@@ -161,7 +166,5 @@ def _table(headings: Sequence[str], wide: Sequence[str]) -> Any:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for heading in headings:
         left = heading in (*wide, "time", "regime")
-        table.add_column(
-            heading, justify="left" if left else "right", no_wrap=heading not in wide, overflow="fold"
-        )
+        table.add_column(heading, justify="left" if left else "right", no_wrap=heading not in wide, overflow="fold")
     return table
