@@ -106,3 +106,24 @@ def book_fill(lane, side, price, quantity, mid2, maker, numerator, denominator, 
     if abs(lane["position"]) > lane["max_position"]:
         lane["max_position"] = abs(lane["position"])
     return fee
+
+
+@hot
+def gather_fills(state, fills, days, rows, lane_of, out):
+    """Writes the fill logs of all lanes into lane_of and out [F], by lane and then by time."""
+    n = 0
+    for i in range(len(state)):
+        first, row0 = n, days[state[i]["day"]]["row0"]
+        for k in range(state[i]["fills"]):
+            entry = fills[i, k]
+            time_ns = entry["time_ns"]
+            if entry["maker"] == 1:  # a resting order's time is that of its row
+                time_ns = rows[row0 + entry["row"]]["time_ns"]
+            at = n
+            while at > first and out[at - 1]["time_ns"] > time_ns:
+                out[at] = out[at - 1]
+                at -= 1
+            out[at] = entry
+            out[at]["time_ns"] = time_ns
+            lane_of[n] = i
+            n += 1

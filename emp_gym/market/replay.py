@@ -185,14 +185,9 @@ class ReplayMarket:
 
     def last_fills(self) -> Fills:
         """Own executions of the last step, by lane and then by time."""
-        counts = self.state["fills"]
-        lane = np.repeat(np.arange(self.lanes, dtype=np.int32), counts)
-        log = np.concatenate([self.fills[i, :n] for i, n in enumerate(counts) if n] or [np.zeros(0, FILL)])
-        resting = log["maker"] == 1  # their time is that of their row
-        base = self.tape.days["row0"][self.state["day"][lane[resting]]]
-        log["time_ns"][resting] = self.tape.rows["time_ns"][base + log["row"][resting]]
-        by_time = np.lexsort((log["time_ns"], lane))
-        lane, log = lane[by_time], log[by_time]
+        count = int(self.state["fills"].sum())
+        lane, log = np.empty(count, np.int32), np.empty(count, FILL)
+        account.gather_fills(self.state, self.fills, self.tape.days, self.tape.rows, lane, log)
         return Fills(
             lane=lane, row=log["row"].copy(), time_ns=log["time_ns"].copy(), id=log["id"].copy(), side=log["side"].copy(),
             price=log["price"].copy(), quantity=log["quantity"].copy(), fee=log["fee"].copy(),

@@ -1,0 +1,216 @@
+"""The decision diary: what was decided, on what, what the rules said, what was sent and what came of it.
+
+A run is an entry ``diary-run`` (what is needed to make its environment again) and what follows under its leaf hash as
+`subject_hash`: ``diary-reset`` and ``diary-policy`` (each says from which step on it holds), ``diary-block`` (the decisions
+of all lanes over some steps; `diary_blocks`) or, where rows are durable, ``diary-decision`` and ``diary-outcome``
+(`diary_rows`), and ``diary-end``. A run without an end was cut off.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from emp_gym.governance import diary_rows
+from emp_gym.governance.diary_blocks import Block, DiaryDamaged, decode, encode
+from emp_gym.governance.log import Draft, Log
+from emp_gym.governance.reader import Entry, LogReader
+from emp_gym.types import F32, F64, I64, Bool, ConfigError, Fills, Orders, Verdicts
+
+RUN, RESET, POLICY, BLOCK, END = "diary-run", "diary-reset", "diary-policy", "diary-block", "diary-end"
+FORMAT = 1
+FILE = "diary.log"  # of a governance folder
+_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+class Diary:
+    """Writes one run into `log`. Made by `emp_gym.envs.wrappers.diary`, which knows what to tell it.
+
+    With `durable` every decision is on disk before its orders are sent; else they are written as blocks of about `rows`
+    decisions, and what was not yet written is lost with the process. An error of the log goes to the caller: what cannot
+    be written down is not sent.
+    """
+
+    def __init__(
+        self, log: Log, about: Mapping[str, Any], *, lanes: int, slots: int, levers: int = 0, durable: bool = False,
+        rows: int | None = None, actor: str = "diary",
+    ) -> None:  # fmt: skip
+        """`about` is the payload of the run's entry, canonical JSON; the diary adds its own format and shape. `slots` are
+        order entries a lane; `levers` 0 means actions of a menu, else so many numbers an action."""
+        from emp_gym.governance.diary_recorder import ROWS, Recorder  # compiles
+
+        rows = ROWS if rows is None else rows
+        if rows < 1:
+            raise ConfigError(f"rows must be >= 1 decisions a block, got {rows}")
+        self._log, self._actor, self._durable, self._closed = log, actor, durable, False
+        shape = {"format": FORMAT, "lanes": lanes, "levers": levers, "durable": durable}
+        receipt = log.append(actor, RUN, payload={**about, **shape})
+        self.number, self._run = receipt.seq, receipt.leaf.hex()
+        self._recorder = Recorder(lanes, slots, levers, 1 if durable else rows, self._run)
+        self._entries: list[int] = []  # of the open decisions, where durable
+        self._decisions, self._begun = 0, False
+
+    def policy(self, name: str, digest: str) -> None:
+        """From the next step on, policy `name` with these weights (SHA-256, hex) decides."""
+        if not _HASH.fullmatch(digest):
+            raise ConfigError(f"the policy's hash must be SHA-256 in lower-case hex (64 digits), got {digest!r}")
+        self._append(POLICY, {"step": self._recorder.step, "id": name, "hash": digest}, [digest])
+
+    def reset(self, seed: int | Sequence[int] | None, options: str) -> None:
+        """The environment is reset before the next step, with `options` as JSON text."""
+        given = [int(own) for own in seed] if isinstance(seed, Sequence) else None if seed is None else int(seed)
+        self._begun = True
+        self._append(RESET, {"step": self._recorder.step, "seed": given, "options": options})
+
+    def note(self, lane: int, text: str) -> None:
+        """What the agent says of the lane's next decision."""
+        self._recorder.note(lane, text)
+
+    # --- what a `Recorder` hears; see there
+
+    def observed(self, observation: F32, lanes: I64 | None = None) -> None:
+        self._recorder.observed(observation, lanes)
+
+    def decided(
+        self, moment: Any, actions: np.ndarray, orders: Orders, sent: Orders, verdicts: Sequence[Verdicts]
+    ) -> None:
+        """As `Recorder.decided`. Returns when the decisions are on disk, where the diary is durable."""
+        if self._closed:
+            raise ConfigError("this diary is closed: its run has ended; wrap a fresh environment")
+        if not self._begun:
+            raise ConfigError("the diary knows of no reset, so its run could not be replayed: reset its wrapper first")
+        if self._durable or self._recorder.full:
+            self.flush()
+        self._recorder.decided(moment, actions, orders, sent, verdicts)
+        if self._durable:
+            block = self._recorder.peek()
+            rows = [diary_rows.decision(block, at) for at in range(len(block.decisions))]
+            self._entries = self._append_rows(diary_rows.DECIDED, rows)
+
+    def settled(self, reward: F64, terminated: Bool, truncated: Bool, equity2: I64, fills: Fills) -> None:
+        """As `Recorder.settled`; durable outcomes are on disk when it returns."""
+        self._recorder.settled(reward, terminated, truncated, equity2, fills)
+        if self._durable:
+            block = self._recorder.peek()
+            self._append_rows(
+                diary_rows.OUTCOME, [diary_rows.outcome(block, at, seq) for at, seq in enumerate(self._entries)]
+            )
+
+    # --- what reaches the log
+
+    def flush(self) -> None:
+        """Writes what has been collected as a block."""
+        block = self._recorder.take()
+        self._decisions += len(block.decisions)
+        if block.steps and not self._durable:
+            self._append(BLOCK, encode(block))
+
+    def close(self) -> None:
+        """Writes the rest and the end of the run. The log stays open."""
+        if not self._closed:
+            self.flush()
+            self._closed = True
+            self._append(END, {"steps": self._recorder.step, "decisions": self._decisions})
+
+    def _append(self, kind: str, payload: Any, evidence: Sequence[str] = ()) -> None:
+        self._log.append(self._actor, kind, subject_hash=self._run, payload=payload, evidence=evidence)
+
+    def _append_rows(self, kind: str, rows: Sequence[Mapping[str, Any]]) -> list[int]:
+        drafts = [Draft(self._actor, kind, self._run, row) for row in rows]
+        return [receipt.seq for receipt in self._log.append_many(drafts)]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as its entries tell of it."""
+
+    number: int  # of its entry in the log
+    leaf: str  # hash of that entry, hex
+    ts_ns: int
+    about: Mapping[str, Any]  # what the diary was told of the environment; see `envs.wrappers.diary.describe`
+    resets: tuple[tuple[int, Any, dict[str, Any]], ...]  # (before step, seed, options)
+    policies: tuple[tuple[int, str, str], ...]  # (from step, name, SHA-256)
+    end: Mapping[str, int] | None  # {steps, decisions}; None: cut off, or still running
+
+    @property
+    def lanes(self) -> int:
+        return int(self.about["lanes"])
+
+    def policy_at(self, step: int) -> tuple[str, str]:
+        """(name, SHA-256) of the policy that decided in `step`; empty where nobody said."""
+        held = [(name, digest) for begin, name, digest in self.policies if begin <= step]
+        return held[-1] if held else ("", "")
+
+
+class DiaryReader:
+    """Reads the runs of a diary: from a log's file, or the folder that holds it as ``diary.log``."""
+
+    def __init__(self, path: str | Path) -> None:
+        path = Path(path)
+        self._log = LogReader(path / FILE if path.is_dir() else path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._log.close()
+
+    def runs(self) -> list[Run]:
+        """All runs, oldest first."""
+        return [self._run(entry) for entry in self._log.entries(kind=RUN)]
+
+    def run(self, number: int | None = None) -> Run:
+        """The run whose entry is `number`; None: the last."""
+        found = [entry for entry in self._log.entries(kind=RUN) if number is None or entry.seq == number]
+        if not found:
+            known = [entry.seq for entry in self._log.entries(kind=RUN)]
+            raise ConfigError(
+                f"{self._log.path}: no run {'at all' if number is None else number}; expected one of {known}"
+            )
+        return self._run(found[-1])
+
+    def _run(self, entry: Entry) -> Run:
+        about, leaf = entry.value, entry.leaf.hex()
+        if about.get("format") != FORMAT:
+            raise DiaryDamaged(
+                f"{self._log.path}: run {entry.seq} has format {about.get('format')!r}, expected {FORMAT}"
+            )
+        told = {
+            kind: [found.value for found in self._log.entries(entry.seq, kind=kind, subject_hash=leaf)]
+            for kind in (RESET, POLICY, END)
+        }
+        resets = tuple((reset["step"], reset["seed"], json.loads(reset["options"])) for reset in told[RESET])
+        policies = tuple((policy["step"], policy["id"], policy["hash"]) for policy in told[POLICY])
+        return Run(entry.seq, leaf, entry.ts_ns, about, resets, policies, told[END][-1] if told[END] else None)
+
+    def blocks(self, run: Run) -> Iterator[Block]:
+        """The decisions of `run` in their order."""
+        if run.about["durable"]:
+            yield from diary_rows.blocks(self._rows(run), run.leaf, run.lanes, run.about["levers"])
+            return
+        for entry in self._entries(run, 8):  # a block has megabytes
+            if entry.kind == BLOCK and entry.payload is not None:
+                block = decode(entry.payload)
+                if block.run != run.leaf:
+                    raise DiaryDamaged(f"{self._log.path}: the block of entry {entry.seq} calls itself of {block.run}")
+                yield block
+
+    def _rows(self, run: Run) -> Iterator[Entry]:
+        kinds = (diary_rows.DECIDED, diary_rows.OUTCOME)
+        return (entry for entry in self._entries(run, 1024) if entry.kind in kinds)
+
+    def _entries(self, run: Run, together: int) -> Iterator[Entry]:
+        """The entries of `run`, so many read at once."""
+        size = self._log.size
+        for begin in range(run.number, size, together):
+            yield from self._log.entries(begin, min(begin + together, size), subject_hash=run.leaf)
