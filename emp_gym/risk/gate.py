@@ -39,12 +39,10 @@ class RiskGate:
         self._state: RiskState | None = None
         self._rules: Rules | None = None
         self._desk: Desk | None = None
-        self.judged_latch: I64 = np.zeros(0, np.int64)  # latch [N] under which the last orders were judged
 
     def __call__(self, view: View, orders: Orders) -> tuple[Orders, Verdicts]:
         state, rules, desk = self._ready(view, orders.kind.shape[1])
         sent, verdicts = checks.check(view, orders, state, rules, mode=self.mode, desk=desk)
-        self.judged_latch = self.latch
         if self.mode is Mode.OBSERVE:
             return orders, Verdicts(verdicts.reason, orders.quantity, orders.quantity, verdicts.touched)
         return sent, verdicts
@@ -66,8 +64,9 @@ class RiskGate:
 
     def _ready(self, view: View, slots: int) -> tuple[RiskState, Rules, Desk]:
         lanes, instruments = view.position.shape
-        if self._state is None or self._rules is None:
+        if self._rules is None:
             self._rules = bind(self.limits, instruments, view.price_to_cash)
+        if self._state is None:
             self._state = RiskState.empty(lanes, instruments)
         if self._state.instrument.shape != (lanes, instruments):
             raise ConfigError(
@@ -103,6 +102,10 @@ class RiskGate:
         lane["killed"][lanes] = lane["latch"][lanes] = lane["latch_bits"][lanes] = lane["executed_ns"][lanes] = 0
         lane["start2"][lanes] = lane["peak2"][lanes] = MISSING
         lane["budget_bps"][lanes] = FULL_SCALE
+
+    def hold_to(self, limits: str | Path | Mapping[str, Any] | Limits) -> None:
+        """Other limits from the next decision on; what is remembered of each lane stays."""
+        self.limits, self._rules = load(limits), None
 
     def scale(self, scale_bps: np.ndarray) -> None:
         """Scales the position limits, basis points [N, M] or what broadcasts to it; never above the limit itself."""
