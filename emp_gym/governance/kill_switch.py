@@ -238,8 +238,7 @@ class KillSwitch:
         trouble = ""
         try:
             if write:
-                kill_state.keep(self.path, {"state": "tripped", "kill": kill.record})
-                self._stamp = kill_state.stamp(self.path)
+                kill_state.keep(self.path, {"state": "tripped", "kill": kill.record})  # the next check reads it again
         except OSError as error:
             trouble = f"not on disk: {error}"
         finally:
@@ -338,7 +337,7 @@ class KillSwitch:
                 raise RearmRefused(
                     f"{self.path}: the order could not be recorded ({error}); mend that and try again"
                 ) from error
-            self._stamp, self.kill, self.trouble = kill_state.stamp(self.path), None, ""
+            self.kill, self.trouble = None, ""  # the next check reads the file: somebody may have closed it meanwhile
             LOGGER.warning("%s: re-armed by %s: %s", self.path, order.who, order.reason)
 
     def _refuse_unless_signed(self, order: Rearm, kill: Kill) -> None:

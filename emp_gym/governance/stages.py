@@ -52,7 +52,7 @@ class StageRules:
 
     def bound(self) -> Limits:
         """The limits of the profile, none above the stage's own sizes."""
-        profile = load({} if self.limits is None else self.limits).model_dump()
+        profile = load({"order": {"self_trade": "allow"}} if self.limits is None else self.limits).model_dump()
         entries = [profile["instrument"], *profile["instruments"].values()]
         for part, name in [(profile["order"], "max_quantity"), *((entry, "max_position") for entry in entries)]:
             part[name] = min((n for n in (part[name], getattr(self, name)) if n is not None), default=None)

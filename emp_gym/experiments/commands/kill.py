@@ -52,7 +52,9 @@ def _close(a: argparse.Namespace) -> int:
     from emp_gym.governance.kill_switch import KillSwitch
 
     try:
-        kill = KillSwitch.request(a.folder, a.who or getpass.getuser(), a.reason or "no reason was given", time.time_ns())
+        kill = KillSwitch.request(
+            a.folder, a.who or getpass.getuser(), a.reason or "no reason was given", time.time_ns()
+        )
     except OSError as error:
         raise EmpGymError(
             f"{a.folder}/kill could not be written ({error}): NOTHING was stopped; mend the disk, or send SIGUSR1"
