@@ -18,7 +18,7 @@ from emp_gym.governance.kill_switch import KillSwitch
 from emp_gym.governance.monitors import MonitorRules, Monitors
 from emp_gym.governance.stand_down import stand_down
 from emp_gym.risk.gates import passed
-from emp_gym.types import I8, I64, ConfigError, Gate, Orders, Stop, Verdicts, View
+from emp_gym.types import I8, I64, ConfigError, EmpGymError, Gate, Orders, Stop, Verdicts, View
 
 SCOPES = ("all", "lane")
 WHY = {
@@ -27,6 +27,21 @@ WHY = {
     Stop.LATENCY: "the agent took longer than latency_ms",
     Stop.RATE: "more messages than allowed in the window",
 }
+
+
+class Killed(EmpGymError):
+    """A run met a closed kill switch: what it would do from there on is worth nothing."""
+
+
+def heed(gates: Iterable[Gate]) -> None:
+    """Raises `Killed` if the switch of a kill gate among `gates` is closed; looks at memory only."""
+    for gate in gates:
+        switch = gate.switch if isinstance(gate, KillGate) else None
+        if switch is not None and switch.kill is not None:
+            raise Killed(
+                f"stopped by the kill switch: {switch.kill}; to go on, open it with "
+                f"scripts/kill.py {switch.folder} --rearm --key FILE --reason TEXT"
+            )
 
 
 class KillGate:

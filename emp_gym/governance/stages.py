@@ -237,3 +237,7 @@ class StageGate:
 
     def counters(self) -> dict[str, int]:
         return self.risk.counters()
+
+    @property
+    def latched(self) -> float:
+        return self.risk.latched

@@ -128,6 +128,11 @@ class RiskGate:
         return self.state.lane["latch_bits"] | (self.state.lane["killed"] != 0)
 
     @property
+    def latched(self) -> float:
+        """Share of lanes whose latch is closed; 0 before the first call."""
+        return 0.0 if self._state is None else float((self.latch > 0).mean())
+
+    @property
     def overshoot(self) -> F64:
         """How far [N] a loss was beyond its limit when its latch closed, in currency."""
         rules = self._rules
