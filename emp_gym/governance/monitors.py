@@ -52,11 +52,11 @@ def _whole(name: str, value: Any) -> None:
         raise ConfigError(f"{name} must be an integer from 1 up, got {value!r}")
 
 
-def fallen(view: View, peak2: I64, limit2: int) -> Bool:
-    """[N] whose equity is more than `limit2` (1e-8 currency, doubled) below `peak2`, or cannot be told: a position without
+def fallen(view: View, equity2: I64, peak2: I64, limit2: int) -> Bool:
+    """[N] whose equity is more than `limit2` below its peak (1e-8 currency, doubled), or cannot be told: a position without
     a price."""
     unpriced = ((view.position != 0) & (view.mid2 <= 0)).any(axis=1)
-    return unpriced | (peak2 - view.equity2 > limit2)
+    return unpriced | (peak2 - equity2 > limit2)
 
 
 def stale(view: View, changed_ns: I64, limit_ns: int) -> Bool:
@@ -124,8 +124,9 @@ class Monitors:
             self.changed_ns = np.where(changed, view.time_ns[:, None], self.changed_ns)
             found[running & stale(view, self.changed_ns, self.rules.stale_ms * MS)] = Stop.STALENESS
         if self.rules.drawdown is not None:
-            self.peak2 = np.maximum(self.peak2, view.equity2)
-            found[running & fallen(view, self.peak2, self.limit2)] = Stop.DRAWDOWN
+            equity2 = view.equity2
+            self.peak2 = np.maximum(self.peak2, equity2)
+            found[running & fallen(view, equity2, self.peak2, self.limit2)] = Stop.DRAWDOWN
         return found
 
 

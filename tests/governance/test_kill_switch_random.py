@@ -46,7 +46,7 @@ class Trader(threading.Thread):
     def __init__(self, env, seed: int) -> None:
         super().__init__(daemon=True)
         self.env, self.rng, self.wire = env, random.Random(seed), Wire(env.unwrapped.lanes.market)
-        self.halt, self.steps, self.over = threading.Event(), 0, 0
+        self.halt, self.ended, self.steps, self.over = threading.Event(), threading.Event(), 0, 0
 
     def run(self) -> None:
         while not self.halt.is_set():
@@ -54,6 +54,7 @@ class Trader(threading.Thread):
             self.steps += 1
             if self.over == 0 and truncated.all() and (info["truncated_by"] > 0).all():
                 self.over = self.steps
+                self.ended.set()
 
 
 def wait_for(condition) -> None:
@@ -88,7 +89,7 @@ def test_no_new_order_reaches_the_market_after_kill_has_returned(kills, tmp_path
         else:
             KillSwitch.at(folder).trip("test", "random moment")
         returned, at_step = time.perf_counter(), trader.steps
-        wait_for(lambda trader=trader: trader.over)
+        assert trader.ended.wait(120)
         trader.halt.set()
         trader.join()
         env.unwrapped.lanes.market.advance = trader.wire._advance
@@ -149,20 +150,22 @@ def signal_wait() -> None:
 
 def test_a_thousand_open_orders_are_cancelled_within_a_quarter_of_a_second(tmp_path, evidence):
     took = {}
-    for name, lanes, slots in (("one lane", 1, 1000), ("125 lanes", 125, 8)):
-        gate = KillGate(tmp_path / name)
+    for name, lanes, slots in (("one_lane", 1, 1000), ("lanes_125", 125, 8)):
         view = view_of(lanes, slots=slots, order_id=np.arange(1, slots + 1)[None])
-        orders = asking(OrderKind.LIMIT, *[0] * 9, lanes=lanes)
-        gate(view, orders)
-        gate.after_market(view)
-        began = time.perf_counter()
-        gate.switch.trip_within("a rule", Stop.RATE)
-        sent, _ = gate(view, orders)
-        took[name] = round((time.perf_counter() - began) * 1e3, 3)
-        assert (sent.kind == OrderKind.CANCEL).sum() == 1000 and not np.isin(sent.kind, (1, 2, 4)).any()
-        gate.switch.finish()
-    assert max(took.values()) < 250
-    evidence("kill_switch_thousand_cancels_ms", **took)
+        orders, told = asking(OrderKind.LIMIT, *[0] * 9, lanes=lanes), []
+        for number in range(9):
+            gate = KillGate(tmp_path / f"{name}-{number}")
+            gate(view, orders)
+            gate.after_market(view)
+            began = time.perf_counter()
+            gate.switch.trip_within("a rule", Stop.RATE)
+            sent, _ = gate(view, orders)
+            told.append((time.perf_counter() - began) * 1e3)
+            assert (sent.kind == OrderKind.CANCEL).sum() == 1000 and not np.isin(sent.kind, (1, 2, 4)).any()
+            gate.switch.finish()
+        took[name] = {"median": round(float(np.median(told)), 3), "max": round(max(told), 3)}
+    assert max(figures["max"] for figures in took.values()) < 250
+    evidence("kill_switch_thousand_cancels_ms", n=9, **took)
 
 
 def test_the_planted_fault_is_found(tmp_path):
