@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from emp_gym.risk import checks
+from emp_gym.risk.audit import AuditRing
 from emp_gym.risk.checks import Desk
 from emp_gym.risk.limits import Limits, load
 from emp_gym.risk.reasons import Check, Latch, Mode
@@ -22,13 +23,15 @@ class RiskGate:
     """Checks orders against `limits` (a YAML file, a mapping or `Limits`); see `checks` for what is checked.
 
     `mode` is "project" (cut to what is allowed), "reject" (drop whole) or "observe" (report only). With `masks` the action
-    mask of a discrete task leaves only what would pass untouched. One gate belongs to one environment. The orders and
-    verdicts that it gives back are valid until the next call.
+    mask of a discrete task leaves only what would pass untouched. `audit` is how many touched orders to remember (see
+    `emp_gym.risk.audit`). One gate belongs to one environment. The orders and verdicts that it gives back are valid until
+    the next call.
     """
 
     def __init__(
-        self, limits: str | Path | Mapping[str, Any] | Limits | None = None, mode: str = "project", masks: bool = False
-    ) -> None:
+        self, limits: str | Path | Mapping[str, Any] | Limits | None = None, mode: str = "project", masks: bool = False,
+        audit: int | None = None,
+    ) -> None:  # fmt: skip
         if limits is None:
             raise ConfigError(
                 "the risk gate needs limits: a YAML file such as configs/limits/default.yaml, or a mapping"
@@ -36,6 +39,8 @@ class RiskGate:
         if not isinstance(mode, str) or mode.upper() not in Mode.__members__:
             raise ConfigError(f"mode must be one of {[entry.name.lower() for entry in Mode]}, got {mode!r}")
         self.limits, self.mode, self.masks = load(limits), Mode[mode.upper()], bool(masks)
+        self.audit = None if audit is None else AuditRing(audit)
+        self._digest = self.limits.digest
         self._state: RiskState | None = None
         self._rules: Rules | None = None
         self._desk: Desk | None = None
@@ -43,6 +48,8 @@ class RiskGate:
     def __call__(self, view: View, orders: Orders) -> tuple[Orders, Verdicts]:
         state, rules, desk = self._ready(view, orders.kind.shape[1])
         sent, verdicts = checks.check(view, orders, state, rules, mode=self.mode, desk=desk)
+        if self.audit is not None and verdicts.touched:
+            self.audit.note(view, orders, sent, verdicts, self._digest)
         if self.mode is Mode.OBSERVE:
             return orders, Verdicts(verdicts.reason, orders.quantity, orders.quantity, verdicts.touched)
         return sent, verdicts
@@ -106,6 +113,7 @@ class RiskGate:
     def hold_to(self, limits: str | Path | Mapping[str, Any] | Limits) -> None:
         """Other limits from the next decision on; what is remembered of each lane stays."""
         self.limits, self._rules = load(limits), None
+        self._digest = self.limits.digest
 
     def scale(self, scale_bps: np.ndarray) -> None:
         """Scales the position limits, basis points [N, M] or what broadcasts to it; never above the limit itself."""
