@@ -121,7 +121,8 @@ class KillSwitch:
     def section(self) -> Section:
         """For a gate: `enter` it before `check`, `leave` it when the orders have been sent, and `trip` waits for you."""
         section = Section()
-        self._sections.add(section)
+        with self._guard:
+            self._sections.add(section)
         return section
 
     def _look(self) -> None:
@@ -171,10 +172,19 @@ class KillSwitch:
         """Where the file and the ledger stand when the switch is first seen."""
         killed = self._killed_in_ledger()
         if killed is None and not self.path.exists() and not self.path.is_symlink():
-            kill_state.found(self.path)
+            self._found()
         if killed is not None:
             self.kill = killed  # whatever the file says: only an entry in the ledger answers one
         self._look()
+
+    def _found(self) -> None:
+        try:
+            kill_state.found(self.path)
+        except OSError as error:
+            raise ConfigError(
+                f"{self.path}: the kill switch has no state here and none can be made ({error.strerror}); nothing may run "
+                "without one: name a folder that can be written"
+            ) from error
 
     def _killed_in_ledger(self) -> Kill | None:
         """The last kill that the ledger holds no later re-arm order for."""
@@ -193,9 +203,11 @@ class KillSwitch:
 
         Closing it again changes nothing. Other processes obey at their next step.
         """
-        kill = self._close(self._new(who, reason, cause))
+        with self._guard:
+            kill = self._close(self._new(who, reason, cause))
+            sections = list(self._sections)
         until = time.monotonic() + patience_s
-        for section in list(self._sections):
+        for section in sections:
             if not section.wait(until - time.monotonic()):
                 LOGGER.warning("%s: a step that began before the kill has not ended after %g s", self.path, patience_s)
         if not self._kept.wait(max(until - time.monotonic(), 0.0)):

@@ -55,7 +55,11 @@ def test_risk_cannot_be_changed_by_a_resume(capsys):
 
 
 def test_objections_become_scalars_since_the_last_write():
-    limits = {"instrument": {"max_position": 150}, "portfolio": {"drawdown": {"soft": 0.01}}, "order": {"self_trade": "allow"}}
+    limits = {
+        "instrument": {"max_position": 150},
+        "portfolio": {"drawdown": {"soft": 0.01}},
+        "order": {"self_trade": "allow"},
+    }
     meter = Meter()
     assert meter.drain() == {}
     inner = gym.make_vec("emp-lob-v0", num_envs=2, gates=[{"gate": "risk", "limits": limits}, "allow-all"])

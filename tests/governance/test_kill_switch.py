@@ -107,6 +107,12 @@ def test_a_folder_that_is_taken_away_closes_it(tmp_path):
     assert "not on disk" in switch.trouble and switch.check()
 
 
+def test_a_folder_in_which_no_state_can_be_kept_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="nothing may run without one"):
+        at(tmp_path / "file" / "below")
+
+
 def test_touching_the_armed_file_closes_nothing(tmp_path):
     switch = at(tmp_path)
     os.utime(tmp_path / "kill", ns=(1, 1))
