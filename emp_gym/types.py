@@ -95,6 +95,22 @@ class OrderKind(IntEnum):
     )
 
 
+class Stop(IntEnum):
+    """Why a gate ended an episode: ``info["truncated_by"]``."""
+
+    NONE = 0
+    CALL = 1  # the kill switch was closed by a call in this process,
+    COMMAND = 2  # by the command,
+    FILE = 3  # by something that somebody wrote into its state file,
+    SIGNAL = 4  # by a signal to the process,
+    DRAWDOWN = 5  # or by a rule: equity fell too far from its peak,
+    STALENESS = 6  # the top of the book did not change for too long,
+    LATENCY = 7  # the agent took too long to answer,
+    RATE = 8  # too many messages in a window
+    STATE = 9  # the kill switch's state is missing, unreadable, or at odds with the ledger
+    STAGE = 10  # the policy's stage does not allow this venue, or cannot be told
+
+
 class Trend(IntEnum):
     DOWN = 0
     FLAT = 1
@@ -345,7 +361,20 @@ class Market(Protocol):
 
 
 class Gate(Protocol):
-    """A rule between task and market: sees what may be known now and the orders, gives back orders and verdicts."""
+    """A rule between task and market: sees what may be known now and the orders, gives back orders and verdicts.
+
+    A gate may have more, and is asked for it only if it does:
+
+    ============================  ====================================================================================
+    ``before_episode(view, n)``   new episodes are about to begin in lanes n; `view` still shows the old ones
+    ``after_market(view)``        the orders of the last call have been sent, or the step has failed: called either way
+    ``stopped``                   i8 [N] `Stop`, or None: lanes that may only keep still, and that end with this step
+    ``masks``, ``allowed``,       takes part in the action mask: see `emp_gym.envs.narrowing`
+    ``observe``
+    ``admit(venue, gates)``       raises `ConfigError` if it may not stand between this venue and these gates
+    ``last``                      True: no other gate comes after it
+    ============================  ====================================================================================
+    """
 
     def __call__(self, view: View, orders: Orders) -> tuple[Orders, Verdicts]: ...
 

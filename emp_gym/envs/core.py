@@ -10,14 +10,14 @@ import numpy as np
 
 from emp_gym.data import store
 from emp_gym.envs import schedule, task_kernels
+from emp_gym.envs.gates import GateRow, resolve
 from emp_gym.envs.narrowing import narrow
 from emp_gym.envs.task_kernels import EPISODE, SETUP
 from emp_gym.envs.tasks import REWARDS, Task, make_task
 from emp_gym.jit import in_parallel
 from emp_gym.market.replay import MANY, REQUESTS, ReplayConfig, ReplayMarket
-from emp_gym.risk import gates as risk_gates
 from emp_gym.sensory import lob
-from emp_gym.types import ConfigError, DataError, Feature, Orders, Verdicts
+from emp_gym.types import I8, ConfigError, DataError, Feature, Gate, Orders, Verdicts
 
 MARKETS = ("replay",)
 
@@ -73,11 +73,13 @@ class Lanes:
         self._raw = np.zeros(
             (self.market.threads, self._transform.shape[1] + 64), np.float32
         )  # rows share no cache line
-        self.gates = risk_gates.resolve(gates)
+        self.venue = market
+        self.gates = resolve(gates)
         self.setup = self._setup(order_ns)
         self.orders = Orders.empty(lanes, REQUESTS)
         self.sent = self.orders  # what the market got: `orders` after the gates
         self.verdicts: list[Verdicts] = []
+        self.truncated_by: I8 | None = None  # `Stop` [N] of the last step; None where no gate stopped a lane
         self.episodes = np.zeros(lanes, EPISODE)
         self._length = np.zeros(lanes, np.int64)  # decisions of each lane's episode, close together
         self.random: np.ndarray = np.zeros(lanes, np.uint64)
@@ -100,6 +102,17 @@ class Lanes:
         setup["inventory_penalty"], setup["damping"] = task.inventory_penalty, task.damping
         return setup
 
+    # -------------------------------------------------------------------------------------------------------------- gates
+
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        """What stands between task and market, in the order in which it is asked."""
+        return self.row.gates
+
+    @gates.setter
+    def gates(self, gates: tuple[Gate, ...]) -> None:
+        self.row = GateRow(tuple(gates), self.venue)
+
     # ------------------------------------------------------------------------------------------------------------ seeding
 
     def seed(self, seed: int | Sequence[int] | None) -> None:
@@ -121,6 +134,7 @@ class Lanes:
 
     def reset(self, lanes: np.ndarray, options: Mapping[str, Any] | None = None) -> None:
         """Starts new episodes in `lanes` [n]: drawn starts, or those that `options` pin (day, start)."""
+        self.row.before_episode(self.market.view, lanes)
         n = len(lanes)
         day, row, end_row = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64)
         task_kernels.draw_starts(lanes, self.random, self.windows.table, self._weight_end, day, row, end_row)
@@ -132,6 +146,10 @@ class Lanes:
         self.market.active[lanes] = True
         task_kernels.begin(lanes, self.market.state, self.episodes, self.random, stagger, self.setup)
         self._length[lanes] = self.episodes["length"][lanes]
+
+    def forget(self) -> None:
+        """Forgets what gates did in the last step: a reset from outside comes after no step."""
+        self.verdicts, self.truncated_by = [], None
 
     def _pin(
         self, lanes: np.ndarray, options: Mapping[str, Any], day: np.ndarray, row: np.ndarray, end_row: np.ndarray
@@ -160,12 +178,7 @@ class Lanes:
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Advances the active lanes by one decision. Returns (ended, terminated, truncated) flags [N], closed flat."""
         self._request(actions)
-        orders, self.verdicts = self.orders, []
-        for gate in self.gates:
-            orders, verdicts = gate(self.market.view, orders)
-            self.verdicts.append(verdicts)
-        self.sent = orders
-        self.market.advance(orders)
+        self._send()
         truncated = (self.market.progress >= self._length) & self.market.active
         terminated = np.zeros(self.lanes, np.bool_)
         ended = truncated.copy()  # the flags are given away
@@ -175,15 +188,35 @@ class Lanes:
             terminated = (done | (state["decision"] >= self._length)) & self.market.active
             truncated = truncated & ~terminated
             ended = truncated | terminated
+        self.truncated_by = self.row.stopped()
+        if self.truncated_by is not None:
+            self.truncated_by = np.where(self.market.active & ~terminated, self.truncated_by, np.int8(0))
+            truncated |= self.truncated_by > 0
+            ended |= truncated
         if np.count_nonzero(ended):
             self._finish(np.flatnonzero(ended))
         return ended, terminated, truncated
 
+    def _send(self) -> None:
+        """Lets the gates look at `orders`, and sends what they leave."""
+        orders, self.verdicts, view = self.orders, [], self.market.view
+        try:
+            for gate in self.gates:
+                orders, verdicts = gate(view, orders)
+                self.verdicts.append(verdicts)
+            self.sent = orders
+            self.market.advance(orders)
+        finally:
+            self.row.after_market(view)
+
     def _finish(self, lanes: np.ndarray) -> None:
-        """Ends the episodes of `lanes`: positions are closed, what remains of a parent order is taken."""
+        """Ends the episodes of `lanes`: positions are closed, what remains of a parent order is taken (not by lanes that a
+        gate has stopped)."""
         target = np.zeros(len(lanes), np.int64)
         if self.task.code == task_kernels.EXECUTE_PARENT:
             target = self.episodes["parent_side"][lanes] * self.task.parent
+            if self.truncated_by is not None:
+                target = np.where(self.truncated_by[lanes] > 0, self.market.state["position"][lanes], target)
         self.market.close(lanes, target)
 
     def _request(self, actions: np.ndarray) -> None:

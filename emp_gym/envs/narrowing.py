@@ -1,4 +1,8 @@
-"""The gates' say in the action mask: what a gate would touch is not offered."""
+"""The gates' say in the action mask: what a gate would touch is not offered.
+
+A gate with ``masks`` True has ``observe(view)`` and ``allowed(view, candidates, observed=True)`` -> bool [N, A]; in lanes that
+are ``stopped`` only action 0, "keep", is left.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +21,14 @@ _NO_LEVERS = np.zeros((1, 3), np.float32)
 
 def narrow(lanes: Lanes) -> None:
     """Leaves in ``lanes.mask`` [N, A] the actions whose orders every gate with ``masks`` would let pass untouched."""
+    if not lanes.task.menu:
+        return
     for gate in lanes.gates:
-        if getattr(gate, "masks", False) and lanes.task.menu:
+        if getattr(gate, "masks", False):
             _narrow(lanes, gate)
+    stopped = lanes.row.stopped()
+    if stopped is not None:
+        lanes.mask[stopped > 0, 1:] = False
 
 
 def _narrow(lanes: Lanes, gate: Any) -> None:

@@ -24,7 +24,8 @@ maker_fee_bps      the instrument's       of notional, negative = rebate; taker_
 autoreset_mode     "NextStep"             "NextStep", "SameStep" or "Disabled" (vector only)
 =================  =====================  =======================================================================================
 
-``info`` (lean): `action_mask` (discrete tasks), `cost` (orders that a gate changed), `reason` (reason bits of the gates). The
+``info`` (lean): `action_mask` (discrete tasks), `cost` (orders that a gate changed), `reason` (reason bits of the gates),
+`truncated_by` (`emp_gym.types.Stop`, 0 = nobody; only with a gate that may end episodes: kill switch, stage). The
 step that ends an episode adds `summary`: return, length, pnl, fees, spread_captured (currency), filled, maker_filled,
 beyond_depth (lots), orders, orders_filled, orders_refused, unknown_place, masked, clipped (counts), max_inventory,
 mean_abs_inventory (lots), day, start.
@@ -127,6 +128,11 @@ class _Face:
                 reason |= np.bitwise_or.reduce(verdicts.reason, axis=1)
         return cost, reason
 
+    def _stopped(self) -> np.ndarray:
+        """`Stop` i8 [N]: which gate ended the lane's episode in the last step, and why."""
+        told = self.lanes.truncated_by
+        return np.zeros(self.lanes.lanes, np.int8) if told is None else told.copy()
+
     def _full(self) -> dict[str, np.ndarray]:
         """What `info="full"` adds: the orders that reached the market, their outcomes, fills."""
         market, fills = self.lanes.market, self.last_fills
@@ -182,7 +188,7 @@ class TradingVectorEnv(_Face, VectorEnv):
         self.lanes.reset(lanes, options)
         self._ended[lanes] = False
         self._flags[0][lanes] = self._flags[1][lanes] = False
-        self.lanes.verdicts = []
+        self.lanes.forget()
         self._started = True
         self._observation = self._observation.copy()  # the one before was given away
         self.lanes.observe(lanes, self._observation)
@@ -245,6 +251,8 @@ class TradingVectorEnv(_Face, VectorEnv):
     def _infos(self) -> dict[str, Any]:
         cost, reason = self._cost()
         infos: dict[str, Any] = {"cost": cost, "reason": reason}
+        if self.lanes.row.stops:
+            infos |= {"truncated_by": self._stopped(), "_truncated_by": self._everyone.copy()}
         if self.lanes.task.menu:
             infos |= {"action_mask": self.lanes.mask.copy(), "_action_mask": self._everyone.copy()}
         infos |= {"_cost": self._everyone.copy(), "_reason": self._everyone.copy()}
@@ -314,7 +322,7 @@ class TradingEnv(_Face, gym.Env):
         super().reset(seed=seed)
         self.lanes.seed(seed)
         self.lanes.reset(_LANE_0, options)
-        self.lanes.verdicts = []
+        self.lanes.forget()
         self._running = True
         out = np.empty((1, len(self.lanes.features)), np.float32)
         self.lanes.observe(_LANE_0, out)
@@ -354,6 +362,8 @@ class TradingEnv(_Face, gym.Env):
         if self.lanes.verdicts:
             cost, reason = self._cost()
             infos["cost"], infos["reason"] = float(cost[0]), int(reason[0])
+        if self.lanes.row.stops:
+            infos["truncated_by"] = int(self._stopped()[0])
         if self.lanes.task.menu:
             infos["action_mask"] = self.lanes.mask[0].copy()
         return infos | self._full() if self._info == "full" else infos

@@ -18,7 +18,8 @@ from emp_gym.agents.base import parameters
 from emp_gym.evaluation import metrics
 from emp_gym.evaluation.metrics import Estimate
 from emp_gym.experiments.config import EvaluationConfig
-from emp_gym.types import ConfigError, DataError, RunLog
+from emp_gym.governance.kill_gate import heed
+from emp_gym.types import ConfigError, DataError, Gate, RunLog
 
 Window = tuple[int, int]
 
@@ -26,6 +27,11 @@ Window = tuple[int, int]
 def make_env(env_id: str, env_kwargs: Mapping[str, Any], num_envs: int, **more: Any) -> Any:
     """A native vector environment; keywords of `more` win."""
     return gym.make_vec(env_id, num_envs=num_envs, **{**env_kwargs, **more})
+
+
+def gates_of(env: Any) -> tuple[Gate, ...]:
+    """The gates between `env` and its market; none for environments that are not ours."""
+    return getattr(getattr(env.unwrapped, "lanes", None), "gates", ())
 
 
 def build(name: str, env: Any, seed: int = 0, config: Mapping[str, Any] | None = None) -> Any:
@@ -51,7 +57,8 @@ def evaluate(
 ) -> RunLog:
     """One episode of `agent` on each window of `chosen`; episodes hold the environment's summary, arrays [W].
 
-    An agent that has `bind` is given the environment first.
+    An agent that has `bind` is given the environment first. A kill switch that closes raises `Killed`: episodes that it cut
+    are no result.
     """
     env = make_env(env_id, env_kwargs, len(chosen), split=split, autoreset_mode="Disabled")
     if hasattr(agent, "bind"):
@@ -64,6 +71,7 @@ def evaluate(
     while running.any():
         action, state = agent.act(observation, state, info.get("action_mask"))
         observation, _, terminated, truncated, info = env.step(action)
+        heed(gates_of(env))
         ended = (terminated | truncated) & running
         if ended.any():
             _note(episodes, info, ended)

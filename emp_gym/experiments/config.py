@@ -123,6 +123,27 @@ def _override(config: Any, tree: Mapping[str, Any], prefix: str) -> Any:
     return replace(config, **changes)
 
 
+def with_risk(config: RunConfig, path: Path | None) -> RunConfig:
+    """`config` whose environment has the risk layer with the limits of a YAML file, in the place of one that it had.
+
+    The limits themselves are kept, so that a run can be judged and resumed wherever it is. None: `config` as it is.
+    """
+    if path is None:
+        return config
+    from emp_gym.risk.limits import load
+
+    limits = load(path).model_dump(mode="json", exclude_unset=True)
+    before = config.env.get("gates") or []
+    others = [
+        gate
+        for gate in ([before] if isinstance(before, str | Mapping) else before)
+        if (gate.get("gate") if isinstance(gate, Mapping) else gate) != "risk"
+    ]
+    return replace(
+        config, env={**config.env, "gates": [*others, {"gate": "risk", "limits": limits, "mode": "project"}]}
+    )
+
+
 def checked(value: Any, kind: Any, key: str) -> Any:
     """`value` as a `kind`, with whole floats taken for integers; raises `ConfigError` otherwise."""
     try:

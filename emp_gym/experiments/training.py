@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,8 @@ from emp_gym.experiments import backtest
 from emp_gym.experiments.config import RunConfig
 from emp_gym.experiments.runs import RunFolder, provenance
 from emp_gym.experiments.tensorboard import ScalarWriter
-from emp_gym.types import ConfigError, RunLog
+from emp_gym.governance.kill_gate import Killed, heed
+from emp_gym.types import ConfigError, Gate, RunLog
 
 MARKET_TAGS = {
     "pnl": "pnl",  # currency per episode, position closed at its end
@@ -50,30 +52,59 @@ class Meter:
 
     def __init__(self) -> None:
         self._parts: list[dict[str, np.ndarray]] = []
+        self._risk = RiskMeter()
+
+    def watch(self, gates: Sequence[Gate]) -> None:
+        """Gates whose counters are to be told, too."""
+        self._risk.watch(gates)
 
     def add(self, summary: Mapping[str, Any], lanes: np.ndarray) -> None:
         """Episodes that ended in `lanes`; `summary` holds arrays [N]."""
         self._parts.append({k: np.asarray(v)[lanes] for k, v in summary.items() if not k.startswith("_")})
 
     def drain(self) -> dict[str, float]:
-        """Scalars of the episodes since the last call; nothing where none ended."""
+        """Scalars of the episodes since the last call, of none where none ended, and of the risk layer."""
         parts, self._parts = self._parts, []
         if not parts:
-            return {}
+            return self._risk.drain()
         episodes = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
         means = rates(episodes)
         scalars = {f"market/{tag}": means[name] for name, tag in MARKET_TAGS.items() if name in means}
         scalars["rollout/episodes"] = float(len(episodes["length"]))
         scalars["rollout/ep_rew_mean"], scalars["rollout/ep_len_mean"] = means["return"], means["length"]
-        return scalars
+        return scalars | self._risk.drain()
+
+
+class RiskMeter:
+    """Objections of the risk layer: ``risk/RULE`` since the last call, for rules that ever objected, and ``risk/latched``,
+    the share of lanes that may only reduce or cancel now."""
+
+    def __init__(self) -> None:
+        self._gates: list[Any] = []
+        self._before: Counter[str] = Counter()
+
+    def watch(self, gates: Sequence[Gate]) -> None:
+        self._gates += [gate for gate in gates if hasattr(gate, "counters")]
+
+    def drain(self) -> dict[str, float]:
+        """Nothing where there is no risk layer."""
+        if not self._gates:
+            return {}
+        totals: Counter[str] = Counter()
+        for gate in self._gates:
+            totals.update(gate.counters())
+        since = {f"risk/{rule}": float(n - self._before[rule]) for rule, n in totals.items() if n}
+        self._before = totals
+        return since | {"risk/latched": float(np.mean([gate.latched for gate in self._gates]))}
 
 
 class MeteredVectorEnv(VectorWrapper):
-    """A vector environment whose finished episodes are counted by a `Meter`; nothing else changes."""
+    """A vector environment whose finished episodes are counted by a `Meter`; nothing else changes. `Killed` ends it."""
 
     def __init__(self, env: VectorEnv, meter: Meter) -> None:
         super().__init__(env)
-        self._meter = meter
+        self._meter, self._gates = meter, backtest.gates_of(env)
+        meter.watch(self._gates)
         self._return, self._length = np.zeros(env.num_envs), np.zeros(env.num_envs, np.int64)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -82,6 +113,7 @@ class MeteredVectorEnv(VectorWrapper):
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(actions)
+        heed(self._gates)
         self._return += reward
         self._length += 1
         done = terminated | truncated
@@ -158,7 +190,7 @@ def train(config: RunConfig, folder: Path, progress: Progress, resume: Path | No
     """Trains one agent as `config` says and leaves it in `folder` (with `resume`: goes on in that run's folder).
 
     An agent without `learn` is only built and saved. Raises `ConfigError` for what does not fit, before anything is
-    written.
+    written, and `Killed`, after a checkpoint, when a kill switch closes.
     """
     run = RunFolder.open(resume) if resume is not None else None
     env = backtest.make_env(config.env_id, config.env, 1, split="train")
@@ -191,6 +223,10 @@ def _learn(run: RunFolder, agent: Any, config: RunConfig, progress: Progress, st
     recorder = Recorder(run, agent, config, meter, progress, start)
     try:
         agent.learn(make_env, config.total_timesteps, recorder)
+    except Killed as kill:
+        if hasattr(agent, "checkpoint"):
+            run.checkpoint(agent, agent.num_timesteps)
+        raise Killed(f"{kill}; then train.py --resume {run.path}") from kill
     finally:
         recorder.close()
     if hasattr(agent, "checkpoint") and agent.num_timesteps != recorder.saved:

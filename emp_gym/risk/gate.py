@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from emp_gym.risk import checks
+from emp_gym.risk.audit import AuditRing
 from emp_gym.risk.checks import Desk
 from emp_gym.risk.limits import Limits, load
 from emp_gym.risk.reasons import Check, Latch, Mode
@@ -22,13 +23,15 @@ class RiskGate:
     """Checks orders against `limits` (a YAML file, a mapping or `Limits`); see `checks` for what is checked.
 
     `mode` is "project" (cut to what is allowed), "reject" (drop whole) or "observe" (report only). With `masks` the action
-    mask of a discrete task leaves only what would pass untouched. One gate belongs to one environment. The orders and
-    verdicts that it gives back are valid until the next call.
+    mask of a discrete task leaves only what would pass untouched. `audit` is how many touched orders to remember (see
+    `emp_gym.risk.audit`). One gate belongs to one environment. The orders and verdicts that it gives back are valid until
+    the next call.
     """
 
     def __init__(
-        self, limits: str | Path | Mapping[str, Any] | Limits | None = None, mode: str = "project", masks: bool = False
-    ) -> None:
+        self, limits: str | Path | Mapping[str, Any] | Limits | None = None, mode: str = "project", masks: bool = False,
+        audit: int | None = None,
+    ) -> None:  # fmt: skip
         if limits is None:
             raise ConfigError(
                 "the risk gate needs limits: a YAML file such as configs/limits/default.yaml, or a mapping"
@@ -36,15 +39,17 @@ class RiskGate:
         if not isinstance(mode, str) or mode.upper() not in Mode.__members__:
             raise ConfigError(f"mode must be one of {[entry.name.lower() for entry in Mode]}, got {mode!r}")
         self.limits, self.mode, self.masks = load(limits), Mode[mode.upper()], bool(masks)
+        self.audit = None if audit is None else AuditRing(audit)
+        self._digest = self.limits.digest
         self._state: RiskState | None = None
         self._rules: Rules | None = None
         self._desk: Desk | None = None
-        self.judged_latch: I64 = np.zeros(0, np.int64)  # latch [N] under which the last orders were judged
 
     def __call__(self, view: View, orders: Orders) -> tuple[Orders, Verdicts]:
         state, rules, desk = self._ready(view, orders.kind.shape[1])
         sent, verdicts = checks.check(view, orders, state, rules, mode=self.mode, desk=desk)
-        self.judged_latch = self.latch
+        if self.audit is not None and verdicts.touched:
+            self.audit.note(view, orders, sent, verdicts, self._digest)
         if self.mode is Mode.OBSERVE:
             return orders, Verdicts(verdicts.reason, orders.quantity, orders.quantity, verdicts.touched)
         return sent, verdicts
@@ -66,8 +71,9 @@ class RiskGate:
 
     def _ready(self, view: View, slots: int) -> tuple[RiskState, Rules, Desk]:
         lanes, instruments = view.position.shape
-        if self._state is None or self._rules is None:
+        if self._rules is None:
             self._rules = bind(self.limits, instruments, view.price_to_cash)
+        if self._state is None:
             self._state = RiskState.empty(lanes, instruments)
         if self._state.instrument.shape != (lanes, instruments):
             raise ConfigError(
@@ -104,6 +110,11 @@ class RiskGate:
         lane["start2"][lanes] = lane["peak2"][lanes] = MISSING
         lane["budget_bps"][lanes] = FULL_SCALE
 
+    def hold_to(self, limits: str | Path | Mapping[str, Any] | Limits) -> None:
+        """Other limits from the next decision on; what is remembered of each lane stays."""
+        self.limits, self._rules = load(limits), None
+        self._digest = self.limits.digest
+
     def scale(self, scale_bps: np.ndarray) -> None:
         """Scales the position limits, basis points [N, M] or what broadcasts to it; never above the limit itself."""
         wanted = np.asarray(scale_bps)
@@ -123,6 +134,11 @@ class RiskGate:
     def latch_bits(self) -> np.ndarray:
         """Checks [N] that closed the latches."""
         return self.state.lane["latch_bits"] | (self.state.lane["killed"] != 0)
+
+    @property
+    def latched(self) -> float:
+        """Share of lanes whose latch is closed; 0 before the first call."""
+        return 0.0 if self._state is None else float((self.latch > 0).mean())
 
     @property
     def overshoot(self) -> F64:

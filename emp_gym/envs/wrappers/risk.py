@@ -3,14 +3,14 @@
 ``info`` gets `risk_state` (`Latch` of each lane after the step), `risk_bits` (reason bits of the step's orders; see
 `emp_gym.risk.checks`) and `cost` (orders that gates cut or dropped), arrays over N or, in the scalar wrapper, numbers. A
 state limit that a step passes is in that step's `risk_state`; where SAME_STEP autoreset has already begun the next episode,
-``final_info`` holds the state in which the last orders were judged.
+it is in that of ``final_info``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -18,23 +18,39 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 
 from emp_gym.risk.gate import RiskGate
 from emp_gym.risk.limits import Limits
-from emp_gym.types import Bool, ConfigError
+from emp_gym.types import I64, Bool, ConfigError, Gate, View
 
+G = TypeVar("G", bound=Gate)
 LimitsLike = str | Path | Mapping[str, Any] | Limits
 
 
+class _Watched(RiskGate):
+    """A risk gate that looks once more before an episode is forgotten."""
+
+    last_latch: I64 = np.zeros(0, np.int64)  # [N] just before the last episodes began
+
+    def before_episode(self, view: View, lanes: np.ndarray) -> None:
+        self.observe(view)
+        self.last_latch = self.latch
+
+
+def install(env: Any, gate: G) -> G:
+    """`gate`, put between task and market of an environment of ours, behind the gates that are there."""
+    lanes = getattr(env.unwrapped, "lanes", None)
+    if lanes is None:
+        raise ConfigError(f"gates need an environment of EMP Gym, got {type(env.unwrapped).__name__}")
+    lanes.gates = (*lanes.gates, gate)
+    return gate
+
+
 class _Installed:
-    """A gate in the lanes of an environment of ours."""
+    """A risk gate in the lanes of an environment of ours."""
 
     def __init__(self, env: Any, limits: LimitsLike, mode: str, masks: bool, penalty: float) -> None:
-        lanes = getattr(env.unwrapped, "lanes", None)
-        if lanes is None:
-            raise ConfigError(f"the risk wrappers need an environment of EMP Gym, got {type(env.unwrapped).__name__}")
         if not penalty >= 0:
             raise ConfigError(f"penalty must be >= 0 for each order that is touched, got {penalty}")
-        self.gate, self.lanes, self.penalty = RiskGate(limits, mode, masks), lanes, float(penalty)
-        self.place = len(lanes.gates)
-        lanes.gates = (*lanes.gates, self.gate)
+        self.gate, self.penalty = install(env, _Watched(limits, mode, masks)), float(penalty)
+        self.lanes = env.unwrapped.lanes
 
     def look(self) -> np.ndarray:
         """Latches [N] now, the last step's marks included."""
@@ -46,7 +62,7 @@ class _Installed:
         n = self.lanes.lanes
         if not self.lanes.verdicts:
             return np.zeros(n, np.float32), np.zeros(n, np.uint64)
-        reason = self.lanes.verdicts[self.place].reason
+        reason = self.lanes.verdicts[self.lanes.gates.index(self.gate)].reason
         return (reason != 0).sum(axis=1).astype(np.float32), np.bitwise_or.reduce(reason, axis=1)
 
 
@@ -105,7 +121,7 @@ class RiskVectorWrapper(VectorWrapper):
         observation, reward, terminated, truncated, info = super().step(actions)
         touched, bits = self._installed.verdict()
         if "final_info" in info:
-            self._told(info["final_info"], self._installed.gate.judged_latch, bits)
+            self._told(info["final_info"], self._installed.gate.last_latch, bits)
         self._told(info, self._installed.look(), bits)
         if self._installed.penalty:
             reward = reward - self._installed.penalty * touched

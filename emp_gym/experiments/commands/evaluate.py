@@ -22,6 +22,7 @@ def parser() -> argparse.ArgumentParser:
     who.add_argument("--run", type=Path, metavar="DIR", help="folder of a finished run (or of several seeds)")
     who.add_argument("--agent", metavar="NAME", help="an agent that needs no training: a name, or module:Class")
     p.add_argument("--data", nargs="+", metavar="PATH", help="other data than the run's")
+    p.add_argument("--risk", type=Path, metavar="FILE", help="limits that every order must keep, instead of the run's")
     p.add_argument("--episodes", type=int, metavar="N", help="windows, spread evenly over the split (default: all)")
     p.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
                    help="env.KEY, evaluation.KEY (e.g. evaluation.split=all) or agent.KEY")  # fmt: skip
@@ -56,12 +57,12 @@ def _run(a: argparse.Namespace) -> int:
 
 def _adapted(config: Any, a: argparse.Namespace) -> Any:
     """`config` with what the command line changes."""
-    from emp_gym.experiments.config import assignments, override, validate
+    from emp_gym.experiments.config import assignments, override, validate, with_risk
 
     config = override(config, assignments(a.set))
     if a.env is not None:
         config = replace(config, env_id=a.env)
-    config = replace(config, env={**config.env, **data_argument(a.data)})
+    config = with_risk(replace(config, env={**config.env, **data_argument(a.data)}), a.risk)
     if a.episodes is not None:
         if a.episodes < 1:
             raise ConfigError(f"--episodes: expected at least 1, got {a.episodes}")

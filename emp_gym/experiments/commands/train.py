@@ -32,6 +32,9 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--run-dir", type=Path, metavar="DIR", help="where the run goes (default: runs/ENV-AGENT-seedS)")
     p.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in DIR from its last checkpoint")
+    p.add_argument(
+        "--risk", type=Path, metavar="FILE", help="limits that every order must keep, e.g. configs/limits/default.yaml"
+    )
     p.add_argument("--config", type=Path, metavar="FILE", help="YAML with overrides, keys as for --set")
     p.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
                    help="agent.KEY, env.KEY, evaluation.KEY, or a key of the run, e.g. agent.n_epochs=2")  # fmt: skip
@@ -70,7 +73,7 @@ def _run(a: argparse.Namespace) -> int:
 
 def _configuration(a: argparse.Namespace) -> Any:
     """Defaults, then the YAML file, then ``--set``, then the flags."""
-    from emp_gym.experiments.config import RunConfig, assignments, override, read_yaml
+    from emp_gym.experiments.config import RunConfig, assignments, override, read_yaml, with_risk
 
     config = RunConfig()
     if a.config is not None:
@@ -84,14 +87,14 @@ def _configuration(a: argparse.Namespace) -> Any:
         "seed": a.seed,
     }
     config = replace(config, **{key: value for key, value in flags.items() if value is not None})
-    return replace(config, env={**config.env, **data_argument(a.data)})
+    return with_risk(replace(config, env={**config.env, **data_argument(a.data)}), a.risk)
 
 
 def _resume(a: argparse.Namespace) -> int:
     from emp_gym.experiments.config import validate
     from emp_gym.experiments.runs import RunFolder
 
-    for flag in ("env", "agent", "data", "num_envs", "seed", "seeds", "run_dir", "config"):
+    for flag in ("env", "agent", "data", "num_envs", "seed", "seeds", "run_dir", "risk", "config"):
         if getattr(a, flag) is not None:
             raise ConfigError(
                 f"--{flag.replace('_', '-')} cannot be changed by --resume: the run's own configuration holds"

@@ -92,6 +92,16 @@ def test_same_step_tells_the_last_state_in_final_info():
     assert (info["final_info"]["risk_state"] == Latch.REDUCING).all() and (info["risk_state"] == Latch.NORMAL).all()
 
 
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_what_the_very_last_step_lost_is_told_in_every_autoreset_mode(mode):
+    limits = {"portfolio": {"drawdown": {"soft": 0.01}}, "order": {"self_trade": "allow"}}
+    env = RiskVectorWrapper(gym.make_vec("emp-lob-v0", num_envs=3, episode="1 decisions", autoreset_mode=mode), limits)
+    env.reset(seed=0)
+    _, _, _, cut, info = env.step(np.array([BUY, 0, BUY]))
+    last = info["final_info"] if mode is AutoresetMode.SAME_STEP else info
+    assert cut.all() and last["risk_state"].tolist() == [Latch.REDUCING, Latch.NORMAL, Latch.REDUCING]
+
+
 def test_a_drawdown_is_told_in_the_step_in_which_it_happens():
     env = RiskWrapper(
         gym.make("emp-lob-v0"), {"portfolio": {"drawdown": {"soft": 0.01}}, "order": {"self_trade": "allow"}}

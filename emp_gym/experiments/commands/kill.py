@@ -1,0 +1,121 @@
+"""``kill.py``: closes the kill switch of a governance folder, shows it, or opens it again with a signed order."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from emp_gym.experiments.commands.terminal import guarded
+from emp_gym.types import ConfigError, EmpGymError
+
+CLOSED = 1
+"""Exit status of ``--status`` while the switch is closed."""
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="kill.py",
+        description="Close the kill switch of a governance folder: every run under it cancels all, sends nothing more and "
+        "ends at its next step. Writing anything into FOLDER/kill does the same.",
+    )
+    p.add_argument("folder", type=Path, metavar="FOLDER", help="the folder of train.py --govern")
+    what = p.add_mutually_exclusive_group()
+    what.add_argument("--status", action="store_true", help="only show it: exit 0 open, 1 closed")
+    what.add_argument("--rearm", action="store_true", help="open it again: needs --key and --reason")
+    p.add_argument("--reason", metavar="TEXT", help="why; stands in the ledger")
+    p.add_argument("--who", metavar="NAME", default=None, help="who (default: the user that runs this)")
+    p.add_argument("--key", type=Path, metavar="FILE", help="private Ed25519 key whose public half may re-arm")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; 0, or 2 with one line on stderr for what cannot be done as asked."""
+    arguments = parser().parse_args(argv)
+    return guarded(lambda: _run(arguments), "kill.py")
+
+
+def _run(a: argparse.Namespace) -> int:
+    if not a.folder.is_dir():
+        raise ConfigError(f"{a.folder}: no such folder, so nothing was done; name the folder of train.py --govern")
+    if a.status:
+        return _status(a.folder)
+    if a.rearm:
+        return _rearm(a)
+    return _close(a)
+
+
+def _close(a: argparse.Namespace) -> int:
+    """The file first, which needs nothing else to work; the ledger if it is free."""
+    from emp_gym.governance.kill_switch import KillSwitch
+
+    try:
+        kill = KillSwitch.request(
+            a.folder, a.who or getpass.getuser(), a.reason or "no reason was given", time.time_ns()
+        )
+    except OSError as error:
+        raise EmpGymError(
+            f"{a.folder}/kill could not be written ({error}): NOTHING was stopped; mend the disk, or send SIGUSR1"
+        ) from error
+    print(f"closed: {kill}")
+    print("runs under this folder cancel all and end at their next step")
+    _tell_ledger(a.folder)
+    return 0
+
+
+def _tell_ledger(folder: Path) -> None:
+    """Lets the ledger know, unless the run that was stopped holds it: that run, or the next writer, tells it then."""
+    from emp_gym.governance.errors import LogError
+    from emp_gym.governance.kill_switch import LEDGER_NAME, KillSwitch
+
+    if not (folder / LEDGER_NAME).exists():
+        return
+    try:
+        with _ledger(folder) as log:
+            KillSwitch.at(folder, log=log).finish()
+        print(f"entered in {folder / LEDGER_NAME}")
+    except (LogError, ConfigError) as error:
+        print(f"not in {LEDGER_NAME} yet ({' '.join(str(error).split())}); its next writer enters it")
+
+
+def _status(folder: Path) -> int:
+    from emp_gym.governance.kill_switch import KillSwitch
+
+    kill = KillSwitch.seen(folder)
+    print("open" if kill is None else f"closed: {kill}")
+    return 0 if kill is None else CLOSED
+
+
+def _rearm(a: argparse.Namespace) -> int:
+    from contextlib import nullcontext
+
+    from emp_gym.governance.heads import KeyFile
+    from emp_gym.governance.kill_switch import LEDGER_NAME, KillSwitch, Rearm
+
+    if a.key is None or not a.reason:
+        raise ConfigError("--rearm needs --key FILE and --reason TEXT: opening the switch is signed for")
+    with _ledger(a.folder) if (a.folder / LEDGER_NAME).exists() else nullcontext() as log:
+        switch = KillSwitch.at(a.folder, log=log)
+        if switch.kill is None:
+            print("open; there is nothing to re-arm")
+            return 0
+        who = a.who or getpass.getuser()
+        order = Rearm.sign(KeyFile(a.key), switch.kill.kill_id, who=who, reason=a.reason, ts_ns=time.time_ns())
+        switch.rearm(order)
+    print(f"open again: {who}: {a.reason}")
+    return 0
+
+
+def _ledger(folder: Path):  # type: ignore[no-untyped-def]  # imported where it is used: closing must not wait for it
+    """The folder's ledger, to append to; `LogLocked` while a run has it."""
+    from emp_gym.governance.heads import KeyFile
+    from emp_gym.governance.kill_switch import LEDGER_NAME
+    from emp_gym.governance.log import Log
+
+    witness = folder / "witness"
+    return Log.open(
+        folder / LEDGER_NAME, signer=KeyFile(folder / "keys" / "system.key"), clock=time.time_ns,
+        witness=witness if witness.is_dir() else None,
+    )  # fmt: skip

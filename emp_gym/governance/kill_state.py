@@ -1,0 +1,225 @@
+"""What the kill switch's state file says, and the signed order that alone opens the switch again.
+
+The file ``kill`` holds one JSON object: ``{"state": "armed"}`` where nothing was ever wrong, ``{"state": "armed", "rearm":
+{...}}`` after a signed order, ``{"state": "tripped", "kill": {...}}``. Anything else, an empty file too, means tripped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emp_gym.governance.canonical import canonical, parse
+from emp_gym.governance.heads import Signer, is_signed, sync_folder
+from emp_gym.types import ConfigError, EmpGymError, Stop
+
+CONTEXT = b"emp-gym rearm v1\0"  # before the signed bytes: a signature under something else re-arms nothing
+ARMED: dict[str, Any] = {"state": "armed"}
+LONGEST = 1 << 16  # bytes of a state file; a longer one is not ours
+
+
+class RearmRefused(EmpGymError):
+    """The kill switch stays closed: the order does not open it, or could not be recorded."""
+
+
+@dataclass(frozen=True)
+class Kill:
+    """One closing of the switch."""
+
+    kill_id: str  # 32 hex digits
+    who: str
+    cause: Stop
+    reason: str
+    ts_ns: int  # UTC; 0: nobody has told when
+    subject: str = ""  # hex SHA-256 of the policy version that was running, where it is known
+
+    def __post_init__(self) -> None:
+        for name in ("who", "reason"):  # whatever a shell or a file has handed over must be storable
+            text = getattr(self, name).encode(errors="replace").decode()
+            object.__setattr__(self, name, text or "unknown")
+
+    def __str__(self) -> str:
+        return f"kill {self.kill_id} by {self.who} ({self.cause.name.lower()}): {self.reason}"
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """As JSON, for the state file and the ledger."""
+        return {
+            "kill_id": self.kill_id, "who": self.who, "cause": self.cause.name.lower(), "reason": self.reason,
+            "ts_ns": self.ts_ns, "subject": self.subject,
+        }  # fmt: skip
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any]) -> Kill:
+        """From JSON; `KeyError`, `TypeError` or `ValueError` if it is of another form."""
+        kill_id, who, reason = (record[name] for name in ("kill_id", "who", "reason"))
+        subject = record.get("subject", "")
+        if not all(isinstance(text, str) for text in (kill_id, who, reason, record["cause"], subject)):
+            raise TypeError("kill_id, who, cause, reason and subject must be text")
+        ts_ns = int(record["ts_ns"])
+        if not 0 <= ts_ns < 1 << 63:
+            raise ValueError(f"ts_ns must be ns of 63 bits, got {ts_ns}")
+        return cls(kill_id, who, Stop[record["cause"].upper()], reason, ts_ns, subject)
+
+
+@dataclass(frozen=True)
+class Rearm:
+    """An order to open the switch after one kill, signed by a person's Ed25519 key."""
+
+    kill_id: str
+    who: str
+    reason: str
+    ts_ns: int
+    public_key: bytes
+    signature: bytes
+
+    @classmethod
+    def sign(cls, signer: Signer, kill_id: str, *, who: str, reason: str, ts_ns: int) -> Rearm:
+        """The order, signed. Who and why must be said."""
+        if not who.strip() or not reason.strip():
+            raise ConfigError(f"re-arming needs who and why, got who={who!r}, reason={reason!r}")
+        body = _statement(kill_id, who, reason, ts_ns)
+        return cls(kill_id, who, reason, ts_ns, signer.public_key, signer.sign(CONTEXT + body))
+
+    def signed_by_one_of(self, keys: Iterable[bytes]) -> bool:
+        """Whether the signature is good, and its key is among `keys`."""
+        return self.public_key in set(keys) and self.is_signed
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether the holder of `public_key` signed exactly this."""
+        body = _statement(self.kill_id, self.who, self.reason, self.ts_ns)
+        return is_signed(self.public_key, self.signature, CONTEXT + body)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """As JSON, for the state file and the ledger."""
+        return {
+            "kill_id": self.kill_id, "who": self.who, "reason": self.reason, "ts_ns": self.ts_ns,
+            "public_key": self.public_key.hex(), "signature": self.signature.hex(),
+        }  # fmt: skip
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any]) -> Rearm:
+        """From JSON; `KeyError`, `TypeError` or `ValueError` if it is of another form."""
+        return cls(
+            str(record["kill_id"]), str(record["who"]), str(record["reason"]), int(record["ts_ns"]),
+            bytes.fromhex(record["public_key"]), bytes.fromhex(record["signature"]),
+        )  # fmt: skip
+
+
+def _statement(kill_id: str, who: str, reason: str, ts_ns: int) -> bytes:
+    return canonical({"kill_id": kill_id, "reason": reason, "ts_ns": ts_ns, "who": who}, "re-arm order")
+
+
+def stamp(path: Path) -> tuple[int, int, int, int] | None:
+    """What tells one state of the file from another; None if the file cannot be seen. One system call, about 2 us."""
+    try:
+        seen = os.stat(path)
+    except OSError:
+        return None
+    return seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
+
+
+def load(path: Path) -> Kill | Rearm | None:
+    """What the file says: a kill, the order that opened the switch again, or None (armed, never tripped).
+
+    `FileNotFoundError` if it is not there. Whatever cannot be read or understood is a `Kill`.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # not even a named pipe may hold us up
+        try:
+            raw = os.read(handle, LONGEST)
+        finally:
+            os.close(handle)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        return strange(repr(stamp(path)).encode(), Stop.STATE, f"the state file cannot be read: {error.strerror}")
+    try:
+        said = parse(raw)
+        if said == ARMED:
+            return None
+        if said["state"] == "armed":
+            return Rearm.read(said["rearm"])
+        return Kill.read(said["kill"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        text = raw[:200].decode(errors="replace").strip() or "the state file is empty"
+        return strange(raw + repr(stamp(path)).encode(), Stop.FILE, text)
+
+
+def strange(seed: bytes, cause: Stop, reason: str) -> Kill:
+    """A kill without a record: its id follows from what was found, so that all processes name it alike."""
+    return Kill(hashlib.sha256(seed).hexdigest()[:32], "unknown", cause, reason, 0)
+
+
+def keep(path: Path, said: Mapping[str, Any]) -> None:
+    """Writes the state durably: aside, synced, renamed, the folder synced. `OSError` if that cannot be done.
+
+    Where there is no room for a new file, a kill cuts the old one to nothing, which needs none and means tripped.
+    """
+    aside = path.with_name(f".kill-{os.getpid()}-{threading.get_ident()}.new")
+    try:
+        with aside.open("wb") as stream:
+            stream.write(canonical(said, "state") + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        aside.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):  # left lying; the error that counts is the first one
+            aside.unlink()
+        if said["state"] != "tripped":
+            raise
+        with path.open("r+b") as stream:
+            stream.truncate(0)
+            os.fsync(stream.fileno())
+    sync_folder(path.parent)
+
+
+def found(path: Path) -> None:
+    """Makes a new state file that says armed; does nothing where there is a file, whatever it says."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".kill-{os.getpid()}-{threading.get_ident()}.new")
+    with aside.open("wb") as stream:
+        stream.write(canonical(ARMED, "state") + b"\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    try:
+        os.link(aside, path)  # unlike a rename, never replaces what somebody else has put there meanwhile
+    except FileExistsError:
+        return
+    finally:
+        aside.unlink()
+    sync_folder(path.parent)
+
+
+def rearm_keys(folder: Path) -> tuple[bytes, ...]:
+    """Public keys that may re-arm, from ``keys/rearm.pub``: a line each, 64 hex digits and whatever else, # for comments."""
+    path = folder / "keys" / "rearm.pub"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return ()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: the keys that may re-arm cannot be read ({error})") from error
+    return parse_keys((line.split()[0] for line in lines if line.strip() and not line.startswith("#")), str(path))
+
+
+def parse_keys(texts: Iterable[str | bytes], where: str) -> tuple[bytes, ...]:
+    """Ed25519 public keys, 32 bytes each, from bytes or hex."""
+    keys = []
+    for text in texts:
+        try:
+            key = bytes.fromhex(text) if isinstance(text, str) else bytes(text)
+        except ValueError:
+            key = b""
+        if len(key) != 32:
+            raise ConfigError(f"{where}: expected Ed25519 public keys as 64 hex digits, got {text!r}")
+        keys.append(key)
+    return tuple(keys)

@@ -1,0 +1,421 @@
+"""The kill switch: a latch that is a physical thing. Whoever closes it, every process that looks at it sends nothing more.
+
+    switch = KillSwitch.at("LOGDIR", log=ledger)  # one object a folder and process
+    switch.trip("alice", "wrong model deployed")  # 0 new orders after this returns
+    switch.rearm(Rearm.sign(key, switch.kill.kill_id, who="bob", reason="model replaced", ts_ns=time.time_ns()))
+
+It is closed by a call, by the command ``scripts/kill.py``, by a signal, by the rules of a `KillGate`, or by anybody who
+writes anything into the file ``LOGDIR/kill``. It fails closed: a state that cannot be read is a kill. The latch closes in
+memory first, then on disk, then the ledger is told; the last two wait for nobody and hold up nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import FrameType
+from typing import Any, ClassVar
+from weakref import WeakSet
+
+from emp_gym.governance import kill_state
+from emp_gym.governance.errors import LogError
+from emp_gym.governance.kill_state import ARMED, Kill, Rearm, RearmRefused
+from emp_gym.governance.log import Log
+from emp_gym.governance.reader import Entry, LogReader
+from emp_gym.types import ConfigError, Stop
+
+__all__ = ["Kill", "KillSwitch", "Rearm", "RearmRefused"]
+
+LEDGER_NAME, STATE_NAME = "ledger.log", "kill"
+PATIENCE_S = 1.0  # how long whoever closes the switch waits for steps under way and for the disk
+QUICK_S = 0.005  # the same for a rule inside a step: orders must be cancelled, disk or not
+LOGGER = logging.getLogger("emp_gym.governance.kill_switch")
+
+
+class Section:
+    """A stretch of work during which orders that have passed the switch are being sent."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), False
+
+    def enter(self) -> None:
+        if not self._inside:  # it is, where a step never came to its end
+            self._lock.acquire()
+            self._inside = True
+
+    def leave(self) -> None:
+        if self._inside:
+            self._inside = False
+            self._lock.release()
+
+    def wait(self, seconds: float) -> bool:
+        """Waits until nothing is being sent; False if `seconds` were not enough."""
+        done = self._lock.acquire(timeout=max(seconds, 0.0))
+        if done:
+            self._lock.release()
+        return done
+
+
+class KillSwitch:
+    """The switch of one folder. Use `at`; a copy of the switch is the switch. Threads may share it."""
+
+    _all: ClassVar[dict[Path, KillSwitch]] = {}  # for good: a latch must not be forgotten
+    _finding: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, folder: Path, log: Log | None, keys: tuple[bytes, ...] | None, clock: Callable[[], int]) -> None:
+        """Use `at`."""
+        self.folder, self.path = folder, folder / STATE_NAME
+        self.log, self.clock = log, clock
+        self.keys = kill_state.rearm_keys(folder) if keys is None else keys
+        self.subject = ""  # hex SHA-256 of the policy version that runs here; stands in the records of kills
+        self.kill: Kill | None = None  # why it is closed; None: it is open
+        self.trouble = ""  # why the kill is not on disk, or not in the ledger, yet
+        self._asked = ""  # name of a signal that has come
+        self._guard = threading.RLock()
+        self._sections: WeakSet[Section] = WeakSet()
+        self._recorder: threading.Thread | None = None
+        self._kept = threading.Event()  # set: the last kill is on disk, or cannot be put there
+        self._kept.set()
+        self._stamp: tuple[int, int, int, int] | None = None
+        self._start()
+
+    @classmethod
+    def at(
+        cls, folder: str | Path, *, log: Log | None = None, keys: Iterable[str | bytes] | None = None,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> KillSwitch:  # fmt: skip
+        """The switch of `folder`, the same object for all of this process; armed where there was none.
+
+        `log`: the folder's ledger, which is then told of kills. `keys`: Ed25519 public keys that may re-arm, instead of
+        those of ``keys/rearm.pub``. `clock`: ns UTC, for the records. `LogError` if a ledger is there that cannot be read.
+        """
+        where = Path(folder).resolve()
+        known = None if keys is None else kill_state.parse_keys(keys, "keys")
+        with cls._finding:
+            switch = cls._all.get(where)
+            if switch is None:
+                switch = cls._all[where] = cls(where, log, known, clock)
+        if known is not None:
+            switch.keys = known
+        if log is not None and switch.log is not log:
+            switch.log = log
+            switch._catch_up()
+        return switch
+
+    # ----------------------------------------------------------------------------------------------------- looking at it
+
+    def check(self) -> bool:
+        """Whether nothing may be sent. Looks at the state file each time, which costs one `stat`."""
+        if self._asked:
+            asked, self._asked = self._asked, ""
+            self._close(self._new("signal", f"{asked} was received", Stop.SIGNAL))
+        if kill_state.stamp(self.path) != self._stamp:
+            self._look()
+        return self.kill is not None
+
+    def section(self) -> Section:
+        """For a gate: `enter` it before `check`, `leave` it when the orders have been sent, and `trip` waits for you."""
+        section = Section()
+        with self._guard:
+            self._sections.add(section)
+        return section
+
+    def _look(self) -> None:
+        """Reads the state file, since it is not what it was."""
+        with self._guard:
+            now = kill_state.stamp(self.path)
+            try:
+                said = kill_state.load(self.path)
+            except FileNotFoundError:
+                if self.kill is not None:
+                    self._insist()
+                self._close(self._new("unknown", f"{self.path} is gone", Stop.STATE))
+                return
+            if isinstance(said, Kill):
+                self._adopt(said)
+            elif self.kill is not None and not self._opens(said):
+                self._insist()  # somebody has written "armed" over a kill without a signature
+                return
+            elif isinstance(said, Rearm) and not (said.signed_by_one_of(self.keys) or self._has_ledger):
+                self._close(self._new(said.who, "re-armed by a key that may not", Stop.STATE))
+                return
+            else:
+                self.kill = None
+            self._stamp = now
+
+    @property
+    def _has_ledger(self) -> bool:
+        return self.log is not None or (self.folder / LEDGER_NAME).exists()
+
+    def _opens(self, said: Rearm | None) -> bool:
+        return (
+            self.kill is not None
+            and said is not None
+            and said.kill_id == self.kill.kill_id
+            and said.signed_by_one_of(self.keys)
+        )
+
+    def _adopt(self, kill: Kill) -> None:
+        """Takes over a kill that is on disk: where two processes closed the switch at once, the last one names it."""
+        if self.kill == kill or (self.kill is not None and kill.ts_ns == 0):
+            return
+        self.kill = kill
+        LOGGER.warning("%s: %s", self.path, kill)
+        self._record(write=False)
+
+    def _start(self) -> None:
+        """Where the file and the ledger stand when the switch is first seen."""
+        killed = self._killed_in_ledger()
+        if killed is None and not self.path.exists() and not self.path.is_symlink():
+            self._found()
+        if killed is not None:
+            self.kill = killed  # whatever the file says: only an entry in the ledger answers one
+        self._look()
+
+    def _found(self) -> None:
+        try:
+            kill_state.found(self.path)
+        except OSError as error:
+            raise ConfigError(
+                f"{self.path}: the kill switch has no state here and none can be made ({error.strerror}); nothing may run "
+                "without one: name a folder that can be written"
+            ) from error
+
+    def _killed_in_ledger(self) -> Kill | None:
+        """The last kill that the ledger holds no later re-arm order for."""
+        if self.log is not None:
+            return _last_kill(self.log)
+        if not self._has_ledger:
+            return None
+        with LogReader(self.folder / LEDGER_NAME) as reader:
+            return _last_kill(reader)
+
+    # ------------------------------------------------------------------------------------------------------ closing it
+
+    def trip(self, who: str, reason: str, cause: Stop = Stop.CALL, *, patience_s: float = PATIENCE_S) -> Kill:
+        """Closes the switch. When this returns no order that had passed it is still on its way in this process, and the
+        state is on disk, unless `patience_s` was not enough (then `trouble` or a warning says so; it stays closed).
+
+        Closing it again changes nothing. Other processes obey at their next step.
+        """
+        with self._guard:
+            kill = self._close(self._new(who, reason, cause))
+            sections = list(self._sections)
+        until = time.monotonic() + patience_s
+        for section in sections:
+            if not section.wait(until - time.monotonic()):
+                LOGGER.warning("%s: a step that began before the kill has not ended after %g s", self.path, patience_s)
+        if not self._kept.wait(max(until - time.monotonic(), 0.0)):
+            LOGGER.warning("%s: the disk has not taken the kill after %g s; it holds in memory", self.path, patience_s)
+        return kill
+
+    def trip_within(self, reason: str, cause: Stop) -> Kill:
+        """`trip` for a rule inside a step: waits for no step, and for the disk at most 5 ms."""
+        kill = self._close(self._new("rule", reason, cause))
+        self._kept.wait(QUICK_S)
+        return kill
+
+    def _new(self, who: str, reason: str, cause: Stop) -> Kill:
+        return Kill(_new_id(), who, cause, reason, self.clock(), self.subject)
+
+    def _close(self, kill: Kill) -> Kill:
+        with self._guard:
+            if self.kill is None:
+                self.kill = kill  # from here on nothing passes
+                LOGGER.warning("%s: %s", self.path, kill)
+                self._record()
+            return self.kill
+
+    def _insist(self) -> None:
+        """Writes the kill again, since the file does not say it; once at a time."""
+        if self._recorder is None or not self._recorder.is_alive():
+            self._record()
+
+    def _record(self, write: bool = True) -> None:
+        """Puts the kill on disk and then into the ledger, in a thread of its own: neither may hold up a step."""
+        assert self.kill is not None
+        self._kept = threading.Event()
+        if not write:
+            self._kept.set()
+        arguments = (self.kill, write, self._kept)
+        self._recorder = threading.Thread(target=self._recording, args=arguments, name="kill-switch", daemon=True)
+        self._recorder.start()
+
+    def _recording(self, kill: Kill, write: bool, kept: threading.Event) -> None:
+        trouble = ""
+        try:
+            if write:
+                kill_state.keep(self.path, {"state": "tripped", "kill": kill.record})  # the next check reads it again
+        except OSError as error:
+            trouble = f"not on disk: {error}"
+        finally:
+            kept.set()
+        try:
+            self._tell(kill)
+        except LogError as error:
+            trouble = "; ".join(filter(None, (trouble, f"not in the ledger: {error}")))
+        if trouble and trouble != self.trouble:
+            LOGGER.error("%s: %s is %s; it holds in memory", self.path, kill, trouble)
+        self.trouble = trouble
+
+    def _tell(self, kill: Kill) -> None:
+        """Appends the kill to the ledger, unless it is there."""
+        if self.log is None:
+            return
+        if any(_told(entry).kill_id == kill.kill_id for entry in self.log.entries(kind="kill")):
+            return
+        self.log.append(kill.who, "kill", subject_hash=kill.subject, payload=kill.record)
+
+    def _catch_up(self) -> None:
+        """Tells a ledger that has just been handed in; obeys it if it knows of a kill that the file does not."""
+        with self._guard:
+            killed = self._killed_in_ledger()
+            if self.kill is None and killed is not None:
+                self.kill = killed
+                self._record()
+            elif self.kill is not None:
+                self._record(write=False)
+
+    # ------------------------------------------------------------------------------------------------------ other doors
+
+    def listen(self, number: signal.Signals = signal.SIGUSR1) -> None:
+        """Lets a signal close the switch; from the main thread only. The handler sets a flag, the next `check` obeys it."""
+        name = signal.Signals(number).name
+
+        def note(_number: int, _frame: FrameType | None) -> None:
+            self._asked = name
+
+        signal.signal(number, note)
+
+    @staticmethod
+    def request(folder: str | Path, who: str, reason: str, ts_ns: int) -> Kill:
+        """Closes the switch of a folder from outside, by its file alone: no ledger is opened, nothing is waited for but
+        the disk. A kill that is there already stays. `ConfigError` if there is no such folder, `OSError` of the disk."""
+        path = Path(folder) / STATE_NAME
+        if not path.parent.is_dir():
+            raise ConfigError(f"{folder}: no such folder, so nothing was stopped; name the folder of train.py --govern")
+        try:
+            said = kill_state.load(path)
+        except FileNotFoundError:
+            said = None
+        if isinstance(said, Kill):
+            return said
+        kill = Kill(_new_id(), who, Stop.COMMAND, reason, ts_ns)
+        kill_state.keep(path, {"state": "tripped", "kill": kill.record})
+        return kill
+
+    @staticmethod
+    def seen(folder: str | Path) -> Kill | None:
+        """Why the switch of `folder` is closed, from its files alone; nothing is written. None: it is open."""
+        path = Path(folder)
+        if (path / LEDGER_NAME).exists():
+            with LogReader(path / LEDGER_NAME) as reader:
+                killed = _last_kill(reader)
+            if killed is not None:
+                return killed
+        try:
+            said = kill_state.load(path / STATE_NAME)
+        except FileNotFoundError:
+            return None
+        return said if isinstance(said, Kill) else None
+
+    def finish(self) -> None:
+        """Waits until the ledger has been told, for whoever is about to close it."""
+        if self._recorder is not None:
+            self._recorder.join()
+
+    # ------------------------------------------------------------------------------------------------------ opening it
+
+    def rearm(self, order: Rearm) -> None:
+        """Opens the switch: `order` must name this kill and be signed by a key that may. It is in the ledger before the
+        switch opens. `RearmRefused` says what is missing; the switch then stays closed."""
+        with self._guard:
+            self.check()
+            kill = self.kill
+            if kill is None:
+                raise RearmRefused(f"{self.path}: the switch is open; there is nothing to re-arm")
+            if self._recorder is not None:
+                self._recorder.join(PATIENCE_S)  # the ledger must hold the kill before its answer
+            self._refuse_unless_signed(order, kill)
+            try:
+                self._answer(order, kill)
+                kill_state.keep(self.path, ARMED | {"rearm": order.record})
+            except (LogError, OSError) as error:
+                raise RearmRefused(
+                    f"{self.path}: the order could not be recorded ({error}); mend that and try again"
+                ) from error
+            self.kill, self.trouble = None, ""  # the next check reads the file: somebody may have closed it meanwhile
+            LOGGER.warning("%s: re-armed by %s: %s", self.path, order.who, order.reason)
+
+    def _refuse_unless_signed(self, order: Rearm, kill: Kill) -> None:
+        if not self.keys:
+            raise RearmRefused(
+                f"{self.path}: no key may re-arm; name public keys (64 hex digits a line) in keys/rearm.pub, or hand them in"
+            )
+        if order.kill_id != kill.kill_id:
+            raise RearmRefused(f"{self.path}: the order is for kill {order.kill_id}, closed by {kill}")
+        if not order.signed_by_one_of(self.keys):
+            raise RearmRefused(
+                f"{self.path}: not signed by a key that may re-arm, got key {order.public_key.hex()}; expected one of "
+                f"{[key.hex() for key in self.keys]}"
+            )
+
+    def _answer(self, order: Rearm, kill: Kill) -> None:
+        """Appends the order to the ledger, after its kill."""
+        if self._recorder is not None and self._recorder.is_alive():
+            raise LogError("the ledger has not taken the kill yet")
+        if self.log is None:
+            if self._has_ledger:
+                raise LogError(
+                    f"{LEDGER_NAME} is not open: open it to append (stop the run that holds it) and hand it in"
+                )
+            return
+        self._tell(kill)
+        self.log.append(order.who, "rearm", payload=order.record)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> KillSwitch:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (str(self.folder), [key.hex() for key in self.keys])
+
+
+def _again(folder: str, keys: list[str]) -> KillSwitch:
+    """The switch of `folder` in a process to which it was sent; its ledger stays with the process that has it."""
+    return KillSwitch.at(folder, keys=keys)
+
+
+def _new_id() -> str:
+    return secrets.token_hex(16)
+
+
+def _told(entry: Entry) -> Kill:
+    """The kill that an entry of the ledger tells of, however it is written."""
+    try:
+        return Kill.read(entry.value)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return kill_state.strange(entry.leaf, Stop.STATE, f"entry {entry.seq} of the ledger, in another form")
+
+
+def _answers(entry: Entry) -> bool:
+    """Whether an entry of the ledger is a signed order. (Whose key it was and may be is checked when it is given.)"""
+    try:
+        return Rearm.read(entry.value).is_signed
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _last_kill(log: LogReader) -> Kill | None:
+    """The last kill that no order after it answers."""
+    kill: Kill | None = None
+    for entry in sorted((*log.entries(kind="kill"), *log.entries(kind="rearm")), key=lambda entry: entry.seq):
+        if entry.kind == "kill":
+            kill = _told(entry)
+        elif _answers(entry):
+            kill = None
+    return kill

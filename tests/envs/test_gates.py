@@ -1,0 +1,126 @@
+"""Gates sit between task and market: how they are found, ordered and told of what happens."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import emp_gym  # noqa: F401
+from emp_gym.envs.gates import resolve
+from emp_gym.risk.gates import CAPPED, AllowAll, CapQuantity, passed
+from emp_gym.types import ConfigError, Stop
+
+
+def test_gates_are_found_by_name_mapping_and_module():
+    by_name, by_mapping, by_module = resolve(
+        ["allow-all", {"gate": "cap-quantity", "largest": 7}, "emp_gym.risk.gates:AllowAll"]
+    )
+    assert isinstance(by_name, AllowAll) and isinstance(by_module, AllowAll)
+    assert isinstance(by_mapping, CapQuantity) and by_mapping.largest == 7
+    assert resolve(None) == ()
+
+
+def test_unknown_gate_names_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean 'cap-quantity'"):
+        resolve("cap-quantiti")
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_a_gate_in_the_environment_changes_what_reaches_the_market(lanes):
+    env = gym.make_vec("emp-lob-v0", num_envs=lanes, gates=[{"gate": "cap-quantity", "largest": 10}])
+    env.reset(seed=1)
+    _, _, _, _, info = env.step(np.full(lanes, 7))
+    assert (env.unwrapped.view.position[:, 0] == 10).all(), "a clip of 100 was cut to 10"
+    assert (info["cost"] == 1).all() and (info["reason"] == CAPPED).all()
+
+
+def test_a_slack_gate_changes_no_byte():
+    free, gated = (gym.make("emp-lob-v0", gates=gates) for gates in (None, ["allow-all"]))
+    seen = []
+    for env in (free, gated):
+        observation, _ = env.reset(seed=4)
+        env.action_space.seed(4)
+        trace = [observation.tobytes()]
+        for _ in range(300):
+            observation, reward, end, cut, _ = env.step(env.action_space.sample())
+            trace.append(observation.tobytes() + np.float64(reward).tobytes())
+            if end or cut:
+                env.reset()
+        seen.append(trace)
+    assert seen[0] == seen[1]
+
+
+class Told:
+    """A gate that writes down what it is asked for, and stops lane 1 at its third call."""
+
+    def __init__(self, name: str, last: bool = False) -> None:
+        self.name, self.last, self.told, self.calls = name, last, [], 0
+
+    def __call__(self, view, orders):
+        self.calls += 1
+        self.told.append("asked")
+        return orders, passed(orders)
+
+    def before_episode(self, view, lanes):
+        self.told.append(f"begin {lanes.tolist()}")
+
+    def after_market(self, view):
+        self.told.append("sent")
+
+    @property
+    def stopped(self):
+        return np.array([0, Stop.CALL], np.int8) if self.calls == 3 else None
+
+
+def test_gates_are_told_of_episodes_and_of_what_is_sent():
+    gate = Told("one")
+    env = gym.make_vec("emp-lob-v0", num_envs=2, gates=[gate], autoreset_mode="SameStep")
+    env.reset(seed=0)
+    for _ in range(2):
+        *_, info = env.step(np.zeros(2, int))
+        assert (info["truncated_by"] == 0).all() and info["_truncated_by"].all()
+    assert gate.told == ["begin [0, 1]", "asked", "sent", "asked", "sent"]
+    _, _, _, truncated, info = env.step(np.zeros(2, int))
+    assert truncated.tolist() == [False, True] and info["truncated_by"].tolist() == [0, Stop.CALL]
+    assert info["final_info"]["truncated_by"].tolist() == [0, Stop.CALL]
+    assert info["final_info"]["summary"]["length"].tolist() == [0, 3]
+    assert gate.told[-3:] == ["asked", "sent", "begin [1]"]
+
+
+def test_a_gate_that_is_last_stays_last():
+    first, last = Told("first"), Told("last", last=True)
+    env = gym.make("emp-lob-v0", gates=[last, first, "allow-all"]).unwrapped
+    assert env.lanes.gates[-1] is last
+    env.lanes.gates = (*env.lanes.gates, CapQuantity(5))
+    assert env.lanes.gates[-1] is last and isinstance(env.lanes.gates[-2], CapQuantity)
+
+
+def test_a_gate_that_fails_is_told_that_the_step_is_over():
+    class Failing:
+        def __call__(self, view, orders):
+            raise ConfigError("no")
+
+    gate = Told("one")
+    env = gym.make("emp-lob-v0", gates=[gate, Failing()])
+    env.reset(seed=0)
+    with pytest.raises(ConfigError, match="no"):
+        env.step(0)
+    assert gate.told[-2:] == ["asked", "sent"]
+
+
+def test_info_has_no_reason_where_nobody_may_stop_a_lane():
+    env = gym.make("emp-lob-v0", gates=["allow-all"])
+    _, info = env.reset(seed=0)
+    assert "truncated_by" not in info and "truncated_by" not in env.step(0)[4]
+
+
+def test_what_remains_of_a_parent_order_is_not_taken_once_a_gate_has_stopped_the_lane():
+    gate = Told("one")
+    env = gym.make_vec("emp-lob-execution-v0", num_envs=2, gates=[gate], autoreset_mode="Disabled")
+    env.reset(seed=0)
+    for _ in range(3):
+        *_, truncated, info = env.step(np.zeros(2, int))
+    assert truncated.tolist() == [False, True]
+    assert (env.unwrapped.view.position == 0).all(), "a stop is no reason to trade"
+    assert info["summary"]["filled"][1] == 0
