@@ -99,6 +99,18 @@ def test_a_storm_is_cut_further_and_the_scale_never_passes_the_limit():
     assert sizer.update(np.array([0.0001]))[0] == FULL_SCALE
 
 
+def test_a_condition_given_from_outside_decides_what_a_storm_is():
+    config = SizingConfig(target=0.01, window=2, blend=0.0, storm_scale=0.5)
+    sizer = Sizer(config, (2,), Garch(omega=1e-4, alpha=0.0, beta=0.0))
+    given = np.array([Condition.STRESSED, Condition.CALM], np.int8)
+    assert sizer.update(np.array([0.01, 0.01]), given).tolist() == [FULL_SCALE // 2, FULL_SCALE]
+    given[:] = Condition.NORMAL
+    assert sizer.regime.tolist() == [Condition.STRESSED, Condition.CALM], "what was given is copied"
+    for wrong in (np.array([3, 0]), np.array([2])):
+        with pytest.raises(ConfigError, match="values of Condition"):
+            sizer.update(np.array([0.01, 0.01]), wrong)
+
+
 def test_nothing_known_means_no_position():
     assert Sizer(SizingConfig(target=0.01), (2, 3)).scale_bps.tolist() == [[0] * 3] * 2
 
