@@ -1,0 +1,70 @@
+"""What the layer counts and keeps, to the last one: counters, the state of a lane, and bits in states that are not known."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from emp_gym.risk.gate import RiskGate
+from emp_gym.risk.reasons import Check, Latch
+from emp_gym.types import OrderKind, Orders
+from tests.risk.worlds import MID2, TICK, calm_view, one
+
+MID = MID2 // 2
+RING_ON = {"window": {"duplicates": {"count": 3, "window_ms": 1000}}}
+
+
+def mixed() -> Orders:
+    """Two limit orders, a cancel, a malformed one and a replacement."""
+    orders = Orders.empty(1, 6)
+    orders.put(0, 0, OrderKind.LIMIT, side=1, price=MID, quantity=10, id=5)
+    orders.put(0, 1, OrderKind.LIMIT, side=1, price=MID - TICK, quantity=10, id=6)
+    orders.put(0, 2, OrderKind.CANCEL, id=77)
+    orders.put(0, 3, OrderKind.LIMIT, side=1, price=MID, quantity=0, id=7)
+    orders.put(0, 4, OrderKind.REPLACE, side=1, price=MID - 2 * TICK, quantity=10, id=8, target=78)
+    return orders
+
+
+def test_a_lanes_counters_say_what_was_sent_and_touched_with_and_without_the_duplicate_ring():
+    for limits in ({}, RING_ON):
+        gate, view = RiskGate(limits), calm_view()
+        gate(view, mixed())
+        lane = gate.state.lane[0]
+        assert (lane["sent"], lane["touched"], lane["messages"], lane["highest_id"]) == (3, 1, 4, 8)
+        gate(view, Orders.empty(1, 6))
+        assert (lane["sent"], lane["messages"]) == (3, 4), "nothing asked, nothing counted"
+
+
+def test_counters_of_checks_count_each_order_once():
+    gate, view = RiskGate({"instrument": {"max_position": 5}, "order": {"max_quantity": 9}}), calm_view(lanes=2)
+    orders = Orders.empty(2, 3)
+    for lane in range(2):
+        orders.put(lane, 0, OrderKind.LIMIT, side=1, price=MID, quantity=10, id=1)
+        orders.put(lane, 1, OrderKind.LIMIT, side=-1, price=MID, quantity=1, id=2)
+    gate(view, orders)
+    told = {name: count for name, count in gate.counters().items() if count}
+    assert told == {"quantity": 2, "position": 2, "self-trade": 2}
+    gate(view, orders)
+    assert gate.counters()["duplicate-id"] == 2 and gate.counters()["quantity"] == 4
+
+
+def test_every_reason_is_told_even_where_exposure_is_not_known():
+    gate, view = RiskGate({"portfolio": {"drawdown": {"soft": 100}}}), calm_view()
+    gate.observe(view)
+    view.cash[0] = -101 * 10**8
+    gate.observe(view)
+    assert gate.latch[0] == Latch.REDUCING
+    view.position[0] = 1 << 60
+    _, verdicts = gate(view, one(quantity=1, side=-1))
+    assert verdicts.reason[0, 0] == 1 << Check.POSITION | 1 << Check.DRAWDOWN
+
+
+def test_lots_before_and_after_are_told_and_never_below_zero():
+    gate, view = RiskGate({"instrument": {"max_position": 4}, "portfolio": {"daily_loss": {"hard": 1}}}), calm_view()
+    _, verdicts = gate(view, one())
+    assert (verdicts.quantity_before[0, 0], verdicts.quantity_after[0, 0]) == (10, 4)
+    view.cash[0] = -(10**9)
+    gate.observe(view)
+    assert gate.latch[0] == Latch.HALTED
+    sent, verdicts = gate(view, one(id=200, quantity=4))
+    assert sent.kind[0, 0] == OrderKind.NONE and verdicts.quantity_after[0, 0] == 0
+    assert verdicts.reason.dtype == np.uint64 and verdicts.reason[0, 0] == 1 << Check.DAILY_LOSS
