@@ -7,7 +7,7 @@ import numpy as np
 from emp_gym.risk.gate import RiskGate
 from emp_gym.risk.reasons import Check, Latch
 from emp_gym.types import OrderKind, Orders
-from tests.risk.worlds import MID2, TICK, calm_view, one
+from tests.risk.worlds import MID2, TICK, calm_view, one, open_order
 
 MID = MID2 // 2
 RING_ON = {"window": {"duplicates": {"count": 3, "window_ms": 1000}}}
@@ -68,3 +68,31 @@ def test_lots_before_and_after_are_told_and_never_below_zero():
     sent, verdicts = gate(view, one(id=200, quantity=4))
     assert sent.kind[0, 0] == OrderKind.NONE and verdicts.quantity_after[0, 0] == 0
     assert verdicts.reason.dtype == np.uint64 and verdicts.reason[0, 0] == 1 << Check.DAILY_LOSS
+
+
+def test_what_cannot_be_valued_lets_not_even_one_lot_pass():
+    orders = Orders.empty(1, 6)
+    orders.put(0, 0, OrderKind.LIMIT, side=1, price=MID, quantity=1, id=1, instrument=2)
+    for limits, check in (
+        ({"portfolio": {"max_net": 4500}}, Check.GROSS_NET),
+        ({"portfolio": {"max_gross": 4500}}, Check.GROSS_NET),
+        ({"sectors": {0: {"max_gross": 4500}}}, Check.SECTOR),
+        ({"portfolio": {"capital": 10**6, "max_leverage_pct": 100}}, Check.LEVERAGE_CREDIT),
+    ):
+        view = calm_view(instruments=3)
+        view.position[0, 1], view.mid2[0, 1] = 10, 0
+        sent, verdicts = RiskGate(limits)(view, orders)
+        assert sent.kind[0, 0] == OrderKind.NONE and verdicts.reason[0, 0] == 1 << check
+    view = calm_view(instruments=3)
+    view.cash[0] = (1 << 60) + 1
+    sent, verdicts = RiskGate({"portfolio": {"capital": 10**6, "credit": 0}})(view, orders)
+    assert sent.kind[0, 0] == OrderKind.NONE and verdicts.reason[0, 0] == 1 << Check.LEVERAGE_CREDIT
+
+
+def test_own_orders_at_the_lowest_price_there_is_are_no_blind_spot_of_the_self_trade_check():
+    for side in (1, -1):
+        view = calm_view()
+        view.tick[:] = 1
+        open_order(view, 0, side, 1, 10, id=7)
+        _, verdicts = RiskGate({})(view, one(side=-side, price=1))
+        assert verdicts.reason[0, 0] == 1 << Check.SELF_TRADE
