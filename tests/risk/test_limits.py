@@ -52,6 +52,16 @@ REFUSED = [
     ({"order": {"max_notional": -1}}, "greater than 0"),
     ({"order": {"collar_bps": 10_001}}, "less than or equal"),
     ({"order": {"self_trade": "maybe"}}, "self_trade"),
+    ({"instrument": {"restricted": "yes"}}, "restricted: .*got 'yes'"),
+    ({"portfolio": {"drawdown": {"hard": 1, "scaled": 1}}}, "scaled: .*got 1"),
+    ({"order": {"max_quantity": "5"}}, "max_quantity: .*got '5'"),
+    ({"order": {"collar_bps": "5"}}, "collar_bps: .*got '5'"),
+    ({"instrument": {"sector": "1"}}, "sector: .*got '1'"),
+    ({"portfolio": {"max_open_orders": "1"}}, "max_open_orders: .*got '1'"),
+    ({"window": {"submit": {"count": "5", "window_ms": 1}}}, "count: .*got '5'"),
+    ({"window": {"submit": {"count": 5, "window_ms": "1"}}}, "window_ms: .*got '1'"),
+    ({"window": {"duplicates": {"count": "5", "window_ms": 1}}}, "count: .*got '5'"),
+    ({"window": {"executions": {"count": "5", "window_ms": 1}}}, "count: .*got '5'"),
     (["order"], "expected keys and values"),
     ("/nowhere/limits.yaml", "no such file"),
 ]
@@ -130,7 +140,7 @@ def test_limits_are_bound_to_these_integers():
         {
             "order": {"min_quantity": 2, "max_quantity": 9, "max_notional": 1.5, "collar_bps": 7, "self_trade": "allow"},
             "instrument": {"session": ["09:30:01", "16:00:00"], "max_quote_age_ms": 3, "lot": 2, "max_position": 8},
-            "instruments": {1: {"adv_lots": 1999, "max_adv_bps": 50, "max_top_multiple": 4, "restricted": True, "sector": 2}},
+            "instruments": {1: {"adv_lots": 1111, "max_adv_bps": 90, "max_top_multiple": 4, "restricted": True, "sector": 2}},
             "sectors": {2: {"max_gross": 2}},
             "portfolio": {
                 "capital": 3, "credit": 0.25, "max_gross": 4, "max_net": 3.5, "max_leverage_pct": 150, "max_open_orders": 6,

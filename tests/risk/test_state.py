@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from emp_gym.risk import checks
 from emp_gym.risk.gate import RiskGate
+from emp_gym.risk.limits import load
 from emp_gym.risk.reasons import Check, Latch
+from emp_gym.risk.rules import bind
+from emp_gym.risk.state import RiskState
 from emp_gym.types import OrderKind, Orders
 from tests.risk.worlds import MID2, TICK, calm_view, one, open_order
 
@@ -32,6 +36,51 @@ def test_a_lanes_counters_say_what_was_sent_and_touched_with_and_without_the_dup
         assert (lane["sent"], lane["touched"], lane["messages"], lane["highest_id"]) == (3, 1, 4, 8)
         gate(view, Orders.empty(1, 6))
         assert (lane["sent"], lane["messages"]) == (3, 4), "nothing asked, nothing counted"
+
+
+def test_verdicts_say_whether_anything_was_touched():
+    gate, view = RiskGate({"order": {"max_quantity": 9}}), calm_view()
+    assert gate.masks is False and RiskGate({}, masks=True).masks is True
+    assert gate(view, one())[1].touched is True
+    assert gate(view, one(id=200, quantity=9))[1].touched is False
+
+
+def test_the_functions_work_without_a_desk_on_fresh_arrays():
+    limits, view = load({"instrument": {"max_position": 5}}), calm_view()
+    state, rules = RiskState.empty(1, 1), bind(limits, 1, view.price_to_cash)
+    checks.observe(view, state, rules)
+    candidates = Orders(one().kind[:, None], one().records[:, None])
+    assert checks.allowed(view, candidates, state, rules).tolist() == [[False]]
+    first, verdicts = checks.check(view, one(), state, rules)
+    second, _ = checks.check(view, one(id=200, quantity=3), state, rules)
+    assert (first.quantity[0, 0], second.quantity[0, 0]) == (5, 3) and verdicts.touched
+
+
+def test_the_second_reason_for_a_latch_is_noted_with_its_own_overshoot():
+    gate, view = RiskGate({"portfolio": {"daily_loss": {"soft": 100}, "drawdown": {"soft": 150}}}), calm_view()
+    for loss, overshoot in ((0, 0), (101, 1), (180, 30), (300, 30)):
+        view.cash[0] = -loss * 10**8
+        gate.observe(view)
+        assert gate.overshoot[0] == overshoot
+    assert gate.latch_bits[0] == 1 << Check.DAILY_LOSS | 1 << Check.DRAWDOWN
+
+
+def test_a_small_drawdown_scales_in_the_smallest_unit():
+    limits = {"instrument": {"max_position": 100}, "portfolio": {"drawdown": {"hard": 0.5, "scaled": True}}}
+    gate, view = RiskGate(limits), calm_view()
+    gate.observe(view)
+    view.cash[0] = -25_000_000  # half of the hard drawdown
+    assert gate(view, one(quantity=100))[0].quantity[0, 0] == 50
+
+
+def test_a_quote_is_new_when_any_part_of_the_top_changes_and_only_then():
+    for name in ("bid_price", "bid_size", "ask_price", "ask_size"):
+        for level, fresh in ((0, True), (1, False), (2, False)):
+            gate, view = RiskGate({"instrument": {"max_quote_age_ms": 1000}}), calm_view()
+            gate.observe(view)
+            view.time_ns[0] += 10**9 + 1
+            getattr(view, name)[0, 0, level] += 1
+            assert (gate(view, one())[1].reason[0, 0] == 0) == fresh, (name, level)
 
 
 def test_counters_of_checks_count_each_order_once():
