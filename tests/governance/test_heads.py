@@ -74,7 +74,7 @@ def test_a_key_of_another_kind_or_under_a_password_is_refused(tmp_path):
         return KeyFile(path)
 
     assert keep(ed25519.Ed25519PrivateKey.generate(), form.NoEncryption())
-    with pytest.raises(ConfigError, match="expected an Ed25519 key, got .*X25519"):
+    with pytest.raises(ConfigError, match=r"expected an Ed25519 key, got .*X25519"):
         keep(x25519.X25519PrivateKey.generate(), form.NoEncryption())
     with pytest.raises(ConfigError, match="expected an unencrypted Ed25519 key"):
         keep(ed25519.Ed25519PrivateKey.generate(), form.BestAvailableEncryption(b"secret"))
