@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from emp_gym.risk import checks
+from emp_gym.risk.checks import Desk
 from emp_gym.risk.gate import RiskGate
 from emp_gym.risk.limits import load
 from emp_gym.risk.reasons import Check, Latch
 from emp_gym.risk.rules import bind
 from emp_gym.risk.state import RiskState
-from emp_gym.types import OrderKind, Orders
+from emp_gym.types import ConfigError, OrderKind, Orders
 from tests.risk.worlds import MID2, TICK, calm_view, one, open_order
 
 MID = MID2 // 2
@@ -54,6 +56,13 @@ def test_the_functions_work_without_a_desk_on_fresh_arrays():
     first, verdicts = checks.check(view, one(), state, rules)
     second, _ = checks.check(view, one(id=200, quantity=3), state, rules)
     assert (first.quantity[0, 0], second.quantity[0, 0]) == (5, 3) and verdicts.touched
+
+
+def test_more_than_64_orders_a_lane_are_refused():
+    assert Desk.of(calm_view(slots=64), 64).slots == 64
+    for view, slots in ((calm_view(slots=65), 6), (calm_view(), 65)):
+        with pytest.raises(ConfigError, match="at most 64 orders a lane"):
+            Desk.of(view, slots)
 
 
 def test_the_second_reason_for_a_latch_is_noted_with_its_own_overshoot():
