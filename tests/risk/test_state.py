@@ -49,6 +49,7 @@ def test_verdicts_say_whether_anything_was_touched():
 
 def test_the_functions_work_without_a_desk_on_fresh_arrays():
     limits, view = load({"instrument": {"max_position": 5}}), calm_view()
+    view.order_instrument = None  # all of instrument 0
     state, rules = RiskState.empty(1, 1), bind(limits, 1, view.price_to_cash)
     checks.observe(view, state, rules)
     candidates = Orders(one().kind[:, None], one().records[:, None])
