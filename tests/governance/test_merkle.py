@@ -133,7 +133,7 @@ def differs(random: Random) -> str:
     bent = [
         merkle.verify_inclusion(other, leaf, size, path, after.root),
         merkle.verify_inclusion(own, leaf, size, path, other),
-        at != leaf and merkle.verify_inclusion(own, at, size, path, after.root),
+        leaves[at] != leaves[leaf] and merkle.verify_inclusion(own, at, size, path, after.root),
         merkle.verify_inclusion(own, leaf, size, [*path, other], after.root),
         merkle.verify_inclusion(own, leaf, size, path[1:], after.root) and bool(path),
         merkle.verify_consistency(old, size, proof, other, after.root),
