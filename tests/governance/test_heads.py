@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -78,6 +79,20 @@ def test_a_key_of_another_kind_or_under_a_password_is_refused(tmp_path):
         keep(x25519.X25519PrivateKey.generate(), form.NoEncryption())
     with pytest.raises(ConfigError, match="expected an unencrypted Ed25519 key"):
         keep(ed25519.Ed25519PrivateKey.generate(), form.BestAvailableEncryption(b"secret"))
+
+
+def test_keys_and_kept_heads_are_on_disk_before_anyone_is_told(tmp_path, monkeypatch):
+    synced: list[object] = []
+    monkeypatch.setattr("os.fsync", lambda handle: synced.append(os.fstat(handle)))
+    made = KeyFile.generate(tmp_path / "a.key")
+    file, folder = synced
+    assert file.st_size == made.path.stat().st_size > 0 and folder.st_ino == tmp_path.stat().st_ino
+    synced.clear()
+    witness = Witness(tmp_path / "w")
+    witness.keep(head(), key().public_key)
+    file, folder = synced
+    assert file.st_size == witness.path("log-for-tests", 3).stat().st_size > 0
+    assert folder.st_ino == witness.folder.stat().st_ino
 
 
 def test_a_witness_keeps_one_file_a_head_and_gives_back_the_largest_of_the_log(tmp_path):

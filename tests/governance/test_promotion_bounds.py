@@ -48,6 +48,8 @@ def test_luck_and_the_spread_of_trials_by_hand():
 def test_three_sessions_are_the_fewest_of_a_ratio_and_of_a_forecast():
     assert promotion._strict_sample(np.array([1.0, 2.0, 3.5])) is not None
     assert promotion._strict_sample(np.array([1.0, 2.0])) is None
+    light = promotion._strict_sample(np.array([1.0, 2.0] * 10))
+    assert (light.skew, light.kurtosis) == (0.0, 3.0), "light tails are not counted in its favour"
     best = SharpeSample(50.0, 20, 0.0, 3.0)
     assert promotion._sessions_needed(best, 1, 0.0, 0.95) == 3
     worst = replace(sharpe_sample(np.array([1.0, -1.0, 1.5, -1.5])), ratio=-1.0)

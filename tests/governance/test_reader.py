@@ -49,6 +49,19 @@ def test_a_missing_entry_is_noticed_by_whoever_reads_or_proves(tmp_path):
             reader.node(6, 0)
 
 
+def test_a_damaged_file_is_said_to_be_one(tmp_path):
+    with create(tmp_path / "a.log", profile=DIARY) as log:
+        log.append_many(drafts(500))
+        assert len(log.log_id) == 32 and int(log.log_id, 16) >= 0
+    with LogReader(tmp_path / "a.log") as reader:
+        with (tmp_path / "a.log").open("r+b") as file:
+            size = file.seek(0, 2)
+            file.seek(size // 4)
+            file.write(b"\xff" * (size // 2))
+        with pytest.raises(LogTampered, match="damaged"):
+            list(reader.entries())
+
+
 @pytest.mark.parametrize("body", [b"[1]", b"{}", b'{"seq":0}', b"text"])
 def test_an_entry_of_another_form_is_refused_though_its_hash_fits(body, tmp_path):
     with create(tmp_path / "a.log") as log:

@@ -148,10 +148,25 @@ def test_what_cannot_be_valued_lets_not_even_one_lot_pass():
     assert sent.kind[0, 0] == OrderKind.NONE and verdicts.reason[0, 0] == 1 << Check.LEVERAGE_CREDIT
 
 
-def test_own_orders_at_the_lowest_price_there_is_are_no_blind_spot_of_the_self_trade_check():
+def test_own_orders_at_the_ends_of_all_prices_are_no_blind_spot_of_the_self_trade_check():
     for side in (1, -1):
         view = calm_view()
         view.tick[:] = 1
         open_order(view, 0, side, 1, 10, id=7)
         _, verdicts = RiskGate({})(view, one(side=-side, price=1))
         assert verdicts.reason[0, 0] == 1 << Check.SELF_TRADE
+    view = calm_view()
+    open_order(view, 0, -1, (1 << 63) - 1, 10, id=7)
+    _, verdicts = RiskGate({})(view, one(OrderKind.MARKET))
+    assert verdicts.reason[0, 0] == 1 << Check.SELF_TRADE, "nor at the highest, which a market order may reach"
+
+
+def test_the_smallest_amount_there_is_is_an_amount_like_any_other():
+    view = calm_view()
+    view.tick[:], view.mid2[:] = 1, 2
+    limits = {
+        "order": {"max_notional": 1},
+        "portfolio": {"max_gross": 1, "max_net": 1},
+        "sectors": {0: {"max_gross": 1}},
+    }
+    assert not RiskGate(limits)(view, one(price=1, quantity=1))[1].reason.any()
