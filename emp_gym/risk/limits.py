@@ -283,6 +283,7 @@ def _clock_ns(text: str) -> int:
     if len(parts) != 3 or not all(part.isdigit() for part in parts):
         raise ValueError(f"a session time is HH:MM:SS, got {text!r}")
     hours, minutes, seconds = (int(part) for part in parts)
-    if hours > 24 or minutes > 59 or seconds > 59:
+    total = hours * 3600 + minutes * 60 + seconds
+    if total > 86_400 or minutes > 59 or seconds > 59:
         raise ValueError(f"a session time is between 00:00:00 and 24:00:00, got {text!r}")
-    return (hours * 3600 + minutes * 60 + seconds) * NS
+    return total * NS

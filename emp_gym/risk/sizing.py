@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from emp_gym.risk.state import FULL_SCALE
-from emp_gym.types import F64, I64, Condition, ConfigError
+from emp_gym.types import F64, I8, I64, Condition, ConfigError
 
 
 @dataclass(frozen=True)
@@ -113,11 +113,19 @@ class Sizer:
         self._seen = 0
         self.regime = np.full(shape, int(Condition.NORMAL), np.int8)
 
-    def update(self, returns: F64) -> I64:
-        """Takes the latest returns, of the sizer's shape, and gives the scales for the next ones, basis points."""
+    def update(self, returns: F64, condition: I8 | None = None) -> I64:
+        """Takes the latest returns, of the sizer's shape, and gives the scales for the next ones, basis points.
+
+        `condition` is the project's own label (`Condition`, from `sensory.regime`): it then says what a storm is. Without it
+        the sizer goes by volatility alone.
+        """
         returns = np.asarray(returns, float)
         if returns.shape != self.shape or not np.isfinite(returns).all():
             raise ConfigError(f"returns must be finite and of shape {self.shape}, got shape {returns.shape}")
+        if condition is not None and (
+            np.shape(condition) != self.shape or not np.isin(condition, list(Condition)).all()
+        ):
+            raise ConfigError(f"condition must be values of Condition of shape {self.shape}, got {condition!r}")
         square = returns**2
         self._squares[self._seen % self.config.window] = square
         self._seen += 1
@@ -127,7 +135,10 @@ class Sizer:
             decay = self.config.decay
             self._model = np.where(np.isnan(self._model), square, decay * self._model + (1 - decay) * square)
             self._long = np.where(np.isnan(self._long), square, self._long + (square - self._long) / self._seen)
-        self._turn()
+        if condition is None:
+            self._turn()
+        else:
+            self.regime = np.array(condition, np.int8)
         return self.scale_bps
 
     @property
@@ -148,7 +159,7 @@ class Sizer:
         return np.floor(np.minimum(share, 1.0) * FULL_SCALE).astype(np.int64)
 
     def _turn(self) -> None:
-        """Moves between calm, normal and storm; a border is wider on the way back."""
+        """Moves between calm, normal and storm by volatility alone; a border is wider on the way back."""
         config, ratio = self.config, self.volatility / np.sqrt(np.maximum(self._long, 1e-300))
         calm, storm = self.regime == Condition.CALM, self.regime == Condition.STRESSED
         stays_calm = ratio < np.where(calm, config.calm * (1 + config.hysteresis), config.calm)

@@ -65,6 +65,21 @@ def test_what_cannot_be_held_exactly_is_refused(value, message):
         canonical(value)
 
 
+def test_integers_are_held_up_to_63_bits_and_a_sign_and_nesting_up_to_64_levels():
+    for value in (2**63 - 1, -(2**63 - 1)):
+        assert canonical([value]) == b"[%d]" % value and parse(canonical([value])) == [value]
+    for value in (2**63, -(2**63)):
+        with pytest.raises(LogValueError, match="must fit 64 bits"):
+            canonical(value)
+    for wrap in (lambda inner: [inner], lambda inner: {"x": inner}):
+        deep: object = 1
+        for _ in range(64):
+            deep = wrap(deep)
+        assert parse(canonical(deep)) == deep
+        with pytest.raises(LogValueError, match="nested deeper than 64"):
+            canonical(wrap(deep))
+
+
 def test_endless_nesting_is_refused():
     value: list = []
     value.append(value)

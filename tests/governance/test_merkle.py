@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from hashlib import sha256
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -84,6 +86,81 @@ def judge_subproof(m: int, leaves: list[bytes], known: bool) -> list[bytes]:
     return [*judge_subproof(m - k, leaves[k:], False), judge_root(leaves[:k])]
 
 
+class Judged:
+    """RFC 6962 once more, in another way: all levels of a tree as lists, an odd last hash moving up as it is."""
+
+    def __init__(self, leaves: list[bytes]) -> None:
+        self.levels = [[sha256(b"\x00" + leaf).digest() for leaf in leaves]]
+        while len(below := self.levels[-1]) > 1:
+            pairs = [sha256(b"\x01" + a + b).digest() for a, b in zip(below[::2], below[1::2])]
+            self.levels.append(pairs + below[len(below) & ~1 :])
+
+    @property
+    def root(self) -> bytes:
+        return self.levels[-1][0]
+
+    def path(self, leaf: int) -> list[bytes]:
+        """The siblings on the way up; a hash that moves up alone has none."""
+        return [level[at ^ 1] for i, level in enumerate(self.levels) if (at := leaf >> i) ^ 1 < len(level)]
+
+    def node(self, level: int, position: int) -> bytes:
+        assert (position + 1) << level <= len(self.levels[0]), "only complete subtrees may be asked for"
+        return self.levels[level][position]
+
+
+def differs(random: Random) -> str:
+    """One random tree: growth, roots, a proof of each kind, and the same proofs bent. Says what is not as it must be."""
+    size = random.choice([random.randint(1, 20), random.randint(1, 300), 1 << random.randint(0, 8)])
+    leaves = [random.randbytes(random.randrange(40)) for _ in range(size)]
+    old, leaf = random.randint(1, size), random.randrange(size)
+    before, after, tree, nodes = Judged(leaves[:old]), Judged(leaves), merkle.Frontier(), {}
+    for i, data in enumerate(leaves):
+        for level, position, digest in tree.append(merkle.leaf_hash(data)):
+            nodes[level, position] = digest
+        if i + 1 == old and tree.root() != before.root:
+            return f"root of the first {old} of {size}"
+    wrong = [place for place, digest in nodes.items() if digest != after.node(*place)]
+    again = merkle.Frontier.of(after.node, size).root()
+    if wrong or not tree.root() == again == merkle.span_root(after.node, 0, size) == after.root:
+        return f"root of {size}, nodes {wrong}"
+    path, proof = merkle.inclusion_proof(after.node, leaf, size), merkle.consistency_proof(after.node, old, size)
+    own, other = merkle.leaf_hash(leaves[leaf]), random.randbytes(32)
+    if path != after.path(leaf) or not merkle.verify_inclusion(own, leaf, size, path, after.root):
+        return f"inclusion of {leaf} in {size}"
+    if not merkle.verify_consistency(old, size, proof, before.root, after.root):
+        return f"consistency of {old} with {size}"
+    at = random.randrange(size)
+    bent = [
+        merkle.verify_inclusion(other, leaf, size, path, after.root),
+        merkle.verify_inclusion(own, leaf, size, path, other),
+        leaves[at] != leaves[leaf] and merkle.verify_inclusion(own, at, size, path, after.root),
+        merkle.verify_inclusion(own, leaf, size, [*path, other], after.root),
+        merkle.verify_inclusion(own, leaf, size, path[1:], after.root) and bool(path),
+        merkle.verify_consistency(old, size, proof, other, after.root),
+        merkle.verify_consistency(old, size, proof, before.root, other),
+        merkle.verify_consistency(old, size, [*proof, other], before.root, after.root),
+    ]
+    return f"bent proofs hold: {bent}, {old}, {leaf}, {size}" if any(bent) else ""
+
+
+def differs_from_pymerkle(random: Random) -> str:
+    """One random tree against the package pymerkle: its roots, leaf and audit path; and its proofs hold for our roots."""
+    import pymerkle
+
+    size = random.choice([random.randint(1, 20), random.randint(1, 120)])
+    leaves = [random.randbytes(random.randrange(40)) for _ in range(size)]
+    theirs = pymerkle.InmemoryTree.init_from_entries(leaves, algorithm="sha256")
+    old, leaf = random.randint(1, size), random.randrange(size)
+    own, root, old_root = merkle.leaf_hash(leaves[leaf]), frontier(leaves).root(), frontier(leaves[:old]).root()
+    if (theirs.get_root(size), theirs.get_root(old), theirs.get_leaf(leaf + 1)) != (root, old_root, own):
+        return f"roots of {old} and {size}, leaf {leaf}"
+    inclusion, consistency = theirs.prove_inclusion(leaf + 1, size), theirs.prove_consistency(old, size)
+    pymerkle.verify_inclusion(own, root, inclusion)  # these raise
+    pymerkle.verify_consistency(old_root, root, consistency)
+    same = inclusion.path == [own, *merkle.inclusion_proof(Judged(leaves).node, leaf, size)]
+    return "" if same else f"inclusion of {leaf} in {size}"
+
+
 def frontier(leaves: list[bytes]) -> merkle.Frontier:
     tree = merkle.Frontier()
     for leaf in leaves:
@@ -132,6 +209,32 @@ def test_every_proof_equals_the_judges_and_holds(size, data):
     proof = merkle.consistency_proof(store, old, size)
     assert proof == judge_subproof(old, leaves, True)
     assert merkle.verify_consistency(old, size, proof, judge_root(leaves[:old]), root)
+
+
+def test_random_trees_equal_a_second_judge():
+    random = Random(6962)
+    assert [found for found in (differs(random) for _ in range(300)) if found] == []
+
+
+def test_random_trees_equal_those_of_pymerkle():
+    pytest.importorskip(
+        "pymerkle", reason="another implementation, by hand: pip install pymerkle (GPL, not in our extras)"
+    )
+    random = Random(9162)
+    assert [found for found in (differs_from_pymerkle(random) for _ in range(100)) if found] == []
+
+
+@pytest.mark.long
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("judge", ["a second judge", "pymerkle"])
+def test_random_trees_in_numbers(judge, evidence):
+    if judge == "pymerkle":
+        pytest.importorskip("pymerkle")
+    random, count = Random(162), int(os.environ.get("EMP_TREES", 100_000))
+    one = differs if judge == "a second judge" else differs_from_pymerkle
+    found = [text for text in (one(random) for _ in range(count)) if text]
+    evidence(f"random Merkle trees against {judge}", n=count, seed=162, different=len(found))
+    assert found == []
 
 
 @given(st.integers(1, 70), st.data())

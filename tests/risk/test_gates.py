@@ -22,6 +22,12 @@ def test_cap_cuts_only_what_is_too_large_and_says_so():
     assert orders.quantity.tolist() == [[50, 100, 101, 900]], "the task's own orders stay as they were"
 
 
+def test_the_cap_is_100_lots_unless_said_and_at_least_1():
+    assert CapQuantity().largest == 100 and CapQuantity(1).largest == 1
+    with pytest.raises(ConfigError, match="largest must be > 0 lots, got 0"):
+        CapQuantity(0)
+
+
 def test_cap_lets_cancels_pass():
     cut, verdicts = CapQuantity(1)(None, orders_of([900], OrderKind.CANCEL))
     assert cut.quantity.tolist() == [[900]] and not verdicts.reason.any()

@@ -1,15 +1,39 @@
-"""Sequences of sends, fills, cancels, prices and kills: a hand-made market in which anything may fill at any time."""
+"""Sequences of sends, fills, cancels, prices, scales and kills: a hand-made market in which anything may fill at any time.
+
+The layer and the slow judge walk through them side by side; under limits that are known the promises themselves are checked.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import random
+import subprocess
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from emp_gym.risk.gate import RiskGate
-from emp_gym.risk.reasons import Latch
+from emp_gym.risk.limits import load
+from emp_gym.risk.reasons import Check, Latch
 from emp_gym.types import OrderKind, Orders
-from tests.risk.worlds import MID2, TICK, calm_view, open_order
+from tests.risk.reference_risk import Judge, entries_of, lanes_of, same
+from tests.risk.worlds import MID2, TICK, calm_view, open_order, random_limits
+
+ROOT = Path(__file__).resolve().parents[2]
 
 MAX_POSITION, MAX_QUANTITY, MAX_OPEN, SUBMITS, CASH = 100, 60, 3, 4, 10**8
 LIMITS = {
@@ -20,26 +44,41 @@ LIMITS = {
 }
 
 
-class Trading(RuleBasedStateMachine):
-    """One lane. `open` is the venue's book of own orders: id -> [side, price, lots, whether its cancel is on its way]."""
+class Walk(RuleBasedStateMachine):
+    """One lane, judged twice. `open` is the venue's book of own orders: id -> [side, price, lots, whether its cancel is
+    on its way]."""
 
-    @initialize(latch=st.just(0))
-    def start(self, latch):
-        self.gate, self.view = RiskGate(LIMITS), calm_view(lanes=2)
+    told: Counter = Counter()  # of all runs
+
+    def limits(self, seed: int) -> Any:
+        return random_limits(random.Random(seed), 1)
+
+    @initialize(seed=st.integers(0, 10**6), mode=st.sampled_from(["project", "project", "reject"]))
+    def start(self, seed, mode):
+        limits = load(self.limits(seed))
+        self.gate, self.view = RiskGate(limits, mode), calm_view(lanes=2)
+        self.judge = Judge(limits, 1, self.view.price_to_cash, mode)
         self.view.decision[:] = 0
         self.open: dict[int, list] = {}
-        self.next_id, self.latch, self.killed, self.peak2 = 1, latch, False, 0
-        self.sent_at: list[int] = []
+        self.next_id = 1
+        self.told["runs"] += 1
+        self.look()
 
     def show(self):
         """Writes the venue's book into the view."""
         self.view.order_id[0] = 0
         for slot, (order, (side, price, lots, _)) in enumerate(self.open.items()):
             open_order(self.view, slot, side, price, lots, id=order)
-        self.peak2 = max(self.peak2, int(self.view.equity2[0]))
+
+    def look(self):
+        """Both bring themselves up to date, and agree on the latch."""
+        self.show()
+        self.gate.observe(self.view)
+        self.judge.watch(lanes_of(self.view)[0])
+        assert int(self.gate.state.lane["latch"][0]) == self.judge.memory.latch
 
     @rule(
-        kind=st.sampled_from([OrderKind.LIMIT, OrderKind.LIMIT, OrderKind.MARKET, OrderKind.REPLACE]),
+        kind=st.sampled_from([OrderKind.LIMIT, OrderKind.LIMIT, OrderKind.MARKET, OrderKind.REPLACE, OrderKind.CANCEL]),
         side=st.sampled_from([1, -1]),
         ticks=st.sampled_from([0, 0, 1, -1, 5, -5, 99, 100, 101, -99, -100, -101, 120]),
         lots=st.sampled_from([1, 1, 1, 1, 2, 30, 59, 60, 61, 99, 100, 101, 200]),
@@ -52,38 +91,46 @@ class Trading(RuleBasedStateMachine):
             target = next(iter(self.open), 999)
             orders.put(
                 0, slot, kind, side=side, price=mid - mid % TICK + ticks * TICK + slot * TICK, quantity=lots,
-                id=self.next_id, target=target if kind == OrderKind.REPLACE else 0,
+                id=target if kind == OrderKind.CANCEL else self.next_id, target=target if kind == OrderKind.REPLACE else 0,
             )  # fmt: skip
             self.next_id += 1
         before = int(self.view.position[0, 0])
-        sent, _ = self.gate(self.view, orders)
+        sent = self.judged(orders)
         self.view.decision[0] += 1
         for slot in range(6):
             self.take(int(sent.kind[0, slot]), sent.records[0, slot], before, mid)
 
+    def judged(self, orders):
+        """What the layer sends: it is what the judge would send, for the same reasons."""
+        asked = entries_of(orders)[0]
+        sent, verdicts = self.gate(self.view, orders)
+        seen = lanes_of(self.view)[0]
+        self.judge.watch(seen)
+        expected, reasons = self.judge.judge(seen, asked)
+        for slot, (entry, reason) in enumerate(zip(expected, reasons)):
+            got = int(verdicts.reason[0, slot])
+            assert got == reason and same(entry, int(sent.kind[0, slot]), sent.records[0, slot]), (
+                slot,
+                entry,
+                reason,
+                got,
+            )
+            self.told["orders"] += asked[slot].kind != OrderKind.NONE
+            self.told.update(check.name.lower() for check in Check if reason >> check & 1)
+        return sent
+
     def take(self, kind, record, position, mid):
-        """The venue takes one message; what a control promises holds at this moment."""
-        if kind == OrderKind.NONE:
-            return
+        """The venue takes one message."""
         if kind in (OrderKind.CANCEL, OrderKind.REPLACE):
             leaving = int(record["id"] if kind == OrderKind.CANCEL else record["target"])
             if leaving in self.open:
                 self.open[leaving][3] = True
-        if kind == OrderKind.CANCEL:
-            return
-        side, lots, price = int(record["side"]), int(record["quantity"]), int(record["price"])
-        assert not self.killed and self.gate.latch[0] != Latch.HALTED
-        assert 0 < lots <= MAX_QUANTITY and len(self.open) < MAX_OPEN
-        exposed = side * position + sum(o[2] for o in self.open.values() if o[0] == side) + lots
-        assert exposed <= MAX_POSITION
-        if self.gate.latch[0] == Latch.REDUCING:
-            assert exposed <= 0, "only what reduces"
-        if kind == OrderKind.MARKET:
-            price = 0
-        else:
-            assert abs(price - mid) <= mid // 100 + 1
-        self.sent_at.append(int(self.view.time_ns[0]))
-        self.open[int(record["id"])] = [side, price, lots, False]
+        if (
+            kind in (OrderKind.LIMIT, OrderKind.MARKET, OrderKind.REPLACE)
+            and len(self.open) < self.view.order_id.shape[1]
+        ):
+            price = 0 if kind == OrderKind.MARKET else int(record["price"])
+            self.open[int(record["id"])] = [int(record["side"]), price, int(record["quantity"]), False]
 
     @precondition(lambda self: self.open)
     @rule(data=st.data(), share=st.sampled_from([0.3, 1.0]))
@@ -119,23 +166,78 @@ class Trading(RuleBasedStateMachine):
         if int(self.view.mid2[0, 0]) + 2 * ticks * TICK > MID2 // 2:
             self.view.mid2[0, 0] += 2 * ticks * TICK
 
+    @rule(scale=st.sampled_from([10_000, 10_000, 5_000, 101, 0]))
+    def sizing_changes(self, scale):
+        self.gate.scale(np.array([[scale]]))
+        self.judge.scale = [scale]
+
     @rule(killed=st.booleans())
     def kill_or_rearm(self, killed):
-        self.show()
-        self.gate.observe(self.view)
-        self.killed = killed
+        self.look()
+        self.judge.killed = killed
         if killed:
             self.gate.kill()
-        else:
-            self.gate.rearm()
+            return
+        self.gate.rearm()
+        memory = self.judge.memory
+        memory.latch, memory.latch_bits, memory.start2, memory.peak2, memory.budget = 0, set(), None, None, 10_000
+        memory.buckets["executions"] = 0
+
+    @rule()
+    def new_episode(self):
+        self.open, self.next_id = {}, 1
+        for name in ("decision", "cash", "position"):
+            getattr(self.view, name)[0] = 0
+
+    @invariant()
+    def both_agree_after_every_step(self):
+        if hasattr(self, "gate"):
+            self.told["steps"] += 1
+            self.look()
+
+
+class Trading(Walk):
+    """The same under limits that are known, with what they promise."""
+
+    told: Counter = Counter()
+
+    def limits(self, seed: int) -> Any:
+        return LIMITS
+
+    def start(self, seed, mode):
+        self.latch, self.peak2, self.sent_at = 0, 0, []
+        super().start(seed, mode)
+
+    start = initialize(seed=st.just(0), mode=st.sampled_from(["project", "reject"]))(start)
+
+    def show(self):
+        super().show()
+        self.peak2 = max(self.peak2, int(self.view.equity2[0]))
+
+    def take(self, kind, record, position, mid):
+        """What a control promises holds at the moment of sending."""
+        if kind not in (OrderKind.NONE, OrderKind.CANCEL):
+            side, lots, price = int(record["side"]), int(record["quantity"]), int(record["price"])
+            assert not self.judge.killed and self.gate.latch[0] != Latch.HALTED
+            assert 0 < lots <= MAX_QUANTITY and len(self.open) < MAX_OPEN
+            exposed = side * position + sum(o[2] for o in self.open.values() if o[0] == side) + lots
+            assert exposed <= MAX_POSITION
+            if self.gate.latch[0] == Latch.REDUCING:
+                assert exposed <= 0, "only what reduces"
+            assert kind == OrderKind.MARKET or abs(price - mid) <= mid // 100 + 1
+            self.sent_at.append(int(self.view.time_ns[0]))
+        super().take(kind, record, position, mid)
+
+    @rule(killed=st.booleans())
+    def kill_or_rearm(self, killed):
+        super().kill_or_rearm(killed)
+        if not killed:
             self.latch, self.peak2 = 0, int(self.view.equity2[0])
 
     @rule()
     def new_episode(self):
-        self.open, self.latch, self.peak2 = {}, 0, 0
-        for name in ("decision", "cash", "position"):
-            getattr(self.view, name)[0] = 0
-        self.next_id, self.sent_at = 1, []
+        super().new_episode()
+        self.latch, self.peak2, self.sent_at = 0, 0, []
 
     @invariant()
     def limits_hold(self):
@@ -149,12 +251,33 @@ class Trading(RuleBasedStateMachine):
     def losses_are_seen_at_once_and_stay(self):
         if not hasattr(self, "gate"):
             return
-        self.show()
-        self.gate.observe(self.view)
+        self.look()
         loss2 = self.peak2 - int(self.view.equity2[0])
         self.latch = max(self.latch, 2 if loss2 > 400 * CASH else 1 if loss2 > 100 * CASH else 0)
         assert int(self.gate.state.lane["latch"][0]) == self.latch
 
 
-TestTrading = Trading.TestCase
-TestTrading.settings = settings(max_examples=150, stateful_step_count=60)
+@pytest.mark.parametrize("machine", [Walk, Trading])
+def test_the_layer_keeps_its_promises_and_agrees_with_the_judge_through_any_sequence(machine):
+    machine.told.clear()
+    run_state_machine_as_test(machine, settings=settings(max_examples=60, stateful_step_count=40))
+    assert machine.told["runs"] >= 60 and machine.told["orders"] > 400
+    assert machine.told["position"] and machine.told["submit_rate"] and machine.told["kill"]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(0)
+def test_two_thousand_runs_of_a_hundred_steps():
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    runs, told = int(os.environ.get("EMP_RISK_RUNS", 2_000)), {}
+    for machine in (Walk, Trading):
+        machine.told.clear()
+        run_state_machine_as_test(machine, settings=settings(max_examples=runs, stateful_step_count=100))
+        told[machine.__name__.lower()] = dict(sorted(machine.told.items()))
+    evidence = {
+        "what": "random sequences of 100 steps through layer and judge side by side: under random limits (walk), and under "
+        "known ones with their promises (trading); failing runs end the test", "tier": "long", "commit": commit,
+        "command": "pytest -m long -n 0 tests/risk/test_sequences.py", "seed": "derandomized (hypothesis)", "n": runs,
+        "steps": 100, "failures": 0, "seen": told,
+    }  # fmt: skip
+    (ROOT / "docs/evidence/risk_sequences.json").write_text(json.dumps(evidence, indent=1) + "\n")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from emp_gym.risk.gate import RiskGate
-from emp_gym.risk.sizing import Garch, Sizer, SizingConfig, fit_garch
+from emp_gym.risk.sizing import Garch, Sizer, SizingConfig, _from_free, _to_free, fit_garch
 from emp_gym.risk.state import FULL_SCALE
 from emp_gym.types import Condition, ConfigError
 from tests.risk.worlds import calm_view, one
@@ -99,6 +99,18 @@ def test_a_storm_is_cut_further_and_the_scale_never_passes_the_limit():
     assert sizer.update(np.array([0.0001]))[0] == FULL_SCALE
 
 
+def test_a_condition_given_from_outside_decides_what_a_storm_is():
+    config = SizingConfig(target=0.01, window=2, blend=0.0, storm_scale=0.5)
+    sizer = Sizer(config, (2,), Garch(omega=1e-4, alpha=0.0, beta=0.0))
+    given = np.array([Condition.STRESSED, Condition.CALM], np.int8)
+    assert sizer.update(np.array([0.01, 0.01]), given).tolist() == [FULL_SCALE // 2, FULL_SCALE]
+    given[:] = Condition.NORMAL
+    assert sizer.regime.tolist() == [Condition.STRESSED, Condition.CALM], "what was given is copied"
+    for wrong in (np.array([3, 0]), np.array([2])):
+        with pytest.raises(ConfigError, match="values of Condition"):
+            sizer.update(np.array([0.01, 0.01]), wrong)
+
+
 def test_nothing_known_means_no_position():
     assert Sizer(SizingConfig(target=0.01), (2, 3)).scale_bps.tolist() == [[0] * 3] * 2
 
@@ -118,5 +130,31 @@ def test_impossible_models_are_refused():
             Garch(*bad)
     with pytest.raises(ConfigError, match="at least 100"):
         fit_garch(np.zeros(200))
-    with pytest.raises(ConfigError, match="sizing needs"):
-        SizingConfig(target=0.0)
+    for wrong in (
+        {"target": 0.0}, {"window": 1}, {"decay": 0.0}, {"decay": 1.0}, {"blend": -0.1}, {"blend": 1.1}, {"calm": 0.0},
+        {"calm": 1.6}, {"hysteresis": -0.1}, {"hysteresis": 1.0}, {"storm_scale": 0.0}, {"storm_scale": 1.1},
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match="sizing needs"):
+            SizingConfig(**({"target": 0.01} | wrong))
+    assert SizingConfig(target=1e-9, window=2, blend=0.0, hysteresis=0.0, storm_scale=1.0).blend == 0.0
+    assert SizingConfig(target=0.01, blend=1.0).blend == 1.0
+
+
+def test_a_border_belongs_to_normal():
+    config = SizingConfig(target=1.0, window=2, blend=0.0, calm=0.5, storm=2.0, hysteresis=0.5)
+    sizer = Sizer(config, (1,), Garch(omega=1.0, alpha=0.0, beta=0.0))  # ratio = root of the mean of two squares
+    for volatility, condition in (
+        (0.5, Condition.NORMAL), (2.0, Condition.NORMAL), (2.5, Condition.STRESSED), (1.25, Condition.STRESSED),
+        (1.0, Condition.NORMAL), (0.25, Condition.CALM), (0.625, Condition.CALM), (0.75, Condition.NORMAL),
+    ):  # fmt: skip
+        for _ in range(2):
+            sizer.update(np.array([volatility]))
+        assert sizer.regime[0] == condition, volatility
+
+
+@pytest.mark.parametrize("given", [(0.05, 0.95, 0.05), (2.0, 0.5, 0.9), (1e-6, 0.999, 0.01)])
+def test_the_free_numbers_of_the_fit_give_back_what_they_are_made_from(given):
+    omega, persistence, share = given
+    omega2, alpha, beta = _from_free(_to_free(*given))
+    expected = (omega, 0.9999 * persistence * share, 0.9999 * persistence * (1 - share))
+    assert (omega2, alpha, beta) == pytest.approx(expected, rel=1e-9)
