@@ -157,9 +157,9 @@ def _evidence(version: Version, used: Sequence[Evaluation], to: str) -> list[Fin
 
 def _searched(state: State, version: Version) -> list[Finding]:
     """That every version of the search was evaluated where the candidate was, or ranks are those of another search."""
-    mine = set(_totals(version))
+    mine = set(session_totals(version))
     others = [v for _, versions in trials_behind(state, version) for v in versions]
-    apart = [v.name for v in others if not mine & set(_totals(v))]
+    apart = [v.name for v in others if not mine & set(session_totals(v))]
     got = f"{len(others) - len(apart)} of {len(others)} versions" + (f"; not {', '.join(apart[:3])}" if apart else "")
     return [
         Finding(
@@ -169,7 +169,7 @@ def _searched(state: State, version: Version) -> list[Finding]:
     ]  # fmt: skip
 
 
-def _totals(version: Version) -> dict[Session, int]:
+def session_totals(version: Version) -> dict[Session, int]:
     """P&L of a version by session, over all evaluations in its own setting."""
     sums: dict[Session, int] = {}
     for evaluation in version.evaluations:
@@ -183,7 +183,7 @@ def _assembled(
 ) -> promotion.Evidence:
     candidate = joined([e.performance(version.version) for e in used])
     behind = trials_behind(state, version)
-    rows = [_totals(v) for _, versions in behind for v in versions]
+    rows = [session_totals(v) for _, versions in behind for v in versions]
     idle = sum(not versions for _, versions in behind)
     trials = count_trials(state, version)
     champion = state.champion(gate.stage, now, read_setting(version.setting)[0])

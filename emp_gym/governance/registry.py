@@ -68,6 +68,25 @@ class Registry:
             )
         return folder
 
+    def keep(self, text: str) -> str:
+        """Keeps a text (a configuration, a list of packages) by its content; returns its SHA-256, in hex."""
+        data = text.encode()
+        name = hashlib.sha256(data).hexdigest()
+        path = self.artefacts / f"{name}.txt"
+        if not path.exists():
+            self.artefacts.mkdir(parents=True, exist_ok=True)
+            _write(path.with_suffix(".new"), data)
+            path.with_suffix(".new").rename(path)
+            sync_folder(self.artefacts)
+        return name
+
+    def text(self, name: str) -> str:
+        """A kept text; `DataError` where it is not what was kept."""
+        path = self.artefacts / f"{name}.txt"
+        if not path.is_file() or file_hash(path) != name:
+            raise DataError(f"{path}: missing, or not what was kept; expected SHA-256 {name}; restore it from a copy")
+        return path.read_text(encoding="utf-8")
+
     def version_of(self, run: Path) -> Version:
         """The registered version whose files are those of folder `run`, whatever commit made them."""
         found = hashes(run)
@@ -91,13 +110,19 @@ class Registry:
             data = (run / name).read_bytes()
             if hashlib.sha256(data).hexdigest() != expected:
                 raise DataError(f"{run / name} changed while it was registered; train or register it again")
-            with (aside / name).open("wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            (aside / name).chmod(0o444)
+            _write(aside / name, data)
         aside.rename(folder)
         sync_folder(self.artefacts)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """A file that is on disk and read-only when this returns."""
+    path.unlink(missing_ok=True)
+    with path.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    path.chmod(0o444)
 
 
 def hashes(folder: Path) -> dict[str, str]:
