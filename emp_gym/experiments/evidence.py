@@ -31,7 +31,6 @@ from emp_gym.risk.reasons import Check
 from emp_gym.types import I8, Bool, ConfigError, DataError, RunLog
 
 CONTROLS = np.uint64((1 << Check.DAILY_LOSS) - 1)  # reason bits of limits that an order can break
-LABELLER = "emp_gym.sensory.regime"
 PLAYED = ("days", "windows", "policies", "setting", "seed", "split")  # what must come out again
 
 Label = Callable[[Any], I8]
@@ -43,6 +42,15 @@ def regimes(tape_set: Any) -> I8:
     from emp_gym.sensory.regime import label
 
     return label(tape_set)
+
+
+def _labeller(label: Label) -> str:
+    """Which labels were used: the house's with the hash of its constants, or a function of somebody else."""
+    if label is not regimes:
+        return f"{getattr(label, '__module__', '')}:{getattr(label, '__qualname__', label)}"
+    from emp_gym.sensory.regime import DEFAULT
+
+    return f"emp_gym.sensory.regime {hashlib.sha256(repr(DEFAULT).encode()).hexdigest()[:12]}"
 
 
 @dataclass
@@ -98,7 +106,7 @@ class Execution:
                 *(policy for policy in policies if policy is not None),
                 *(row for row in self._baselines if row["name"] != version.agent),
             ],
-            "labeller": LABELLER if self.label is regimes else self.label.__module__,
+            "labeller": _labeller(self.label),
             "config": self.registry.keep(json.dumps(asdict(self.config), sort_keys=True)),
             "lock": self.registry.keep(installed()),
             "commit": commit() or "",
