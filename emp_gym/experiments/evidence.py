@@ -218,7 +218,11 @@ def _content(tape_set: Any, day: int) -> str:
     digest = hashlib.sha256(json.dumps(asdict(tape_set.info[day].instrument), sort_keys=True).encode())
     messages, book = tape_set.messages[own], tape_set.book[own]
     columns = [messages[name] for name in ("time_ns", "price", "size", "kind", "side")]
-    for column in (*columns, book["price"].astype(np.int64) + base, book["size"]):  # fields: gaps between them hold anything
+    for column in (
+        *columns,
+        book["price"].astype(np.int64) + base,
+        book["size"],
+    ):  # fields: gaps between them hold anything
         digest.update(np.ascontiguousarray(column).data)
     return digest.hexdigest()
 

@@ -88,4 +88,3 @@ class Governed:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-

@@ -152,7 +152,9 @@ def _evidence(version: Version, used: Sequence[Evaluation], to: str) -> list[Fin
     got = f"{len(used)} of {everything} evaluations, {len(sessions)} sessions"
     kind = "of sessions after its registration" if gate.forward else "on record"
     expected = f"an executed evaluation {kind}, in its own setting, younger than 90 days"
-    return [Finding("evidence", bool(used), expected, got, "evaluate it: scripts/evaluate.py --govern LOGDIR --policy ...")]
+    return [
+        Finding("evidence", bool(used), expected, got, "evaluate it: scripts/evaluate.py --govern LOGDIR --policy ...")
+    ]
 
 
 def _searched(state: State, version: Version) -> list[Finding]:
@@ -178,9 +180,7 @@ def session_totals(version: Version) -> dict[Session, int]:
     return sums
 
 
-def _assembled(
-    state: State, version: Version, used: Sequence[Evaluation], gate: Gate, now: int
-) -> promotion.Evidence:
+def _assembled(state: State, version: Version, used: Sequence[Evaluation], gate: Gate, now: int) -> promotion.Evidence:
     candidate = joined([e.performance(version.version) for e in used])
     behind = trials_behind(state, version)
     rows = [session_totals(v) for _, versions in behind for v in versions]

@@ -44,7 +44,10 @@ class GovernanceFolder:
         (path / "keys").mkdir(mode=0o700, exist_ok=True)
         system = path / "keys" / "system.key"
         key = KeyFile(system) if system.exists() else KeyFile.generate(system)  # a crash may have left the key
-        for name, profile in (("diary.log", DIARY), ("ledger.log", LEDGER)):  # the ledger last: with it the folder exists
+        for name, profile in (
+            ("diary.log", DIARY),
+            ("ledger.log", LEDGER),
+        ):  # the ledger last: with it the folder exists
             if not (path / name).exists():
                 Log.create(path / name, signer=key, clock=clock, profile=profile, witness=path / "witness").close()
         sync_folder(path)

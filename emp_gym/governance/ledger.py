@@ -95,7 +95,12 @@ class Ledger:
         """
         found = self.find(version)
         payload = {**execute(found), "version": found.version}
-        hashes = [payload["config"], payload["lock"], *found.files.values(), *(day["content"] for day in payload["days"])]
+        hashes = [
+            payload["config"],
+            payload["lock"],
+            *found.files.values(),
+            *(day["content"] for day in payload["days"]),
+        ]
         return self._enter("evaluation", payload, evidence=hashes)
 
     def promote(self, version: str, to: str, approvers: Sequence[Approver]) -> Receipt:
@@ -150,9 +155,7 @@ class Ledger:
             raise LedgerError(f"{self.log.path}: {kind} refused: {refused}") from None
         receipt = None
         try:
-            receipt = self.log.append(
-                actor, kind, subject_hash=subject, payload=stored, evidence=evidence, ts_ns=ts_ns
-            )
+            receipt = self.log.append(actor, kind, subject_hash=subject, payload=stored, evidence=evidence, ts_ns=ts_ns)
         finally:
             if receipt is not None and receipt.seq == draft.seq:
                 state.size = receipt.seq + 1

@@ -149,7 +149,6 @@ class Day:
     def key(self) -> str:
         return self.content if self.synthetic else f"{self.symbol} {self.date}"
 
-
     @property
     def session(self) -> Session:
         return self.date, self.symbol, self.key

@@ -156,5 +156,3 @@ def _look(path: Path) -> None:
             raise ValueError("not an object")
     except ValueError as error:
         raise DataError(f"{path}: not a {path.suffix[1:]} file ({error}); other formats are not taken in") from error
-
-

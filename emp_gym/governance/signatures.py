@@ -13,7 +13,9 @@ from typing import Any
 from emp_gym.governance.canonical import canonical
 from emp_gym.governance.heads import Signer, is_signed
 
-APPROVAL = b"emp-gym ledger approval v1\0"  # before the signed bytes: the same key may sign heads, which approve nothing
+APPROVAL = (
+    b"emp-gym ledger approval v1\0"  # before the signed bytes: the same key may sign heads, which approve nothing
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,9 @@ def statement(log_id: str, kind: str, payload: Mapping[str, Any]) -> bytes:
     return APPROVAL + canonical({"kind": kind, "log_id": log_id, "payload": said})
 
 
-def approvals(log_id: str, kind: str, payload: Mapping[str, Any], approvers: Sequence[Approver]) -> list[dict[str, str]]:
+def approvals(
+    log_id: str, kind: str, payload: Mapping[str, Any], approvers: Sequence[Approver]
+) -> list[dict[str, str]]:
     """The approvals of `payload`, to be put into it as ``approvals``."""
     message = statement(log_id, kind, payload)
     return [{"signature": one.key.sign(message).hex(), "signer": one.name} for one in approvers]

@@ -107,7 +107,9 @@ class State:
             return
         payload = payload_of(entry)
         if "version" in payload and entry.subject_hash != payload["version"]:
-            raise Refused(f"the entry is about {entry.subject_hash or 'nothing'}, its payload about {payload['version']}")
+            raise Refused(
+                f"the entry is about {entry.subject_hash or 'nothing'}, its payload about {payload['version']}"
+            )
         getattr(self, f"_{entry.kind}")(entry, payload)
 
     def _signer(self, entry: Entry, p: Mapping[str, Any]) -> None:
@@ -181,12 +183,16 @@ class State:
         version = self._known(p)
         here = version.stage(self.now)
         if p["from"] != here or here == STAGES[0] or p["to"] != below(here):
-            raise Refused(f"it says {p['from']} to {p['to']}; {version.version[:12]} is in {here}, and one step is taken")
+            raise Refused(
+                f"it says {p['from']} to {p['to']}; {version.version[:12]} is in {here}, and one step is taken"
+            )
         self._down(version, entry, p["reason"])
 
     def _alias(self, entry: Entry, p: Mapping[str, Any]) -> None:
         if not ALIAS.fullmatch(p["alias"]) or p["alias"] in DERIVED:
-            raise Refused(f"alias must match {ALIAS.pattern} and not be one of {', '.join(DERIVED)}, got {p['alias']!r}")
+            raise Refused(
+                f"alias must match {ALIAS.pattern} and not be one of {', '.join(DERIVED)}, got {p['alias']!r}"
+            )
         self.aliases[p["alias"]] = self._known(p).version
 
     def _killed(self, entry: Entry) -> None:

@@ -143,10 +143,25 @@ def test_a_real_strategy_is_promoted_to_paper(
 
 
 def test_the_best_of_a_search_over_noise_is_refused(
-    days: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], root: Path, monkeypatch: pytest.MonkeyPatch
+    days: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.syspath_prepend(str(root / "docs" / "examples"))
-    words = ["--env", "emp-lob-v0", "--agent", "lucky:Lucky", "--seeds", "12", "--data", str(days["fair"]), "--set", *SMALL]
+    words = [
+        "--env",
+        "emp-lob-v0",
+        "--agent",
+        "lucky:Lucky",
+        "--seeds",
+        "12",
+        "--data",
+        str(days["fair"]),
+        "--set",
+        *SMALL,
+    ]
     log = tmp_path / "log"
     assert train.main([*words, "--govern", str(log), "--run-dir", str(tmp_path / "runs")]) == 0
     assert promote.main([str(log), "--add-signer", "alice", "--new-key", str(tmp_path / "alice.key")]) == 0

@@ -26,7 +26,9 @@ def sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def day(number: int, *, symbol: str = "SYN", synthetic: bool = True, content: str = "", date: str = "") -> dict[str, Any]:
+def day(
+    number: int, *, symbol: str = "SYN", synthetic: bool = True, content: str = "", date: str = ""
+) -> dict[str, Any]:
     date = date or f"2030-{1 + number // 28:02d}-{1 + number % 28:02d}"
     text = content or f"{symbol} {number}"
     return {"symbol": symbol, "date": date, "content": sha(text), "files": [sha("f" + text)], "synthetic": synthetic}
@@ -75,10 +77,14 @@ class Desk:
         """The same ledger as somebody else opens it."""
         return Ledger(self.log, clock=self.clock)
 
-    def forge(self, kind: str, payload: Any, *, subject: str = "", evidence: Sequence[str] = (), ts_ns: int | None = None) -> int:
+    def forge(
+        self, kind: str, payload: Any, *, subject: str = "", evidence: Sequence[str] = (), ts_ns: int | None = None
+    ) -> int:
         """An entry around the ledger's door, by whoever holds the log's key."""
         stored = payload if isinstance(payload, bytes) else canonical(payload)
-        return self.log.append("mallory", kind, subject_hash=subject, payload=stored, evidence=evidence, ts_ns=ts_ns).seq
+        return self.log.append(
+            "mallory", kind, subject_hash=subject, payload=stored, evidence=evidence, ts_ns=ts_ns
+        ).seq
 
     def forged_promotion(self, version: str, to: str, names: Sequence[str] = ("alice",), **changes: Any) -> int:
         """A promotion that is right in every field that can be computed, but for `changes`."""

@@ -293,7 +293,9 @@ def test_the_champion_must_be_beaten_on_the_same_episodes(desk: Desk) -> None:
     desk.evaluate(challenger, edge=2.0, seed=1)
     assert desk.ledger.state.pointers(desk.ledger.now)["champion"] == champion
     assert not findings(desk, challenger)[f"champion {desk.ledger.find(champion).name}"], "no better than the champion"
-    desk.evaluate(challenger, edge=0.0, seed=3, offset=30, champions={champion: 2.0})  # so that it does not rank as well
+    desk.evaluate(
+        challenger, edge=0.0, seed=3, offset=30, champions={champion: 2.0}
+    )  # so that it does not rank as well
     desk.evaluate(champion, edge=2.0, seed=4, offset=30)
     better = desk.version()
     desk.evaluate(better, edge=6.0, seed=2, champions={champion: 2.0})
@@ -414,7 +416,9 @@ def test_a_backdated_or_future_entry_gains_no_time(desk: Desk) -> None:
     assert desk.ledger.now >= desk.clock.now + 399 * 86_400 * 10**9, "time never goes back: it is then"
     desk.promote(version, "paper", "alice")
     desk.wait(1)
-    desk.forge("demote", {"version": version, "from": "paper", "to": "experiment", "reason": "x"}, subject=version, ts_ns=0)
+    desk.forge(
+        "demote", {"version": version, "from": "paper", "to": "experiment", "reason": "x"}, subject=version, ts_ns=0
+    )
     assert desk.stage(version) == "experiment"
 
 

@@ -46,7 +46,9 @@ class Governed(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(mkdtemp(prefix="emp_gym-ledger-"))
         self.desk = Desk(self.folder)
-        self.desk.people["mallory"] = Approver("mallory", self.desk.log._signer)  # holds the log's key, is not on record
+        self.desk.people["mallory"] = Approver(
+            "mallory", self.desk.log._signer
+        )  # holds the log's key, is not on record
         self.level: dict[str, int] = {}  # the most that each version may be
         self.good: dict[str, bool] = {}
         self.spoiled = False
@@ -208,7 +210,9 @@ def _changed(
     rng: random.Random, base: dict[str, Any], version: str, other: str, hashes: list[str]
 ) -> tuple[dict[str, Any], str, list[str]]:
     payload, subject, proof = dict(base), version, list(hashes)
-    part = rng.choice(("version", "from", "to", "since", "evaluations", "findings", "signature", "signer", "proof", "key", "none"))
+    part = rng.choice(
+        ("version", "from", "to", "since", "evaluations", "findings", "signature", "signer", "proof", "key", "none")
+    )
     if part == "version":
         payload["version"] = subject = other
     elif part in ("from", "to"):

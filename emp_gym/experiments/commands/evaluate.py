@@ -23,7 +23,10 @@ def parser() -> argparse.ArgumentParser:
     who.add_argument("--agent", metavar="NAME", help="an agent that needs no training: a name, or module:Class")
     who.add_argument("--policy", metavar="NAME", help="with --govern: a registered version, by hash, alias or name")
     p.add_argument(
-        "--govern", type=Path, metavar="LOGDIR", help="take registered policies only, and enter the evaluation as evidence"
+        "--govern",
+        type=Path,
+        metavar="LOGDIR",
+        help="take registered policies only, and enter the evaluation as evidence",
     )
     p.add_argument("--data", nargs="+", metavar="PATH", help="other data than the run's")
     p.add_argument("--episodes", type=int, metavar="N", help="windows, spread evenly over the split (default: all)")

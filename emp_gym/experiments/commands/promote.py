@@ -33,14 +33,20 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("folder", type=Path, metavar="LOGDIR", help="the folder of train.py --govern")
     p.add_argument("strategy", nargs="?", metavar="STRATEGY", help="a version's hash (6 digits or more), alias or name")
-    p.add_argument("--to", choices=STAGES, metavar="STAGE", help="promote to paper, pilot or live (or renew that stage)")
+    p.add_argument(
+        "--to", choices=STAGES, metavar="STAGE", help="promote to paper, pilot or live (or renew that stage)"
+    )
     p.add_argument("--signer", action="append", default=[], metavar="NAME", help="who signs; once for each --key")
     p.add_argument("--key", action="append", default=[], type=Path, metavar="FILE", help="the signer's private key")
     p.add_argument("--verify", action="store_true", help="execute all evidence again and compare (--to always does)")
     p.add_argument("--demote", metavar="REASON", help="move the strategy one step down")
     p.add_argument("--alias", metavar="NAME", help="let NAME mean this strategy")
-    p.add_argument("--list", action="store_true", help="all strategies, people and aliases (the default without STRATEGY)")
-    p.add_argument("--add-signer", metavar="NAME", help="put a person on record; --signer and --key vouch for a second one")
+    p.add_argument(
+        "--list", action="store_true", help="all strategies, people and aliases (the default without STRATEGY)"
+    )
+    p.add_argument(
+        "--add-signer", metavar="NAME", help="put a person on record; --signer and --key vouch for a second one"
+    )
     p.add_argument("--new-key", type=Path, metavar="FILE", help="that person's key; made if it is not there")
     p.add_argument("--role", nargs="+", choices=STAGES, default=["paper", "pilot"], metavar="STAGE",
                    help="stages that this person may let a strategy into (default: paper pilot)")  # fmt: skip

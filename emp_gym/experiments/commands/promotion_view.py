@@ -52,13 +52,35 @@ def listing(ledger: Ledger, as_json: bool) -> None:
     out = console()
     title = f"{len(versions)} versions, {len(state.trials)} trials, {state.size} entries"
     table = Table(title=title, title_justify="left", show_edge=False)
-    for name in ("strategy", "version", "environment", "stage", "until", "trials on its days", "sessions", "P&L a session", "also called"):
-        table.add_column(name, justify="right" if name in ("trials on its days", "sessions", "P&L a session") else "left")
+    for name in (
+        "strategy",
+        "version",
+        "environment",
+        "stage",
+        "until",
+        "trials on its days",
+        "sessions",
+        "P&L a session",
+        "also called",
+    ):
+        table.add_column(
+            name, justify="right" if name in ("trials on its days", "sessions", "P&L a session") else "left"
+        )
     for v in versions:
         row = _row(ledger, v)
         called = ", ".join(alias for alias, version in pointers.items() if version == v.version)
         mean = "" if row["pnl"] is None else f"{row['pnl']:,.2f}"
-        cells = (v.name, v.version[:12], row["env"], row["stage"], row["until"], row["trials"], row["sessions"], mean, called)
+        cells = (
+            v.name,
+            v.version[:12],
+            row["env"],
+            row["stage"],
+            row["until"],
+            row["trials"],
+            row["sessions"],
+            mean,
+            called,
+        )
         table.add_row(*map(str, cells))
     out.print(table)
     people = "; ".join(f"{p.name} ({', '.join(p.roles)})" for p in state.people.values())

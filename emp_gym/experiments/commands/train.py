@@ -36,7 +36,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
                    help="agent.KEY, env.KEY, evaluation.KEY, or a key of the run, e.g. agent.n_epochs=2")  # fmt: skip
     p.add_argument(
-        "--govern", type=Path, metavar="LOGDIR", help="note the trial, register the policy and enter its evaluation there"
+        "--govern",
+        type=Path,
+        metavar="LOGDIR",
+        help="note the trial, register the policy and enter its evaluation there",
     )
     p.add_argument("--no-evaluation", action="store_true", help="stop after training")
     return p
