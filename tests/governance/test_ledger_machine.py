@@ -162,6 +162,7 @@ def test_nothing_forged_moves_a_strategy_upwards() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 def test_ten_thousand_forgeries_move_nothing(evidence: Callable[..., None]) -> None:
     forged = mutated(10_000, seed=int(os.environ.get("EMP_SEED", "0")))
     machine = play(400, 50)
