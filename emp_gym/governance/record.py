@@ -224,7 +224,7 @@ class Evaluation:
             raise Refused("policies must have different names, the version's own among them")
         if min(q.breaches for q in policies.values()) < 0 or min(policies[p["version"]].decisions) < 0:
             raise Refused("breaches and decisions count something: expected 0 or more")
-        if len(set(zip(windows["day"], windows["start"]))) != count:
+        if len({(days[day].key, start) for day, start in zip(windows["day"], windows["start"])}) != count:
             raise Refused("an episode is listed twice")
         return cls(
             entry.seq, entry.ts_ns, entry.payload_hash, p["version"], p["setting"], p["seed"], days,

@@ -408,6 +408,14 @@ def test_a_promotion_with_right_form_but_poor_evidence_is_found(desk: Desk) -> N
     assert "REFUSED deflated Sharpe ratio" in desk.reread().state.invalid[0].why
 
 
+def test_a_day_listed_twice_does_not_double_its_episodes_nor_stop_a_reader(desk: Desk) -> None:
+    version = desk.version()
+    twice = evaluation(version, days=[day(1), day(2), day(1)])
+    desk.forge("evaluation", twice, subject=version)
+    assert "listed twice" in desk.reread().state.invalid[0].why
+    assert not desk.ledger.examine(version).passed
+
+
 def test_a_backdated_or_future_entry_gains_no_time(desk: Desk) -> None:
     version = desk.version()
     desk.wait(100)

@@ -95,7 +95,7 @@ def _run(a: argparse.Namespace) -> int:
             return SHOWN
         a.strategy = ledger.find(a.strategy).version  # an alias may mean another one in a moment
         if a.demote is not None:
-            ledger.demote(a.strategy, a.demote, actor=", ".join(a.signer) or "emp-gym")
+            ledger.demote(a.strategy, a.demote)
         if a.alias is not None:
             ledger.set_alias(a.alias, a.strategy)
         return _review(desk, a)

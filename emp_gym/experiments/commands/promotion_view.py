@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
 from emp_gym.experiments.commands.terminal import console
 from emp_gym.governance.evidence import Case, count_trials, session_totals
 from emp_gym.governance.ledger import Ledger
@@ -25,7 +27,7 @@ def tampered(path: Path, found: Sequence[Any], as_json: bool) -> None:
     out = console()
     out.print(f"[bold red]{path} is not whole.[/] Nothing in it can be relied upon; nothing is promoted.")
     for finding in found[:10]:
-        out.print(f"  [red]✗[/] {finding}", highlight=False, soft_wrap=True)
+        out.print(f"  [red]✗[/] {escape(str(finding))}", highlight=False, soft_wrap=True)
     out.print("Details: python scripts/verify.py LOG --witness DIR", highlight=False)
 
 
@@ -81,10 +83,10 @@ def listing(ledger: Ledger, as_json: bool) -> None:
             mean,
             called,
         )
-        table.add_row(*map(str, cells))
+        table.add_row(*(escape(str(cell)) for cell in cells))
     out.print(table)
     people = "; ".join(f"{p.name} ({', '.join(p.roles)})" for p in state.people.values())
-    out.print(f"People who sign: {people or 'nobody yet (--add-signer)'}", highlight=False)
+    out.print(f"People who sign: {people or 'nobody yet (--add-signer)'}", highlight=False, markup=False)
     _warn(out, ledger)
 
 
@@ -134,7 +136,7 @@ def review(
     else:
         left = ", ".join(f.rule for f in refused)
         text = f"Missing for {case.stage}: {left}" if refused else f"Ready for {case.stage}"
-        out.print(text + ".", highlight=False, soft_wrap=True)
+        out.print(text + ".", highlight=False, markup=False, soft_wrap=True)
 
 
 def _head(out: Any, ledger: Ledger, v: Version) -> None:
@@ -142,7 +144,7 @@ def _head(out: Any, ledger: Ledger, v: Version) -> None:
     env, keywords = read_setting(v.setting)
     stage = v.stage(now)
     until = f", evidence until {date(v.expires(now))}" if stage != STAGES[0] else ""
-    out.print(f"[bold]{v.name}[/] {v.version[:12]}: {stage}{until}", highlight=False)
+    out.print(f"[bold]{escape(v.name)}[/] {v.version[:12]}: {stage}{until}", highlight=False)
     trials = count_trials(ledger.state, v)
     lineage = f", made from {v.parent[:12]}" if v.parent else ""
     lines = [
@@ -151,7 +153,7 @@ def _head(out: Any, ledger: Ledger, v: Version) -> None:
         *(f"  {date(m.ts_ns)} {m.origin} → {m.to}: {m.why} (entry {m.seq})" for m in v.moves),
     ]
     for line in lines:
-        out.print(line, highlight=False, soft_wrap=True)
+        out.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _evaluation(out: Any, ledger: Ledger, version: Version, e: Evaluation, counts: bool) -> None:
@@ -175,7 +177,7 @@ def _evaluation(out: Any, ledger: Ledger, version: Version, e: Evaluation, count
 
 def _finding(out: Any, f: Finding) -> None:
     mark = "[green]✓[/]" if f.passed else "[bold red]✗[/]"
-    out.print(f"  {mark} [bold]{f.rule}[/]: ", end="", highlight=False)
+    out.print(f"  {mark} [bold]{escape(f.rule)}[/]: ", end="", highlight=False)
     out.print(f"expected {f.expected}, got {f.got}", highlight=False, markup=False, soft_wrap=True)
     if not f.passed and f.remedy:
         out.print(f"      → {f.remedy}", highlight=False, markup=False, soft_wrap=True)
@@ -183,7 +185,7 @@ def _finding(out: Any, f: Finding) -> None:
 
 def _warn(out: Any, ledger: Ledger) -> None:
     for one in ledger.state.invalid:
-        out.print(f"[bold red]✗[/] {one}", highlight=False, soft_wrap=True)
+        out.print(f"[bold red]✗[/] {escape(str(one))}", highlight=False, soft_wrap=True)
 
 
 def date(ts_ns: int) -> str:
