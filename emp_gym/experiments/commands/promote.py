@@ -155,7 +155,7 @@ def _review(desk: Desk, a: argparse.Namespace) -> int:
         findings.append(Finding("files", True, "those of its row", "the same hashes"))
     except UnregisteredPolicy as error:
         findings.append(Finding("files", False, "those of its row", str(error)))
-    if a.to is not None or a.verify:
+    if case.used and (a.to is not None or a.verify):
         findings.append(_executed_again(desk, case))
     approvers = _approvers(a)
     people = [ledger.state.people[one.name] for one in approvers if one.name in ledger.state.people]
