@@ -340,6 +340,15 @@ def test_people_have_a_key_of_their_own_and_somebody_vouches_for_them(desk: Desk
         desk.person("carol", roles=("boss",))
 
 
+def test_nobody_is_put_on_record_without_having_the_key(desk: Desk) -> None:
+    key = KeyFile.generate(desk.folder / "carol.key")
+    payload = {"name": "carol", "public_key": key.public_key.hex(), "roles": ["paper"]}
+    signed = approvals(desk.log.log_id, "signer", payload, [desk.people["alice"]])
+    desk.forge("signer", payload | {"approvals": signed})
+    assert "carol" not in desk.ledger.state.people
+    assert "must sign that the key is at hand" in desk.ledger.state.invalid[0].why
+
+
 def test_somebody_elses_key_signs_nothing(desk: Desk) -> None:
     version = desk.version()
     desk.evaluate(version)
