@@ -439,6 +439,41 @@ def test_a_backdated_or_future_entry_gains_no_time(desk: Desk) -> None:
     assert desk.stage(version) == "experiment"
 
 
+def test_a_promotion_cannot_be_backdated_into_the_life_of_its_evidence(desk: Desk) -> None:
+    version = desk.version()
+    desk.evaluate(version)
+    found, used = desk.ledger.find(version), desk.ledger.examine(version).used
+    payload = {
+        "version": version, "from": "experiment", "to": "paper", "since": found.since,
+        "evaluations": [e.seq for e in used], "findings": [],
+    }  # fmt: skip
+    payload["approvals"] = approvals(desk.log.log_id, "promote", payload, [desk.people["alice"]])
+    signed, proof = desk.clock.now, [e.payload_hash for e in used]
+    desk.wait(100)
+    desk.trial()
+    desk.forge("promote", payload, subject=version, evidence=proof, ts_ns=signed)
+    assert desk.stage(version) == "experiment" and desk.ledger.find(version).moves == ()
+    assert "younger than 90 days" in desk.ledger.state.invalid[0].why or "all valid" in desk.ledger.state.invalid[0].why
+
+
+def test_the_oldest_evaluation_says_when_a_stage_ends(desk: Desk) -> None:
+    version = desk.version()
+    desk.evaluate(version)
+    desk.wait(60)
+    desk.evaluate(version, seed=1, offset=30)
+    desk.promote(version, "paper", "alice")
+    desk.wait(29)
+    assert desk.stage(version) == "paper"
+    desk.wait(2)
+    assert desk.stage(version) == "experiment"
+
+
+def test_an_entry_is_about_what_its_payload_is_about(desk: Desk) -> None:
+    version = desk.version()
+    desk.forge("evaluation", evaluation(version), subject=sha("another"))
+    assert "its payload about" in desk.ledger.state.invalid[0].why and not desk.ledger.find(version).evaluations
+
+
 def test_another_writer_of_the_same_log_may_come_between(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     version = desk.version()
     desk.evaluate(version)
