@@ -236,6 +236,30 @@ def test_an_evaluation_in_another_setting_does_not_count(desk: Desk) -> None:
     assert desk.ledger.examine(version).used == () and not findings(desk, version)["evidence"]
 
 
+def test_a_breach_counts_whatever_the_setting(desk: Desk) -> None:
+    version = desk.version()
+    desk.evaluate(version)
+    desk.evaluate(version, where=OTHER, breaches=1, offset=40)
+    assert not findings(desk, version)["control breaches"]
+
+
+def test_sessions_before_the_registration_do_not_count_for_pilot(desk: Desk) -> None:
+    version = desk.version()
+    desk.evaluate(version)
+    desk.promote(version, "paper", "alice")
+    desk.evaluate(version, days=[day(700 + i, date=f"2001-01-{1 + i:02d}") for i in range(24)])
+    assert desk.ledger.examine(version, "pilot").used == ()
+
+
+def test_an_oracle_is_no_rival(desk: Desk) -> None:
+    version = desk.version()
+    payload = evaluation(version)
+    best = payload["policies"][0] | {"name": "oracle", "role": "baseline"}
+    best["pnl_e8"] = [x + 10**12 for x in best["pnl_e8"]]
+    desk.ledger.enter(version, lambda _: payload | {"policies": [*payload["policies"], best]})
+    assert desk.ledger.examine(version).passed
+
+
 def test_optimistic_fills_are_refused(desk: Desk) -> None:
     from emp_gym.governance.record import setting
 
@@ -274,6 +298,16 @@ def test_failed_trials_count_and_further_versions_of_one_trial_too(desk: Desk) -
     desk.version("b", trial)
     assert count_trials(desk.ledger.state, desk.ledger.find(version)) == 5
     assert len(trials_behind(desk.ledger.state, desk.ledger.find(version))) == 4
+    for i, name in enumerate(("a", "b")):
+        desk.evaluate(desk.ledger.find(name).version, seed=i)
+    said = {f.rule: f.got for f in desk.ledger.examine(version).findings}
+    assert "(5 trials over 24 sessions" in said["backtest overfitting"], "a trial that broke off has zeros"
+
+
+def test_synthetic_days_of_one_date_are_as_many_as_their_contents(desk: Desk) -> None:
+    first = desk.version(trial=desk.trial([day(1, content="one world")]))
+    desk.version(trial=desk.trial([day(1, content="another world")]))
+    assert count_trials(desk.ledger.state, desk.ledger.find(first)) == 1
 
 
 def test_a_search_whose_failures_were_not_evaluated_is_refused(desk: Desk) -> None:
