@@ -12,10 +12,11 @@ from governance.logs import Ticks, create, key
 
 from emp_gym.governance.canonical import canonical
 from emp_gym.governance.heads import KeyFile
-from emp_gym.governance.ledger import Ledger
+from emp_gym.governance.ledger import Ledger, _entry
 from emp_gym.governance.log import Log
 from emp_gym.governance.record import DAY_NS, identity, setting
 from emp_gym.governance.signatures import Approver, approvals
+from emp_gym.governance.state import State
 
 SETTING = setting("emp-lob-v0", {})
 OTHER = setting("emp-lob-v0", {"latency_ns": 5})
@@ -86,8 +87,18 @@ class Desk:
             "mallory", kind, subject_hash=subject, payload=stored, evidence=evidence, ts_ns=ts_ns
         ).seq
 
-    def forged_promotion(self, version: str, to: str, names: Sequence[str] = ("alice",), **changes: Any) -> int:
-        """A promotion that is right in every field that can be computed, but for `changes`."""
+    def with_forged(self, kind: str, payload: Any, *, subject: str = "", evidence: Sequence[str] = ()) -> State:
+        """The state after one forged entry more, which is not written: else the first one would spoil the ledger, and
+        every later one be refused for that alone."""
+        stored = payload if isinstance(payload, bytes) else canonical(payload)
+        entry = _entry(self.log, self.ledger.now, "mallory", kind, subject, stored, evidence)
+        return self.reread().state.add([entry])
+
+    def wrong_promotion(
+        self, version: str, to: str, names: Sequence[str] = ("alice",), **changes: Any
+    ) -> tuple[dict[str, Any], str, list[str]]:
+        """(payload, subject, evidence) of a promotion that is right in all that can be computed, but for `changes`; the
+        people named sign it as it stands."""
         found = self.ledger.find(version)
         case = self.ledger.examine(version, to) if to in ("paper", "pilot", "live") else None
         used = case.used if case else ()
@@ -97,7 +108,12 @@ class Desk:
         } | changes  # fmt: skip
         signed = approvals(self.log.log_id, "promote", payload, [self.people[n] for n in names if n in self.people])
         hashes = [self.log.entry(seq).payload_hash for seq in payload["evaluations"] if 0 <= seq < self.log.size]
-        return self.forge("promote", {"approvals": signed} | payload, subject=found.version, evidence=hashes)
+        return {"approvals": signed} | payload, found.version, hashes
+
+    def forged_promotion(self, version: str, to: str, names: Sequence[str] = ("alice",), **changes: Any) -> int:
+        """The same, written."""
+        payload, subject, hashes = self.wrong_promotion(version, to, names, **changes)
+        return self.forge("promote", payload, subject=subject, evidence=hashes)
 
 
 def register(name: str, trial: int, where: str = SETTING, parent: str = "") -> dict[str, Any]:

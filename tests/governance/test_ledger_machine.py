@@ -1,14 +1,15 @@
 """Whoever holds the log's key may append anything: nothing that was forged ever moves a strategy upwards.
 
 A state machine plays honest people and a forger against one ledger. The model knows the stage of each version from honest
-promotions and from demotions alone; the fold, also that of a fresh reader, must never say more.
+promotions and from demotions alone; the fold, also that of a fresh reader, must never say more. Each forgery is judged in the
+ledger as it is without the others: once one of them stands there, everything is refused, whatever it is.
 """
 
 from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -99,13 +100,17 @@ class Governed(RuleBasedStateMachine):
     def forge_promotion(
         self, which: int, to: str, who: list[str], since: int | None, origin: str | None, evaluations: list[int] | None
     ) -> None:
-        version, here = self.pick(which), STAGES.index(self.desk.stage(self.pick(which)))
+        version = self.pick(which)
+        found, stage = self.desk.ledger.find(version), self.desk.stage(version)
+        used = [e.seq for e in self.desk.ledger.examine(version, "paper").used]
+        right = {"since": found.since, "from": stage, "evaluations": used}
         asked = {"since": since, "from": origin, "evaluations": evaluations}
         changes = {name: value for name, value in asked.items() if value is not None}
-        honest = not changes and to == "paper" and here <= 1 and set(who) & {"alice", "bob"} and "mallory" not in who
-        if honest and self.good[version]:
-            return  # then it is what the ledger itself would write
-        self._note(self.desk.forged_promotion(version, to, who, **changes))
+        honest = to == "paper" and all(right[name] == value for name, value in changes.items())
+        if honest and self.good[version] and {"alice", "bob"} & set(who):
+            return  # people who may have signed what the ledger itself would write
+        payload, subject, proof = self.desk.wrong_promotion(version, to, who, **changes)
+        self._refused("promote", payload, subject, proof)
 
     @rule(which=st.integers(0, 2), entry=st.integers(0, 60))
     @precondition(lambda self: self.level)
@@ -113,26 +118,37 @@ class Governed(RuleBasedStateMachine):
         """An old entry again, whole, about this version or the one it was about."""
         old = self.desk.log.entry(entry % self.desk.log.size)
         if old.kind in ("promote", "signer", "register"):
-            self._note(self.desk.forge(old.kind, old.payload or b"", subject=old.subject_hash, evidence=old.evidence))
+            self._refused(old.kind, old.payload or b"", old.subject_hash, old.evidence)
 
     @rule(name=st.sampled_from(("alice", "carol")), voucher=st.sampled_from(("alice", "mallory", None)))
     def forge_person(self, name: str, voucher: str | None) -> None:
         """Somebody whose key the forger made, vouched for by nobody who may."""
-        key = KeyFile.generate(self.folder / f"forged-{self.desk.log.size}.key")
+        key = KeyFile.generate(self.folder / f"forged-{len(list(self.folder.iterdir()))}.key")
         payload = {"name": name, "public_key": key.public_key.hex(), "roles": ["paper", "pilot", "live"]}
         signers = [Approver(name, key)] + ([Approver(voucher, self.desk.log._signer)] if voucher else [])
         signed = payload | {"approvals": approvals(self.desk.log.log_id, "signer", payload, signers)}
-        self._note(self.desk.forge("signer", signed))
+        self._refused("signer", signed)
 
     @rule(kind=st.sampled_from(("promote", "register", "evaluation", "signer", "alias", "demote")), payload=ANYTHING)
     def forge_shape(self, kind: str, payload: Any) -> None:
-        self._note(self.desk.forge(kind, canonical(payload)))
+        self._refused(kind, canonical(payload))
 
-    def _note(self, seq: int) -> None:
+    @rule(luck=st.integers(0, 19))
+    def spoil(self, luck: int) -> None:
+        """Rarely a forgery is really written: nothing is promoted any more."""
+        if luck == 7:
+            self.desk.forge("promote", {})
+            self.spoiled = True
+
+    def _refused(self, kind: str, payload: Any, subject: str = "", evidence: Sequence[str] = ()) -> None:
         type(self).forged += 1
-        found = self.desk.ledger.state
-        assert found.invalid and found.invalid[-1].seq == seq, f"entry {seq} was taken"
-        self.spoiled = True
+        before = self.desk.ledger.state
+        after = self.desk.with_forged(kind, payload, subject=subject, evidence=evidence)
+        assert len(after.invalid) == len(before.invalid) + 1, f"taken: {kind} {payload!r}"
+        assert {v.version: v.moves for v in after.versions.values()} == {
+            v.version: v.moves for v in before.versions.values()
+        }
+        assert after.people == before.people
 
     @invariant()
     def nothing_is_higher_than_honest_people_put_it(self) -> None:
@@ -180,7 +196,7 @@ def test_the_forgeries_would_be_seen_if_signatures_were_not_looked_at(monkeypatc
 
 
 def mutated(count: int, seed: int) -> int:
-    """Entries that differ from a right promotion in one part each, appended with the log's key; none may be taken."""
+    """Entries that differ from a right promotion in one part each, by a holder of the log's key; none may be taken."""
     rng = random.Random(seed)
     folder = Path(mkdtemp(prefix="emp_gym-ledger-"))
     try:
@@ -196,12 +212,14 @@ def mutated(count: int, seed: int) -> int:
         }  # fmt: skip
         base["approvals"] = approvals(desk.log.log_id, "promote", base, [desk.people["alice"]])
         hashes = [e.payload_hash for e in right.used]
+        assert not desk.with_forged("promote", base, subject=version, evidence=hashes).invalid, "unchanged it is right"
+        refused = 0
         for _ in range(count):
             payload, subject, proof = _changed(rng, base, version, other, hashes)
-            desk.forge("promote", payload, subject=subject, evidence=proof)
-        found = desk.reread().state
-        assert {v.stage(found.now) for v in found.versions.values()} == {"experiment"}
-        return len(found.invalid)
+            found = desk.with_forged("promote", payload, subject=subject, evidence=proof)
+            assert {v.stage(found.now) for v in found.versions.values()} == {"experiment"}, payload
+            refused += len(found.invalid)
+        return refused
     finally:
         shutil.rmtree(folder)
 
