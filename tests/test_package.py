@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("train", "evaluate", "ingest", "benchmark", "check", "diary", "kill")
+COMMANDS = ("train", "evaluate", "ingest", "benchmark", "check", "diary", "kill", "promote")
 README = {
     "main job": "pip install -c constraints.txt -e . && python scripts/train.py --env emp-lob-v0",
     "tests": 'pip install -c constraints.txt -e ".[test]" && pytest',

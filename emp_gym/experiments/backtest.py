@@ -6,7 +6,7 @@ row, serve every agent and every baseline, so differences are paired.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,12 +53,14 @@ def windows(env_id: str, env_kwargs: Mapping[str, Any], config: EvaluationConfig
 
 
 def evaluate(
-    agent: Any, env_id: str, env_kwargs: Mapping[str, Any], chosen: Sequence[Window], seed: int = 0, split: str = "test"
-) -> RunLog:
+    agent: Any, env_id: str, env_kwargs: Mapping[str, Any], chosen: Sequence[Window], seed: int = 0, split: str = "test",
+    watch: Callable[[Any, np.ndarray], None] | None = None,
+) -> RunLog:  # fmt: skip
     """One episode of `agent` on each window of `chosen`; episodes hold the environment's summary, arrays [W].
 
     An agent that has `bind` is given the environment first. A kill switch that closes raises `Killed`: episodes that it cut
-    are no result.
+    are no result. `watch(env, running)` is called
+    after each step with the lanes [W] that took part in it.
     """
     env = make_env(env_id, env_kwargs, len(chosen), split=split, autoreset_mode="Disabled")
     if hasattr(agent, "bind"):
@@ -72,6 +74,8 @@ def evaluate(
         action, state = agent.act(observation, state, info.get("action_mask"))
         observation, _, terminated, truncated, info = env.step(action)
         heed(gates_of(env))
+        if watch is not None:
+            watch(env, running)
         ended = (terminated | truncated) & running
         if ended.any():
             _note(episodes, info, ended)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,6 +45,10 @@ class Progress(Protocol):
     """Shows how far training is."""
 
     def update(self, steps: int, scalars: Mapping[str, float]) -> None: ...
+
+
+Wrap = Callable[[VectorEnv], VectorEnv]
+"""What is put around a training environment."""
 
 
 class Meter:
@@ -186,8 +190,11 @@ class Curves:
         aside.replace(self._path)
 
 
-def train(config: RunConfig, folder: Path, progress: Progress, resume: Path | None = None) -> tuple[RunFolder, Any]:
+def train(
+    config: RunConfig, folder: Path, progress: Progress, resume: Path | None = None, wrap: Wrap | None = None
+) -> tuple[RunFolder, Any]:
     """Trains one agent as `config` says and leaves it in `folder` (with `resume`: goes on in that run's folder).
+    `wrap` is put around every environment that the agent learns in.
 
     An agent without `learn` is only built and saved. Raises `ConfigError` for what does not fit, before anything is
     written, and `Killed`, after a checkpoint, when a kill switch closes.
@@ -206,19 +213,22 @@ def train(config: RunConfig, folder: Path, progress: Progress, resume: Path | No
     run.write_json("provenance.json", provenance(env))
     env.close()
     if hasattr(agent, "learn"):
-        _learn(run, agent, config, progress, start)
+        _learn(run, agent, config, progress, start, wrap)
     elif not hasattr(agent, "save"):
         raise ConfigError(f"agent {config.agent_name!r} has neither learn nor save: there is nothing to train or keep")
     agent.save(run.path)
     return run, agent
 
 
-def _learn(run: RunFolder, agent: Any, config: RunConfig, progress: Progress, start: int) -> None:
+def _learn(
+    run: RunFolder, agent: Any, config: RunConfig, progress: Progress, start: int, wrap: Wrap | None = None
+) -> None:
     meter = Meter()
     plain = backtest.training_env(config.env_id, config.env)
 
     def make_env(num_envs: int | None = None, **keywords: Any) -> VectorEnv:
-        return MeteredVectorEnv(plain(config.num_envs or num_envs, **keywords), meter)
+        env = plain(config.num_envs or num_envs, **keywords)
+        return MeteredVectorEnv(env if wrap is None else wrap(env), meter)
 
     recorder = Recorder(run, agent, config, meter, progress, start)
     try:

@@ -19,3 +19,11 @@ class LogTampered(LogError):
 
 class LogValueError(LogError, ConfigError):
     """A field of an entry is not something that the log can hold exactly. Nothing was written."""
+
+
+class LedgerError(EmpGymError):
+    """An entry that the rules of the ledger do not allow; nothing was written. The message says which rule."""
+
+
+class UnregisteredPolicy(LedgerError):
+    """A policy without a row in the registry, or whose files are not those of its row."""

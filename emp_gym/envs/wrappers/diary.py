@@ -24,10 +24,11 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 
 from emp_gym.data.tape import TapeSet
 from emp_gym.envs.core import Lanes
+from emp_gym.envs.gates import GATES
 from emp_gym.governance.diary import Diary
 from emp_gym.governance.diary_recorder import Moment
 from emp_gym.governance.log import Log
-from emp_gym.risk.gates import GATES, passed
+from emp_gym.risk.gates import passed
 from emp_gym.risk.reasons import Check
 from emp_gym.types import F32, F64, I8, I64, Bool, ConfigError, Fills, Orders, Verdicts, View
 

@@ -21,6 +21,13 @@ def parser() -> argparse.ArgumentParser:
     who = p.add_mutually_exclusive_group(required=True)
     who.add_argument("--run", type=Path, metavar="DIR", help="folder of a finished run (or of several seeds)")
     who.add_argument("--agent", metavar="NAME", help="an agent that needs no training: a name, or module:Class")
+    who.add_argument("--policy", metavar="NAME", help="with --govern: a registered version, by hash, alias or name")
+    p.add_argument(
+        "--govern",
+        type=Path,
+        metavar="LOGDIR",
+        help="take registered policies only, and enter the evaluation as evidence",
+    )
     p.add_argument("--data", nargs="+", metavar="PATH", help="other data than the run's")
     p.add_argument("--risk", type=Path, metavar="FILE", help="limits that every order must keep, instead of the run's")
     p.add_argument("--episodes", type=int, metavar="N", help="windows, spread evenly over the split (default: all)")
@@ -38,21 +45,37 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(a: argparse.Namespace) -> int:
+    from emp_gym.experiments.commands import judging
+
+    if a.policy is not None and a.govern is None:
+        raise ConfigError("--policy names a registered version; say in which folder: --govern LOGDIR")
+    if a.agent is not None and a.govern is not None:
+        raise ConfigError("--govern takes registered policies only: --policy NAME, or --run DIR of a governed run")
+    with judging.governance(a.govern) as governed:
+        if governed and a.policy is not None:
+            a.run = governed.registry.load(a.policy)
+        config, agents, runs = _from_run(a) if a.run is not None else _from_name(a)
+        versions = [governed.registry.version_of(run.path) for run in runs] if governed else []
+        _judge(config, agents, runs, a)
+        if governed:
+            judging.enter_evidence(governed, versions, config)
+    return 0
+
+
+def _judge(config: Any, agents: list[Any], runs: list[Any], a: argparse.Namespace) -> None:
     from emp_gym.experiments import training
     from emp_gym.experiments.commands import judging
     from emp_gym.experiments.report import as_json
 
-    config, agents, runs = _from_run(a) if a.run is not None else _from_name(a)
     if a.report is not None:
         a.report.mkdir(parents=True, exist_ok=True)
         judging.judge_and_report(config, runs, agents, a.report)
-        return 0
+        return
     comparison, _ = training.judge(config, agents)
     if a.json:
         print(json.dumps(as_json(comparison)))
     else:
         judging.show(comparison)
-    return 0
 
 
 def _adapted(config: Any, a: argparse.Namespace) -> Any:

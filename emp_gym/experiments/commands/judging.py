@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emp_gym.experiments import backtest, pictures, report, training
 from emp_gym.experiments.backtest import Comparison
-from emp_gym.experiments.commands.terminal import console
+from emp_gym.experiments.commands.terminal import console, say
 from emp_gym.experiments.config import RunConfig
 from emp_gym.experiments.runs import RunFolder, provenance
+
+if TYPE_CHECKING:
+    from emp_gym.experiments.governed import Governed
+    from emp_gym.governance.record import Version
 
 
 def judge_and_report(config: RunConfig, runs: Sequence[RunFolder], agents: Sequence[Any], root: Path) -> Comparison:
@@ -25,6 +30,21 @@ def judge_and_report(config: RunConfig, runs: Sequence[RunFolder], agents: Seque
     show(comparison)
     console().print(f"Report:     {path}", soft_wrap=True, highlight=False)
     return comparison
+
+
+def governance(path: Path | None, *, create: bool = False) -> AbstractContextManager[Governed | None]:
+    """What ``--govern`` asks for, or nothing."""
+    if path is None:
+        return nullcontext()
+    from emp_gym.experiments.governed import Governed
+
+    return Governed(path, create=create)
+
+
+def enter_evidence(governed: Governed, versions: Sequence[Version], config: RunConfig) -> None:
+    """Executes the evaluation of `config` again, from the registered files, and enters it in the ledger."""
+    for version, receipt in zip(versions, governed.evaluate(versions, config), strict=True):
+        say(f"{version.name} ({version.version[:12]}): evaluation entered as evidence, entry {receipt.seq}")
 
 
 def draw(config: RunConfig, curves: Sequence[Path], agent: Any, comparison: Comparison, root: Path) -> dict[str, str]:

@@ -38,6 +38,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--config", type=Path, metavar="FILE", help="YAML with overrides, keys as for --set")
     p.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
                    help="agent.KEY, env.KEY, evaluation.KEY, or a key of the run, e.g. agent.n_epochs=2")  # fmt: skip
+    p.add_argument(
+        "--govern",
+        type=Path,
+        metavar="LOGDIR",
+        help="note the trial, register the policy and enter its evaluation there",
+    )
     p.add_argument("--no-evaluation", action="store_true", help="stop after training")
     return p
 
@@ -112,19 +118,26 @@ def _train_and_judge(
     configs: list[Any], folders: list[Path], root: Path, a: argparse.Namespace, resume: Path | None = None
 ) -> int:
     from emp_gym.experiments import training
-    from emp_gym.experiments.commands.judging import judge_and_report
+    from emp_gym.experiments.commands.judging import enter_evidence, governance, judge_and_report
 
-    runs, agents = [], []
+    runs, agents, versions = [], [], []
     say("preparing data and kernels (the first use on a machine makes the embedded days and compiles: about a minute)")
-    for config, folder in zip(configs, folders, strict=True):
-        label = f"training {config.agent_name}" + (f" seed {config.seed}" if len(configs) > 1 else "")
-        with Bar(config.total_timesteps, label) as bar:
-            run, agent = training.train(config, folder, bar, resume)
-        runs.append(run)
-        agents.append(agent)
-    if not a.no_evaluation:
-        say("judging on held-out time")
-        judge_and_report(configs[0], runs, agents, root)
+    with governance(a.govern, create=True) as governed:
+        for config, folder in zip(configs, folders, strict=True):
+            trial = governed.begin(config, resume) if governed else 0
+            parent = governed.parent(resume) if governed else ""
+            label = f"training {config.agent_name}" + (f" seed {config.seed}" if len(configs) > 1 else "")
+            with Bar(config.total_timesteps, label) as bar:
+                run, agent = training.train(config, folder, bar, resume, governed.wrap if governed else None)
+            runs.append(run)
+            agents.append(agent)
+            if governed:
+                versions.append(governed.register(run, trial, parent))
+        if not a.no_evaluation:
+            say("judging on held-out time")
+            judge_and_report(configs[0], runs, agents, root)
+            if governed:
+                enter_evidence(governed, versions, configs[0])
     out = console()
     out.print(f"Run folder: {root}", soft_wrap=True, highlight=False)
     out.print(f"Curves:     tensorboard --logdir {root}", soft_wrap=True, highlight=False)

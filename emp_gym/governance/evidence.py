@@ -1,0 +1,237 @@
+"""Whether a version may enter a stage: everything that the record holds for and against it, and the guard's word on that.
+
+Who counts as a trial *behind* a version: each trial that trained, or whose versions were evaluated, on any day that the
+version was trained or evaluated on (`Day.key`). Names, seeds, keywords and agents play no part, so a search cannot be hidden by
+calling its winner something else; only data that none of the trials has seen make a new beginning, and those cost what
+data cost. A trial counts once, and once more for each further version that it was made to give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from emp_gym.governance import promotion
+from emp_gym.governance.promotion import GATES, Finding, Gate, Performance
+from emp_gym.governance.record import (
+    STAGES,
+    VALID_NS,
+    Evaluation,
+    Session,
+    Trial,
+    Version,
+    digest,
+    joined,
+    number,
+    pnl_table,
+    read_setting,
+)
+from emp_gym.governance.signatures import Person
+from emp_gym.types import NS
+
+if TYPE_CHECKING:
+    from emp_gym.governance.state import State
+
+SIGNERS = {"paper": 1, "pilot": 2, "live": 2}
+"""Different people who must sign for a stage."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A version before the guard of a stage."""
+
+    stage: str
+    used: tuple[Evaluation, ...]  # all that count: valid, in the version's own setting
+    findings: tuple[Finding, ...]  # without signatures
+    regimes: tuple[str, ...] = ()  # for which the evidence speaks
+
+    @property
+    def passed(self) -> bool:
+        return all(finding.passed for finding in self.findings)
+
+
+def examine(state: State, version: Version, to: str, now: int) -> Case:
+    """All findings about entering `to` (or renewing it) at time `now` (ns): a pure function of the record."""
+    used = tuple(_valid(version, to, now))
+    findings = [*_formal(state, version, to, now), *_evidence(version, used, to)]
+    if not used:
+        return Case(to, used, tuple(findings))
+    findings += _searched(state, version)
+    evidence = _assembled(state, version, used, GATES[to], now)
+    judgement = promotion.judge(evidence, GATES[to], _draws(version, to, used))
+    regimes = tuple(regime.name for regime in judgement.regimes)
+    return Case(to, used, (*findings, *judgement.findings), regimes)
+
+
+def signed(who: Sequence[Person], stage: str, wrong: Sequence[str] = ()) -> Finding:
+    """Whether enough people who may sign for `stage` have signed."""
+    able, needed = [one.name for one in who if stage in one.roles], SIGNERS[stage]
+    got = f"{len(able)}{': ' + ', '.join(able) if able else ''}"
+    got += "".join(f"; {one.name} has no role {stage}" for one in who if stage not in one.roles)
+    got += "".join(f"; {reason}" for reason in wrong)
+    expected = f"{needed} {'person' if needed == 1 else 'different people'} with the role {stage}"
+    return Finding("signatures", len(able) >= needed, expected, got, "--signer NAME --key FILE for each of them")
+
+
+def trials_behind(state: State, version: Version) -> list[tuple[Trial, list[Version]]]:
+    """The trials that count against `version`, with the versions that each gave."""
+    given: dict[int, list[Version]] = {}
+    for other in state.versions.values():
+        given.setdefault(other.trial, []).append(other)
+    mine = _keys(state.trials[version.trial], [version])
+    found = []
+    for trial in state.trials.values():
+        keys = _keys(trial, given.get(trial.seq, []))
+        if trial.seq == version.trial or not keys or not mine or keys & mine:  # no days on record: it counts for all
+            found.append((trial, given.get(trial.seq, [])))
+    return found
+
+
+def count_trials(state: State, version: Version) -> int:
+    return sum(max(1, len(versions)) for _, versions in trials_behind(state, version))
+
+
+def _keys(trial: Trial, versions: Sequence[Version]) -> set[str]:
+    seen = {day.key for version in versions for e in version.evaluations for day in e.days}
+    return seen | {day.key for day in trial.days}
+
+
+def _draws(version: Version, to: str, used: Sequence[Evaluation]) -> np.random.Generator:
+    """The guard's bootstraps: seeded by the evidence, so that nobody can draw again."""
+    return np.random.default_rng(int(digest([version.version, to, *(e.payload_hash for e in used)]), 16))
+
+
+def _valid(version: Version, to: str, now: int) -> Iterator[Evaluation]:
+    """Every evaluation that counts. The best ones cannot be picked: what was evaluated in the version's own setting
+    counts. Into pilot and live only sessions that came after the registration do."""
+    for evaluation in version.evaluations:
+        if evaluation.setting == version.setting and now < evaluation.ts_ns + VALID_NS:
+            if not GATES[to].forward or _forward(version, evaluation):
+                yield evaluation
+
+
+def _forward(version: Version, evaluation: Evaluation) -> bool:
+    """Whether all sessions lie after the registration and not after the evaluation, by their dates (UTC)."""
+    first, last = _date(version.ts_ns), _date(evaluation.ts_ns)
+    return all(first < day.date <= last for day in evaluation.days)
+
+
+def _date(ts_ns: int) -> str:
+    return datetime.fromtimestamp(ts_ns // NS, UTC).date().isoformat()
+
+
+def _formal(state: State, version: Version, to: str, now: int) -> list[Finding]:
+    """What needs no statistics."""
+    here = version.stage(now)
+    following = STAGES[min(STAGES.index(here) + 1, len(STAGES) - 1)]
+    keyword = read_setting(version.setting)[1].get("fills", "exact")
+    return [
+        Finding(
+            "next stage", to == following or (to == here != STAGES[0]), f"{following}, the one after {here}", to,
+            "no stage is skipped: promote it to the next one first",
+        ),
+        Finding(
+            "whole ledger", not state.invalid, "no entry that the rules forbid",
+            f"{len(state.invalid)}" + (f", the first being {state.invalid[0]}" if state.invalid else ""),
+            "someone has the log's key who should not: find out who, and begin a new ledger",
+        ),
+        Finding(
+            "fill model", keyword == "exact", "fills=exact", f"fills={keyword}",
+            "train and evaluate with exact queue places",
+        ),
+    ]  # fmt: skip
+
+
+def _evidence(version: Version, used: Sequence[Evaluation], to: str) -> list[Finding]:
+    everything, gate = len(version.evaluations), GATES[to]
+    sessions = {day.key for e in used for day in e.days}
+    got = f"{len(used)} of {everything} evaluations, {len(sessions)} sessions"
+    kind = "of sessions after its registration" if gate.forward else "on record"
+    expected = f"an executed evaluation {kind}, in its own setting, younger than 90 days"
+    return [
+        Finding("evidence", bool(used), expected, got, "evaluate it: scripts/evaluate.py --govern LOGDIR --policy ...")
+    ]
+
+
+def _searched(state: State, version: Version) -> list[Finding]:
+    """That every version of the search was evaluated where the candidate was, or ranks are those of another search."""
+    mine = set(session_totals(version))
+    others = [v for _, versions in trials_behind(state, version) for v in versions]
+    apart = [v.name for v in others if not mine & set(session_totals(v))]
+    got = f"{len(others) - len(apart)} of {len(others)} versions" + (f"; not {', '.join(apart[:3])}" if apart else "")
+    return [
+        Finding(
+            "whole search", not apart, "every version of the search evaluated on some of its sessions", got,
+            "evaluate the others there too; a search whose failures were not looked at has no rank",
+        )
+    ]  # fmt: skip
+
+
+def session_totals(version: Version) -> dict[Session, int]:
+    """P&L of a version by session, over all evaluations in its own setting."""
+    sums: dict[Session, int] = {}
+    for evaluation in version.evaluations:
+        if evaluation.setting == version.setting:
+            sums.update(evaluation.totals(version.version))
+    return sums
+
+
+def _assembled(state: State, version: Version, used: Sequence[Evaluation], gate: Gate, now: int) -> promotion.Evidence:
+    candidate = joined([e.performance(version.version) for e in used])
+    behind = trials_behind(state, version)
+    rows = [session_totals(v) for _, versions in behind for v in versions]
+    idle = sum(not versions for _, versions in behind)
+    trials = count_trials(state, version)
+    champion = state.champion(gate.stage, now, read_setting(version.setting)[0])
+    if champion is not None and champion.version == version.version:
+        champion = None  # a renewal: it need not beat itself
+    sessions = set(candidate.session.tolist())
+    return promotion.Evidence(
+        candidate,
+        trials=trials,
+        breaches=sum(e.policies[version.version].breaches for e in version.evaluations),
+        rivals=_rivals(state, sessions),
+        trial_pnl=None if trials == 1 else pnl_table([row for row in rows if row] + [None] * idle),
+        champion=None if champion is None else _on_record(state, champion, version, candidate),
+        baselines=tuple(_baselines(used)),
+        fitted=np.array(sorted(number(key) for key in _fitted(state, version)), np.int64),
+    )
+
+
+def _rivals(state: State, sessions: set[int]) -> int:
+    """Versions with an evaluation in any of these sessions."""
+    return sum(any(sessions & set(e.sessions.tolist()) for e in v.evaluations) for v in state.versions.values())
+
+
+def _fitted(state: State, version: Version) -> set[str]:
+    """Days that the version or an ancestor may have trained on."""
+    keys: set[str] = set()
+    while True:
+        keys |= {day.key for day in state.trials[version.trial].days}
+        if not version.parent:
+            return keys
+        version = state.versions[version.parent]
+
+
+def _baselines(used: Sequence[Evaluation]) -> Iterator[Performance]:
+    """Baselines that were run in every evaluation; an oracle is a bound, not a rival."""
+    common = set.intersection(*({q.name for q in e.policies.values() if q.role == "baseline"} for e in used))
+    for name in sorted(common - {"oracle"}):
+        yield joined([e.performance(name) for e in used])
+
+
+def _on_record(state: State, champion: Version, version: Version, candidate: Performance) -> Performance:
+    """The champion on the candidate's episodes in the candidate's setting, as far as the record has them."""
+    evaluations = [e for v in state.versions.values() for e in v.evaluations if champion.version in e.policies]
+    parts = [e.performance(champion.version) for e in evaluations if e.setting == version.setting]
+    if not parts:
+        nothing = np.empty(0, np.int64)
+        return Performance(champion.name, nothing, nothing, nothing.astype(np.int8), nothing.astype(float), nothing)
+    whole = joined(parts)
+    chosen = np.isin(whole.episode, candidate.episode)
+    names = ("episode", "session", "regime", "pnl", "decisions")
+    return Performance(champion.name, *(getattr(whole, name)[chosen] for name in names))

@@ -1,0 +1,116 @@
+"""A governance folder: the ledger, the diary, the kill switch's state, keys, copies of heads and artefacts, in one place.
+
+===============  =======================================================================================================
+``ledger.log``   `Log`, profile LEDGER: signers, trials, versions, evaluations, promotions, kills
+``diary.log``    `Log`, profile DIARY: decisions
+``kill``         the state of the kill switch
+``keys/``        private keys, mode 0600 in a folder of mode 0700; ``system.key`` signs the heads of both logs
+``witness/``     copies of the heads; a witness is worth more on another host: make it a link or a mount
+``artefacts/``   weights and configurations of registered versions, by content hash
+===============  =======================================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+from emp_gym.governance.errors import LogError
+from emp_gym.governance.heads import KeyFile, sync_folder
+from emp_gym.governance.log import DIARY, LEDGER, Log
+from emp_gym.governance.reader import LogReader
+from emp_gym.types import ConfigError
+
+
+class GovernanceFolder:
+    """The parts of a governance folder. A log is opened, and locked against other writers, when it is first asked for."""
+
+    def __init__(self, path: str | Path, *, clock: Callable[[], int]) -> None:
+        """An existing folder; `clock` gives the time (ns UTC) of what is written. `LogError` if there is none."""
+        self.path, self.clock = Path(path), clock
+        if not self.ledger_path.is_file():
+            raise LogError(f"{path}: not a governance folder (no ledger.log); make one with train.py --govern {path}")
+
+    @classmethod
+    def create(cls, path: str | Path, *, clock: Callable[[], int]) -> Self:
+        """A new folder with a new system key and two empty logs. `ConfigError` where there is one already."""
+        path = Path(path)
+        if (path / "ledger.log").exists():
+            raise ConfigError(f"{path}: a governance folder is there already; open it (GovernanceFolder)")
+        for name in ("witness", "artefacts"):
+            (path / name).mkdir(parents=True, exist_ok=True)
+        (path / "keys").mkdir(mode=0o700, exist_ok=True)
+        system = path / "keys" / "system.key"
+        key = KeyFile(system) if system.exists() else KeyFile.generate(system)  # a crash may have left the key
+        for name, profile in (
+            ("diary.log", DIARY),
+            ("ledger.log", LEDGER),
+        ):  # the ledger last: with it the folder exists
+            if not (path / name).exists():
+                Log.create(path / name, signer=key, clock=clock, profile=profile, witness=path / "witness").close()
+        sync_folder(path)
+        return cls(path, clock=clock)
+
+    @classmethod
+    def open_or_create(cls, path: str | Path, *, clock: Callable[[], int]) -> Self:
+        """The folder at `path`, made where there is none."""
+        return cls(path, clock=clock) if (Path(path) / "ledger.log").is_file() else cls.create(path, clock=clock)
+
+    @property
+    def ledger_path(self) -> Path:
+        return self.path / "ledger.log"
+
+    @property
+    def diary_path(self) -> Path:
+        return self.path / "diary.log"
+
+    @property
+    def kill_path(self) -> Path:
+        """State file of the kill switch; it may be absent."""
+        return self.path / "kill"
+
+    @property
+    def keys(self) -> Path:
+        return self.path / "keys"
+
+    @property
+    def witness(self) -> Path:
+        return self.path / "witness"
+
+    @property
+    def artefacts(self) -> Path:
+        return self.path / "artefacts"
+
+    @cached_property
+    def key(self) -> KeyFile:
+        """Signs heads; not a person's key."""
+        return KeyFile(self.keys / "system.key")
+
+    @cached_property
+    def ledger(self) -> Log:
+        """The ledger's log, to append to; `LogLocked` while another process has it."""
+        return Log.open(self.ledger_path, signer=self.key, clock=self.clock, witness=self.witness)
+
+    @cached_property
+    def diary(self) -> Log:
+        """The diary's log, to append to; `LogLocked` while another process has it."""
+        return Log.open(self.diary_path, signer=self.key, clock=self.clock, witness=self.witness)
+
+    def ledger_reader(self) -> LogReader:
+        """The ledger's log, to read; also while another process writes. The caller closes it."""
+        return LogReader(self.ledger_path)
+
+    def close(self) -> None:
+        """Closes the logs that were opened."""
+        for name in ("ledger", "diary"):
+            log = self.__dict__.pop(name, None)
+            if log is not None:
+                log.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

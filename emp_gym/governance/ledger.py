@@ -1,0 +1,177 @@
+"""The policy ledger: experiment → paper → pilot → live, on evidence, by people who sign for it.
+
+    with GovernanceFolder(path, clock=time.time_ns) as folder:
+        ledger = Ledger(folder.ledger, clock=folder.clock)
+        print(*ledger.examine(version, "paper").findings, sep="\\n")
+        ledger.promote(version, "paper", [Approver("alice", KeyFile("alice.key"))])
+
+Everything is an entry of the log, and what the entries amount to is `State`, a pure fold. An entry is judged by that fold
+before it is written, and again by everybody who opens the ledger: the rules stand in `state` and `evidence`, not here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from emp_gym.governance.canonical import canonical
+from emp_gym.governance.errors import LedgerError, UnregisteredPolicy
+from emp_gym.governance.evidence import Case, examine
+from emp_gym.governance.log import Log, Receipt
+from emp_gym.governance.reader import Entry, LogReader
+from emp_gym.governance.record import STAGES, Refused, Version
+from emp_gym.governance.signatures import Approver, approvals
+from emp_gym.governance.state import State, below
+from emp_gym.types import ConfigError
+
+LEAST_PREFIX = 6  # digits by which a version may be called
+
+
+class Ledger:
+    """Reads a ledger, and writes it where `log` is a `Log`. Other writers of the same `Log` (a kill switch) may go on."""
+
+    def __init__(self, log: LogReader, *, clock: Callable[[], int]) -> None:
+        self.log, self._clock = log, clock
+        self._state = State(log.log_id, log.public_key.hex())
+
+    @property
+    def state(self) -> State:
+        """What the ledger says now, every transition judged again (those that were not yet)."""
+        return self._state.add(self.log.entries(self._state.size))
+
+    @property
+    def now(self) -> int:
+        """The clock's time, never before that of the latest entry."""
+        return max(self._clock(), self.state.now)
+
+    def find(self, name: str) -> Version:
+        """A version by its hash (or the first 6 digits or more), an alias, or its name where only one has it.
+
+        `UnregisteredPolicy` where there is none.
+        """
+        state = self.state
+        name = state.pointers(self.now).get(name, name)
+        if name in state.versions:
+            return state.versions[name]
+        found = [v for v in state.versions.values() if v.name == name]
+        if not found and len(name) >= LEAST_PREFIX:
+            found = [v for v in state.versions.values() if v.version.startswith(name)]
+        if len(found) == 1:
+            return found[0]
+        known = ", ".join(f"{v.version[:12]} ({v.name})" for v in found or state.versions.values())
+        what = "means several versions" if found else "is no registered version, alias or name"
+        raise UnregisteredPolicy(f"{name!r} {what}; expected one of: {known or 'none is registered'}")
+
+    def stage(self, version: str) -> str:
+        """The stage of a version now."""
+        return self.find(version).stage(self.now)
+
+    def examine(self, version: str, to: str | None = None) -> Case:
+        """What speaks for and against letting `version` into `to` (None: its next stage), signatures apart."""
+        found = self.find(version)
+        return examine(self.state, found, to or next_stage(found.stage(self.now)), self.now)
+
+    # --- entries
+
+    def add_signer(self, approver: Approver, roles: Sequence[str], vouchers: Sequence[Approver] = ()) -> Receipt:
+        """Puts a person on record. All but the first need the signature of someone who has the same roles."""
+        payload = {"name": approver.name, "public_key": approver.key.public_key.hex(), "roles": list(roles)}
+        return self._signed("signer", payload, [approver, *vouchers])
+
+    def note_trial(self, payload: Mapping[str, Any]) -> Receipt:
+        """A training run that is about to begin; it counts from now on, whatever becomes of it."""
+        return self._enter("trial", payload)
+
+    def register(self, payload: Mapping[str, Any]) -> Version:
+        """A version; use `Registry.register`, which keeps its files."""
+        self._enter("register", payload)
+        return self.find(payload["version"])
+
+    def enter(self, version: str, execute: Callable[[Version], Mapping[str, Any]]) -> Receipt:
+        """Evidence: executes an evaluation of `version` here and now and enters its table.
+
+        There is no way to hand in numbers; see `experiments.evidence` for `execute`.
+        """
+        found = self.find(version)
+        payload = {**execute(found), "version": found.version}
+        hashes = [
+            payload["config"],
+            payload["lock"],
+            *found.files.values(),
+            *(day["content"] for day in payload["days"]),
+        ]
+        return self._enter("evaluation", payload, evidence=hashes)
+
+    def promote(self, version: str, to: str, approvers: Sequence[Approver]) -> Receipt:
+        """Moves a version into its next stage, or renews its stage; `LedgerError` with every reason against it."""
+        if to not in STAGES[1:]:
+            raise ConfigError(f"a version can be promoted to {', '.join(STAGES[1:])}, got {to!r}")
+        found, now = self.find(version), self.now
+        case = examine(self.state, found, to, now)
+        payload = {
+            "version": found.version,
+            "from": found.stage(now),
+            "to": to,
+            "since": found.since,
+            "evaluations": [e.seq for e in case.used],
+            "findings": [str(finding) for finding in case.findings],
+        }
+        return self._signed("promote", payload, approvers, evidence=[e.payload_hash for e in case.used])
+
+    def demote(self, version: str, reason: str, actor: str = "emp-gym") -> Receipt:
+        """Moves a version one step down: needs no evidence and no signature."""
+        found = self.find(version)
+        here = found.stage(self.now)
+        payload = {"version": found.version, "from": here, "to": below(here), "reason": reason}
+        return self._enter("demote", payload, actor=actor)
+
+    def set_alias(self, alias: str, version: str, actor: str = "emp-gym") -> Receipt:
+        """Lets `alias` mean a version. ``champion``, ``challenger`` and the stages follow from the record instead."""
+        return self._enter("alias", {"alias": alias, "version": self.find(version).version}, actor=actor)
+
+    # ---
+
+    def _signed(
+        self, kind: str, payload: dict[str, Any], approvers: Sequence[Approver], evidence: Sequence[str] = ()
+    ) -> Receipt:
+        names = ", ".join(one.name for one in approvers) or "nobody"
+        signed = payload | {"approvals": approvals(self.log.log_id, kind, payload, approvers)}
+        return self._enter(kind, signed, actor=names, evidence=evidence)
+
+    def _enter(
+        self, kind: str, payload: Mapping[str, Any], *, actor: str = "emp-gym", evidence: Sequence[str] = ()
+    ) -> Receipt:
+        """Appends an entry if the fold allows it."""
+        if not isinstance(self.log, Log):
+            raise ConfigError(f"{self.log.path}: opened to read; open it with Log.open to write")
+        state, ts_ns = self.state, self.now
+        subject, stored = payload.get("version", ""), canonical(payload)
+        draft = _entry(self.log, ts_ns, actor, kind, subject, stored, evidence)
+        state.now = ts_ns
+        try:
+            state.apply(draft)
+        except Refused as refused:
+            raise LedgerError(f"{self.log.path}: {kind} refused: {refused}") from None
+        receipt = None
+        try:
+            receipt = self.log.append(actor, kind, subject_hash=subject, payload=stored, evidence=evidence, ts_ns=ts_ns)
+        finally:
+            if receipt is not None and receipt.seq == draft.seq:
+                state.size = receipt.seq + 1
+            else:  # nothing was written, or another writer came between: what counts is what stands in the log
+                self._state = State(self.log.log_id, self.log.public_key.hex())
+        return receipt
+
+
+def _entry(
+    log: LogReader, ts_ns: int, actor: str, kind: str, subject: str, stored: bytes, evidence: Sequence[str]
+) -> Entry:
+    """The entry that an append would make."""
+    digest = hashlib.sha256(stored).hexdigest()
+    return Entry(log.log_id, log.size, ts_ns, actor, kind, subject, digest, tuple(evidence), stored, b"")
+
+
+def next_stage(stage: str) -> str:
+    """The stage after `stage`; the last one is its own."""
+    return STAGES[min(STAGES.index(stage) + 1, len(STAGES) - 1)]

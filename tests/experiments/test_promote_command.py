@@ -1,0 +1,285 @@
+"""Governed runs at the command line: trials noted, versions registered, evidence executed, promotions granted and refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from emp_gym.data.synthetic import DayConfig, write_day
+from emp_gym.experiments import evidence, training
+from emp_gym.experiments.commands import evaluate, promote, train
+from emp_gym.experiments.governed import Governed
+from emp_gym.governance.errors import LedgerError
+from emp_gym.governance.ledger import Ledger
+from emp_gym.governance.reader import LogReader
+from emp_gym.governance.registry import Registry
+from emp_gym.types import ConfigError
+
+SMALL = ["env.episode=16 decisions", "env.every=50 messages", "env.threads=1"]
+
+
+def stub(tape_set: Any) -> np.ndarray:
+    """Regimes by place: the first half of a day CALM_UP, the second NORMAL_FLAT."""
+    labels = np.full(len(tape_set.rows), 2, np.int8)
+    for day in range(len(tape_set.days)):
+        own = tape_set.day_slice(day)
+        labels[own.start + (own.stop - own.start) // 2 : own.stop] = 4
+    return labels
+
+
+@pytest.fixture(autouse=True)
+def labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "regimes", stub)
+
+
+@pytest.fixture(scope="module")
+def days(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of small days: `taught` (5), `fresh` (16, easily predicted), `fair` (50 of which nothing can be foretold)."""
+    root = tmp_path_factory.mktemp("days")
+    easy = DayConfig(rows=4_000, drift=4.0, tilt=0.15, tick_regime="wide")
+    for name, count, month, config in (
+        ("taught", 5, 1, easy), ("fresh", 16, 2, easy), ("fair", 50, 3, replace(easy, signal=0.0)),
+    ):  # fmt: skip
+        for i in range(count):
+            day = replace(config, seed=1000 * month + i, date=f"2031-{month + i // 25:02d}-{1 + i % 25:02d}")
+            write_day(root / name, day)
+    return {name: root / name for name in ("taught", "fresh", "fair")}
+
+
+@pytest.fixture(scope="module")
+def promoted(days: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A governance folder in which the taker was trained, evaluated on fresh days and put before the guard by alice."""
+    root = tmp_path_factory.mktemp("governed")
+    log = root / "log"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evidence, "regimes", stub)
+        words = ["--env", "emp-lob-v0", "--agent", "ofi-taker", "--data", str(days["taught"]), "--set", *SMALL]
+        assert train.main([*words, "--govern", str(log), "--run-dir", str(root / "run")]) == 0
+        words = ["--policy", "challenger", "--data", str(days["fresh"]), "--set", "evaluation.split=all"]
+        assert evaluate.main([*words, "--govern", str(log), "--json"]) == 0
+        assert promote.main([str(log), "--add-signer", "alice", "--new-key", str(root / "alice.key")]) == 0
+    return root
+
+
+def copied(promoted: Path, tmp_path: Path) -> tuple[Path, list[str]]:
+    shutil.copytree(promoted, tmp_path / "g")
+    return tmp_path / "g" / "log", ["--signer", "alice", "--key", str(tmp_path / "g" / "alice.key")]
+
+
+def ledger_of(log: Path) -> Ledger:
+    return Ledger(LogReader(log / "ledger.log"), clock=lambda: 0)
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> Any:
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_a_governed_run_leaves_trial_version_and_executed_evaluations(promoted: Path) -> None:
+    with LogReader(promoted / "log" / "ledger.log") as reader:
+        kinds = [entry.kind for entry in reader.entries()]
+        trained, noted = reader.entry(0).value, reader.entry(2)
+    assert kinds == ["trial", "register", "evaluation", "evaluation", "signer"]
+    table = noted.value
+    mine = table["policies"][0]
+    assert {p["name"] for p in table["policies"][1:]} == {"hold", "random", "symmetric"}, "it is not its own rival"
+    assert noted.subject_hash == mine["name"] == table["version"]
+    assert set(table["windows"]["regime"]) <= {2, 4} and len(mine["pnl_e8"]) == len(table["windows"]["day"])
+    registry = Registry(ledger_of(promoted / "log"), promoted / "log" / "artefacts")
+    assert "numpy==" in registry.text(table["lock"]) and json.loads(registry.text(table["config"]))["seed"] == 0
+    assert not {d["content"] for d in table["days"]} & {d["content"] for d in trained["days"]}
+
+
+def test_the_trial_stands_before_training_begins_also_if_it_fails(
+    tmp_path: Path, days: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise ConfigError("the machine is on fire")
+
+    monkeypatch.setattr(training, "train", broken)
+    words = ["--env", "emp-lob-v0", "--data", str(days["taught"]), "--govern", str(tmp_path / "log"), "--set", *SMALL]
+    assert train.main([*words, "--run-dir", str(tmp_path / "run")]) == 2
+    state = ledger_of(tmp_path / "log").state
+    assert len(state.trials) == 1 and not state.versions
+
+
+def test_a_run_that_goes_on_is_another_trial_with_its_parent(days: dict[str, Path], tmp_path: Path) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    small = ["agent.batch_size=64", "agent.n_epochs=1", "agent.n_steps=8", "agent.layers=[8]", *SMALL]
+    words = ["--env", "emp-lob-v0", "--data", str(days["taught"]), "--total-timesteps", "256", "--num-envs", "32"]
+    words += ["--set", *small, "--run-dir", str(run)]
+    assert train.main([*words, "--govern", str(log), "--no-evaluation"]) == 0
+    again = ["--resume", str(run), "--total-timesteps", "512", "--no-evaluation"]
+    assert train.main([*again, "--govern", str(log)]) == 0
+    state = ledger_of(log).state
+    first, second = state.versions.values()
+    assert second.parent == first.version and len(state.trials) == 2 and not state.invalid
+    assert train.main([*again, "--govern", str(tmp_path / "other")]) == 2, "it did not begin there"
+
+
+def test_a_real_strategy_is_promoted_to_paper(
+    promoted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, alice = copied(promoted, tmp_path)
+    capsys.readouterr()
+    assert promote.main([str(log), "ofi-taker-0"]) == 0
+    shown = capsys.readouterr().out
+    assert "Missing for paper: signatures." in shown and "✓ deflated Sharpe ratio" in shown
+    assert promote.main([str(log), "challenger", "--to", "paper", *alice, "--json"]) == 0
+    answer = said(capsys)
+    assert answer["promoted"] and answer["stage"] == "paper"
+    assert [f["passed"] for f in answer["findings"] if f["rule"] == "executed again"] == [True]
+    assert promote.main([str(log), "champion", "--to", "pilot", *alice]) == 1
+    shown = capsys.readouterr().out
+    assert "Refused" in shown and "✗ evidence" in shown and "✗ signatures" in shown
+    assert promote.main([str(log), "champion", "--demote", "fees changed"]) == 0
+    assert ledger_of(log).state.champion("paper", 0) is None
+
+
+def test_the_best_of_a_search_over_noise_is_refused(
+    days: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(root / "docs" / "examples"))
+    words = [
+        "--env",
+        "emp-lob-v0",
+        "--agent",
+        "lucky:Lucky",
+        "--seeds",
+        "12",
+        "--data",
+        str(days["fair"]),
+        "--set",
+        *SMALL,
+    ]
+    log = tmp_path / "log"
+    assert train.main([*words, "--govern", str(log), "--run-dir", str(tmp_path / "runs")]) == 0
+    assert promote.main([str(log), "--add-signer", "alice", "--new-key", str(tmp_path / "alice.key")]) == 0
+    capsys.readouterr()
+    assert promote.main([str(log), "--json"]) == 0
+    rows = said(capsys)["versions"]
+    assert {row["trials"] for row in rows} == {12}
+    best = max(rows, key=lambda row: row["pnl"])
+    key = str(tmp_path / "alice.key")
+    assert promote.main([str(log), best["version"], "--to", "paper", "--signer", "alice", "--key", key, "--json"]) == 1
+    refused = {f["rule"]: f["got"] for f in said(capsys)["findings"] if not f["passed"]}
+    assert "the luckiest of 12 without skill" in refused["deflated Sharpe ratio"]
+    assert ledger_of(log).state.champion("paper", 0) is None
+
+
+def test_a_tampered_ledger_is_found_and_nothing_is_promoted(
+    promoted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, alice = copied(promoted, tmp_path)
+    db = sqlite3.connect(log / "ledger.log")
+    db.execute("DROP TRIGGER entry_no_update")
+    ((payload,),) = db.execute("SELECT payload FROM entry WHERE seq = 3").fetchall()
+    db.execute("UPDATE entry SET payload = ? WHERE seq = 3", (payload.replace(b'"breaches":0', b'"breaches":1', 1),))
+    db.commit()
+    db.close()
+    assert promote.main([str(log), "challenger", "--to", "paper", *alice]) == 1
+    assert "is not whole" in (shown := capsys.readouterr().out) and "3" in shown
+
+
+def test_forged_numbers_are_found_by_executing_them_again(
+    promoted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, alice = copied(promoted, tmp_path)
+    with Governed(log) as governed:
+        payload = governed.ledger.log.entry(3).value
+        payload["policies"][0]["pnl_e8"][5] += 1
+        governed.ledger.log.append("mallory", "evaluation", subject_hash=payload["version"], payload=payload)
+        assert not governed.ledger.state.invalid, "its form is right: only an execution can tell"
+        (difference,) = evidence.execute_again(governed.registry, 5)
+    assert "pnl_e8[5]" in difference and "(1 differ)" in difference
+    assert promote.main([str(log), "challenger", "--to", "paper", *alice]) == 1
+    assert "✗ executed again" in capsys.readouterr().out
+
+
+def test_changed_data_are_found_by_executing_again(
+    promoted: Path, tmp_path: Path, days: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, _ = copied(promoted, tmp_path)
+    with Governed(log) as governed:
+        assert evidence.execute_again(governed.registry, 3) == []
+        monkeypatch.setattr(evidence, "_content", lambda *_: "0" * 64)
+        assert "days" in evidence.execute_again(governed.registry, 3)[0]
+        monkeypatch.setattr(evidence.Execution, "play", _gone)
+        with pytest.raises(LedgerError, match="cannot be executed again"):
+            evidence.execute_again(governed.registry, 3)
+
+
+def _gone(*_: Any) -> Any:
+    from emp_gym.types import DataError
+
+    raise DataError("no such file or folder")
+
+
+def test_no_orphan_policy_is_evaluated_under_governance(
+    promoted: Path, tmp_path: Path, days: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, _ = copied(promoted, tmp_path)
+    run = tmp_path / "ungoverned"
+    words = ["--env", "emp-lob-v0", "--agent", "symmetric", "--data", str(days["taught"]), "--set", *SMALL]
+    assert train.main([*words, "--run-dir", str(run), "--no-evaluation"]) == 0
+    assert evaluate.main(["--run", str(run), "--govern", str(log)]) == 2
+    assert "has no row" in capsys.readouterr().err
+    assert evaluate.main(["--env", "emp-lob-v0", "--agent", "hold", "--govern", str(log)]) == 2
+    assert evaluate.main(["--policy", "nobody", "--govern", str(log)]) == 2
+    assert evaluate.main(["--policy", "challenger"]) == 2
+    with Governed(log) as governed, pytest.raises(LedgerError, match="did not begin under this"):
+        governed.begin(training.RunFolder.open(run).config, resume=run)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--to", "paper"], "needs a STRATEGY"),
+        (["x", "--to", "paper", "--demote", "y"], "one thing at a time"),
+        (["x", "--signer", "alice"], "come in pairs"),
+        (["--add-signer", "bob"], "needs --new-key"),
+        (["nobody"], "expected one of"),
+    ],
+)
+def test_usage_errors_are_one_line_and_status_2(
+    promoted: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert promote.main([str(promoted / "log"), *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_that_is_none_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert promote.main([str(tmp_path)]) == 2
+    assert "not a governance folder" in capsys.readouterr().err
+
+
+class Verdict:
+    """One lane, two orders: one cut by a control, one that passed in spite of it."""
+
+    reason = np.array([[1 << 18, 1 << 18, 1 << 23]], np.uint64)
+    quantity_before, quantity_after, touched = np.array([[5, 5, 5]]), np.array([[2, 5, 5]]), True
+
+
+def test_a_breach_is_an_order_that_was_sent_whole_against_a_control_limit() -> None:
+    class Env:
+        last_verdicts = [Verdict()]
+
+        @property
+        def unwrapped(self) -> Env:
+            return self
+
+    watch = evidence.Watch()
+    watch(Env(), np.array([True]))
+    assert watch.breaches == 1 and watch.reasons == {"bit 18": 2, "bit 23": 1}
+    watch(Env(), np.array([False]))
+    assert watch.breaches == 1
