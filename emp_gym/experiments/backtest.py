@@ -54,15 +54,16 @@ def windows(env_id: str, env_kwargs: Mapping[str, Any], config: EvaluationConfig
 
 def evaluate(
     agent: Any, env_id: str, env_kwargs: Mapping[str, Any], chosen: Sequence[Window], seed: int = 0, split: str = "test",
-    watch: Callable[[Any, np.ndarray], None] | None = None,
+    watch: Callable[[Any, np.ndarray], None] | None = None, wrap: Callable[[Any], Any] | None = None,
 ) -> RunLog:  # fmt: skip
     """One episode of `agent` on each window of `chosen`; episodes hold the environment's summary, arrays [W].
 
     An agent that has `bind` is given the environment first. A kill switch that closes raises `Killed`: episodes that it cut
     are no result. `watch(env, running)` is called
-    after each step with the lanes [W] that took part in it.
+    after each step with the lanes [W] that took part in it; `wrap` is put around the environment.
     """
     env = make_env(env_id, env_kwargs, len(chosen), split=split, autoreset_mode="Disabled")
+    env = env if wrap is None else wrap(env)
     if hasattr(agent, "bind"):
         agent.bind(env)
     options = {"day": [day for day, _ in chosen], "start": [row for _, row in chosen]}

@@ -78,11 +78,15 @@ class Execution:
     """Executes evaluations as `config` says (its environment, data, split, windows and seed), for `Ledger.enter`.
 
     The environment's own baselines are played always, and once for all versions that are asked for. `label` gives the
-    regime of each row; None: `regimes`.
+    regime of each row; None: `regimes`. `wrap(env, version)` is put around the environments in which versions play; it must
+    change nothing that is sent.
     """
 
-    def __init__(self, registry: Registry, config: RunConfig, label: Label | None = None) -> None:
-        self.registry, self.label = registry, label or regimes
+    def __init__(
+        self, registry: Registry, config: RunConfig, label: Label | None = None,
+        wrap: Callable[[Any, str], Any] | None = None,
+    ) -> None:  # fmt: skip
+        self.registry, self.label, self.wrap = registry, label or regimes, wrap
         self.config = replace(config, evaluation=replace(config.evaluation, baselines=None))
 
     def __call__(self, version: Version) -> dict[str, Any]:
@@ -148,8 +152,11 @@ class Execution:
             if role == "candidate":
                 raise
             return None
-        watch = Watch()
-        log = backtest.evaluate(agent, config.env_id, config.env, self._chosen, judged.seed, judged.split, watch)
+        watch, wrap = Watch(), self.wrap
+        log = backtest.evaluate(
+            agent, config.env_id, config.env, self._chosen, judged.seed, judged.split, watch,
+            None if wrap is None else lambda env: wrap(env, version),
+        )  # fmt: skip
         return _row(version, role, log, watch)
 
 

@@ -5,34 +5,38 @@ Whatever becomes of a run, its trial counts: a search cannot forget its failures
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+import numpy as np
 from gymnasium.vector import VectorEnv
 
+from emp_gym.envs.wrappers.diary import DiaryVectorWrapper
+from emp_gym.envs.wrappers.governance import KillSwitchVectorWrapper, StageVectorWrapper
 from emp_gym.experiments import evidence
 from emp_gym.experiments.config import RunConfig
 from emp_gym.experiments.runs import RunFolder, commit
+from emp_gym.governance.diary import Diary
 from emp_gym.governance.errors import UnregisteredPolicy
 from emp_gym.governance.folder import GovernanceFolder
+from emp_gym.governance.kill_switch import KillSwitch
 from emp_gym.governance.ledger import Ledger
 from emp_gym.governance.log import Receipt
 from emp_gym.governance.record import Version, setting
 from emp_gym.governance.registry import Registry
 
 
-def governed_env(env: VectorEnv, folder: GovernanceFolder) -> VectorEnv:
-    """`env` as it may be used under governance: the one place where diary, kill switch and stage guard are put around a
-    training environment."""
-    return env
-
-
 class Governed:
-    """Runs under governance, in one folder. Holds the ledger's lock until it is closed."""
+    """Runs under governance, in one folder. Holds the locks of ledger and diary until it is closed.
+
+    Every environment that an agent learns in, or plays in for evidence, stands behind the kill switch, and every decision
+    goes into the diary; to learn is what the stage "experiment" allows.
+    """
 
     def __init__(self, path: Path, *, create: bool = False, clock: Callable[[], int] = time.time_ns) -> None:
         """The governance folder at `path`, made if `create` and there is none."""
@@ -40,27 +44,51 @@ class Governed:
         self.folder = make(path, clock=clock)
         self.ledger = Ledger(self.folder.ledger, clock=clock)
         self.registry = Registry(self.ledger, self.folder.artefacts)
+        self.switch = KillSwitch.at(path, log=self.folder.ledger, clock=clock)
+        self._policy = ("", "")  # who decides: name, SHA-256 of the weights
+        self._diaries: list[Diary] = []  # of the environments of the trial under way
 
     def wrap(self, env: VectorEnv) -> VectorEnv:
-        return governed_env(env, self.folder)
+        """`env` as an agent may learn in it."""
+        return self._kept(StageVectorWrapper(env, "experiment", mode="observe"), self._policy)
+
+    def learned(self, agent: Any) -> None:
+        """From here on these weights decide."""
+        self._policy = (self._policy[0], weights_hash(agent))
+        for diary in self._diaries:
+            diary.policy(*self._policy)
+
+    def _kept(self, env: VectorEnv, policy: tuple[str, str]) -> VectorEnv:
+        """`env` behind the kill switch, its decisions in the diary."""
+        kept = DiaryVectorWrapper(
+            KillSwitchVectorWrapper(env, self.folder.path), self.folder.diary, policy=policy, regime=evidence.regimes
+        )
+        self._diaries.append(kept.diary)
+        return kept
 
     def begin(self, config: RunConfig, resume: Path | None = None) -> int:
         """Notes a trial; returns its entry. A run that goes on must have begun here."""
         if resume is not None:
             self._began_here(RunFolder.open(resume))
-        return self.ledger.note_trial(evidence.trial_payload(self.registry, config)).seq
+        trial = self.ledger.note_trial(evidence.trial_payload(self.registry, config)).seq
+        self._policy, self._diaries = (version_name(config, trial), ""), []
+        return trial
 
     def register(self, run: RunFolder, trial: int, parent: str = "") -> Version:
         """The version that a trial gave."""
         config = run.config
         return self.registry.register(
-            run.path, trial=trial, name=f"{config.agent_name.rpartition(':')[2].lower()}-{trial}",
-            agent=config.agent_name, setting=setting(config.env_id, config.env), commit=commit() or "", parent=parent,
+            run.path, trial=trial, name=version_name(config, trial), agent=config.agent_name,
+            setting=setting(config.env_id, config.env), commit=commit() or "", parent=parent,
         )  # fmt: skip
 
     def evaluate(self, versions: Sequence[Version], config: RunConfig) -> list[Receipt]:
         """Executes an evaluation of each version and enters it as evidence."""
-        execution = evidence.Execution(self.registry, config)
+
+        def wrap(env: VectorEnv, version: str) -> VectorEnv:
+            return self._kept(env, (self.ledger.state.versions[version].name, version))
+
+        execution = evidence.Execution(self.registry, config, wrap=wrap)
         return [self.ledger.enter(version.version, execution) for version in versions]
 
     def parent(self, resume: Path | None) -> str:
@@ -81,10 +109,32 @@ class Governed:
         )
 
     def close(self) -> None:
-        self.folder.close()
+        """Ends the diaries and waits until the ledger knows of a kill."""
+        try:
+            for diary in self._diaries:
+                diary.close()
+            self.switch.finish()
+        finally:
+            self.folder.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def version_name(config: RunConfig, trial: int) -> str:
+    """What people call the version that a trial gives."""
+    return f"{config.agent_name.rpartition(':')[2].lower()}-{trial}"
+
+
+def weights_hash(agent: Any) -> str:
+    """SHA-256 over an agent's arrays (`BaseAgent.arrays`), by name; of nothing where it does not show them."""
+    digest = hashlib.sha256()
+    arrays = agent.arrays() if hasattr(agent, "arrays") else {}
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.data)
+    return digest.hexdigest()

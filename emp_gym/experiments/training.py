@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -47,8 +47,18 @@ class Progress(Protocol):
     def update(self, steps: int, scalars: Mapping[str, float]) -> None: ...
 
 
-Wrap = Callable[[VectorEnv], VectorEnv]
-"""What is put around a training environment."""
+
+class Keeper(Protocol):
+    """Keeps a record of a run, or a hand on it."""
+
+    def wrap(self, env: VectorEnv) -> VectorEnv:
+        """What is put around every environment that an agent learns in."""
+        ...
+
+    def learned(self, agent: Any) -> None:
+        """`agent` decides from here on: called before it learns, and whenever it has learned something."""
+        ...
+
 
 
 class Meter:
@@ -133,14 +143,18 @@ class Recorder:
     """The callback of `learn`: writes scalars, moves the progress bar, saves checkpoints when they are due."""
 
     def __init__(
-        self, run: RunFolder, agent: Any, config: RunConfig, meter: Meter, progress: Progress, start: int
-    ) -> None:
+        self, run: RunFolder, agent: Any, config: RunConfig, meter: Meter, progress: Progress, start: int,
+        keeper: Keeper | None = None,
+    ) -> None:  # fmt: skip
         self._run, self._agent, self._config, self._meter, self._progress = run, agent, config, meter, progress
         self._writer = ScalarWriter(run.path)
         self._curves = Curves(run.path / "curves.csv", start)
         self._due = _checkpoint_steps(config, start)
         self._first, self._since = start, time.monotonic()
         self.saved = -1
+        self._keeper = keeper
+        if keeper is not None:
+            keeper.learned(agent)
 
     def __call__(self, steps: int, scalars: Mapping[str, float]) -> bool:
         seconds = max(time.monotonic() - self._since, 1e-9)
@@ -148,6 +162,8 @@ class Recorder:
         self._writer.write(steps, merged)
         self._curves.add(steps, merged)
         self._progress.update(steps, merged)
+        if self._keeper is not None:
+            self._keeper.learned(self._agent)
         if self._due and steps >= self._due[0]:
             self._due = [due for due in self._due if due > steps]
             self._curves.save()
@@ -191,10 +207,10 @@ class Curves:
 
 
 def train(
-    config: RunConfig, folder: Path, progress: Progress, resume: Path | None = None, wrap: Wrap | None = None
+    config: RunConfig, folder: Path, progress: Progress, resume: Path | None = None, keeper: Keeper | None = None
 ) -> tuple[RunFolder, Any]:
     """Trains one agent as `config` says and leaves it in `folder` (with `resume`: goes on in that run's folder).
-    `wrap` is put around every environment that the agent learns in.
+    `keeper` is told of it, see there.
 
     An agent without `learn` is only built and saved. Raises `ConfigError` for what does not fit, before anything is
     written, and `Killed`, after a checkpoint, when a kill switch closes.
@@ -213,7 +229,7 @@ def train(
     run.write_json("provenance.json", provenance(env))
     env.close()
     if hasattr(agent, "learn"):
-        _learn(run, agent, config, progress, start, wrap)
+        _learn(run, agent, config, progress, start, keeper)
     elif not hasattr(agent, "save"):
         raise ConfigError(f"agent {config.agent_name!r} has neither learn nor save: there is nothing to train or keep")
     agent.save(run.path)
@@ -221,16 +237,16 @@ def train(
 
 
 def _learn(
-    run: RunFolder, agent: Any, config: RunConfig, progress: Progress, start: int, wrap: Wrap | None = None
+    run: RunFolder, agent: Any, config: RunConfig, progress: Progress, start: int, keeper: Keeper | None = None
 ) -> None:
     meter = Meter()
     plain = backtest.training_env(config.env_id, config.env)
 
     def make_env(num_envs: int | None = None, **keywords: Any) -> VectorEnv:
         env = plain(config.num_envs or num_envs, **keywords)
-        return MeteredVectorEnv(env if wrap is None else wrap(env), meter)
+        return MeteredVectorEnv(env if keeper is None else keeper.wrap(env), meter)
 
-    recorder = Recorder(run, agent, config, meter, progress, start)
+    recorder = Recorder(run, agent, config, meter, progress, start, keeper)
     try:
         agent.learn(make_env, config.total_timesteps, recorder)
     except Killed as kill:

@@ -16,7 +16,7 @@ import numpy as np
 
 from emp_gym.governance.kill_switch import KillSwitch
 from emp_gym.governance.monitors import MonitorRules, Monitors
-from emp_gym.governance.stand_down import stand_down
+from emp_gym.governance.stand_down import REASON_NAMES, stand_down
 from emp_gym.risk.gates import passed
 from emp_gym.types import I8, I64, ConfigError, EmpGymError, Gate, Orders, Stop, Verdicts, View
 
@@ -54,6 +54,8 @@ class KillGate:
     """
 
     last: ClassVar[bool] = True
+    replayable: ClassVar[bool] = False  # it listens to the world
+    reason_names: ClassVar[tuple[str, ...]] = REASON_NAMES
 
     def __init__(
         self, folder: str | Path | None = None, *, flatten: bool = False, scope: str = "all",

@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import yaml
 
 from emp_gym.governance.kill_state import stamp
-from emp_gym.governance.stand_down import stand_down
+from emp_gym.governance.stand_down import REASON_NAMES, stand_down
 from emp_gym.risk.gate import RiskGate
 from emp_gym.risk.limits import Limits, load
 from emp_gym.risk.reasons import Mode
@@ -160,6 +160,9 @@ class StageGate:
     one only after a new start. A stage that cannot be told, or that does not allow the venue any more, stops all lanes
     (cancels pass). `rules`: see `read_rules`. `mode` and `masks` as for `RiskGate`; "observe" where the stage allows it.
     """
+
+    replayable: ClassVar[bool] = False  # the ledger may say something else by then
+    reason_names: ClassVar[tuple[str, ...]] = REASON_NAMES
 
     def __init__(
         self, stage: str | Callable[[], str] | None = None, *, policy: str | None = None, folder: str | Path | None = None,

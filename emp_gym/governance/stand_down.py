@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from emp_gym.risk.reasons import Check
 from emp_gym.types import Bool, OrderKind, Orders, Verdicts, View
 
 DROPPED = np.uint64(1)  # reason bit 0: the kill latch; see emp_gym.risk.reasons.Check.KILL
 OWN = np.uint64(1 << 32)  # reason bit: an order of the gate's own, a cancel or the way to flat
+REASON_NAMES = (*(check.name.lower().replace("_", "-") for check in Check), *("?",) * (32 - len(Check)), "stand-down", "stage")
+"""Of the reason bits of gates that stand lanes down, in order."""
 OWN_ID = 1 << 40  # ids of own orders begin here, above those of any task
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from emp_gym.risk.gates import CAPPED, CapQuantity
-from emp_gym.types import OrderKind, Orders
+from emp_gym.types import ConfigError, OrderKind, Orders
 
 
 def orders_of(quantities: list[int], kind: OrderKind = OrderKind.LIMIT) -> Orders:

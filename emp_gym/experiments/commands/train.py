@@ -128,7 +128,7 @@ def _train_and_judge(
             parent = governed.parent(resume) if governed else ""
             label = f"training {config.agent_name}" + (f" seed {config.seed}" if len(configs) > 1 else "")
             with Bar(config.total_timesteps, label) as bar:
-                run, agent = training.train(config, folder, bar, resume, governed.wrap if governed else None)
+                run, agent = training.train(config, folder, bar, resume, governed)
             runs.append(run)
             agents.append(agent)
             if governed:
