@@ -58,6 +58,8 @@ class Listener:
     at which a step is over and no lane has been reset yet.
     """
 
+    last = True  # after the kill switch too
+
     def __init__(self, lanes: Lanes, book: Book, regime: Labels | None = None) -> None:
         labels, rows = regime(lanes.tape) if callable(regime) else regime, len(lanes.tape.rows)
         if labels is not None and len(labels) != rows:
