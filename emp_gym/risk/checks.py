@@ -63,6 +63,8 @@ class Desk:
     no_instrument: I32  # [N, open orders] zeros, for views of one instrument
     work: np.ndarray
     exposure: np.ndarray
+    tried: Orders  # [1, K] for `allowed`, which must leave the last verdicts as they are
+    tried_reason: np.ndarray  # u8 [1, K]
 
     @classmethod
     def of(cls, view: View, slots: int) -> Desk:
@@ -75,6 +77,7 @@ class Desk:
         return cls(
             Orders.empty(lanes, slots), np.zeros((lanes, slots), np.uint64), np.zeros(len(Check), np.int64),
             np.zeros((lanes, open_slots), np.int32), np.zeros(1, WORK), np.zeros(view.position.shape[1], EXPOSURE),
+            Orders.empty(1, slots), np.zeros((1, slots), np.uint64),
         )  # fmt: skip
 
     @property
@@ -110,10 +113,10 @@ def allowed(view: View, candidates: Orders, state: RiskState, rules: Rules, *, d
     lanes, menu, slots = candidates.kind.shape
     desk = desk or Desk.of(view, slots)
     out = np.empty((lanes, menu), np.bool_)
-    row = desk.orders
+    row = desk.tried
     check_kernels.allow(
-        0, lanes, candidates.kind, candidates.records, row.kind[0, :slots], row.records[0, :slots], desk.reason[0, :slots],
-        out, _seen(view, desk), _kept(state), _bound(rules), desk.work, desk.exposure,
+        0, lanes, candidates.kind, candidates.records, row.kind[0, :slots], row.records[0, :slots],
+        desk.tried_reason[0, :slots], out, _seen(view, desk), _kept(state), _bound(rules), desk.work, desk.exposure,
     )  # fmt: skip
     return out
 

@@ -129,6 +129,20 @@ def test_the_mask_leaves_only_what_passes_untouched():
     assert not any(env.gate.counters().values())
 
 
+def test_the_mask_leaves_the_verdicts_of_every_lane_as_they_are():
+    env = RiskVectorWrapper(vector(), TIGHT, masks=True)
+    env.reset(seed=[5, 5, 5], options={"day": 0, "start": 500})
+    seen = set()
+    for action in (BUY, BUY, BUY, 1, BUY):
+        _, _, _, _, info = env.step(np.full(3, action))
+        for told in (info["risk_bits"], info["cost"], info["reason"]):
+            assert (told == told[0]).all()
+        reasons = env.unwrapped.last_verdicts[0].reason
+        assert (reasons == reasons[0]).all()
+        seen.add(int(info["risk_bits"][0]))
+    assert any(seen)  # something was objected to
+
+
 def test_a_gate_from_gates_narrows_the_mask_too():
     gate = {"gate": "risk", "limits": {"instrument": {"max_position": 50}}, "masks": True}
     env = gym.make("emp-lob-v0", gates=[gate])
