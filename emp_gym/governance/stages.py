@@ -6,7 +6,6 @@ the ledger's word. The ledger says at which stage a policy stands; what that all
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -22,10 +21,11 @@ from emp_gym.governance.stand_down import REASON_NAMES, stand_down
 from emp_gym.risk.gate import RiskGate
 from emp_gym.risk.limits import Limits, load
 from emp_gym.risk.reasons import Mode
-from emp_gym.types import I8, I64, Bool, ConfigError, EmpGymError, Gate, Orders, Stop, Verdicts, View
+from emp_gym.types import I8, I64, NS, Bool, ConfigError, EmpGymError, Gate, Orders, Stop, Verdicts, View
 
 ORDER = ("experiment", "paper", "pilot", "live")  # of what is allowed, least first
 VENUES = ("replay", "simulated", "paper", "live")
+AGAIN_NS = 60 * NS  # after which the ledger is asked again though it is the same
 DROPPED = np.uint64(1 << 33)  # reason bit: nothing may be sent at this stage here
 
 
@@ -131,25 +131,27 @@ def _hint(near: list[str]) -> str:
 
 
 class LedgerStage:
-    """Asks the ledger of a folder for the stage of a policy; reads it again when the file has changed."""
+    """Asks the ledger of a folder for the stage of a policy; reads it again when the file has changed, and after a minute,
+    since evidence expires."""
 
     def __init__(self, folder: str | Path, policy: str, clock: Callable[[], int] = time.time_ns) -> None:
         self.path, self.policy, self.clock = Path(folder).resolve() / "ledger.log", policy, clock
         self._stamp: tuple[int, ...] | None = None
+        self._read_ns = 0
         self._stage = ""
 
     def __call__(self) -> str:
-        now = stamp(self.path)
-        if now is None or now != self._stamp:
-            self._stage, self._stamp = self._read(), now
+        now, now_ns = stamp(self.path), self.clock()
+        if now is None or now != self._stamp or not 0 <= now_ns - self._read_ns < AGAIN_NS:
+            self._stage, self._stamp, self._read_ns = self._read(), now, now_ns
         return self._stage
 
     def _read(self) -> str:
+        from emp_gym.governance.ledger import Ledger
         from emp_gym.governance.reader import LogReader
 
-        ledger = importlib.import_module("emp_gym.governance.ledger")
         with LogReader(self.path) as reader:
-            return str(ledger.Ledger(reader, clock=self.clock).stage(self.policy))
+            return Ledger(reader, clock=self.clock).stage(self.policy)
 
 
 class StageGate:

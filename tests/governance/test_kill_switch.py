@@ -350,7 +350,8 @@ def test_two_processes_that_close_it_at_once_end_with_one_name_for_it(tmp_path):
 
 def command(*arguments: object, root: Path) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "scripts/kill.py", *map(str, arguments)]
-    return subprocess.run(line, cwd=root, capture_output=True, text=True)
+    environment = os.environ | {"PYTHONPATH": str(root)}  # this checkout, whatever is installed
+    return subprocess.run(line, cwd=root, env=environment, capture_output=True, text=True)
 
 
 def test_the_command_closes_shows_and_opens(tmp_path, root):

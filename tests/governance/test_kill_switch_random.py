@@ -108,6 +108,41 @@ def test_no_new_order_reaches_the_market_after_kill_has_returned(kills, tmp_path
              "p99": round(float(np.percentile(to_last_ms, 99)), 3), "max": round(max(to_last_ms), 3)})  # fmt: skip
 
 
+def test_a_kill_returns_only_when_the_step_under_way_has_sent_its_orders(tmp_path, caplog):
+    env = gym.make("emp-lob-v0", gates=[KillGate(tmp_path)])
+    env.reset(seed=0)
+    env.step(QUOTE)
+    market, sending, go_on = env.unwrapped.lanes.market, threading.Event(), threading.Event()
+    advance = market.advance
+
+    def slowly(orders) -> None:
+        sending.set()
+        assert go_on.wait(60)
+        advance(orders)
+
+    market.advance = slowly
+    trader = threading.Thread(target=env.step, args=(QUOTE,), daemon=True)
+    trader.start()
+    assert sending.wait(60)
+    arguments = {"who": "test", "reason": "why", "patience_s": 60}
+    killer = threading.Thread(target=KillSwitch.at(tmp_path).trip, kwargs=arguments, daemon=True)
+    killer.start()
+    killer.join(0.2)
+    assert killer.is_alive(), "orders that had passed are still on their way"
+    go_on.set()
+    killer.join(60)
+    trader.join(60)
+    assert not killer.is_alive() and not trader.is_alive() and "has not ended" not in caplog.text
+
+
+def test_a_kill_between_two_steps_waits_for_nobody(tmp_path, caplog):
+    env = gym.make("emp-lob-v0", gates=[KillGate(tmp_path)])
+    env.reset(seed=0)
+    env.step(QUOTE)
+    KillSwitch.at(tmp_path).trip("test", "why", patience_s=5)
+    assert "has not ended" not in caplog.text
+
+
 @pytest.mark.parametrize("kills", KILLS)
 def test_a_kill_that_has_returned_survives_the_process(kills, tmp_path, evidence):
     """A child closes the switch, says so, and is killed (SIGKILL) at a random moment before or after."""

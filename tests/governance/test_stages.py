@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import pickle
-import sys
-import types
 
 import numpy as np
 import pytest
-from governance.logs import create
+from governance.ledgers import Desk
 from governance.views import asking, view_of
 
+from emp_gym.governance.errors import UnregisteredPolicy
+from emp_gym.governance.kill_switch import KillSwitch
 from emp_gym.governance.stages import DROPPED, ORDER, STAGES, LedgerStage, StageGate, StageRules, read_rules
 from emp_gym.governance.stand_down import OWN
 from emp_gym.risk.gate import RiskGate
@@ -174,25 +174,42 @@ def test_wrong_rules_are_refused_by_name(options, said):
         StageGate(**options)
 
 
-def test_the_ledger_is_read_again_only_when_it_has_changed(tmp_path, monkeypatch):
-    asked = []
+def test_the_ledger_is_read_again_only_when_it_has_changed_or_a_minute_has_gone(tmp_path, monkeypatch):
+    desk, reads, read = Desk(tmp_path), [], LedgerStage._read
+    version = desk.version("momentum")
+    monkeypatch.setattr(LedgerStage, "_read", lambda self: (reads.append(1), read(self))[1])
+    stage = LedgerStage(tmp_path, "momentum", clock=desk.clock)
+    assert [stage(), stage()] == ["experiment"] * 2 and len(reads) == 1
+    desk.evaluate(version)
+    desk.promote(version, "paper", "alice")
+    assert stage() == "paper" and len(reads) == 2
+    desk.wait(1 / 1440)
+    assert stage() == "paper" and len(reads) == 3
 
-    class Ledger:
-        def __init__(self, log, *, clock):
-            self.log = log
 
-        def stage(self, policy):
-            asked.append(policy)
-            return [entry.value for entry in self.log.entries(kind="stage")][-1]
+def test_a_kill_by_drawdown_takes_the_policy_down_and_its_gate_with_it(tmp_path):
+    desk = Desk(tmp_path)
+    version = desk.version("momentum")
+    desk.evaluate(version)
+    desk.promote(version, "paper", "alice")
+    gate = StageGate(LedgerStage(tmp_path, "momentum", clock=desk.clock), rules={"experiment": {"max_quantity": 3}})
+    assert gate.stage == "paper" and quantity(gate) == 10
+    switch = KillSwitch.at(tmp_path, log=desk.log, clock=desk.clock)
+    switch.subject = version
+    switch.trip("rule", "too deep", Stop.DRAWDOWN)
+    switch.finish()
+    begin(gate)
+    assert gate.stage == "experiment" == desk.stage(version) and quantity(gate, view_of(decision=[0])) == 3
 
-    monkeypatch.setitem(sys.modules, "emp_gym.governance.ledger", types.SimpleNamespace(Ledger=Ledger))
-    with create(tmp_path / "ledger.log") as log:
-        log.append("x", "stage", payload="live")
-        stage = LedgerStage(tmp_path, "momentum")
-        assert [stage(), stage()] == ["live", "live"] and asked == ["momentum"]
-        log.append("x", "stage", payload="pilot")
-        assert stage() == "pilot"
-        gate = StageGate(policy="momentum", folder=tmp_path, rules=SMALL)
-        assert gate.stage == "pilot" and quantity(gate) == 5
-        twin = pickle.loads(pickle.dumps(copy.deepcopy(gate)))
+
+def test_a_policy_without_a_row_in_the_ledger_is_refused(tmp_path):
+    Desk(tmp_path)
+    with pytest.raises(UnregisteredPolicy):
+        StageGate(policy="momentum", folder=tmp_path)
+
+
+def test_a_gate_is_copied_and_pickled_with_what_it_remembers():
+    gate = StageGate("pilot", rules=SMALL)
+    assert quantity(gate) == 5
+    for twin in (copy.deepcopy(gate), pickle.loads(pickle.dumps(gate))):
         assert twin.stage == "pilot" and quantity(twin, view_of(decision=[1])) == 0, "the id was used before"
