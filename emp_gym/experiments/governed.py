@@ -19,11 +19,13 @@ from gymnasium.vector import VectorEnv
 from emp_gym.envs.wrappers.diary import DiaryVectorWrapper
 from emp_gym.envs.wrappers.governance import KillSwitchVectorWrapper, StageVectorWrapper
 from emp_gym.experiments import evidence
+from emp_gym.experiments.backtest import gates_of
 from emp_gym.experiments.config import RunConfig
 from emp_gym.experiments.runs import RunFolder, commit
 from emp_gym.governance.diary import Diary
 from emp_gym.governance.errors import UnregisteredPolicy
 from emp_gym.governance.folder import GovernanceFolder
+from emp_gym.governance.kill_gate import KillGate
 from emp_gym.governance.kill_switch import KillSwitch
 from emp_gym.governance.ledger import Ledger
 from emp_gym.governance.log import Receipt
@@ -59,10 +61,10 @@ class Governed:
             diary.policy(*self._policy)
 
     def _kept(self, env: VectorEnv, policy: tuple[str, str]) -> VectorEnv:
-        """`env` behind the kill switch, its decisions in the diary."""
-        kept = DiaryVectorWrapper(
-            KillSwitchVectorWrapper(env, self.folder.path), self.folder.diary, policy=policy, regime=evidence.regimes
-        )
+        """`env` behind the kill switch (with the rules of its own kill gate, if it has one), its decisions in the diary."""
+        if not any(isinstance(gate, KillGate) and gate.switch is self.switch for gate in gates_of(env)):
+            env = KillSwitchVectorWrapper(env, self.folder.path)
+        kept = DiaryVectorWrapper(env, self.folder.diary, policy=policy, regime=evidence.regimes)
         self._diaries.append(kept.diary)
         return kept
 
@@ -86,6 +88,7 @@ class Governed:
         """Executes an evaluation of each version and enters it as evidence."""
 
         def wrap(env: VectorEnv, version: str) -> VectorEnv:
+            self.switch.subject = version  # whom a kill takes down a stage
             return self._kept(env, (self.ledger.state.versions[version].name, version))
 
         execution = evidence.Execution(self.registry, config, wrap=wrap)

@@ -1,4 +1,4 @@
-"""``kill.py``: closes the kill switch of a governance folder, shows it, or opens it again with a signed order."""
+"""``kill.py``: closes the kill switch of a governance folder, shows it, names who may open it, or opens it with a signed order."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("folder", type=Path, metavar="FOLDER", help="the folder of train.py --govern")
     what = p.add_mutually_exclusive_group()
     what.add_argument("--status", action="store_true", help="only show it: exit 0 open, 1 closed")
+    what.add_argument(
+        "--allow", type=Path, metavar="KEY", help="name a private Ed25519 key file whose holder may open it again"
+    )
     what.add_argument("--rearm", action="store_true", help="open it again: needs --key and --reason")
     p.add_argument("--reason", metavar="TEXT", help="why; stands in the ledger")
     p.add_argument("--who", metavar="NAME", default=None, help="who (default: the user that runs this)")
@@ -42,6 +45,8 @@ def _run(a: argparse.Namespace) -> int:
         raise ConfigError(f"{a.folder}: no such folder, so nothing was done; name the folder of train.py --govern")
     if a.status:
         return _status(a.folder)
+    if a.allow is not None:
+        return _allow(a)
     if a.rearm:
         return _rearm(a)
     return _close(a)
@@ -86,6 +91,20 @@ def _status(folder: Path) -> int:
     kill = KillSwitch.seen(folder)
     print("open" if kill is None else f"closed: {kill}")
     return 0 if kill is None else CLOSED
+
+
+def _allow(a: argparse.Namespace) -> int:
+    from emp_gym.governance import kill_state
+    from emp_gym.governance.heads import KeyFile
+
+    key = KeyFile(a.allow).public_key
+    path = a.folder / "keys" / "rearm.pub"
+    if key not in kill_state.rearm_keys(a.folder):
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{key.hex()} {' '.join((a.who or getpass.getuser()).split())}\n")
+    print(f"{a.who or getpass.getuser()} may open the switch of {a.folder} ({path}); runs under way learn it at their start")
+    return 0
 
 
 def _rearm(a: argparse.Namespace) -> int:

@@ -123,6 +123,8 @@ def _train_and_judge(
     runs, agents, versions = [], [], []
     say("preparing data and kernels (the first use on a machine makes the embedded days and compiles: about a minute)")
     with governance(a.govern, create=True) as governed:
+        if governed:
+            governed.switch.listen()
         for config, folder in zip(configs, folders, strict=True):
             trial = governed.begin(config, resume) if governed else 0
             parent = governed.parent(resume) if governed else ""

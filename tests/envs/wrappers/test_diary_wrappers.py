@@ -245,11 +245,11 @@ def test_a_run_without_a_seed_gets_one_that_is_written_down(tmp_path):
 def test_closing_leaves_the_environment_as_it_was(tmp_path):
     with diary_log(tmp_path) as log:
         inner = gym.make_vec("emp-lob-v0", num_envs=2)
-        before = dict(vars(inner.unwrapped.lanes))
+        before = inner.unwrapped.lanes.gates, set(vars(inner.unwrapped.lanes))
         env = DiaryVectorWrapper(inner, log)
+        assert inner.unwrapped.lanes.gates != before[0]
         env._kept.close()
-        after = vars(inner.unwrapped.lanes)
-        assert after["gates"] == before["gates"]
+        assert (inner.unwrapped.lanes.gates, set(vars(inner.unwrapped.lanes))) == before
         inner.reset(seed=0)
         inner.step(np.zeros(2, int))
         copy.deepcopy(inner.unwrapped.lanes)
@@ -272,6 +272,10 @@ def test_wrong_uses_are_refused(tmp_path):
         with pytest.raises(ConfigError, match="cannot be pickled"):
             pickle.dumps(env.unwrapped.lanes)
         lanes = env.unwrapped.lanes
-        lanes.gates = (*lanes.gates, CapQuantity(5))
+        lanes.gates = (*lanes.gates, CapQuantity(5))  # comes before the diary, wherever it is put
+        drive(env, 1)
+        late = CapQuantity(5)
+        late.last = True
+        lanes.gates = (*lanes.gates, late)
         with pytest.raises(ConfigError, match="last gate"):
             drive(env, 1)

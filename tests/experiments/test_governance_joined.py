@@ -1,0 +1,105 @@
+"""Governance as a whole, from the command line: a governed run leaves a diary that replays, a kill stops it, and only a key
+on record lets it go on."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from emp_gym.experiments.commands import kill, train
+from emp_gym.experiments.governed import Governed, weights_hash
+from emp_gym.experiments.replaying import replay
+from emp_gym.experiments.runs import RunFolder
+from emp_gym.governance.diary import DiaryReader
+from emp_gym.governance.folder import GovernanceFolder
+from emp_gym.governance.heads import KeyFile
+from emp_gym.governance.kill_gate import Killed
+from emp_gym.governance.kill_switch import KillSwitch
+from emp_gym.governance.reader import LogReader
+
+SHORT = ["--env", "emp-lob-v0", "--total-timesteps", "4096", "--num-envs", "16", "--set", "agent.n_steps=64"]
+JUDGED = ["evaluation.episodes=2", "evaluation.baselines=[hold]"]
+
+
+@pytest.fixture(autouse=True)
+def from_the_root(monkeypatch, root):
+    monkeypatch.chdir(root)
+
+
+def kinds(folder) -> list[str]:
+    with LogReader(folder / "ledger.log") as reader:
+        return [entry.kind for entry in reader.entries()]
+
+
+def test_a_governed_run_is_in_the_ledger_and_its_diary_replays(tmp_path, capsys):
+    folder, run = tmp_path / "log", tmp_path / "run"
+    limits = ["--risk", "configs/limits/strict.yaml"]
+    assert train.main([*SHORT, *JUDGED, *limits, "--govern", str(folder), "--run-dir", str(run)]) == 0
+    assert kinds(folder) == ["trial", "register", "evaluation"]
+    with LogReader(folder / "ledger.log") as ledger:
+        (registered,) = ledger.entries(kind="register")
+    with DiaryReader(folder) as reader:
+        learned, judged = reader.runs()
+        names = [gate["name"] for gate in learned.about["gates"]]
+        assert [name.rpartition(":")[2] for name in names] == ["risk", "StageGate", "KillGate"]
+        policies = {learned.policy_at(step)[1] for step in range(0, 256, 64)}
+        assert len(policies) == 4  # each rollout of 64 steps is by other weights
+        assert learned.policy_at(0)[0] == "ppo-0" and judged.policy_at(0) == ("ppo-0", registered.subject_hash)
+        for each in (learned, judged):
+            found = replay(reader, each.number)
+            assert found.difference is None and found.decisions > 0
+        assert replay(reader, learned.number).decisions == 4096
+
+
+def test_a_kill_ends_a_governed_run_and_only_a_key_on_record_lets_it_go_on(tmp_path, capsys):
+    folder, run = tmp_path / "log", tmp_path / "run"
+    GovernanceFolder.create(folder, clock=time.time_ns).close()
+    bob, mallory = KeyFile.generate(tmp_path / "bob.key"), KeyFile.generate(tmp_path / "mallory.key")
+    assert kill.main([str(folder), "--allow", str(tmp_path / "bob.key"), "--who", "bob"]) == 0
+    assert (folder / "keys" / "rearm.pub").read_text() == f"{bob.public_key.hex()} bob\n"
+    assert kill.main([str(folder), "--who", "alice", "--reason", "wrong data"]) == 0
+    KillSwitch._all.pop(folder.resolve(), None)  # as in a new process
+    assert train.main([*SHORT, "--no-evaluation", "--govern", str(folder), "--run-dir", str(run)]) == 2
+    assert "stopped by the kill switch" in capsys.readouterr().err
+    with DiaryReader(folder) as reader:
+        (stopped,) = reader.runs()
+        decided = [block.decisions for block in reader.blocks(stopped)]
+        assert sum(map(len, decided)) <= 16  # at most the step that found it closed, in which nothing was sent
+        assert all(len(block.sent) == 0 for block in reader.blocks(stopped))
+    assert kinds(folder)[0] in ("kill", "trial") and "register" not in kinds(folder)
+    assert kill.main([str(folder), "--rearm", "--key", str(mallory.path), "--reason", "let me"]) == 2
+    assert kill.main([str(folder), "--status"]) == 1
+    assert kill.main([str(folder), "--rearm", "--key", str(tmp_path / "bob.key"), "--who", "bob", "--reason", "mended"]) == 0
+    assert train.main(["--resume", str(run), "--no-evaluation", "--govern", str(folder)]) == 0
+    assert kinds(folder).count("trial") == 2 and "register" in kinds(folder) and "rearm" in kinds(folder)
+
+
+def test_a_drawdown_names_the_version_that_lost(tmp_path):
+    folder, run = tmp_path / "log", tmp_path / "run"
+    assert train.main([*SHORT, "--no-evaluation", "--govern", str(folder), "--run-dir", str(run)]) == 0
+    with Governed(folder) as governed:
+        (version,) = governed.ledger.state.versions.values()
+        config = RunFolder.open(run).config
+        watchful = {"gate": "kill-switch", "folder": str(folder), "drawdown": 0.01}
+        with pytest.raises(Killed):
+            governed.evaluate([version], replace(config, env={**config.env, "gates": [watchful]}))
+    with LogReader(folder / "ledger.log") as reader:
+        (told,) = reader.entries(kind="kill")
+    assert told.subject_hash == version.version and told.value["cause"] == "drawdown"
+
+
+def test_weights_are_named_by_all_that_an_agent_learned():
+    class Learned:
+        def __init__(self, **arrays):
+            self._arrays = arrays
+
+        def arrays(self):
+            return self._arrays
+
+    a, b = np.arange(6.0), np.ones(3, np.float32)
+    assert weights_hash(Learned(a=a, b=b)) == weights_hash(Learned(b=b.copy(), a=a.copy()))
+    others = [Learned(a=a), Learned(a=b, b=a), Learned(a=a.reshape(2, 3), b=b), Learned(a=a + 1e-12, b=b), object()]
+    assert len({weights_hash(other) for other in [Learned(a=a, b=b), *others]}) == 6
