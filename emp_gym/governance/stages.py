@@ -19,6 +19,7 @@ import yaml
 from emp_gym.governance.kill_state import stamp
 from emp_gym.governance.stand_down import REASON_NAMES, stand_down
 from emp_gym.risk.gate import RiskGate
+from emp_gym.risk.gates import passed
 from emp_gym.risk.limits import Limits, load
 from emp_gym.risk.reasons import Mode
 from emp_gym.types import I8, I64, NS, Bool, ConfigError, EmpGymError, Gate, Orders, Stop, Verdicts, View
@@ -49,6 +50,11 @@ class StageRules:
                 raise ConfigError(f"{name} must be an integer from 1 up, in lots, got {value!r}")
         if type(self.observe) is not bool or not isinstance(self.limits, str | None):
             raise ConfigError(f"observe must be true or false and limits a file, got {self.observe!r}, {self.limits!r}")
+
+    @property
+    def free(self) -> bool:
+        """Whether orders are held to nothing."""
+        return self.max_quantity is None and self.max_position is None and self.limits is None
 
     def bound(self) -> Limits:
         """The limits of the profile, none above the stage's own sizes."""
@@ -187,6 +193,8 @@ class StageGate:
         if self.stopped is not None:
             everyone = np.ones(len(view.time_ns), np.bool_)
             return stand_down(view, orders, everyone, flatten=False, bit=DROPPED)
+        if self.rules.free:
+            return orders, passed(orders)
         return self.risk(view, orders)
 
     @property
