@@ -54,6 +54,7 @@ class KillGate:
     """
 
     last: ClassVar[bool] = True
+    name: ClassVar[str] = "kill-switch"
     replayable: ClassVar[bool] = False  # it listens to the world
     reason_names: ClassVar[tuple[str, ...]] = REASON_NAMES
 

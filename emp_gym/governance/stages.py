@@ -169,6 +169,7 @@ class StageGate:
     (cancels pass). `rules`: see `read_rules`. `mode` and `masks` as for `RiskGate`; "observe" where the stage allows it.
     """
 
+    name: ClassVar[str] = "stage"
     replayable: ClassVar[bool] = False  # the ledger may say something else by then
     reason_names: ClassVar[tuple[str, ...]] = REASON_NAMES
 

@@ -43,8 +43,7 @@ def test_a_governed_run_is_in_the_ledger_and_its_diary_replays(tmp_path, capsys)
         (registered,) = ledger.entries(kind="register")
     with DiaryReader(folder) as reader:
         learned, judged = reader.runs()
-        names = [gate["name"] for gate in learned.about["gates"]]
-        assert [name.rpartition(":")[2] for name in names] == ["risk", "StageGate", "KillGate"]
+        assert [gate["name"] for gate in learned.about["gates"]] == ["risk", "stage", "kill-switch"]
         policies = {learned.policy_at(step)[1] for step in range(0, 256, 64)}
         assert len(policies) == 4  # each rollout of 64 steps is by other weights
         assert learned.policy_at(0)[0] == "ppo-0" and judged.policy_at(0) == ("ppo-0", registered.subject_hash)

@@ -283,7 +283,7 @@ def _portable(data: Any) -> str:
 def _gate(gate: Any, entry: Any) -> dict[str, Any]:
     """How a gate is called, made again ("" if it cannot be from this record), and what its reason bits are called."""
     names = {kind: name for name, kind in GATES.items() if isinstance(kind, type)}
-    name = names.get(type(gate), f"{type(gate).__module__}:{type(gate).__qualname__}")
+    name = names.get(type(gate)) or getattr(gate, "name", f"{type(gate).__module__}:{type(gate).__qualname__}")
     made_by: Any = {"gate": entry} if isinstance(entry, str) else entry if isinstance(entry, Mapping) else None
     reasons = list(getattr(gate, "reason_names", ()))
     if hasattr(gate, "limits") and hasattr(
