@@ -82,6 +82,7 @@ class Lanes:
         self.truncated_by: I8 | None = None  # `Stop` [N] of the last step; None where no gate stopped a lane
         self.episodes = np.zeros(lanes, EPISODE)
         self._length = np.zeros(lanes, np.int64)  # decisions of each lane's episode, close together
+        self.ended = NOBODY  # lanes that the last step ended
         self.random: np.ndarray = np.zeros(lanes, np.uint64)
         self.mask = np.zeros((lanes, max(len(self.task.menu), 1)), np.bool_)
         self._weight_end = self.windows.weight_end
@@ -193,8 +194,9 @@ class Lanes:
             self.truncated_by = np.where(self.market.active & ~terminated, self.truncated_by, np.int8(0))
             truncated |= self.truncated_by > 0
             ended |= truncated
-        if np.count_nonzero(ended):
-            self._finish(np.flatnonzero(ended))
+        self.ended = ended.nonzero()[0] if np.count_nonzero(ended) else NOBODY
+        if len(self.ended):
+            self._finish(self.ended)
         return ended, terminated, truncated
 
     def _send(self) -> None:
@@ -290,6 +292,7 @@ class Lanes:
         self.tape = self.market.tape
 
 
+NOBODY = np.zeros(0, np.int64)
 _NO_LEVERS = np.zeros((1, 3), np.float32)
 _NO_CHOICES = np.zeros(1, np.int64)
 

@@ -41,7 +41,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from emp_gym.envs.core import Lanes
+from emp_gym.envs.core import NOBODY, Lanes
 from emp_gym.sensory.lob import CLIP
 from emp_gym.types import ConfigError, EmpGymError, Feature, Fills, Verdicts, View
 
@@ -171,6 +171,7 @@ class TradingVectorEnv(_Face, VectorEnv):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._everyone = np.ones(num_envs, np.bool_)
         self._ended = self._everyone.copy()  # lanes that wait for a reset
+        self._again = NOBODY  # those of them that the next step resets
         self._flags = (np.zeros(num_envs, np.bool_), np.zeros(num_envs, np.bool_))
         self._observation = np.zeros((num_envs, len(self.features)), np.float32)
         self._started = False
@@ -188,6 +189,9 @@ class TradingVectorEnv(_Face, VectorEnv):
         self.lanes.reset(lanes, options)
         self._ended[lanes] = False
         self._flags[0][lanes] = self._flags[1][lanes] = False
+        if self._mode is AutoresetMode.NEXT_STEP:
+            self._again = np.flatnonzero(self._ended)
+            self.lanes.market.active[self._again] = False
         self.lanes.forget()
         self._started = True
         self._observation = self._observation.copy()  # the one before was given away
@@ -199,10 +203,7 @@ class TradingVectorEnv(_Face, VectorEnv):
         if not self._started:
             raise ResetNeeded("call reset() before step()")
         actions = self._checked(actions)
-        again = _NOBODY
-        if self._mode is AutoresetMode.NEXT_STEP and np.count_nonzero(self._ended):
-            again = np.flatnonzero(self._ended)
-            self.lanes.market.active[again] = False
+        again = self._again
         ended, terminated, truncated = self.lanes.step(actions)
         if len(again):
             self.lanes.reset(again)
@@ -216,8 +217,9 @@ class TradingVectorEnv(_Face, VectorEnv):
             truncated |= self._flags[1] & self._ended
             self._flags = (terminated.copy(), truncated.copy())
         self._ended = (ended | self._ended) if self._mode is AutoresetMode.DISABLED else ended
-        if np.count_nonzero(ended):
-            self._end(np.flatnonzero(ended), ended, observation, infos)
+        if len(self.lanes.ended):
+            self._end(self.lanes.ended, ended, observation, infos)
+        self._again = self.lanes.ended if self._mode is AutoresetMode.NEXT_STEP else NOBODY
         self._observation = observation
         return (
             observation.copy() if self._mode is AutoresetMode.DISABLED else observation,
@@ -376,7 +378,6 @@ class TradingEnv(_Face, gym.Env):
 
 
 _LANE_0 = np.zeros(1, np.int64)
-_NOBODY = np.zeros(0, np.int64)
 
 
 def _info_mode(info: str) -> str:
