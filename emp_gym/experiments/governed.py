@@ -6,16 +6,15 @@ Whatever becomes of a run, its trial counts: a search cannot forget its failures
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from gymnasium.vector import VectorEnv
 
+from emp_gym.agents.base import read_json
 from emp_gym.envs.wrappers.diary import DiaryVectorWrapper
 from emp_gym.envs.wrappers.governance import KillSwitchVectorWrapper, StageVectorWrapper
 from emp_gym.experiments import evidence
@@ -25,12 +24,22 @@ from emp_gym.experiments.runs import RunFolder, commit
 from emp_gym.governance.diary import Diary
 from emp_gym.governance.errors import UnregisteredPolicy
 from emp_gym.governance.folder import GovernanceFolder
-from emp_gym.governance.kill_gate import KillGate
+from emp_gym.governance.kill_gate import Killed, KillGate
 from emp_gym.governance.kill_switch import KillSwitch
 from emp_gym.governance.ledger import Ledger
 from emp_gym.governance.log import Receipt
 from emp_gym.governance.record import Version, setting
 from emp_gym.governance.registry import Registry
+from emp_gym.types import ConfigError
+
+GOVERNED = "governed.json"  # in a run's folder: the ledger and the trial under which it began
+
+
+def refuse_ungoverned(run: Path) -> None:
+    """`ConfigError` for a run that began under governance and would go on without."""
+    if (run / GOVERNED).exists():
+        folder = read_json(run / GOVERNED).get("folder", "LOGDIR")
+        raise ConfigError(f"{run} began under governance and goes on under it: add --govern {folder}")
 
 
 class Governed:
@@ -68,13 +77,31 @@ class Governed:
         self._diaries.append(kept.diary)
         return kept
 
+    @property
+    def flags(self) -> str:
+        return f"--govern {self.folder.path}"
+
     def begin(self, config: RunConfig, resume: Path | None = None) -> int:
-        """Notes a trial; returns its entry. A run that goes on must have begun here."""
+        """Notes a trial; returns its entry. A run that goes on must have begun here, and nothing is noted of one that cannot
+        begin at all."""
         if resume is not None:
-            self._began_here(RunFolder.open(resume))
+            run = RunFolder.open(resume)
+            self._began_here(run)
+            run.last_checkpoint()
+            self.parent(resume)
+        if self.switch.check():
+            raise Killed(
+                f"stopped by the kill switch before it began: {self.switch.kill}; to go on, open it with "
+                f"scripts/kill.py {self.folder.path} --rearm --key FILE --reason TEXT"
+            )
         trial = self.ledger.note_trial(evidence.trial_payload(self.registry, config)).seq
         self._policy, self._diaries = (version_name(config, trial), ""), []
         return trial
+
+    def began(self, run: RunFolder) -> None:
+        """Leaves word in the run's folder: it goes on here, or not at all."""
+        trial = int(self._policy[0].rpartition("-")[2])
+        run.write_json(GOVERNED, {"folder": str(self.folder.path.resolve()), "log_id": self._log_id, "trial": trial})
 
     def register(self, run: RunFolder, trial: int, parent: str = "") -> Version:
         """The version that a trial gave."""
@@ -100,16 +127,20 @@ class Governed:
             return ""
         return self.registry.version_of(resume).version
 
+    @property
+    def _log_id(self) -> str:
+        return self.ledger.log.log_id
+
     def _began_here(self, run: RunFolder) -> None:
-        mine = run.config
-        for trial in self.ledger.log.entries(kind="trial"):
-            noted = json.loads(self.registry.text(trial.value["config"]))
-            if {**noted, "total_timesteps": 0} == {**json.loads(json.dumps(asdict(mine))), "total_timesteps": 0}:
-                return
-        raise UnregisteredPolicy(
-            f"{run.path}: this run did not begin under this governance folder, so nobody knows how often it was tried; "
-            "train it anew with --govern"
-        )
+        """That the run's word of where it began is this ledger's own trial. A file can be copied: what was trained in between
+        without governance is not seen here, but its decisions are missing in the diary."""
+        told = read_json(run.path / GOVERNED) if (run.path / GOVERNED).exists() else {}
+        trials = {entry.seq for entry in self.ledger.log.entries(kind="trial")}
+        if told.get("log_id") != self._log_id or told.get("trial") not in trials:
+            raise UnregisteredPolicy(
+                f"{run.path}: this run did not begin under {self.folder.path}, so nobody knows how often it was tried; "
+                "train it anew with --govern"
+            )
 
     def close(self) -> None:
         """Ends the diaries and waits until the ledger knows of a kill."""

@@ -76,22 +76,36 @@ def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
-def terminal_table(comparison: Comparison) -> Any:
-    """The results as a rich table: money first, then how they were made."""
+WIDE = 150  # columns that one table of everything needs
+
+
+def terminal_table(comparison: Comparison, width: int = WIDE) -> Any:
+    """The results for a terminal of `width` columns: money, and how it was made, in one table or one below the other."""
+    from rich.console import Group
+
+    title = f"{comparison.env_id}: {comparison.agent.name} on {summary_line(comparison)}"
+    trade = (*TRADE[1:6], "masked")
+    money_rows = [money_cells(row) for row in comparison.rows]
+    trade_rows = [[cells[i] for i in (1, 2, 3, 4, 5, -1)] for cells in map(trade_cells, comparison.rows)]
+    if width >= WIDE:
+        whole = [[*money, *made] for money, made in zip(money_rows, trade_rows, strict=True)]
+        return _terminal_table(title, (*MONEY, *trade), whole)
+    names = [row.name for row in comparison.rows]
+    below = [[name, *made] for name, made in zip(names, trade_rows, strict=True)]
+    return Group(_terminal_table(title, MONEY, money_rows), "", _terminal_table("", ("agent", *trade), below))
+
+
+def _terminal_table(title: str, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
+    """A rich table; the first row, the judged agent's, stands out."""
     from rich.table import Table
 
-    head = comparison.agent.name
-    table = Table(
-        title=f"{comparison.env_id}: {head} on {summary_line(comparison)}", title_justify="left", show_edge=False
-    )
-    titles = (*MONEY, *TRADE[1:5], TRADE[5], "masked")
-    for title in titles:
+    table = Table(title=title or None, title_justify="left", show_edge=False)
+    for name in titles:
         table.add_column(
-            title, justify="left" if title == "agent" else "right", no_wrap=title == "agent", overflow="fold"
+            name, justify="left" if name == "agent" else "right", no_wrap=name == "agent", overflow="fold"
         )
-    for row in comparison.rows:
-        trade = trade_cells(row)
-        table.add_row(*money_cells(row), *trade[1:6], trade[-1], style="bold" if row is comparison.agent else None)
+    for at, row in enumerate(rows):
+        table.add_row(*row, style=None if at else "bold")
     return table
 
 

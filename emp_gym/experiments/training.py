@@ -51,6 +51,15 @@ class Progress(Protocol):
 class Keeper(Protocol):
     """Keeps a record of a run, or a hand on it."""
 
+    @property
+    def flags(self) -> str:
+        """Of the command line with which a run goes on."""
+        ...
+
+    def began(self, run: RunFolder) -> None:
+        """`run` begins, or goes on, in this folder."""
+        ...
+
     def wrap(self, env: VectorEnv) -> VectorEnv:
         """What is put around every environment that an agent learns in."""
         ...
@@ -228,6 +237,8 @@ def train(
         raise ConfigError(f"agent {config.agent_name!r} cannot be resumed: it has no resume(folder); train it again")
     run.write_json("provenance.json", provenance(env))
     env.close()
+    if keeper is not None:
+        keeper.began(run)
     if hasattr(agent, "learn"):
         _learn(run, agent, config, progress, start, keeper)
     elif not hasattr(agent, "save"):
@@ -252,7 +263,8 @@ def _learn(
     except Killed as kill:
         if hasattr(agent, "checkpoint"):
             run.checkpoint(agent, agent.num_timesteps)
-        raise Killed(f"{kill}; then train.py --resume {run.path}") from kill
+        flags = "" if keeper is None else f" {keeper.flags}"
+        raise Killed(f"{kill}; then train.py --resume {run.path}{flags}") from kill
     finally:
         recorder.close()
     if hasattr(agent, "checkpoint") and agent.num_timesteps != recorder.saved:

@@ -39,9 +39,14 @@ class GovernanceFolder:
         path = Path(path)
         if (path / "ledger.log").exists():
             raise ConfigError(f"{path}: a governance folder is there already; open it (GovernanceFolder)")
-        for name in ("witness", "artefacts"):
-            (path / name).mkdir(parents=True, exist_ok=True)
-        (path / "keys").mkdir(mode=0o700, exist_ok=True)
+        try:
+            for name in ("witness", "artefacts"):
+                (path / name).mkdir(parents=True, exist_ok=True)
+            (path / "keys").mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"{path}: no governance folder can be made here ({error.strerror}); name one that can be written"
+            ) from error
         system = path / "keys" / "system.key"
         key = KeyFile(system) if system.exists() else KeyFile.generate(system)  # a crash may have left the key
         for name, profile in (

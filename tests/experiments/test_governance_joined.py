@@ -62,18 +62,39 @@ def test_a_kill_ends_a_governed_run_and_only_a_key_on_record_lets_it_go_on(tmp_p
     assert kill.main([str(folder), "--who", "alice", "--reason", "wrong data"]) == 0
     KillSwitch._all.pop(folder.resolve(), None)  # as in a new process
     assert train.main([*SHORT, "--no-evaluation", "--govern", str(folder), "--run-dir", str(run)]) == 2
-    assert "stopped by the kill switch" in capsys.readouterr().err
-    with DiaryReader(folder) as reader:
-        (stopped,) = reader.runs()
-        decided = [block.decisions for block in reader.blocks(stopped)]
-        assert sum(map(len, decided)) <= 16  # at most the step that found it closed, in which nothing was sent
-        assert all(len(block.sent) == 0 for block in reader.blocks(stopped))
-    assert kinds(folder)[0] in ("kill", "trial") and "register" not in kinds(folder)
+    assert "stopped by the kill switch before it began" in capsys.readouterr().err
+    assert kinds(folder) == ["kill"] and not run.exists()  # a run that cannot begin is no trial
     assert kill.main([str(folder), "--rearm", "--key", str(mallory.path), "--reason", "let me"]) == 2
     assert kill.main([str(folder), "--status"]) == 1
-    assert kill.main([str(folder), "--rearm", "--key", str(tmp_path / "bob.key"), "--who", "bob", "--reason", "mended"]) == 0
-    assert train.main(["--resume", str(run), "--no-evaluation", "--govern", str(folder)]) == 0
-    assert kinds(folder).count("trial") == 2 and "register" in kinds(folder) and "rearm" in kinds(folder)
+    sign = [str(folder), "--rearm", "--key", str(tmp_path / "bob.key"), "--reason", "mended"]
+    assert kill.main([*sign, "--who", "carol"]) == 2 and "this key is bob's" in capsys.readouterr().err
+    assert kill.main(sign) == 0 and "open again: bob" in capsys.readouterr().out
+    assert train.main([*SHORT, "--no-evaluation", "--govern", str(folder), "--run-dir", str(run)]) == 0
+    assert kinds(folder) == ["kill", "rearm", "trial", "register"]
+
+
+def test_a_run_goes_on_where_it_began_or_not_at_all(tmp_path, capsys):
+    folder, run, other = tmp_path / "log", tmp_path / "run", tmp_path / "other"
+    plain = [*SHORT, "--no-evaluation", "--run-dir"]
+    assert train.main([*plain, str(run), "--govern", str(folder)]) == 0
+    further = ["--no-evaluation", "--total-timesteps", "6144", "--resume"]
+    assert train.main([*further, str(run)]) == 2 and "add --govern" in capsys.readouterr().err
+    assert train.main([*plain, str(other)]) == 0
+    for name in ("model.json", "model.safetensors"):  # as an interrupted run leaves it
+        (other / name).unlink()
+    assert train.main([*further, str(other), "--govern", str(folder)]) == 2
+    assert "did not begin under" in capsys.readouterr().err
+    assert kinds(folder) == ["trial", "register"]
+    assert train.main([*further, str(run), "--govern", str(folder)]) == 0
+    assert kinds(folder) == ["trial", "register", "trial", "register"]
+
+
+def test_a_wrong_folder_is_no_success(tmp_path, capsys):
+    assert kill.main([str(tmp_path), "--reason", "x"]) == 2 and "NOTHING was stopped" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("")
+    assert train.main([*SHORT, "--govern", str(tmp_path / "file")]) == 2
+    assert "no governance folder can be made here" in capsys.readouterr().err
 
 
 def test_a_drawdown_names_the_version_that_lost(tmp_path):

@@ -237,7 +237,7 @@ def test_no_orphan_policy_is_evaluated_under_governance(
     assert evaluate.main(["--env", "emp-lob-v0", "--agent", "hold", "--govern", str(log)]) == 2
     assert evaluate.main(["--policy", "nobody", "--govern", str(log)]) == 2
     assert evaluate.main(["--policy", "challenger"]) == 2
-    with Governed(log) as governed, pytest.raises(LedgerError, match="did not begin under this"):
+    with Governed(log) as governed, pytest.raises(LedgerError, match="did not begin under"):
         governed.begin(training.RunFolder.open(run).config, resume=run)
 
 

@@ -68,7 +68,7 @@ def show(comparison: Comparison) -> None:
     """The table of results and its reading in one sentence, on stdout."""
     out = console()
     out.print()
-    out.print(report.terminal_table(comparison))
+    out.print(report.terminal_table(comparison, out.width))
     out.print()
     out.print(report.verdict(comparison), highlight=False)
     for name, why in comparison.skipped.items():

@@ -43,6 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(a: argparse.Namespace) -> int:
     if not a.folder.is_dir():
         raise ConfigError(f"{a.folder}: no such folder, so nothing was done; name the folder of train.py --govern")
+    if not (a.folder / "ledger.log").exists() and not (a.folder / "kill").exists():
+        raise ConfigError(
+            f"{a.folder}: neither a ledger nor a kill switch is here, so NOTHING was stopped; name the folder of train.py --govern"
+        )
     if a.status:
         return _status(a.folder)
     if a.allow is not None:
@@ -120,11 +124,22 @@ def _rearm(a: argparse.Namespace) -> int:
         if switch.kill is None:
             print("open; there is nothing to re-arm")
             return 0
-        who = a.who or getpass.getuser()
-        order = Rearm.sign(KeyFile(a.key), switch.kill.kill_id, who=who, reason=a.reason, ts_ns=time.time_ns())
+        key = KeyFile(a.key)
+        who = _owner(a.folder, key.public_key, a.who)
+        order = Rearm.sign(key, switch.kill.kill_id, who=who, reason=a.reason, ts_ns=time.time_ns())
         switch.rearm(order)
     print(f"open again: {who}: {a.reason}")
     return 0
+
+
+def _owner(folder: Path, key: bytes, who: str | None) -> str:
+    """Whose key it is by ``keys/rearm.pub``; who says to be somebody else is refused."""
+    path = folder / "keys" / "rearm.pub"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    named = next((" ".join(line.split()[1:]) for line in lines if line.split()[:1] == [key.hex()]), "")
+    if named and who and who != named:
+        raise ConfigError(f"this key is {named}'s by {path}, got --who {who}; leave --who out, or sign with your own key")
+    return named or who or getpass.getuser()
 
 
 def _ledger(folder: Path):  # type: ignore[no-untyped-def]  # imported where it is used: closing must not wait for it

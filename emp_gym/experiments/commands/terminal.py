@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -85,7 +86,7 @@ class Bar:
 
 
 def console() -> Any:
-    """Where results are printed: wide enough for a table when stdout is not a terminal."""
+    """Where results are printed: wide enough for a table when stdout is not a terminal, unless COLUMNS says otherwise."""
     from rich.console import Console
 
-    return Console() if sys.stdout.isatty() else Console(width=160)
+    return Console() if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit() else Console(width=160)

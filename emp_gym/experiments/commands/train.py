@@ -108,6 +108,10 @@ def _resume(a: argparse.Namespace) -> int:
     if a.set:
         raise ConfigError("--set cannot be combined with --resume: the run's own configuration holds")
     run = RunFolder.open(a.resume)
+    if a.govern is None and (a.resume / "governed.json").exists():
+        from emp_gym.experiments.governed import refuse_ungoverned
+
+        refuse_ungoverned(a.resume)
     config = run.config
     if a.total_timesteps is not None:
         config = replace(config, total_timesteps=a.total_timesteps)
