@@ -56,7 +56,7 @@ def _run(a: argparse.Namespace) -> int:
         run = reader.run(a.run)
         if a.replay:
             return _replay(a, reader)
-        pages = Pages(reader, run, Query(a.lane, a.reason, a.regime, a.since, a.until, a.fills_only))
+        pages = Pages(reader, run, Query(a.lane, a.reason, _spelled(a.regime), a.since, a.until, a.fills_only))
         if a.export is not None:
             count = export(pages, a.export)
             _say(a, {"run": run.number, "exported": count, "file": str(a.export)}, f"{count:,} decisions in {a.export}")
@@ -75,6 +75,11 @@ def _run(a: argparse.Namespace) -> int:
                 _header(run, reader)
                 _decisions(shown, a.show)
     return 0
+
+
+def _spelled(regime: str | None) -> str | None:
+    """CALM_UP, as other commands print it, is calm-up here."""
+    return None if regime is None else regime.lower().replace("_", "-")
 
 
 def _say(a: argparse.Namespace, value: Mapping[str, Any], text: str) -> None:
