@@ -59,8 +59,8 @@ def evaluate(
     """One episode of `agent` on each window of `chosen`; episodes hold the environment's summary, arrays [W].
 
     An agent that has `bind` is given the environment first. A kill switch that closes raises `Killed`: episodes that it cut
-    are no result. `watch(env, running)` is called
-    after each step with the lanes [W] that took part in it; `wrap` is put around the environment.
+    are no result. `watch(env, running)` is called after each step with the lanes [W] that took part in it; `wrap` is put
+    around the environment.
     """
     env = make_env(env_id, env_kwargs, len(chosen), split=split, autoreset_mode="Disabled")
     env = env if wrap is None else wrap(env)

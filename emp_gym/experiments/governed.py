@@ -14,13 +14,12 @@ from typing import Any, Self
 import numpy as np
 from gymnasium.vector import VectorEnv
 
-from emp_gym.agents.base import read_json
 from emp_gym.envs.wrappers.diary import DiaryVectorWrapper
 from emp_gym.envs.wrappers.governance import KillSwitchVectorWrapper, StageVectorWrapper
 from emp_gym.experiments import evidence
 from emp_gym.experiments.backtest import gates_of
 from emp_gym.experiments.config import RunConfig
-from emp_gym.experiments.runs import RunFolder, commit
+from emp_gym.experiments.runs import GOVERNED, RunFolder, commit
 from emp_gym.governance.diary import Diary
 from emp_gym.governance.errors import UnregisteredPolicy
 from emp_gym.governance.folder import GovernanceFolder
@@ -30,16 +29,6 @@ from emp_gym.governance.ledger import Ledger
 from emp_gym.governance.log import Receipt
 from emp_gym.governance.record import Version, setting
 from emp_gym.governance.registry import Registry
-from emp_gym.types import ConfigError
-
-GOVERNED = "governed.json"  # in a run's folder: the ledger and the trial under which it began
-
-
-def refuse_ungoverned(run: Path) -> None:
-    """`ConfigError` for a run that began under governance and would go on without."""
-    if (run / GOVERNED).exists():
-        folder = read_json(run / GOVERNED).get("folder", "LOGDIR")
-        raise ConfigError(f"{run} began under governance and goes on under it: add --govern {folder}")
 
 
 class Governed:
@@ -56,6 +45,7 @@ class Governed:
         self.ledger = Ledger(self.folder.ledger, clock=clock)
         self.registry = Registry(self.ledger, self.folder.artefacts)
         self.switch = KillSwitch.at(path, log=self.folder.ledger, clock=clock)
+        self._trial = -1  # entry of the trial under way
         self._policy = ("", "")  # who decides: name, SHA-256 of the weights
         self._diaries: list[Diary] = []  # of the environments of the trial under way
 
@@ -94,14 +84,14 @@ class Governed:
                 f"stopped by the kill switch before it began: {self.switch.kill}; to go on, open it with "
                 f"scripts/kill.py {self.folder.path} --rearm --key FILE --reason TEXT"
             )
-        trial = self.ledger.note_trial(evidence.trial_payload(self.registry, config)).seq
-        self._policy, self._diaries = (version_name(config, trial), ""), []
-        return trial
+        self._trial = self.ledger.note_trial(evidence.trial_payload(self.registry, config)).seq
+        self._policy, self._diaries = (version_name(config, self._trial), ""), []
+        return self._trial
 
     def began(self, run: RunFolder) -> None:
         """Leaves word in the run's folder: it goes on here, or not at all."""
-        trial = int(self._policy[0].rpartition("-")[2])
-        run.write_json(GOVERNED, {"folder": str(self.folder.path.resolve()), "log_id": self._log_id, "trial": trial})
+        where = {"folder": str(self.folder.path.resolve()), "log_id": self.ledger.log.log_id, "trial": self._trial}
+        run.write_json(GOVERNED, where)
 
     def register(self, run: RunFolder, trial: int, parent: str = "") -> Version:
         """The version that a trial gave."""
@@ -127,16 +117,12 @@ class Governed:
             return ""
         return self.registry.version_of(resume).version
 
-    @property
-    def _log_id(self) -> str:
-        return self.ledger.log.log_id
-
     def _began_here(self, run: RunFolder) -> None:
         """That the run's word of where it began is this ledger's own trial. A file can be copied: what was trained in between
         without governance is not seen here, but its decisions are missing in the diary."""
-        told = read_json(run.path / GOVERNED) if (run.path / GOVERNED).exists() else {}
+        told = run.governance
         trials = {entry.seq for entry in self.ledger.log.entries(kind="trial")}
-        if told.get("log_id") != self._log_id or told.get("trial") not in trials:
+        if told.get("log_id") != self.ledger.log.log_id or told.get("trial") not in trials:
             raise UnregisteredPolicy(
                 f"{run.path}: this run did not begin under {self.folder.path}, so nobody knows how often it was tried; "
                 "train it anew with --govern"

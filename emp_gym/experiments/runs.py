@@ -10,6 +10,7 @@
 ``events.out.tfevents*``  the same for TensorBoard
 ``report.md``, ``*.png``  the evaluation
 ``evaluation.json``       its numbers
+``governed.json``         of a run under governance: the folder, the ledger and the trial under which it began
 ========================  ==============================================================================================
 """
 
@@ -29,6 +30,7 @@ from emp_gym.agents.base import read_json
 from emp_gym.experiments.config import RunConfig, override
 from emp_gym.types import ConfigError, DataError
 
+GOVERNED = "governed.json"
 PACKAGES = ("emp-gym", "gymnasium", "stable-baselines3", "torch", "numpy", "numba")
 
 
@@ -70,6 +72,11 @@ class RunFolder:
     @property
     def config(self) -> RunConfig:
         return override(RunConfig(), read_json(self.path / "config.json"))
+
+    @property
+    def governance(self) -> dict[str, Any]:
+        """Where the run began (`folder`, `log_id`, `trial`); empty for one that is not governed."""
+        return read_json(self.path / GOVERNED) if (self.path / GOVERNED).exists() else {}
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes `value` aside and renames, so that a reader never meets half a file."""

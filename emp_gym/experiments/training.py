@@ -47,7 +47,6 @@ class Progress(Protocol):
     def update(self, steps: int, scalars: Mapping[str, float]) -> None: ...
 
 
-
 class Keeper(Protocol):
     """Keeps a record of a run, or a hand on it."""
 
@@ -67,7 +66,6 @@ class Keeper(Protocol):
     def learned(self, agent: Any) -> None:
         """`agent` decides from here on: called before it learns, and whenever it has learned something."""
         ...
-
 
 
 class Meter:

@@ -107,7 +107,8 @@ def _allow(a: argparse.Namespace) -> int:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
             file.write(f"{key.hex()} {' '.join((a.who or getpass.getuser()).split())}\n")
-    print(f"{a.who or getpass.getuser()} may open the switch of {a.folder} ({path}); runs under way learn it at their start")
+    owner = _owner(a.folder, key, a.who)
+    print(f"{owner} may open the switch of {a.folder} ({path}); runs learn it at their start")
     return 0
 
 

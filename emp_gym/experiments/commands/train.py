@@ -108,10 +108,10 @@ def _resume(a: argparse.Namespace) -> int:
     if a.set:
         raise ConfigError("--set cannot be combined with --resume: the run's own configuration holds")
     run = RunFolder.open(a.resume)
-    if a.govern is None and (a.resume / "governed.json").exists():
-        from emp_gym.experiments.governed import refuse_ungoverned
-
-        refuse_ungoverned(a.resume)
+    if a.govern is None and run.governance:
+        raise ConfigError(
+            f"{a.resume} began under governance and goes on under it: add --govern {run.governance.get('folder', 'LOGDIR')}"
+        )
     config = run.config
     if a.total_timesteps is not None:
         config = replace(config, total_timesteps=a.total_timesteps)
