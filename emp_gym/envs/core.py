@@ -10,6 +10,7 @@ import numpy as np
 
 from emp_gym.data import store
 from emp_gym.envs import schedule, task_kernels
+from emp_gym.envs.faces import NOBODY
 from emp_gym.envs.gates import GateRow, resolve
 from emp_gym.envs.narrowing import narrow
 from emp_gym.envs.task_kernels import EPISODE, SETUP
@@ -17,7 +18,7 @@ from emp_gym.envs.tasks import REWARDS, Task, make_task
 from emp_gym.jit import in_parallel
 from emp_gym.market.replay import MANY, REQUESTS, ReplayConfig, ReplayMarket
 from emp_gym.sensory import lob
-from emp_gym.types import I8, ConfigError, DataError, Feature, Gate, Orders, Verdicts
+from emp_gym.types import I8, Bool, ConfigError, DataError, Feature, Gate, Orders, Verdicts
 
 MARKETS = ("replay",)
 
@@ -113,6 +114,11 @@ class Lanes:
     @gates.setter
     def gates(self, gates: tuple[Gate, ...]) -> None:
         self.row = GateRow(tuple(gates), self.venue)
+
+    @property
+    def active(self) -> Bool:
+        """[N]: lanes that a step moves; writable."""
+        return self.market.active
 
     # ------------------------------------------------------------------------------------------------------------ seeding
 
@@ -292,7 +298,6 @@ class Lanes:
         self.tape = self.market.tape
 
 
-NOBODY = np.zeros(0, np.int64)
 _NO_LEVERS = np.zeros((1, 3), np.float32)
 _NO_CHOICES = np.zeros(1, np.int64)
 

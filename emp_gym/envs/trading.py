@@ -35,21 +35,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space
+from gymnasium.vector import AutoresetMode
 
-from emp_gym.envs.core import NOBODY, Lanes
+from emp_gym.envs.core import Lanes
+from emp_gym.envs.faces import ScalarFace, VectorFace, at_least_one
 from emp_gym.sensory.lob import CLIP
-from emp_gym.types import ConfigError, EmpGymError, Feature, Fills, Verdicts, View
+from emp_gym.types import ConfigError, Feature, Fills, Verdicts, View
 
 INFO = ("lean", "full")
-
-
-class ResetNeeded(EmpGymError):
-    """`step` was called before `reset`, or after the episode had ended."""
 
 
 class _Face:
@@ -115,9 +110,6 @@ class _Face:
             return windows
         return [windows[i * len(windows) // n] for i in range(n)]
 
-    def _observation_space(self) -> spaces.Box:
-        return spaces.Box(-CLIP, CLIP, (len(self.lanes.features),), np.float32)
-
     def _cost(self) -> tuple[np.ndarray, np.ndarray]:
         """(orders changed by gates f4 [N], reason bits u8 [N]) of the last step."""
         n = self.lanes.lanes
@@ -144,10 +136,11 @@ class _Face:
         return said | {f"fill_{name}": np.array(value) for name, value in vars(fills).items()}
 
 
-class TradingVectorEnv(_Face, VectorEnv):
+class TradingVectorEnv(_Face, VectorFace):
     """N lanes natively; made by ``gym.make_vec(id, num_envs=N)``."""
 
     metadata: dict[str, Any] = {"render_modes": ["ansi", "rgb_array"], "autoreset_mode": AutoresetMode.NEXT_STEP}
+    lanes: Lanes
 
     def __init__(
         self,
@@ -159,96 +152,9 @@ class TradingVectorEnv(_Face, VectorEnv):
         render_mode: str | None = None,
         **arguments: Any,
     ) -> None:
-        if num_envs < 1:
-            raise ConfigError(f"num_envs must be at least 1, got {num_envs}")
-        self.num_envs, self.render_mode = num_envs, render_mode
-        self._mode, self._info = _autoreset(autoreset_mode), _info_mode(info)
-        self.metadata = self.metadata | {"autoreset_mode": self._mode}
-        self.lanes = Lanes(task, num_envs, **arguments)
-        self.single_observation_space = self._observation_space()
-        self.single_action_space = self.lanes.task.action_space
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
-        self._everyone = np.ones(num_envs, np.bool_)
-        self._ended = self._everyone.copy()  # lanes that wait for a reset
-        self._again = NOBODY  # those of them that the next step resets
-        self._flags = (np.zeros(num_envs, np.bool_), np.zeros(num_envs, np.bool_))
-        self._observation = np.zeros((num_envs, len(self.features)), np.float32)
-        self._started = False
-
-    def reset(
-        self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Starts new episodes; options: day, start (row or "10:15:00"), stagger, reset_mask (bool [N])."""
-        lanes = np.arange(self.num_envs)
-        options = dict(options or {})
-        reset_mask = options.pop("reset_mask", None)
-        if reset_mask is not None:
-            lanes = np.flatnonzero(np.asarray(reset_mask, np.bool_))
-        self.lanes.seed(seed)
-        self.lanes.reset(lanes, options)
-        self._ended[lanes] = False
-        self._flags[0][lanes] = self._flags[1][lanes] = False
-        if self._mode is AutoresetMode.NEXT_STEP:
-            self._again = np.flatnonzero(self._ended)
-            self.lanes.market.active[self._again] = False
-        self.lanes.forget()
-        self._started = True
-        self._observation = self._observation.copy()  # the one before was given away
-        self.lanes.observe(lanes, self._observation)
-        return self._observation.copy(), self._infos()
-
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """One decision in every lane. Lanes that ended are treated as `autoreset_mode` says."""
-        if not self._started:
-            raise ResetNeeded("call reset() before step()")
-        actions = self._checked(actions)
-        again = self._again
-        ended, terminated, truncated = self.lanes.step(actions)
-        if len(again):
-            self.lanes.reset(again)
-            self.lanes.market.active[again] = False  # settled as "did not move"
-        observation, rewards = self.lanes.settle_and_observe()
-        if len(again):
-            self.lanes.market.active[again] = True
-        infos = self._infos()
-        if self._mode is AutoresetMode.DISABLED:
-            terminated |= self._flags[0] & self._ended
-            truncated |= self._flags[1] & self._ended
-            self._flags = (terminated.copy(), truncated.copy())
-        self._ended = (ended | self._ended) if self._mode is AutoresetMode.DISABLED else ended
-        if len(self.lanes.ended):
-            self._end(self.lanes.ended, ended, observation, infos)
-        self._again = self.lanes.ended if self._mode is AutoresetMode.NEXT_STEP else NOBODY
-        self._observation = observation
-        return (
-            observation.copy() if self._mode is AutoresetMode.DISABLED else observation,
-            rewards,
-            terminated,
-            truncated,
-            infos,
-        )
-
-    def _end(self, lanes: np.ndarray, ended: np.ndarray, observation: np.ndarray, infos: dict[str, Any]) -> None:
-        summary = self.lanes.summary(lanes)
-        self.lanes.market.active[lanes] = False
-        if self._mode is not AutoresetMode.SAME_STEP:
-            infos["summary"], infos["_summary"] = summary, ended.copy()
-            return
-        final = np.full(self.num_envs, None, object)
-        for lane in lanes:
-            final[lane] = observation[lane].copy()
-        last = {name: array for name, array in infos.items() if not name.startswith("_")}
-        infos["final_obs"], infos["_final_obs"] = final, ended.copy()
-        infos["final_info"] = {name: array.copy() for name, array in last.items()} | {
-            "summary": summary,
-            "_summary": ended.copy(),
-        }
-        infos["_final_info"] = ended.copy()
-        self.lanes.reset(lanes)
-        self.lanes.observe(lanes, observation)
-        if "action_mask" in infos:
-            infos["action_mask"][lanes] = self.lanes.mask[lanes]
+        self.render_mode, self._info = render_mode, _info_mode(info)
+        lanes = Lanes(task, at_least_one(num_envs), **arguments)
+        super().__init__(lanes, _observation_space(lanes), lanes.task.action_space, autoreset_mode)
 
     def _infos(self) -> dict[str, Any]:
         cost, reason = self._cost()
@@ -262,25 +168,6 @@ class TradingVectorEnv(_Face, VectorEnv):
             infos |= self._full()
         return infos
 
-    def _checked(self, actions: np.ndarray) -> np.ndarray:
-        if self.lanes.task.menu:
-            actions = np.asarray(actions)
-            count = len(self.lanes.task.menu)
-            if actions.shape != (self.num_envs,) or actions.dtype.kind not in "iu":
-                raise ConfigError(
-                    f"actions must be integers of shape ({self.num_envs},), got {actions.dtype} of shape {actions.shape}"
-                )
-            choices = actions.astype(np.int64, copy=False)
-            if np.maximum.reduce(choices.view(np.uint64)) >= count:  # a negative number is a large one there
-                raise ConfigError(f"actions must be in [0, {count}), got {choices.min()} to {choices.max()}")
-            return choices
-        actions = np.asarray(actions, np.float32)
-        if actions.shape != self.action_space.shape or not np.isfinite(actions).all():
-            raise ConfigError(
-                f"actions must be finite numbers of shape {self.action_space.shape}, got shape {actions.shape}"
-            )
-        return np.clip(actions, -1.0, 1.0)
-
     def render(self) -> Any:
         """Lane 0 as text ("ansi") or picture ("rgb_array"); None without a render mode."""
         from emp_gym.envs import render
@@ -288,10 +175,11 @@ class TradingVectorEnv(_Face, VectorEnv):
         return render.show(self.lanes, 0, self.render_mode)
 
 
-class TradingEnv(_Face, gym.Env):
+class TradingEnv(_Face, ScalarFace):
     """One lane; made by ``gym.make(id)``. Bit-identical to a lane of `TradingVectorEnv` with the same seed."""
 
     metadata: dict[str, Any] = {"render_modes": ["ansi", "rgb_array"], "render_fps": 10}
+    lanes: Lanes
 
     def __init__(
         self,
@@ -306,11 +194,8 @@ class TradingEnv(_Face, gym.Env):
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ConfigError(f"render_mode must be one of {self.metadata['render_modes']}, got {render_mode!r}")
         self.render_mode, self._info = render_mode, _info_mode(info)
-        self.lanes = Lanes(task, 1, threads=1, **arguments)
-        self.observation_space = self._observation_space()
-        self.action_space = self.lanes.task.action_space
-        self._running = False
-        self._choice, self._levers = np.zeros(1, np.int64), np.zeros((1, 3), np.float32)
+        lanes = Lanes(task, 1, threads=1, **arguments)
+        super().__init__(lanes, _observation_space(lanes), lanes.task.action_space)
         self._trail: Any = None
         if render_mode is not None:
             from emp_gym.envs.render import Trail
@@ -321,43 +206,17 @@ class TradingEnv(_Face, gym.Env):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Starts a new episode; options: day, start (row or "10:15:00"), stagger."""
-        super().reset(seed=seed)
-        self.lanes.seed(seed)
-        self.lanes.reset(_LANE_0, options)
-        self.lanes.forget()
-        self._running = True
-        out = np.empty((1, len(self.lanes.features)), np.float32)
-        self.lanes.observe(_LANE_0, out)
+        began = super().reset(seed=seed, options=options)
         if self._trail is not None:
             self._trail.restart(self.lanes)
-        return out[0], self._infos()
+        return began
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """One decision."""
-        if not self._running:
-            raise ResetNeeded("call reset() before step(): no episode is running")
-        ended, terminated, truncated = self.lanes.step(self._checked(action))
-        observation, rewards = self.lanes.settle_and_observe()
-        infos = self._infos()
+        output = super().step(action)
         if self._trail is not None:
             self._trail.add(self.lanes)
-        if ended[0]:
-            self._running = False
-            infos["summary"] = {name: array[0].item() for name, array in self.lanes.summary(_LANE_0).items()}
-        return observation[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), infos
-
-    def _checked(self, action: Any) -> np.ndarray:
-        if self.lanes.task.menu:
-            choice = int(action)
-            if not 0 <= choice < len(self.lanes.task.menu) or choice != action:
-                raise ConfigError(f"action must be an integer in [0, {len(self.lanes.task.menu)}), got {action!r}")
-            self._choice[0] = choice
-            return self._choice
-        levers = np.asarray(action, np.float32)
-        if levers.shape != self.action_space.shape or not np.isfinite(levers).all():
-            raise ConfigError(f"action must be finite numbers of shape {self.action_space.shape}, got {action!r}")
-        np.clip(levers, -1.0, 1.0, out=self._levers[0])
-        return self._levers
+        return output
 
     def _infos(self) -> dict[str, Any]:
         infos: dict[str, Any] = {"cost": 0.0, "reason": 0}
@@ -377,17 +236,11 @@ class TradingEnv(_Face, gym.Env):
         return render.show(self.lanes, 0, self.render_mode, self._trail)
 
 
-_LANE_0 = np.zeros(1, np.int64)
-
-
 def _info_mode(info: str) -> str:
     if info not in INFO:
         raise ConfigError(f"info must be one of {INFO}, got {info!r}")
     return info
 
 
-def _autoreset(mode: str | AutoresetMode) -> AutoresetMode:
-    try:
-        return AutoresetMode(mode)
-    except ValueError as error:
-        raise ConfigError(f"autoreset_mode must be one of {[m.value for m in AutoresetMode]}, got {mode!r}") from error
+def _observation_space(lanes: Lanes) -> spaces.Box:
+    return spaces.Box(-CLIP, CLIP, (len(lanes.features),), np.float32)

@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode
 
 import emp_gym  # noqa: F401
 from emp_gym.envs import ENVIRONMENTS
-from emp_gym.envs.trading import ResetNeeded
+from emp_gym.envs.faces import ResetNeeded
 from emp_gym.types import ConfigError, DataError
 
 CASH = 100_000_000

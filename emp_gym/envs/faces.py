@@ -1,0 +1,249 @@
+"""The two faces that Gymnasium sees of anything that runs N lanes natively: a `VectorEnv` and its scalar twin.
+
+What is behind them is `NativeLanes`: trading environments (`emp_gym.envs.core`) and certificates. The faces add
+Gymnasium's conventions: spaces, the three autoreset modes, infos, and the promise that returned arrays are the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from emp_gym.types import F32, F64, I64, Bool, ConfigError, EmpGymError, Feature
+
+NOBODY: I64 = np.zeros(0, np.int64)
+
+
+class ResetNeeded(EmpGymError):
+    """`step` was called before `reset`, or after the episode had ended."""
+
+
+class NativeLanes(Protocol):
+    """N lanes of something that runs in steps. Lane i knows nothing of the others."""
+
+    lanes: int
+    features: tuple[Feature, ...]
+    mask: Bool  # [N, A]: actions allowed now; of no meaning where there is no menu
+    ended: I64  # lanes that the last step ended
+
+    @property
+    def active(self) -> Bool:
+        """[N]: lanes that a step moves; writable."""
+        ...
+
+    def seed(self, seed: int | Sequence[int] | None) -> None: ...
+    def reset(self, lanes: I64, options: Mapping[str, Any] | None = None) -> None: ...
+    def forget(self) -> None: ...
+    def step(self, actions: np.ndarray) -> tuple[Bool, Bool, Bool]:
+        """Moves the active lanes; fresh flags (ended, terminated, truncated) [N]."""
+        ...
+
+    def settle_and_observe(self) -> tuple[F32, F64]:
+        """Fresh observations [N, D] and rewards [N] of the step that just ended."""
+        ...
+
+    def observe(self, lanes: I64, out: F32) -> None: ...
+    def summary(self, lanes: I64) -> dict[str, np.ndarray]:
+        """Numbers of the episodes of `lanes`, arrays [N] that hold 0 elsewhere."""
+        ...
+
+
+class VectorFace(VectorEnv):
+    """N lanes as one `VectorEnv`. A subclass says what its infos hold, and draws."""
+
+    metadata: dict[str, Any] = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}
+
+    def __init__(
+        self,
+        lanes: NativeLanes,
+        observation_space: spaces.Box,
+        action_space: spaces.Space,
+        autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+    ) -> None:
+        num_envs = lanes.lanes
+        self.num_envs, self.lanes = num_envs, lanes
+        self._mode = _autoreset(autoreset_mode)
+        self.metadata = self.metadata | {"autoreset_mode": self._mode}
+        self.single_observation_space, self.single_action_space = observation_space, action_space
+        self.observation_space = batch_space(observation_space, num_envs)
+        self.action_space = batch_space(action_space, num_envs)
+        self._menu = int(action_space.n) if isinstance(action_space, spaces.Discrete) else 0
+        self._everyone = np.ones(num_envs, np.bool_)
+        self._ended = self._everyone.copy()  # lanes that wait for a reset
+        self._again = NOBODY  # those of them that the next step resets
+        self._flags = (np.zeros(num_envs, np.bool_), np.zeros(num_envs, np.bool_))
+        self._observation = np.zeros((num_envs, len(lanes.features)), np.float32)
+        self._started = False
+
+    def reset(
+        self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Starts new episodes; options: day, start, stagger, as the environment says, and reset_mask (bool [N])."""
+        lanes = np.arange(self.num_envs)
+        options = dict(options or {})
+        reset_mask = options.pop("reset_mask", None)
+        if reset_mask is not None:
+            lanes = np.flatnonzero(np.asarray(reset_mask, np.bool_))
+        self.lanes.seed(seed)
+        self.lanes.reset(lanes, options)
+        self._ended[lanes] = False
+        self._flags[0][lanes] = self._flags[1][lanes] = False
+        if self._mode is AutoresetMode.NEXT_STEP:
+            self._again = np.flatnonzero(self._ended)
+            self.lanes.active[self._again] = False
+        self.lanes.forget()
+        self._started = True
+        self._observation = self._observation.copy()  # the one before was given away
+        self.lanes.observe(lanes, self._observation)
+        return self._observation.copy(), self._infos()
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """One decision in every lane. Lanes that ended are treated as `autoreset_mode` says."""
+        if not self._started:
+            raise ResetNeeded("call reset() before step()")
+        actions = self._checked(actions)
+        again = self._again
+        ended, terminated, truncated = self.lanes.step(actions)
+        if len(again):
+            self.lanes.reset(again)
+            self.lanes.active[again] = False  # settled as "did not move"
+        observation, rewards = self.lanes.settle_and_observe()
+        if len(again):
+            self.lanes.active[again] = True
+        infos = self._infos()
+        if self._mode is AutoresetMode.DISABLED:
+            terminated |= self._flags[0] & self._ended
+            truncated |= self._flags[1] & self._ended
+            self._flags = (terminated.copy(), truncated.copy())
+        self._ended = (ended | self._ended) if self._mode is AutoresetMode.DISABLED else ended
+        if len(self.lanes.ended):
+            self._end(self.lanes.ended, ended, observation, infos)
+        self._again = self.lanes.ended if self._mode is AutoresetMode.NEXT_STEP else NOBODY
+        self._observation = observation
+        return (
+            observation.copy() if self._mode is AutoresetMode.DISABLED else observation,
+            rewards,
+            terminated,
+            truncated,
+            infos,
+        )
+
+    def _end(self, lanes: np.ndarray, ended: np.ndarray, observation: np.ndarray, infos: dict[str, Any]) -> None:
+        summary = self.lanes.summary(lanes)
+        self.lanes.active[lanes] = False
+        if self._mode is not AutoresetMode.SAME_STEP:
+            infos["summary"], infos["_summary"] = summary, ended.copy()
+            return
+        final = np.full(self.num_envs, None, object)
+        for lane in lanes:
+            final[lane] = observation[lane].copy()
+        last = {name: array for name, array in infos.items() if not name.startswith("_")}
+        infos["final_obs"], infos["_final_obs"] = final, ended.copy()
+        infos["final_info"] = {name: array.copy() for name, array in last.items()} | {
+            "summary": summary,
+            "_summary": ended.copy(),
+        }
+        infos["_final_info"] = ended.copy()
+        self.lanes.reset(lanes)
+        self.lanes.observe(lanes, observation)
+        if "action_mask" in infos:
+            infos["action_mask"][lanes] = self.lanes.mask[lanes]
+
+    def _infos(self) -> dict[str, Any]:
+        """Fresh arrays for the info of this step."""
+        return {}
+
+    def _checked(self, actions: np.ndarray) -> np.ndarray:
+        if self._menu:
+            actions, count = np.asarray(actions), self._menu
+            if actions.shape != (self.num_envs,) or actions.dtype.kind not in "iu":
+                raise ConfigError(
+                    f"actions must be integers of shape ({self.num_envs},), got {actions.dtype} of shape {actions.shape}"
+                )
+            choices = actions.astype(np.int64, copy=False)
+            if np.maximum.reduce(choices.view(np.uint64)) >= count:  # a negative number is a large one there
+                raise ConfigError(f"actions must be in [0, {count}), got {choices.min()} to {choices.max()}")
+            return choices
+        actions = np.asarray(actions, np.float32)
+        if actions.shape != self.action_space.shape or not np.isfinite(actions).all():
+            raise ConfigError(
+                f"actions must be finite numbers of shape {self.action_space.shape}, got shape {actions.shape}"
+            )
+        return np.clip(actions, -1.0, 1.0)
+
+
+class ScalarFace(gym.Env):
+    """One lane as an `Env`: bit-identical to a lane of the `VectorFace` with the same seed."""
+
+    def __init__(self, lanes: NativeLanes, observation_space: spaces.Box, action_space: spaces.Space) -> None:
+        self.lanes = lanes
+        self.observation_space: spaces.Space = observation_space
+        self.action_space: spaces.Space = action_space
+        self._menu = int(action_space.n) if isinstance(action_space, spaces.Discrete) else 0
+        self._running = False
+        self._choice, self._levers = np.zeros(1, np.int64), np.zeros((1, *(action_space.shape or ())), np.float32)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Starts a new episode; options: day, start, stagger, as the environment says."""
+        super().reset(seed=seed)
+        self.lanes.seed(seed)
+        self.lanes.reset(LANE_0, options)
+        self.lanes.forget()
+        self._running = True
+        out = np.empty((1, len(self.lanes.features)), np.float32)
+        self.lanes.observe(LANE_0, out)
+        return out[0], self._infos()
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """One decision."""
+        if not self._running:
+            raise ResetNeeded("call reset() before step(): no episode is running")
+        ended, terminated, truncated = self.lanes.step(self._checked(action))
+        observation, rewards = self.lanes.settle_and_observe()
+        infos = self._infos()
+        if ended[0]:
+            self._running = False
+            infos["summary"] = {name: array[0].item() for name, array in self.lanes.summary(LANE_0).items()}
+        return observation[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), infos
+
+    def _infos(self) -> dict[str, Any]:
+        """The info of this step."""
+        return {}
+
+    def _checked(self, action: Any) -> np.ndarray:
+        if self._menu:
+            choice = int(action)
+            if not 0 <= choice < self._menu or choice != action:
+                raise ConfigError(f"action must be an integer in [0, {self._menu}), got {action!r}")
+            self._choice[0] = choice
+            return self._choice
+        levers = np.asarray(action, np.float32)
+        if levers.shape != self.action_space.shape or not np.isfinite(levers).all():
+            raise ConfigError(f"action must be finite numbers of shape {self.action_space.shape}, got {action!r}")
+        np.clip(levers, -1.0, 1.0, out=self._levers[0])
+        return self._levers
+
+
+LANE_0: I64 = np.zeros(1, np.int64)
+
+
+def at_least_one(num_envs: int) -> int:
+    """`num_envs`, or `ConfigError`."""
+    if num_envs < 1:
+        raise ConfigError(f"num_envs must be at least 1, got {num_envs}")
+    return num_envs
+
+
+def _autoreset(mode: str | AutoresetMode) -> AutoresetMode:
+    try:
+        return AutoresetMode(mode)
+    except ValueError as error:
+        raise ConfigError(f"autoreset_mode must be one of {[m.value for m in AutoresetMode]}, got {mode!r}") from error
