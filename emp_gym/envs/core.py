@@ -10,7 +10,7 @@ import numpy as np
 
 from emp_gym.data import store
 from emp_gym.envs import schedule, task_kernels
-from emp_gym.envs.faces import NOBODY
+from emp_gym.envs.faces import NOBODY, streams
 from emp_gym.envs.gates import GateRow, resolve
 from emp_gym.envs.narrowing import narrow
 from emp_gym.envs.task_kernels import EPISODE, SETUP
@@ -123,19 +123,11 @@ class Lanes:
     # ------------------------------------------------------------------------------------------------------------ seeding
 
     def seed(self, seed: int | Sequence[int] | None) -> None:
-        """Lane i's randomness is SeedSequence([seed, i]); a list gives each lane its own seed, as lane 0 of it."""
-        if seed is None:
-            if not self.random.any():
-                self.random = np.random.SeedSequence().generate_state(self.lanes, np.uint64)
-            return
-        if isinstance(seed, (int, np.integer)):
-            pairs = [(int(seed), lane) for lane in range(self.lanes)]
-        else:
-            if len(seed) != self.lanes:
-                raise ConfigError(f"one seed a lane: expected {self.lanes}, got {len(seed)}")
-            pairs = [(int(own), 0) for own in seed]
-        for lane, entropy in enumerate(pairs):
-            self.random[lane] = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
+        """As `emp_gym.envs.faces.streams` says; None: fresh entropy, once."""
+        if seed is not None:
+            self.random = streams(seed, self.lanes)
+        elif not self.random.any():
+            self.random = np.random.SeedSequence().generate_state(self.lanes, np.uint64)
 
     # -------------------------------------------------------------------------------------------------------- the four calls
 

@@ -235,6 +235,18 @@ class ScalarFace(gym.Env):
 LANE_0: I64 = np.zeros(1, np.int64)
 
 
+def streams(seed: int | Sequence[int], lanes: int) -> np.ndarray:
+    """State u8 [N] of each lane's randomness: lane i's is SeedSequence([seed, i]); a list of seeds gives each lane its own,
+    as lane 0 of it. Seed + i would make nearby seeds share almost all their lanes."""
+    if isinstance(seed, (int, np.integer)):
+        pairs = [(int(seed), lane) for lane in range(lanes)]
+    else:
+        if len(seed) != lanes:
+            raise ConfigError(f"one seed a lane: expected {lanes}, got {len(seed)}")
+        pairs = [(int(own), 0) for own in seed]
+    return np.array([np.random.SeedSequence(pair).generate_state(1, np.uint64)[0] for pair in pairs], np.uint64)
+
+
 def at_least_one(num_envs: int) -> int:
     """`num_envs`, or `ConfigError`."""
     if num_envs < 1:

@@ -104,15 +104,12 @@ def find_cross(tape, day, slot, row):
     stop = min(row + HORIZON, day["rows"] - 1)
     i = row + 1
     while i <= stop:
-        if (
-            i % BLOCK == 0
-            and i + BLOCK - 1 <= stop
-            and sign * tape.cross_block[s, day["block0"] + i // BLOCK] > sign * price
-        ):
-            i += BLOCK
-            continue
-        if sign * tape.cross[s, base + i] <= sign * price:
-            slot["cross_row"] = i
-            return
-        i += 1
+        block = i // BLOCK
+        end = min((block + 1) * BLOCK - 1, stop)
+        if sign * tape.cross_block[s, day["block0"] + block] <= sign * price:  # rows before i are of the block too: look
+            for j in range(i, end + 1):
+                if sign * tape.cross[s, base + j] <= sign * price:
+                    slot["cross_row"] = j
+                    return
+        i = end + 1
     slot["cross_row"] = stop if stop < day["rows"] - 1 else NO_ROW

@@ -1,0 +1,324 @@
+"""Certificates: small markets whose optimum is known exactly, to ask of any learner "does it learn?".
+
+Analytic problems (`emp_gym.evaluation.optimal` has their models, closed forms and dynamic programmes):
+``emp-almgren-chriss-v0``, ``emp-obizhaeva-wang-v0``, ``emp-cartea-jaimungal-v0``, ``emp-avellaneda-stoikov-v0``,
+``emp-glft-v0``, ``emp-garleanu-pedersen-v0``. Tables: the rungs of the ladder, ``emp-ladder-...-v0``, one ability each.
+
+Keyword arguments are the parameters of the problem (JSON values), and:
+
+=================  ===========  ======================================================================================
+argument           default      meaning
+=================  ===========  ======================================================================================
+split              "train"      "train" or "test": which stream of noise pinned episodes are from
+autoreset_mode     "NextStep"   "NextStep", "SameStep" or "Disabled" (vector only)
+=================  ===========  ======================================================================================
+
+An episode ends after the problem's number of decisions (`terminated`: nothing comes after it). Reset options: `day` pins
+the number of the episode, and with it all its noise, the same for every policy (common random numbers); `stagger` cuts
+first episodes short at random. Rewards and `summary` are in the problem's unit; the step that ends an episode adds
+`summary`: return, value (the return with mean-zero noise integrated out: same mean, less variance), pnl (what the market
+paid, risk penalties aside), turnover, cost, max_inventory, mean_abs_inventory, length, clipped, day, start.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+
+from emp_gym.envs import certificate_kernels as kernels
+from emp_gym.envs.certificate_kernels import STATE
+from emp_gym.envs.faces import NOBODY, ScalarFace, VectorFace, at_least_one, streams
+from emp_gym.evaluation import optimal
+from emp_gym.types import F32, F64, I64, Bool, ConfigError, Feature
+
+SALTS = {"train": 0x8F1BBCDC5A827999, "test": 0xCA62C1D66ED9EBA1}
+WINDOWS = 256
+"""Episodes that an evaluation uses unless told."""
+BOUND = 2.0
+"""Of every observation."""
+
+
+class _Control:
+    """An analytic problem: continuous actions in [-1, 1], a handful of state variables."""
+
+    def __init__(self, problem: Any) -> None:
+        self.problem, self.steps = problem, int(problem.steps)
+        self.kind, parameters, self.limit, names = _CONTROLS[type(problem).__name__](problem)
+        self.parameters = np.array(parameters, np.float64)
+        self.features = tuple(Feature(name, unit, scale, low=-BOUND, high=BOUND) for name, unit, scale in names)
+        self.action_space: spaces.Space = spaces.Box(-1.0, 1.0, (2 if self.kind == kernels.QUOTING else 1,), np.float32)
+
+    def begin(self, lanes: I64, state: np.ndarray) -> None:
+        kernels.begin_control(lanes, self.kind, self.parameters, state)
+
+    def step(self, actions: np.ndarray, active: Bool, state: np.ndarray, rewards: F64) -> None:
+        kernels.step_control(self.kind, actions, active, self.parameters, state, rewards)
+
+    def observe(self, lanes: I64, state: np.ndarray, out: F32, clipped: I64) -> None:
+        kernels.observe_control(lanes, self.kind, self.parameters, self.limit, self.steps, state, out, clipped)
+
+
+class _Table:
+    """A finite Markov decision process: discrete actions, a table of features."""
+
+    def __init__(self, problem: Any) -> None:
+        self.problem, self.steps = problem, int(problem.horizon)
+        transition = np.asarray(problem.transition, np.float64)
+        self._start, self._running = _running(problem.start), _running(transition)
+        self._reward = np.ascontiguousarray(problem.reward, np.float64)
+        self._expected = np.einsum("ijk,ijk->ij", transition, self._reward)
+        self._turnover, self._cost = (np.ascontiguousarray(a, np.float64) for a in (problem.turnover, problem.cost))
+        self._position = np.ascontiguousarray(problem.position, np.float64)
+        self._table = np.ascontiguousarray(problem.observation, np.float32)
+        names = ("elapsed", *problem.features)
+        self.features = tuple(Feature(name, "1", low=-BOUND, high=BOUND) for name in names)
+        self.action_space: spaces.Space = spaces.Discrete(len(transition))
+
+    def begin(self, lanes: I64, state: np.ndarray) -> None:
+        kernels.begin_table(lanes, self._start, state)
+
+    def step(self, actions: np.ndarray, active: Bool, state: np.ndarray, rewards: F64) -> None:
+        kernels.step_table(
+            actions, active, self._running, self._reward, self._expected, self._turnover, self._cost, self._position, state,
+            rewards,
+        )  # fmt: skip
+
+    def observe(self, lanes: I64, state: np.ndarray, out: F32, clipped: I64) -> None:
+        kernels.observe_table(lanes, self._table, self.steps, state, out)
+
+
+def _running(probabilities: Any) -> F64:
+    """Running sums over the last axis; the last one is infinite, so that rounding cannot pass it."""
+    sums = np.cumsum(np.asarray(probabilities, np.float64), axis=-1)
+    sums[..., -1] = np.inf
+    return sums
+
+
+def _almgren_chriss(p: Any) -> tuple:
+    tau, bp = p.horizon / p.steps, 1e4 / (p.shares * p.price)
+    parameters = (
+        p.steps, p.shares, p.half_spread, p.permanent, p.temporary / tau,
+        p.risk_aversion * tau * p.volatility**2, p.volatility * tau**0.5, bp,
+    )  # fmt: skip
+    names = (("elapsed", "1", 1.0), ("parent_left", "1", 1.0), ("last_move", "deviation", 4.0))
+    return kernels.ALMGREN_CHRISS, parameters, 1.0, names
+
+
+def _obizhaeva_wang(p: Any) -> tuple:
+    dt, bp = p.horizon / p.intervals, 1e4 / (p.shares * p.price)
+    parameters = (p.steps, p.shares, p.depth, np.exp(-p.resilience * dt), p.volatility * dt**0.5, bp)
+    limit = p.shares / p.depth
+    names = (
+        ("elapsed", "1", 1.0), ("parent_left", "1", 1.0), ("displacement", "currency", limit),
+        ("last_move", "deviation", 4.0),
+    )  # fmt: skip
+    return kernels.OBIZHAEVA_WANG, parameters, limit, names
+
+
+def _quoting(p: Any) -> tuple:
+    dt = p.horizon / p.steps
+    fills = ("arrival", "poisson", "linear").index(p.fills)
+    cara = 0.0 if isinstance(p, optimal.CarteaJaimungal) else p.risk_aversion
+    running, terminal = (p.running_penalty * dt, p.terminal_penalty) if cara == 0.0 else (0.0, 0.0)
+    parameters = (
+        p.steps, dt, p.arrival, p.decay, fills, p.max_offset, p.max_inventory, running, terminal, cara,
+        p.volatility * dt**0.5, float(p.noise == "binomial"),
+    )  # fmt: skip
+    names = (("elapsed", "1", 1.0), ("inventory", "lots", float(p.max_inventory)))
+    return kernels.QUOTING, parameters, float(p.max_inventory), names
+
+
+def _tracking(p: Any) -> tuple:
+    deviation = p.factor_volatility / (1.0 - (1.0 - p.reversion) ** 2) ** 0.5
+    parameters = (
+        p.steps, p.position_limit, 0.5 * p.risk_aversion * p.variance, 0.5 * p.cost * p.variance, 1.0 - p.discount,
+        deviation, p.loading, 1.0 - p.reversion, p.factor_volatility, p.variance**0.5,
+    )  # fmt: skip
+    names = (("elapsed", "1", 1.0), ("position", "lots", p.position_limit), ("factor", "return", 4.0 * deviation))
+    return kernels.TRACKING, parameters, float(p.position_limit), names
+
+
+_CONTROLS = {
+    "AlmgrenChriss": _almgren_chriss,
+    "ObizhaevaWang": _obizhaeva_wang,
+    "CarteaJaimungal": _quoting,
+    "AvellanedaStoikov": _quoting,
+    "Glft": _quoting,
+    "GarleanuPedersen": _tracking,
+}
+
+
+class CertificateLanes:
+    """N lanes of one problem: see `emp_gym.envs.faces.NativeLanes`."""
+
+    def __init__(self, problem: str, lanes: int, split: str = "train", **parameters: Any) -> None:
+        if split not in SALTS:
+            raise ConfigError(f"split must be one of {list(SALTS)}, got {split!r}")
+        self.problem = optimal.problem(problem, **parameters)
+        self.rules = _Table(self.problem) if isinstance(self.problem, optimal.FiniteMDP) else _Control(self.problem)
+        self.features, self.steps = self.rules.features, self.rules.steps
+        self.lanes, self._salt = lanes, np.uint64(SALTS[split])
+        self.state = np.zeros(lanes, STATE)
+        self.state["episode"] = -1
+        self.active: Bool = np.ones(lanes, np.bool_)
+        self.random = np.zeros(lanes, np.uint64)
+        self.mask: Bool = np.ones((lanes, 1), np.bool_)
+        self.ended: I64 = NOBODY
+        self._clipped = np.zeros(lanes, np.int64)
+        self._rewards: F64 = np.zeros(lanes)
+        self._everyone = np.arange(lanes)
+
+    def seed(self, seed: int | Sequence[int] | None) -> None:
+        """As `emp_gym.envs.faces.streams` says."""
+        if seed is not None:
+            self.random = streams(seed, self.lanes)
+            self.state["episode"] = -1
+        elif not self.random.any():
+            self.random = np.random.SeedSequence().generate_state(self.lanes, np.uint64)
+
+    def reset(self, lanes: I64, options: Mapping[str, Any] | None = None) -> None:
+        """New episodes in `lanes` [n]; options: day (number of the episode, one or one a lane), stagger."""
+        options = options or {}
+        unknown = set(options) - {"day", "start", "stagger", "reset_mask"}
+        if unknown:
+            raise ConfigError(f"unknown reset option {sorted(unknown)}; known: day, stagger, reset_mask")
+        if np.any(np.asarray(options.get("start", 0)) != 0):
+            raise ConfigError(f"start: episodes of a certificate begin at 0, got {options['start']!r}")
+        day = np.broadcast_to(np.asarray(options.get("day", -1), np.int64), self.lanes)[lanes]
+        if "day" in options and (day < 0).any():
+            raise ConfigError(f"day: the number of an episode is at least 0, got {day.min()}")
+        stagger = bool(options.get("stagger", False))
+        kernels.begin(lanes, self.random, day, self._salt, stagger, self.steps, self.state)
+        self.rules.begin(lanes, self.state)
+        self.active[lanes] = True
+        self._clipped[lanes] = 0
+
+    def forget(self) -> None:
+        """Nothing is kept of the last step."""
+
+    def step(self, actions: np.ndarray) -> tuple[Bool, Bool, Bool]:
+        """Moves the active lanes."""
+        self._rewards = np.empty(self.lanes)
+        self.rules.step(actions, self.active, self.state, self._rewards)
+        step = self.state["step"]
+        terminated = (step >= self.steps) & self.active
+        ended = (step >= self.state["length"]) & self.active
+        self.ended = ended.nonzero()[0] if np.count_nonzero(ended) else NOBODY
+        return ended, terminated, ended & ~terminated
+
+    def settle_and_observe(self) -> tuple[F32, F64]:
+        """Fresh observations and the rewards of the step that just ended."""
+        out = np.empty((self.lanes, len(self.features)), np.float32)
+        self.observe(self._everyone, out)
+        return out, self._rewards
+
+    def observe(self, lanes: I64, out: F32) -> None:
+        """Writes the observations of `lanes` into out [N, D]."""
+        self.rules.observe(lanes, self.state, out, self._clipped)
+
+    def summary(self, lanes: I64) -> dict[str, np.ndarray]:
+        """Numbers of the episodes of `lanes`; 0 elsewhere."""
+        chosen = self.state[lanes]
+        numbers = {
+            "return": chosen["total"], "value": chosen["value"], "pnl": chosen["wealth"], "turnover": chosen["turnover"],
+            "cost": chosen["cost"], "max_inventory": chosen["largest"],
+            "mean_abs_inventory": chosen["held"] / np.maximum(chosen["step"], 1),
+            "length": chosen["step"], "clipped": self._clipped[lanes], "day": chosen["episode"],
+            "start": np.zeros(len(lanes), np.int64),
+        }  # fmt: skip
+        whole = {name: np.zeros(self.lanes, values.dtype) for name, values in numbers.items()}
+        for name, values in numbers.items():
+            whole[name][lanes] = values
+        return whole
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> CertificateLanes:
+        twin = object.__new__(type(self))
+        shared = ("problem", "rules", "features", "_everyone")
+        twin.__dict__ |= {k: v if k in shared else copy.deepcopy(v, memo) for k, v in self.__dict__.items()}
+        return twin
+
+
+class _Face:
+    """What both faces publish besides Gymnasium's own."""
+
+    lanes: CertificateLanes
+    fixed_start = False  # whether every episode begins with the same observation
+    _spec: Any = None
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """Name, unit and scale of each observation column."""
+        return self.lanes.features
+
+    @property
+    def problem(self) -> Any:
+        """The problem with its closed form and its dynamic programme."""
+        return self.lanes.problem
+
+    @property
+    def spec(self) -> Any:
+        """Gymnasium's spec; its `features` are this environment's."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: Any) -> None:
+        if spec is not None:
+            spec.features = self.lanes.features
+        self._spec = spec
+
+    def windows(self, n: int | None = None) -> list[tuple[int, int]]:
+        """Episodes of the split by number, `n` of them; they share no noise."""
+        return [(number, 0) for number in range(n or WINDOWS)]
+
+
+class CertificateVectorEnv(_Face, VectorFace):
+    """N lanes natively; made by ``gym.make_vec(id, num_envs=N)``."""
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        problem: str,
+        autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        render_mode: str | None = None,
+        **arguments: Any,
+    ) -> None:
+        lanes = CertificateLanes(problem, at_least_one(num_envs), **arguments)
+        super().__init__(lanes, _observation_space(lanes), lanes.rules.action_space, autoreset_mode)
+        self.render_mode, self.fixed_start = _nothing_to_draw(render_mode), _fixed_start(lanes)
+
+
+class CertificateEnv(_Face, ScalarFace):
+    """One lane; made by ``gym.make(id)``."""
+
+    metadata: dict[str, Any] = {"render_modes": []}
+
+    def __init__(
+        self,
+        *,
+        problem: str,
+        render_mode: str | None = None,
+        autoreset_mode: str | AutoresetMode | None = None,
+        **arguments: Any,
+    ) -> None:
+        lanes = CertificateLanes(problem, 1, **arguments)
+        super().__init__(lanes, _observation_space(lanes), lanes.rules.action_space)
+        self.render_mode, self.fixed_start = _nothing_to_draw(render_mode), _fixed_start(lanes)
+
+
+def _observation_space(lanes: CertificateLanes) -> spaces.Box:
+    return spaces.Box(-BOUND, BOUND, (len(lanes.features),), np.float32)
+
+
+def _fixed_start(lanes: CertificateLanes) -> bool:
+    return isinstance(lanes.rules, _Control) and lanes.rules.kind != kernels.TRACKING
+
+
+def _nothing_to_draw(render_mode: str | None) -> None:
+    if render_mode is not None:
+        raise ConfigError(f"a certificate has nothing to draw; render_mode must be None, got {render_mode!r}")
