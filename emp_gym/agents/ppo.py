@@ -13,6 +13,7 @@ gives masked actions no probability.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ class PPOConfig:
     max_grad_norm: float = 0.5
     target_kl: float | None = None
     layers: tuple[int, ...] = (64, 64)  # of the policy and of the value network, which share nothing
+    deviation: float = 1.0  # of Gaussian actions at the beginning, in units of the action
     activation: str = "relu"  # tanh costs a third of the speed and learns no better here
     normalise_observation: bool = True  # running mean and variance, frozen outside of learn()
     normalise_reward: bool = True  # divided by the running deviation of the discounted return
@@ -98,6 +100,7 @@ class PPO(BaseAgent):
         layers = list(self.config.layers)
         return {
             "net_arch": {"pi": layers, "vf": layers},
+            "log_std_init": math.log(self.config.deviation),
             "activation_fn": ACTIVATIONS[self.config.activation],
             "features_extractor_class": RunningFeatures,
             "features_extractor_kwargs": {"active": self.config.normalise_observation},

@@ -102,6 +102,10 @@ def _note(s, reward, expected, traded, cost):
     s.turnover += traded
     s.cost += cost
     s.step += 1
+
+
+@njit(inline="always")
+def _note_held(s):
     s.largest = max(s.largest, abs(s.x))
     s.held += abs(s.x)
 
@@ -121,6 +125,7 @@ def step_control(kind, actions, active, p, state, rewards):
             rewards[i] = _quote(state[i], actions[i, 0], actions[i, 1], p)
         else:
             rewards[i] = _track(state[i], actions[i, 0], p)
+        _note_held(state[i])
 
 
 @njit
@@ -195,9 +200,10 @@ def _quote(s, bid, ask, p):
         s.certain += earned - lost
     else:
         end = p[8] if last else 0.0
-        reward = gained - (p[7] + end) * s.x * s.x
+        penalty = p[7] * before * before
+        reward = gained - penalty - end * s.x * s.x
         square = before * before + (buys - sells) * 2.0 * before + buys + sells - 2.0 * buys * sells
-        expected = below * buys + above * sells - (p[7] + end) * square
+        expected = below * buys + above * sells - penalty - end * square
     s.wealth += gained
     _note(s, reward, expected, traded, 0.0)
     return reward
@@ -223,7 +229,7 @@ def _track(s, action, p):
 
 
 @njit
-def step_table(actions, active, running, reward, expected, turnover, cost, position, state, rewards):
+def step_table(actions, active, running, reward, expected, turnover, cost, state, rewards):
     """Moves the active lanes of a table: `running` [A, S, S] are running sums of the transition probabilities, `reward`
     [A, S, S], `expected`, `turnover`, `cost` [A, S]. x: number of the state."""
     for i in range(len(state)):
@@ -235,10 +241,8 @@ def step_table(actions, active, running, reward, expected, turnover, cost, posit
         after = np.searchsorted(running[a, here], uniform(s.key, s.step, 0), side="right")
         gained = reward[a, here, after]
         s.wealth += gained
-        held, largest = s.held, s.largest
-        s.x = np.float64(after)
         _note(s, gained, expected[a, here], turnover[a, here], cost[a, here])
-        s.held, s.largest = held + abs(position[after]), max(largest, abs(position[after]))
+        s.x = np.float64(after)
         rewards[i] = gained
 
 

@@ -47,11 +47,31 @@ class _Control:
     """An analytic problem: continuous actions in [-1, 1], a handful of state variables."""
 
     def __init__(self, problem: Any) -> None:
-        self.problem, self.steps = problem, int(problem.steps)
+        self.problem, self.steps = problem, problem.decisions
         self.kind, parameters, self.limit, names = _CONTROLS[type(problem).__name__](problem)
         self.parameters = np.array(parameters, np.float64)
+        self.starts = 8 if self.kind == kernels.TRACKING else 1
         self.features = tuple(Feature(name, unit, scale, low=-BOUND, high=BOUND) for name, unit, scale in names)
         self.action_space: spaces.Space = spaces.Box(-1.0, 1.0, (2 if self.kind == kernels.QUOTING else 1,), np.float32)
+
+    def truth(self, state: np.ndarray) -> F64:
+        """State [N, S] in the problem's own units."""
+        columns = [state["x"], state["y"]]
+        return np.stack(columns[: len(type(self.problem).state)], axis=1)
+
+    def encode(self, action: F64) -> np.ndarray:
+        """The environment's action f4 [N, A] for one in the problem's own units."""
+        if self.kind == kernels.TRACKING:
+            return np.clip(action / self.limit, -1.0, 1.0).astype(np.float32)
+        top = self.problem.max_offset if self.kind == kernels.QUOTING else 1.0
+        return np.clip(2.0 * action / top - 1.0, -1.0, 1.0).astype(np.float32)
+
+    def decode(self, actions: np.ndarray) -> F64:
+        """An action [N, A] in the problem's own units for the environment's."""
+        actions = np.clip(np.asarray(actions, np.float32), -1.0, 1.0).astype(np.float64)
+        if self.kind == kernels.TRACKING:
+            return actions * self.limit
+        return 0.5 * (actions + 1.0) * (self.problem.max_offset if self.kind == kernels.QUOTING else 1.0)
 
     def begin(self, lanes: I64, state: np.ndarray) -> None:
         kernels.begin_control(lanes, self.kind, self.parameters, state)
@@ -66,30 +86,46 @@ class _Control:
 class _Table:
     """A finite Markov decision process: discrete actions, a table of features."""
 
-    def __init__(self, problem: Any) -> None:
-        self.problem, self.steps = problem, int(problem.horizon)
-        transition = np.asarray(problem.transition, np.float64)
-        self._start, self._running = _running(problem.start), _running(transition)
-        self._reward = np.ascontiguousarray(problem.reward, np.float64)
-        self._expected = np.einsum("ijk,ijk->ij", transition, self._reward)
-        self._turnover, self._cost = (np.ascontiguousarray(a, np.float64) for a in (problem.turnover, problem.cost))
-        self._position = np.ascontiguousarray(problem.position, np.float64)
-        self._table = np.ascontiguousarray(problem.observation, np.float32)
-        names = ("elapsed", *problem.features)
-        self.features = tuple(Feature(name, "1", low=-BOUND, high=BOUND) for name in names)
-        self.action_space: spaces.Space = spaces.Discrete(len(transition))
+    def __init__(self, problem: optimal.Rung) -> None:
+        table = problem.mdp()
+        self.problem, self.steps = problem, problem.decisions
+        self._start, self._running = _running(table.start), _running(table.transition)
+        self._reward, self._expected, self._turnover, self._cost = (
+            table.reward.copy(), table.expected_reward(), table.turnover.copy(), table.cost.copy(),
+        )  # fmt: skip
+        self._observation = table.observation.copy()
+        self.starts = len(np.unique(table.observation[table.start > 0], axis=0))
+        self.features = (Feature("elapsed", "1", low=-BOUND, high=BOUND), *map(_feature, table.features))
+        self.action_space: spaces.Space = spaces.Discrete(table.actions)
+
+    def truth(self, state: np.ndarray) -> F64:
+        """Number of the state [N, 1]."""
+        return state["x"][:, None].copy()
+
+    def encode(self, action: F64) -> np.ndarray:
+        """The environment's action i8 [N] for one as the problem counts them."""
+        return np.asarray(action)[:, 0].astype(np.int64)
+
+    def decode(self, actions: np.ndarray) -> F64:
+        """An action [N, 1] as the problem counts them for the environment's [N]."""
+        return np.asarray(actions, np.float64)[:, None]
 
     def begin(self, lanes: I64, state: np.ndarray) -> None:
         kernels.begin_table(lanes, self._start, state)
 
     def step(self, actions: np.ndarray, active: Bool, state: np.ndarray, rewards: F64) -> None:
         kernels.step_table(
-            actions, active, self._running, self._reward, self._expected, self._turnover, self._cost, self._position, state,
-            rewards,
+            actions, active, self._running, self._reward, self._expected, self._turnover, self._cost, state, rewards,
         )  # fmt: skip
 
     def observe(self, lanes: I64, state: np.ndarray, out: F32, clipped: I64) -> None:
-        kernels.observe_table(lanes, self._table, self.steps, state, out)
+        kernels.observe_table(lanes, self._observation, self.steps, state, out)
+
+
+def _feature(described: str) -> Feature:
+    """ "last move [ticks]" as name and unit."""
+    name, _, unit = described.rstrip("]").partition(" [")
+    return Feature(name.replace(" ", "_"), unit or "1", low=-BOUND, high=BOUND)
 
 
 def _running(probabilities: Any) -> F64:
@@ -123,7 +159,7 @@ def _obizhaeva_wang(p: Any) -> tuple:
 def _quoting(p: Any) -> tuple:
     dt = p.horizon / p.steps
     fills = ("arrival", "poisson", "linear").index(p.fills)
-    cara = 0.0 if isinstance(p, optimal.CarteaJaimungal) else p.risk_aversion
+    cara = p.aversion
     running, terminal = (p.running_penalty * dt, p.terminal_penalty) if cara == 0.0 else (0.0, 0.0)
     parameters = (
         p.steps, dt, p.arrival, p.decay, fills, p.max_offset, p.max_inventory, running, terminal, cara,
@@ -160,13 +196,13 @@ class CertificateLanes:
         if split not in SALTS:
             raise ConfigError(f"split must be one of {list(SALTS)}, got {split!r}")
         self.problem = optimal.problem(problem, **parameters)
-        self.rules = _Table(self.problem) if isinstance(self.problem, optimal.FiniteMDP) else _Control(self.problem)
+        self.rules = _Table(self.problem) if isinstance(self.problem, optimal.Rung) else _Control(self.problem)
         self.features, self.steps = self.rules.features, self.rules.steps
         self.lanes, self._salt = lanes, np.uint64(SALTS[split])
         self.state = np.zeros(lanes, STATE)
         self.state["episode"] = -1
         self.active: Bool = np.ones(lanes, np.bool_)
-        self.random = np.zeros(lanes, np.uint64)
+        self.random: np.ndarray = np.zeros(lanes, np.uint64)
         self.mask: Bool = np.ones((lanes, 1), np.bool_)
         self.ended: I64 = NOBODY
         self._clipped = np.zeros(lanes, np.int64)
@@ -247,13 +283,17 @@ class _Face:
     """What both faces publish besides Gymnasium's own."""
 
     lanes: CertificateLanes
-    fixed_start = False  # whether every episode begins with the same observation
     _spec: Any = None
 
     @property
     def features(self) -> tuple[Feature, ...]:
         """Name, unit and scale of each observation column."""
         return self.lanes.features
+
+    @property
+    def starts(self) -> int:
+        """How many different first observations there are (8 stands for any number)."""
+        return self.lanes.rules.starts
 
     @property
     def problem(self) -> Any:
@@ -271,6 +311,29 @@ class _Face:
             spec.features = self.lanes.features
         self._spec = spec
 
+    def truth(self) -> tuple[I64, F64]:
+        """(decisions taken [N], state [N, S] in the problem's own units): for the optimal policy and its rivals only."""
+        return self.lanes.state["step"].copy(), self.lanes.rules.truth(self.lanes.state)
+
+    def encode(self, action: F64) -> np.ndarray:
+        """The environment's actions [N, ...] for those in the problem's own units [N, A]."""
+        return self.lanes.rules.encode(action)
+
+    def decode(self, actions: np.ndarray) -> F64:
+        """Actions [N, A] in the problem's own units for the environment's [N, ...]."""
+        return self.lanes.rules.decode(actions)
+
+    def observation_of(self, step: I64, state: F64) -> F32:
+        """What is seen [n, D] after `step` [n] decisions in `state` [n, S], the last move of the price being 0."""
+        lanes = self.lanes.rules
+        records = np.zeros(len(step), STATE)
+        records["step"] = step
+        for name, column in zip(("x", "y"), np.asarray(state, np.float64).T):
+            records[name] = column
+        out = np.empty((len(step), len(lanes.features)), np.float32)
+        lanes.observe(np.arange(len(step)), records, out, np.zeros(len(step), np.int64))
+        return out
+
     def windows(self, n: int | None = None) -> list[tuple[int, int]]:
         """Episodes of the split by number, `n` of them; they share no noise."""
         return [(number, 0) for number in range(n or WINDOWS)]
@@ -278,6 +341,8 @@ class _Face:
 
 class CertificateVectorEnv(_Face, VectorFace):
     """N lanes natively; made by ``gym.make_vec(id, num_envs=N)``."""
+
+    lanes: CertificateLanes
 
     def __init__(
         self,
@@ -290,13 +355,14 @@ class CertificateVectorEnv(_Face, VectorFace):
     ) -> None:
         lanes = CertificateLanes(problem, at_least_one(num_envs), **arguments)
         super().__init__(lanes, _observation_space(lanes), lanes.rules.action_space, autoreset_mode)
-        self.render_mode, self.fixed_start = _nothing_to_draw(render_mode), _fixed_start(lanes)
+        _draws_nothing(render_mode)
 
 
 class CertificateEnv(_Face, ScalarFace):
     """One lane; made by ``gym.make(id)``."""
 
     metadata: dict[str, Any] = {"render_modes": []}
+    lanes: CertificateLanes
 
     def __init__(
         self,
@@ -308,17 +374,13 @@ class CertificateEnv(_Face, ScalarFace):
     ) -> None:
         lanes = CertificateLanes(problem, 1, **arguments)
         super().__init__(lanes, _observation_space(lanes), lanes.rules.action_space)
-        self.render_mode, self.fixed_start = _nothing_to_draw(render_mode), _fixed_start(lanes)
+        _draws_nothing(render_mode)
 
 
 def _observation_space(lanes: CertificateLanes) -> spaces.Box:
     return spaces.Box(-BOUND, BOUND, (len(lanes.features),), np.float32)
 
 
-def _fixed_start(lanes: CertificateLanes) -> bool:
-    return isinstance(lanes.rules, _Control) and lanes.rules.kind != kernels.TRACKING
-
-
-def _nothing_to_draw(render_mode: str | None) -> None:
+def _draws_nothing(render_mode: str | None) -> None:
     if render_mode is not None:
         raise ConfigError(f"a certificate has nothing to draw; render_mode must be None, got {render_mode!r}")

@@ -7,7 +7,8 @@ passed in silence.
 
 What an environment may declare on its unwrapped self, all optional: ``features`` (a sequence with ``.name`` per column
 of a flat observation, used in messages), ``constant_features`` (names of columns that may stay constant),
-``fixed_start`` (True: every episode begins with the same observation) and ``task.menu`` (names of discrete actions; a masked action must do what the one called "keep" does, else action 0).
+``starts`` (how many different first observations there are, where they are few) and ``task.menu`` (names of discrete
+actions; a masked action must do what the one called "keep" does, else action 0).
 """
 
 from __future__ import annotations

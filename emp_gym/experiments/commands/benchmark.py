@@ -1,4 +1,5 @@
-"""``benchmark``: speed of reading, replay, environments, training, the log, the risk layer and the diary, with what proves it."""
+"""``benchmark``: speed of reading, replay, environments, training, the log, the risk layer, the diary
+and the certificates, with what proves it."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from dataclasses import replace
 from emp_gym.experiments.benchmark.figures import SMALL, Effort, Figures, shown
 from emp_gym.types import EmpGymError
 
-NAMES = ("parse", "replay", "env", "train", "log", "risk", "diary")
+NAMES = ("parse", "replay", "env", "train", "log", "risk", "diary", "certificates")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

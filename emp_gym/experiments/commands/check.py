@@ -3,6 +3,7 @@
     check --env emp-lob-v0                        conformance and look-ahead, on embedded or given data
     check --env your_module:YourEnv --data bars.csv
     check --agent your_module:YourAgent
+    check --certify --agent ppo                   does it learn? regret on environments with a known optimum
     check --queue DAY                             ghost orders: the recorded day judges the queue model
 
 Exit code 0: everything held; 1: there are findings; 2: the question was wrong.
@@ -25,10 +26,17 @@ LOOKAHEAD_SHOWS = "Nothing after time t changes what is given at t, whatever the
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``scripts/check.py``; returns the exit code."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.certify and not arguments.agent:
+        parser.error("--certify needs --agent NAME: which agent is to be certified?")
     try:
         if arguments.env:
             return _environment(arguments)
+        if arguments.certify:
+            from emp_gym.experiments.commands import certifying
+
+            return certifying.run(arguments)
         return _queue(arguments) if arguments.queue else _agent(arguments)
     except EmpGymError as error:
         sys.stderr.write(f"check: {error}\n")
@@ -45,6 +53,13 @@ def _parser() -> argparse.ArgumentParser:
     subject.add_argument("--queue", metavar="DAY", help="a recorded LOBSTER day: ghost orders judge the queue model")
     parser.add_argument("--data", metavar="PATH", help="data for the look-ahead check of --env")
     parser.add_argument("--skip", choices=("conformance", "lookahead"), help="leave out one half of --env")
+    parser.add_argument(
+        "--certify", action="store_true", help="train --agent on every certificate, beside the known optimum"
+    )
+    parser.add_argument("--only", nargs="+", metavar="ID", help="certificates of --certify (default: all)")
+    parser.add_argument("--seeds", type=int, default=5, metavar="K", help="of --certify (default: 5)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="the first of them (default: 0)")
+    parser.add_argument("--total-timesteps", type=int, metavar="N", help="of --certify (default: the certificate's)")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
     return parser
 

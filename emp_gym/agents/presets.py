@@ -1,0 +1,39 @@
+"""What an agent is recommended for an environment: its budget and parameters, found once and kept.
+
+They are defaults under everything that a user says, and the same for every seed. Environments without a line use the
+agent's own defaults.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+BUDGETS = {
+    "emp-almgren-chriss-v0": 2_000_000,
+    "emp-obizhaeva-wang-v0": 3_000_000,
+    "emp-cartea-jaimungal-v0": 8_000_000,
+    "emp-avellaneda-stoikov-v0": 8_000_000,
+    "emp-glft-v0": 8_000_000,
+    "emp-garleanu-pedersen-v0": 4_000_000,
+}
+"""Steps of training over all lanes, by environment: the same for every agent."""
+LADDER = 1_000_000
+
+_SMOOTH = {"entropy": 0.0, "learning_rate": 1e-3, "deviation": 0.3}
+_PPO: dict[str, dict[str, Any]] = {
+    "emp-almgren-chriss-v0": _SMOOTH | {"gamma": 1.0, "gae_lambda": 0.95, "n_steps": 10},
+    "emp-obizhaeva-wang-v0": _SMOOTH | {"gamma": 1.0, "gae_lambda": 0.95, "n_steps": 22},
+    "emp-cartea-jaimungal-v0": _SMOOTH | {"gamma": 1.0, "gae_lambda": 0.5, "n_steps": 50, "batch_size": 6400},
+    "emp-avellaneda-stoikov-v0": _SMOOTH | {"gamma": 1.0, "gae_lambda": 0.5, "n_steps": 50, "batch_size": 6400},
+    "emp-glft-v0": _SMOOTH | {"gamma": 1.0, "gae_lambda": 0.5, "n_steps": 50, "batch_size": 6400},
+    "emp-garleanu-pedersen-v0": _SMOOTH | {"gamma": 0.98, "gae_lambda": 0.9, "n_steps": 50, "batch_size": 6400},
+}
+PRESETS = {"ppo": _PPO}
+"""Agent -> environment id -> parameters."""
+
+
+def preset(agent_name: str, env_id: str) -> tuple[int, dict[str, Any]]:
+    """(steps of training, parameters) recommended for `agent_name` on `env_id`."""
+    name = env_id.rpartition(":")[2]
+    default = LADDER if name.startswith("emp-ladder-") else 4_000_000
+    return BUDGETS.get(name, default), dict(PRESETS.get(agent_name, {}).get(name, {}))

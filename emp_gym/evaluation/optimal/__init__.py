@@ -1,0 +1,59 @@
+"""Control problems of finance whose optimum is known, as the exact models of the environments that ship.
+
+problem("cartea-jaimungal").optimal().value  # 6.0862: the dynamic programme of the 100-step environment
+problem("almgren-chriss", risk_aversion=2e-6).score(value)  # 1 is the optimum, 0 the best simple policy
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Any
+
+from emp_gym.evaluation.optimal.base import Policy, Problem, Solution
+from emp_gym.evaluation.optimal.ladder import RUNGS, Rung
+from emp_gym.evaluation.optimal.liquidation import AlmgrenChriss, ObizhaevaWang
+from emp_gym.evaluation.optimal.quoting import AvellanedaStoikov, CarteaJaimungal, Glft, avellaneda_stoikov_table
+from emp_gym.evaluation.optimal.tabular import FiniteMDP, Judgement
+from emp_gym.evaluation.optimal.tracking import GarleanuPedersen
+from emp_gym.types import ConfigError
+
+__all__ = [
+    "PROBLEMS",
+    "RUNGS",
+    "FiniteMDP",
+    "Judgement",
+    "Policy",
+    "Problem",
+    "Rung",
+    "Solution",
+    "avellaneda_stoikov_table",
+    "problem",
+]
+
+PROBLEMS: dict[str, type[Problem]] = {
+    "almgren-chriss": AlmgrenChriss,
+    "obizhaeva-wang": ObizhaevaWang,
+    "avellaneda-stoikov": AvellanedaStoikov,
+    "cartea-jaimungal": CarteaJaimungal,
+    "glft": Glft,
+    "garleanu-pedersen": GarleanuPedersen,
+    **RUNGS,
+}
+
+
+def problem(name: str, **parameters: Any) -> Problem:
+    """The problem called `name` in `PROBLEMS`; ConfigError for an unknown name or parameter, or a value that cannot be."""
+    if name not in PROBLEMS:
+        raise ConfigError(f"unknown problem {name!r}{_near(name, list(PROBLEMS))}; known: {', '.join(PROBLEMS)}")
+    kind = PROBLEMS[name]
+    known = [field.name for field in fields(kind)]
+    for key in parameters:
+        if key not in known:
+            raise ConfigError(f"{name} has no parameter {key!r}{_near(key, known)}; known: {', '.join(known)}")
+    return kind(**parameters)
+
+
+def _near(wrong: str, known: list[str]) -> str:
+    found = get_close_matches(wrong, known, 1)
+    return f", did you mean {found[0]!r}?" if found else ""

@@ -1,0 +1,167 @@
+"""Does it learn? An agent on every certificate, as a share of the way from the best naive policy to the known optimum.
+
+The score is (J - J_naive) / (J_optimal - J_naive). J_optimal and J_naive are the exact dynamic programme's. J of the agent
+is exact where its actions follow from what it sees and the states can be counted; elsewhere it is J_optimal plus the mean
+difference between the agent's episodes and the optimal policy's on the same noise (common random numbers), with mean-zero
+noise integrated out of both.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from emp_gym.agents import registry
+from emp_gym.agents.certified import Optimal
+from emp_gym.agents.presets import preset
+from emp_gym.envs import CERTIFICATES
+from emp_gym.evaluation import optimal
+from emp_gym.evaluation.metrics import Estimate
+from emp_gym.evaluation.reliability import stratified_interval
+from emp_gym.experiments import backtest
+from emp_gym.types import F32, F64, I64, ConfigError
+
+EPISODES = 8192
+"""Of a judgement that has to sample."""
+PASS, PASS_LOW = 0.95, 0.90
+"""Of the score and of its lower bound."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One trained agent on one certificate."""
+
+    score: float
+    value: float  # J, in the problem's unit of reward
+    error: float  # standard error of the score by sampling; 0 where J is exact
+    turnover: float  # traded in a step
+    cost: float  # paid for trading in a step
+    exact: bool
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """An agent on one certificate over several seeds."""
+
+    env_id: str
+    runs: tuple[Judgement, ...]
+    score: Estimate  # interquartile mean over seeds with its stratified bootstrap interval
+    env_steps: int  # of training, each seed
+    seconds: float  # of training, mean over seeds
+    passed: bool
+    optimum: float
+    base: tuple[str, float]
+    abstention: bool  # holding is the optimum: passed by not trading
+
+    def as_json(self) -> dict[str, Any]:
+        """The record of ``check.py --certify --json``."""
+        return {
+            "score": self.score.mean, "low": self.score.low, "high": self.score.high, "seeds": len(self.runs),
+            "env_steps": self.env_steps, "seconds": round(self.seconds, 1), "passed": self.passed,
+            "abstention": self.abstention, "optimum": self.optimum, "base": list(self.base),
+            "scores": [run.score for run in self.runs], "values": [run.value for run in self.runs],
+            "turnover": [run.turnover for run in self.runs], "cost": [run.cost for run in self.runs],
+            "sampling_error": max(run.error for run in self.runs), "exact": self.runs[0].exact,
+        }  # fmt: skip
+
+
+def certify(
+    agent_name: str,
+    env_id: str,
+    seeds: Sequence[int],
+    *,
+    total_timesteps: int | None = None,
+    config: Mapping[str, Any] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Certificate:
+    """Trains `agent_name` on `env_id` with each of `seeds` (an agent that does not learn is judged as it is).
+
+    `progress(seed, steps)` is called while it learns. The budget and the parameters are the agent's preset for this
+    certificate, with those given on top.
+    """
+    if env_id.rpartition(":")[2] not in CERTIFICATES:
+        raise ConfigError(f"{env_id} is no certificate; they are {', '.join(CERTIFICATES)}")
+    budget, parameters = preset(agent_name, env_id)
+    budget = total_timesteps or budget
+    parameters = {**parameters, **(config or {})}
+    learns = hasattr(registry.find(agent_name), "learn")
+    runs, seconds = [], 0.0
+    for seed in seeds:
+        env = backtest.make_env(env_id, {}, 1)
+        agent = backtest.build(agent_name, env, seed, parameters)
+        env.close()
+        began = time.perf_counter()
+        if learns:
+            report = None if progress is None else (lambda steps, _, seed=seed: progress(seed, steps))
+            agent.learn(backtest.training_env(env_id, {}), budget, report)
+        seconds += time.perf_counter() - began
+        runs.append(judge(agent, env_id))
+    problem = optimal.problem(CERTIFICATES[env_id.rpartition(":")[2]])
+    scores = np.array([run.score for run in runs])[:, None]
+    estimate = stratified_interval(scores, np.random.default_rng(np.random.SeedSequence([17, len(runs)])))
+    abstention = bool(getattr(problem, "abstention", False))
+    return Certificate(
+        env_id, tuple(runs), estimate, budget if learns else 0, seconds / len(runs),
+        _passed(problem, runs, estimate, abstention), problem.optimal().value, problem.base(), abstention,
+    )  # fmt: skip
+
+
+def _passed(problem: Any, runs: Sequence[Judgement], score: Estimate, abstention: bool) -> bool:
+    if abstention:
+        return all(problem.passes(run.value, run.turnover, run.cost) for run in runs)
+    return bool(score.mean >= PASS and (score.low is None or score.low >= PASS_LOW))
+
+
+def judge(agent: Any, env_id: str, episodes: int = EPISODES) -> Judgement:
+    """How good `agent` is on `env_id`: exactly where that can be, else on `episodes` test episodes."""
+    env = backtest.make_env(env_id, {}, 1, split="test")
+    problem: Any = env.unwrapped.problem
+    memoryless = (
+        not getattr(agent, "stochastic", False) and not hasattr(agent, "bind") and agent.initial_state(1) is None
+    )
+    if memoryless and isinstance(problem, optimal.Rung):
+        found = problem.judge(_policy(agent, env))
+        value, error, turnover, cost = found.value, 0.0, found.turnover, found.cost
+    elif memoryless and "inventory" in problem.state[0]:
+        value, error, turnover, cost = problem.evaluate(_policy(agent, env)), 0.0, float("nan"), 0.0
+    else:
+        memoryless = False
+        mine, best = _episodes(agent, env_id, episodes), _optimal_episodes(env_id, episodes)
+        ahead = mine["value"] - best["value"]
+        value, steps = problem.optimal().value + float(ahead.mean()), mine["length"].mean()
+        error = float(ahead.std() / len(ahead) ** 0.5) / abs(problem.optimal().value - problem.base()[1])
+        turnover, cost = float(mine["turnover"].mean() / steps), float(mine["cost"].mean() / steps)
+    env.close()
+    return Judgement(problem.score(value), value, error, turnover, cost, memoryless)
+
+
+def _policy(agent: Any, env: Any) -> Callable[[I64, F64], F64]:
+    """The agent as a policy of the problem: it is shown the observation of each state."""
+
+    def policy(step: I64, state: F64) -> F64:
+        observation: F32 = env.unwrapped.observation_of(step, state)
+        action, _ = agent.act(observation, None, None)
+        return env.unwrapped.decode(action)
+
+    return policy
+
+
+def _episodes(agent: Any, env_id: str, episodes: int) -> dict[str, np.ndarray]:
+    return dict(backtest.evaluate(agent, env_id, {}, [(number, 0) for number in range(episodes)]).episodes)
+
+
+_kept: dict[tuple[str, int], dict[str, np.ndarray]] = {}
+
+
+def _optimal_episodes(env_id: str, episodes: int) -> dict[str, np.ndarray]:
+    """Those of the optimal policy, played once."""
+    if (env_id, episodes) not in _kept:
+        env = backtest.make_env(env_id, {}, 1)
+        best = Optimal(env.single_observation_space, env.single_action_space, env.spec)
+        env.close()
+        _kept[env_id, episodes] = _episodes(best, env_id, episodes)
+    return _kept[env_id, episodes]
