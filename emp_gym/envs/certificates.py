@@ -84,15 +84,17 @@ class _Control:
 
 
 class _Table:
-    """A finite Markov decision process: discrete actions, a table of features."""
+    """A finite Markov decision process: discrete actions, a table of features. Action 0 is the idle one: flat, or abstain."""
 
     def __init__(self, problem: optimal.Rung) -> None:
         table = problem.mdp()
         self.problem, self.steps = problem, problem.decisions
         self._start, self._running = _running(table.start), _running(table.transition)
-        self._reward, self._expected, self._turnover, self._cost = (
-            table.reward.copy(), table.expected_reward(), table.turnover.copy(), table.cost.copy(),
-        )  # fmt: skip
+        order = [table.idle, *(a for a in range(table.actions) if a != table.idle)]
+        self._order, self._place = np.array(order), np.argsort(order)
+        self._running, self._reward = self._running[order], table.reward[order]
+        self._expected = table.expected_reward()[order]
+        self._turnover, self._cost = table.turnover[order], table.cost[order]
         self._observation = table.observation.copy()
         self.starts = len(np.unique(table.observation[table.start > 0], axis=0))
         self.features = (Feature("elapsed", "1", low=-BOUND, high=BOUND), *map(_feature, table.features))
@@ -104,11 +106,11 @@ class _Table:
 
     def encode(self, action: F64) -> np.ndarray:
         """The environment's action i8 [N] for one as the problem counts them."""
-        return np.asarray(action)[:, 0].astype(np.int64)
+        return self._place[np.asarray(action)[:, 0].astype(np.int64)]
 
     def decode(self, actions: np.ndarray) -> F64:
         """An action [N, 1] as the problem counts them for the environment's [N]."""
-        return np.asarray(actions, np.float64)[:, None]
+        return self._order[np.asarray(actions)][:, None].astype(np.float64)
 
     def begin(self, lanes: I64, state: np.ndarray) -> None:
         kernels.begin_table(lanes, self._start, state)
