@@ -49,6 +49,15 @@ class NativeLanes(Protocol):
         ...
 
     def observe(self, lanes: I64, out: F32) -> None: ...
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that one step leaves to the next, gates apart: the arrays themselves, not copies."""
+        ...
+
+    @property
+    def layout(self) -> str:
+        """What must be the same for such arrays to mean the same, besides their types and shapes."""
+        ...
+
     def summary(self, lanes: I64) -> dict[str, np.ndarray]:
         """Numbers of the episodes of `lanes`, arrays [N] that hold 0 elsewhere."""
         ...
@@ -84,9 +93,15 @@ class VectorFace(VectorEnv):
     def reset(
         self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Starts new episodes; options: day, start, stagger, as the environment says, and reset_mask (bool [N])."""
+        """Starts new episodes; options: day, start, stagger, as the environment says, and reset_mask (bool [N]).
+
+        With the option state (a file of `snapshot.save`, and nothing else) no episode begins: lanes go on where they stood
+        then, and ``info["continued"]`` is True.
+        """
         lanes = np.arange(self.num_envs)
         options = dict(options or {})
+        if "state" in options:
+            return self._go_on(options)
         reset_mask = options.pop("reset_mask", None)
         if reset_mask is not None:
             lanes = np.flatnonzero(np.asarray(reset_mask, np.bool_))
@@ -102,6 +117,17 @@ class VectorFace(VectorEnv):
         self._observation = self._observation.copy()  # the one before was given away
         self.lanes.observe(lanes, self._observation)
         return self._observation.copy(), self._infos()
+
+    def _go_on(self, options: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
+        from emp_gym.envs import snapshot
+
+        if len(options) > 1:
+            raise ConfigError(f"the reset option state says it all; leave out {sorted(set(options) - {'state'})}")
+        snapshot.restore(self, options["state"])
+        self.lanes.forget()
+        self._started = True
+        continued = {"continued": self._everyone.copy(), "_continued": self._everyone.copy()}
+        return self._observation.copy(), self._infos() | continued
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One decision in every lane. Lanes that ended are treated as `autoreset_mode` says."""

@@ -52,6 +52,7 @@ class NativeVecEnv(VecEnv):
         self._started = time.perf_counter()
         self._actions = np.empty(0)
         self._mask: Bool | None = None  # [N, A] of the observation that SB3 holds now
+        self.continued = False  # whether the last reset went on in the middle of episodes
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
         self._returns = np.zeros(env.num_envs)
         self._lengths = np.zeros(env.num_envs, np.int64)
@@ -77,8 +78,17 @@ class NativeVecEnv(VecEnv):
         self._options = [{}]
         self._returns[:] = 0
         self._lengths[:] = 0
+        self.continued = bool(np.all(info.get("continued", False)))
         self._keep_mask(info)
         return np.array(observation)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return and length so far of each lane's episode."""
+        return {"lane_return": self._returns, "lane_length": self._lengths}
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        """Takes over what `arrays` gave."""
+        self._returns[:], self._lengths[:] = arrays["lane_return"], arrays["lane_length"]
 
     def step_async(self, actions: np.ndarray) -> None:
         self._actions = actions

@@ -59,6 +59,7 @@ class Listener:
     """
 
     last = True  # after the kill switch too
+    listens = True  # and has no state that the lanes would miss
 
     def __init__(self, lanes: Lanes, book: Book, regime: Labels | None = None) -> None:
         labels, rows = regime(lanes.tape) if callable(regime) else regime, len(lanes.tape.rows)

@@ -1,0 +1,108 @@
+"""Lanes that are put back where they stood go on as if nothing had been: observations, rewards, ends and infos, bit for bit."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import emp_gym  # noqa: F401
+from emp_gym.envs import snapshot
+from emp_gym.envs.sb3 import NativeVecEnv
+from emp_gym.types import ConfigError, DataError
+
+WORLDS = [
+    ("emp-lob-v0", {}),
+    ("emp-lob-v0", {"latency_ns": 200_000, "impact": "resilient", "gates": ["allow-all", {"gate": "risk", "limits": "configs/limits/strict.yaml"}]}),
+    ("emp-lob-market-making-v0", {"impact": "permanent", "gates": [{"gate": "kill-switch", "scope": "lane", "drawdown": 0.2, "messages": {"count": 40, "window_ms": 1000}}]}),
+    ("emp-lob-execution-v0", {"gates": [{"gate": "stage", "stage": "paper"}, {"gate": "risk", "limits": "configs/limits/default.yaml", "masks": True}]}),
+]  # fmt: skip
+
+
+def same(a, b) -> bool:
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, np.ndarray) and a.dtype == object:
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, np.ndarray) and a.dtype.names:  # but for the padding between fields
+        return all(same(a[name].copy(), b[name].copy()) for name in a.dtype.names)
+    if isinstance(a, np.ndarray):
+        return a.dtype == b.dtype and a.tobytes() == b.tobytes()
+    return a == b
+
+
+@pytest.mark.parametrize("mode", ["SameStep", "NextStep"])
+@pytest.mark.parametrize(("name", "arguments"), WORLDS)
+def test_lanes_go_on_to_the_bit_where_they_stood(name, arguments, mode, tmp_path, monkeypatch, root):
+    monkeypatch.chdir(root)
+
+    def make():
+        return gym.make_vec(name, num_envs=6, autoreset_mode=mode, episode="24 decisions", info="full", **arguments)
+
+    first, rng = make(), np.random.default_rng(1)
+    first.action_space.seed(3)
+    first.reset(seed=5, options={"stagger": True})
+    for _ in range(40 + int(rng.integers(10))):
+        first.step(first.action_space.sample())
+    path = tmp_path / "lanes.npz"
+    snapshot.save(first, path)
+    second = make()
+    observation, info = second.reset(seed=99, options={"state": str(path)})
+    assert info["continued"].all() and same(observation, np.array(first.unwrapped._observation))
+    ends = 0
+    for _ in range(60):
+        action = first.action_space.sample()
+        one, other = first.step(action), second.step(action)
+        assert all(same(x, y) for x, y in zip(one, other, strict=True))
+        ends += int((one[2] | one[3]).sum())
+    assert ends > 6
+
+
+def test_a_state_of_other_lanes_or_another_task_is_refused(tmp_path):
+    env = gym.make_vec("emp-lob-v0", num_envs=2)
+    env.reset(seed=0)
+    path = tmp_path / "lanes.npz"
+    snapshot.save(env, path)
+    for other in (gym.make_vec("emp-lob-v0", num_envs=3), gym.make_vec("emp-lob-v0", num_envs=2, order_quantity=200),
+                  gym.make_vec("emp-lob-v0", num_envs=2, latency_ns=5)):  # fmt: skip
+        with pytest.raises(DataError, match="another environment"):
+            other.reset(options={"state": str(path)})
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DataError, match="not a state of lanes"):
+        env.reset(options={"state": str(path)})
+    with pytest.raises(ConfigError, match="leave out"):
+        env.reset(options={"state": str(path), "day": 1})
+
+
+def test_a_gate_that_cannot_tell_is_named(tmp_path):
+    class Quiet:
+        def __call__(self, view, orders):
+            raise AssertionError
+
+    env = gym.make_vec("emp-lob-v0", num_envs=2)
+    env.reset(seed=0)
+    env.unwrapped.lanes.gates = (Quiet(),)
+    with pytest.raises(ConfigError, match="Quiet cannot say where it stands"):
+        snapshot.save(env, tmp_path / "lanes.npz")
+
+
+def test_what_sb3_counts_of_an_episode_goes_on_too(tmp_path):
+    def make():
+        return NativeVecEnv(gym.make_vec("emp-lob-v0", num_envs=2, episode="9 decisions", autoreset_mode="SameStep"), stagger=False)
+
+    first = make()
+    first.seed(0), first.reset()
+    assert not first.continued
+    for _ in range(5):
+        first.step(np.array([1, 7]))
+    snapshot.save(first.env, tmp_path / "lanes.npz")
+    second = make()
+    second.set_options({"state": str(tmp_path / "lanes.npz")})
+    second._stagger = False
+    second.reset()
+    assert second.continued
+    second.restore(first.arrays())
+    for _ in range(4):
+        one, other = first.step(np.array([1, 7])), second.step(np.array([1, 7]))
+    assert [info["episode"]["r"] for info in one[3]] == [info["episode"]["r"] for info in other[3]]
+    assert [info["episode"]["l"] for info in other[3]] == [9, 9]
