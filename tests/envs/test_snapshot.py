@@ -53,6 +53,9 @@ def test_lanes_go_on_to_the_bit_where_they_stood(name, arguments, mode, tmp_path
     for _ in range(60):
         action = first.action_space.sample()
         one, other = first.step(action), second.step(action)
+        for info in (one[4], other[4]):
+            info["orders"][info["kind"] == 0] = 0  # no order stands there
+            info.get("final_info", {}).pop("orders", None)
         assert all(same(x, y) for x, y in zip(one, other, strict=True))
         ends += int((one[2] | one[3]).sum())
     assert ends > 6
