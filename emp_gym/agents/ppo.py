@@ -94,6 +94,7 @@ class PPO(BaseAgent):
         self.num_timesteps = 0
         self._sampler = torch.Generator().manual_seed(seed)
         self._resumed: Arrays | None = None
+        self._boundary: Arrays = {}  # training state after the last iteration, whatever a rollout under way has used up since
         self._trainer: LanePPO | None = None
 
     def _policy_arguments(self) -> dict[str, Any]:
@@ -131,8 +132,9 @@ class PPO(BaseAgent):
     def learn(self, make_env: MakeEnv, total_timesteps: int, callback: Callback | None = None) -> None:
         """Trains until `total_timesteps` steps (summed over lanes) have been seen since the very first call.
 
-        Where training was resumed, lanes begin new episodes, seeded by the seed and the steps seen; all else goes on
-        as if never stopped.
+        Training that was resumed goes on as if never stopped, to the bit, if the environment's first reset goes on in the
+        middle of episodes (its info says ``continued``). Where it does not, lanes begin new episodes, seeded by the seed
+        and the steps seen; all else goes on.
         """
         from emp_gym.envs.sb3 import NativeVecEnv
 
@@ -174,15 +176,17 @@ class PPO(BaseAgent):
         trainer.policy.load_state_dict(self.policy.state_dict())
         self.policy = trainer.policy
         trainer.num_timesteps = self.num_timesteps
-        before = self._resumed if self._trainer is None else self._trainer.arrays()
-        if before is not None:
+        before = self._resumed if self._trainer is None else self._boundary
+        if before:
             trainer.restore(before)
             self._resumed = None
+        self._boundary = before or {}
         return trainer
 
     def _report(self, callback: Callback | None) -> Callable[[int, Mapping[str, float]], bool]:
         def report(steps: int, scalars: Mapping[str, float]) -> bool:
-            self.num_timesteps = steps
+            assert self._trainer is not None
+            self.num_timesteps, self._boundary = steps, self._trainer.arrays()
             return callback is None or callback(steps, scalars) is not False
 
         return report
@@ -196,11 +200,11 @@ class PPO(BaseAgent):
         self.policy.load_state_dict({name: torch.from_numpy(value) for name, value in arrays.items()})
 
     def checkpoint(self, folder: Path) -> None:
-        """`save`, and what training needs to go on where it stopped."""
+        """`save`, and what training needs to go on after its last iteration."""
         self.save(folder)
-        if self._trainer is None:
-            raise ConfigError("nothing to checkpoint: learn() has not been called")
-        write_arrays(folder / "training.safetensors", self._trainer.arrays())
+        if not self._boundary:
+            raise ConfigError("nothing to checkpoint: learn() has not come to the end of an iteration")
+        write_arrays(folder / "training.safetensors", self._boundary)
         state = {"num_timesteps": self.num_timesteps}
         (folder / "training.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
 
@@ -210,6 +214,7 @@ class PPO(BaseAgent):
         state = read_json(folder / "training.json")
         self.num_timesteps = int(state["num_timesteps"])
         self._resumed, self._trainer = read_arrays(folder / "training.safetensors"), None
+        self._boundary = self._resumed
 
 
 def whole_batch(size: int, wanted: int) -> int:

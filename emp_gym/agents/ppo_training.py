@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,9 @@ from stable_baselines3.common.type_aliases import PyTorchObs, RolloutBufferSampl
 from stable_baselines3.common.vec_env import VecEnv
 
 from emp_gym.agents.base import Arrays
+
+UNDER_WAY = ("episode_starts", "lane_return", "lane_length", "discounted_return")
+"""Arrays of a checkpoint that mean something only if the lanes go on where they stood."""
 
 Report = Callable[[int, Mapping[str, float]], bool]
 
@@ -182,7 +186,19 @@ class LanePPO(SB3PPO):
         self.rollout_buffer.generator = torch.Generator().manual_seed(int(shuffle))
         self.log = _Collect()
         self.set_logger(Logger(None, [self.log]))
-        self._go_on, self._iteration = True, 0
+        self._go_on = True
+        self._before: Arrays = {}  # of lanes that a checkpoint left in the middle of their episodes
+
+    def _setup_learn(self, *args: Any, **keywords: Any) -> tuple[int, BaseCallback]:
+        """Where the environment went on in the middle of episodes, what is counted of these goes on too."""
+        answer = super()._setup_learn(*args, **keywords)
+        before, self._before = self._before, {}
+        if before and getattr(self.env, "continued", False):
+            self._last_episode_starts = before["episode_starts"].astype(bool)
+            self.env.restore(before)  # type: ignore[union-attr]
+            if self.scale is not None and "discounted_return" in before:
+                self.scale.returns = before["discounted_return"].copy()
+        return answer
 
     # ---- rollout
 
@@ -256,31 +272,40 @@ class LanePPO(SB3PPO):
         extractor.absorb(self.rollout_buffer.observations)
         if self.scale is not None:
             self.logger.record("train/reward_scale", float(np.sqrt(self.scale.variance)))
-        super().dump_logs(self._iteration)
+        super().dump_logs(self.num_timesteps // (self.n_envs * self.n_steps))
         self._go_on = self.report(self.num_timesteps, self.log.values)
 
     def dump_logs(self, iteration: int = 0) -> None:
         """SB3 logs before it updates; here an iteration is reported after its update, with all that belongs to it."""
-        self._iteration = iteration
 
     # ---- state between runs
 
     def arrays(self) -> Arrays:
-        """Adam's moments, the reward scale and the generators."""
+        """Adam's moments, the reward scale, the generators, and what is counted of episodes under way."""
+        ended = [[float(episode["r"]), float(episode["l"])] for episode in self.ep_info_buffer or ()]
         arrays: Arrays = {
             "noise": self.noise.get_state().numpy(),
             "shuffle": self.rollout_buffer.generator.get_state().numpy(),
             "n_updates": np.array([self._n_updates]),
+            "episodes_ended": np.array(ended, np.float64).reshape(-1, 2),
+            **{name: array.copy() for name, array in self.env.arrays().items()},  # type: ignore[union-attr]
         }
+        if self._last_episode_starts is not None:
+            arrays["episode_starts"] = self._last_episode_starts.copy()
         for index, state in self.policy.optimizer.state_dict()["state"].items():
             for name, value in state.items():
                 arrays[f"adam.{index}.{name}"] = value.numpy() if torch.is_tensor(value) else np.asarray(value)
         if self.scale is not None:
             arrays["reward_scale"] = np.array([self.scale.mean, self.scale.variance, self.scale.count])
+            arrays["discounted_return"] = self.scale.returns.copy()
         return arrays
 
     def restore(self, arrays: Arrays) -> None:
-        """Takes over what `arrays` gave. Lanes start new episodes, so their discounted returns start at 0."""
+        """Takes over what `arrays` gave; of episodes under way only if the environment goes on with them."""
+        self._before = {name: arrays[name] for name in UNDER_WAY if name in arrays}
+        ended = [{"r": r, "l": int(length), "t": 0.0} for r, length in arrays["episodes_ended"]]
+        self.ep_info_buffer = deque(ended, maxlen=self._stats_window_size)
+        self.ep_success_buffer = deque(maxlen=self._stats_window_size)
         self.noise.set_state(torch.from_numpy(arrays["noise"]))
         self.rollout_buffer.generator.set_state(torch.from_numpy(arrays["shuffle"]))
         self._n_updates = int(arrays["n_updates"][0])
