@@ -5,22 +5,27 @@
 ``provenance.json``       data hashes, git commit, versions of the packages that matter, steps done
 ``model.json``,           the agent (`BaseAgent.save`)
 ``model.safetensors``
-``checkpoints/N/``        agent and training state after N steps, for ``--resume``
+``checkpoints/N/``        after N steps, for ``--resume``: the agent, its training state, where the lanes stand (``lanes.npz``)
+                          and, of a governed run, what it belongs to (``seal.json``)
 ``curves.csv``            one row per iteration: steps, and every scalar
 ``events.out.tfevents*``  the same for TensorBoard
 ``report.md``, ``*.png``  the evaluation
 ``evaluation.json``       its numbers
 ``governed.json``         of a run under governance: the folder, the ledger and the trial under which it began
 ========================  ==============================================================================================
+
+``config.json`` is written last: a folder that has it is a run, which can go on from its last checkpoint, or from step 0.
+Runs of several seeds lie in ``seed-S/`` below one folder, whose ``seeds.json`` names them all.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -30,7 +35,7 @@ from emp_gym.agents.base import read_json
 from emp_gym.experiments.config import RunConfig, override
 from emp_gym.types import ConfigError, DataError
 
-GOVERNED = "governed.json"
+CONFIG, GOVERNED, LANES, SEEDS = "config.json", "governed.json", "lanes.npz", "seeds.json"
 PACKAGES = ("emp-gym", "gymnasium", "stable-baselines3", "torch", "numpy", "numba")
 
 
@@ -41,14 +46,23 @@ class RunFolder:
         self.path = path
 
     @classmethod
-    def create(cls, path: Path, config: RunConfig) -> RunFolder:
-        """A new run at `path`; raises `ConfigError` where one is already."""
-        if (path / "config.json").exists():
+    def create(cls, path: Path, config: RunConfig, governance: Mapping[str, Any] | None = None) -> RunFolder:
+        """A new run at `path`; raises `ConfigError` where one is already. `governance` says where it began, if it is governed."""
+        if (path / CONFIG).exists() or (path / "checkpoints").exists():
             raise ConfigError(f"{path} already holds a run; take another --run-dir, or go on with --resume {path}")
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path)
-        run.write_json("config.json", asdict(config))
+        (path / GOVERNED).unlink(missing_ok=True)  # of one that was cut before it had begun
+        if governance is not None:
+            run.write_json(GOVERNED, governance)
+        run.write_json(CONFIG, asdict(config))
         return run
+
+    def go_on(self, config: RunConfig, governance: Mapping[str, Any] | None = None) -> None:
+        """The run goes on, as `config` says and under `governance`."""
+        self.write_json(CONFIG, asdict(config))
+        if governance is not None:
+            self.write_json(GOVERNED, governance)
 
     @classmethod
     def free(cls, root: Path, config: RunConfig) -> Path:
@@ -63,7 +77,7 @@ class RunFolder:
     @classmethod
     def open(cls, path: Path) -> RunFolder:
         """The run at `path`; raises `DataError` where there is none."""
-        if not (path / "config.json").exists():
+        if not (path / CONFIG).exists():
             seeds = sorted(p.parent.name for p in path.glob("seed-*/config.json"))
             hint = f"; it has runs below: {', '.join(seeds)}" if seeds else ""
             raise DataError(f"{path} is not a run folder: it has no config.json{hint}")
@@ -71,7 +85,7 @@ class RunFolder:
 
     @property
     def config(self) -> RunConfig:
-        return override(RunConfig(), read_json(self.path / "config.json"))
+        return override(RunConfig(), read_json(self.path / CONFIG))
 
     @property
     def governance(self) -> dict[str, Any]:
@@ -86,23 +100,34 @@ class RunFolder:
 
     # ---- checkpoints
 
-    def checkpoint(self, agent: Any, steps: int) -> None:
-        """The agent after `steps` steps: with its training state where it can (`checkpoint`), else just `save`."""
+    def checkpoint(self, steps: int, fill: Callable[[Path], None]) -> None:
+        """Keeps the run after `steps` steps: `fill` writes into a folder aside, which is put on disk and then gets its name. What
+        is kept of these steps already stays."""
         final = self.path / "checkpoints" / f"{steps:012d}"
-        aside = final.with_name(final.name + ".tmp")
-        if aside.exists():
-            shutil.rmtree(aside)
-        getattr(agent, "checkpoint", agent.save)(aside)
         if final.exists():
-            shutil.rmtree(final)
+            return
+        aside = final.with_name(final.name + ".tmp")
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        fill(aside)
+        for path in (*aside.iterdir(), aside):
+            _sync(path)
         aside.rename(final)
+        _sync(final.parent)
 
-    def last_checkpoint(self) -> Path:
-        """The newest complete checkpoint; raises `DataError` where there is none."""
-        found = sorted(p for p in (self.path / "checkpoints").glob("*") if p.is_dir() and p.suffix != ".tmp")
-        if not found:
-            raise DataError(f"{self.path} has no checkpoint to go on from; start the run again without --resume")
-        return found[-1]
+    def last_checkpoint(self) -> Path | None:
+        """The newest complete checkpoint; None where there is none yet."""
+        found = [p for p in (self.path / "checkpoints").glob("*") if p.is_dir() and p.name.isdigit()]
+        return max(found, default=None)
+
+
+def _sync(path: Path) -> None:
+    """Puts a file, or the names in a folder, on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _plain(value: Any) -> Any:

@@ -8,9 +8,10 @@ Whatever the agent is, its environment is metered: returns and the trade's numbe
 from __future__ import annotations
 
 import csv
+import logging
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,14 +19,16 @@ from typing import Any, Protocol
 import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 
+from emp_gym.envs import snapshot
 from emp_gym.evaluation.metrics import rates
 from emp_gym.experiments import backtest
 from emp_gym.experiments.config import RunConfig
-from emp_gym.experiments.runs import RunFolder, provenance
+from emp_gym.experiments.runs import LANES, RunFolder, provenance
 from emp_gym.experiments.tensorboard import ScalarWriter
 from emp_gym.governance.kill_gate import Killed, heed
-from emp_gym.types import ConfigError, Gate, RunLog
+from emp_gym.types import ConfigError, EmpGymError, Gate, RunLog
 
+LOGGER = logging.getLogger("emp_gym.experiments.training")
 MARKET_TAGS = {
     "pnl": "pnl",  # currency per episode, position closed at its end
     "mean_abs_inventory": "inventory",  # lots
@@ -55,8 +58,9 @@ class Keeper(Protocol):
         """Of the command line with which a run goes on."""
         ...
 
-    def began(self, run: RunFolder) -> None:
-        """`run` begins, or goes on, in this folder."""
+    @property
+    def word(self) -> Mapping[str, Any]:
+        """What stands in the run's folder: where it began."""
         ...
 
     def wrap(self, env: VectorEnv) -> VectorEnv:
@@ -66,6 +70,25 @@ class Keeper(Protocol):
     def learned(self, agent: Any) -> None:
         """`agent` decides from here on: called before it learns, and whenever it has learned something."""
         ...
+
+    def seal(self, folder: Path, steps: int) -> None:
+        """Marks a checkpoint as one of this run."""
+        ...
+
+    def lanes(self, path: Path) -> Path:
+        """Where the state of lanes in file `path` is kept for good, since lanes go on from it."""
+        ...
+
+    def cut(self, run: RunFolder, steps: int) -> None:
+        """`run` was asked to stop and has, with a checkpoint after `steps` steps."""
+        ...
+
+
+class Interrupted(EmpGymError):
+    """Training was asked to stop, and has, with a checkpoint from which it goes on as if nothing had been."""
+
+    def __init__(self, run: RunFolder, steps: int, total: int) -> None:
+        super().__init__(f"interrupted at {steps:,} of {total:,} steps; saved in {run.path}")
 
 
 class Meter:
@@ -82,6 +105,11 @@ class Meter:
     def add(self, summary: Mapping[str, Any], lanes: np.ndarray) -> None:
         """Episodes that ended in `lanes`; `summary` holds arrays [N]."""
         self._parts.append({k: np.asarray(v)[lanes] for k, v in summary.items() if not k.startswith("_")})
+
+    def forget(self) -> None:
+        """What gates have counted so far was told before."""
+        self._parts = []
+        self._risk.drain()
 
     def drain(self) -> dict[str, float]:
         """Scalars of the episodes since the last call, of none where none ended, and of the risk layer."""
@@ -120,17 +148,25 @@ class RiskMeter:
 
 
 class MeteredVectorEnv(VectorWrapper):
-    """A vector environment whose finished episodes are counted by a `Meter`; nothing else changes. `Killed` ends it."""
+    """A vector environment whose finished episodes are counted by a `Meter`; nothing else changes. `Killed` ends it.
 
-    def __init__(self, env: VectorEnv, meter: Meter) -> None:
+    With `state` (a file of `emp_gym.envs.snapshot`) the first reset begins no episodes: lanes go on from there.
+    """
+
+    def __init__(self, env: VectorEnv, meter: Meter, state: Path | None = None) -> None:
         super().__init__(env)
-        self._meter, self._gates = meter, backtest.gates_of(env)
+        self._meter, self._gates, self._state = meter, backtest.gates_of(env), state
         meter.watch(self._gates)
         self._return, self._length = np.zeros(env.num_envs), np.zeros(env.num_envs, np.int64)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         self._return[:], self._length[:] = 0.0, 0
-        return self.env.reset(seed=seed, options=options)
+        if self._state is None:
+            return self.env.reset(seed=seed, options=options)
+        state, self._state = self._state, None
+        answer = self.env.reset(seed=seed, options={"state": str(state)})
+        self._meter.forget()
+        return answer
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(actions)
@@ -146,20 +182,49 @@ class MeteredVectorEnv(VectorWrapper):
         return observation, reward, terminated, truncated, info
 
 
+class Shelf:
+    """The checkpoints of a run: the agent, where its lanes stand, and the keeper's seal."""
+
+    def __init__(self, run: RunFolder, agent: Any, keeper: Keeper | None) -> None:
+        self._run, self._agent, self._keeper = run, agent, keeper
+        self.envs: list[VectorEnv] = []  # that the agent learns in
+        self.saved = -1  # steps at the last checkpoint
+
+    def keep(self, steps: int, *, lanes: bool = True) -> None:
+        """A checkpoint after `steps` steps; `lanes`: they stand between two episodes' steps, and may go on from there."""
+
+        def fill(folder: Path) -> None:
+            getattr(self._agent, "checkpoint", self._agent.save)(folder)
+            if lanes and len(self.envs) == 1 and hasattr(self.envs[0].unwrapped, "lanes"):
+                self._keep_lanes(folder / LANES)
+            if self._keeper is not None:
+                self._keeper.seal(folder, steps)
+
+        self._run.checkpoint(steps, fill)
+        self.saved = steps
+
+    def _keep_lanes(self, path: Path) -> None:
+        try:
+            snapshot.save(self.envs[0], path)
+        except ConfigError as error:
+            LOGGER.warning("a run that goes on from this checkpoint begins new episodes: %s", error)
+
+
 class Recorder:
-    """The callback of `learn`: writes scalars, moves the progress bar, saves checkpoints when they are due."""
+    """The callback of `learn`: writes scalars, moves the progress bar, saves checkpoints when they are due, and the last one
+    when it is asked to stop."""
 
     def __init__(
-        self, run: RunFolder, agent: Any, config: RunConfig, meter: Meter, progress: Progress, start: int,
-        keeper: Keeper | None = None,
+        self, run: RunFolder, agent: Any, config: RunConfig, meter: Meter, progress: Progress, start: int, shelf: Shelf,
+        keeper: Keeper | None = None, stop: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
-        self._run, self._agent, self._config, self._meter, self._progress = run, agent, config, meter, progress
-        self._writer = ScalarWriter(run.path)
+        self._agent, self._total, self._meter, self._progress = agent, config.total_timesteps, meter, progress
+        self._writer = ScalarWriter(run.path, start)
         self._curves = Curves(run.path / "curves.csv", start)
         self._due = _checkpoint_steps(config, start)
         self._first, self._since = start, time.monotonic()
-        self.saved = -1
-        self._keeper = keeper
+        self._keeper, self._shelf, self._stop = keeper, shelf, stop
+        self.stopped = False
         if keeper is not None:
             keeper.learned(agent)
 
@@ -171,12 +236,13 @@ class Recorder:
         self._progress.update(steps, merged)
         if self._keeper is not None:
             self._keeper.learned(self._agent)
-        if self._due and steps >= self._due[0]:
+        stopping = not self.stopped and steps < self._total and self._stop()
+        if stopping or (self._due and steps >= self._due[0]):
             self._due = [due for due in self._due if due > steps]
             self._curves.save()
-            self._run.checkpoint(self._agent, steps)
-            self.saved = steps
-        return True
+            self._shelf.keep(steps)
+        self.stopped |= stopping
+        return not self.stopped
 
     def close(self) -> None:
         self._writer.close()
@@ -214,59 +280,84 @@ class Curves:
 
 
 def train(
-    config: RunConfig, folder: Path, progress: Progress, resume: Path | None = None, keeper: Keeper | None = None
-) -> tuple[RunFolder, Any]:
-    """Trains one agent as `config` says and leaves it in `folder` (with `resume`: goes on in that run's folder).
-    `keeper` is told of it, see there.
+    config: RunConfig, folder: Path, progress: Progress, resume: Path | None = None, keeper: Keeper | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> tuple[RunFolder, Any]:  # fmt: skip
+    """Trains one agent as `config` says and leaves it in `folder` (with `resume`: goes on in that run's folder from its last
+    checkpoint, or from step 0). `keeper` is told of it, see there. `stop` is asked after each iteration.
 
     An agent without `learn` is only built and saved. Raises `ConfigError` for what does not fit, before anything is
-    written, and `Killed`, after a checkpoint, when a kill switch closes.
+    written, and after a checkpoint `Killed` when a kill switch closes, `Interrupted` when `stop` says so.
     """
     run = RunFolder.open(resume) if resume is not None else None
     env = backtest.make_env(config.env_id, config.env, 1, split="train")
     agent = backtest.build(config.agent_name, env, config.seed, _agent_config(config))
-    start = 0
-    if run is None:
-        run = RunFolder.create(folder, config)
-    elif hasattr(agent, "resume"):
-        agent.resume(run.last_checkpoint())
-        start = int(agent.num_timesteps)
-    else:
-        raise ConfigError(f"agent {config.agent_name!r} cannot be resumed: it has no resume(folder); train it again")
-    run.write_json("provenance.json", provenance(env))
-    env.close()
-    if keeper is not None:
-        keeper.began(run)
-    if hasattr(agent, "learn"):
-        _learn(run, agent, config, progress, start, keeper)
-    elif not hasattr(agent, "save"):
+    if not hasattr(agent, "learn") and not hasattr(agent, "save"):
         raise ConfigError(f"agent {config.agent_name!r} has neither learn nor save: there is nothing to train or keep")
+    start = 0 if run is None else _take_up(run, agent, config)
+    if run is None or start < config.total_timesteps:
+        word = None if keeper is None else keeper.word
+        if run is None:
+            run = RunFolder.create(folder, config, word)
+        else:
+            run.go_on(config, word)
+        run.write_json("provenance.json", provenance(env))
+        if hasattr(agent, "learn"):
+            _learn(run, agent, config, progress, start, keeper, stop)
+    env.close()
     agent.save(run.path)
     return run, agent
 
 
+def _take_up(run: RunFolder, agent: Any, config: RunConfig) -> int:
+    """Steps that the run has done; `agent` is then as it was."""
+    last = run.last_checkpoint()
+    finished = (run.path / "model.json").exists() and config.total_timesteps == run.config.total_timesteps
+    if last is not None and hasattr(agent, "resume"):
+        agent.resume(last)
+        return int(agent.num_timesteps)
+    if finished:
+        agent.load(run.path)
+        return config.total_timesteps
+    if last is None and not (run.path / "model.json").exists():
+        return 0
+    raise ConfigError(
+        f"agent {config.agent_name!r} cannot be resumed: it has no resume(folder); train it again with another --run-dir"
+    )
+
+
 def _learn(
-    run: RunFolder, agent: Any, config: RunConfig, progress: Progress, start: int, keeper: Keeper | None = None
-) -> None:
-    meter = Meter()
-    plain = backtest.training_env(config.env_id, config.env)
+    run: RunFolder, agent: Any, config: RunConfig, progress: Progress, start: int, keeper: Keeper | None,
+    stop: Callable[[], bool],
+) -> None:  # fmt: skip
+    meter, shelf = Meter(), Shelf(run, agent, keeper)
+    plain, last = backtest.training_env(config.env_id, config.env), run.last_checkpoint()
+    state = None if last is None or not (last / LANES).exists() else last / LANES
+    if state is not None and keeper is not None:
+        state = keeper.lanes(state)
 
     def make_env(num_envs: int | None = None, **keywords: Any) -> VectorEnv:
         env = plain(config.num_envs or num_envs, **keywords)
-        return MeteredVectorEnv(env if keeper is None else keeper.wrap(env), meter)
+        env = MeteredVectorEnv(env if keeper is None else keeper.wrap(env), meter, None if shelf.envs else state)
+        shelf.envs.append(env)
+        return env
 
-    recorder = Recorder(run, agent, config, meter, progress, start, keeper)
+    recorder = Recorder(run, agent, config, meter, progress, start, shelf, keeper, stop)
     try:
         agent.learn(make_env, config.total_timesteps, recorder)
     except Killed as kill:
-        if hasattr(agent, "checkpoint"):
-            run.checkpoint(agent, agent.num_timesteps)
+        if hasattr(agent, "checkpoint") and agent.num_timesteps:
+            shelf.keep(agent.num_timesteps, lanes=False)  # their episodes were ended
         flags = "" if keeper is None else f" {keeper.flags}"
         raise Killed(f"{kill}; then train.py --resume {run.path}{flags}") from kill
     finally:
         recorder.close()
-    if hasattr(agent, "checkpoint") and agent.num_timesteps != recorder.saved:
-        run.checkpoint(agent, agent.num_timesteps)
+    if recorder.stopped and shelf.saved < config.total_timesteps:
+        if keeper is not None:
+            keeper.cut(run, shelf.saved)
+        raise Interrupted(run, shelf.saved, config.total_timesteps)
+    if hasattr(agent, "checkpoint") and agent.num_timesteps != shelf.saved:
+        shelf.keep(agent.num_timesteps, lanes=False)
 
 
 def _agent_config(config: RunConfig) -> dict[str, Any]:
@@ -304,4 +395,4 @@ def for_seed(config: RunConfig, seed: int) -> RunConfig:
     return replace(config, seed=seed)
 
 
-__all__ = ["Meter", "MeteredVectorEnv", "Recorder", "for_seed", "judge", "load", "train"]
+__all__ = ["Interrupted", "Meter", "MeteredVectorEnv", "Recorder", "for_seed", "judge", "load", "train"]
