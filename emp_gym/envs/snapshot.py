@@ -3,8 +3,8 @@
     snapshot.save(env, path)                     # between two steps
     env.reset(options={"state": str(path)})      # of an environment made with the same arguments, on the same days
 
-The file is numpy's ``.npz``, read without pickles: every array of market, task, generators and gates. Gates are known by type; one of another type must have
-``arrays() -> dict`` and ``restore(arrays)``, or nothing can be saved.
+The file is numpy's ``.npz``, read without pickles: every array of market, task, generators and gates. Gates are known by
+type; one of another type must have ``arrays() -> dict`` and ``restore(arrays)``, or nothing can be saved.
 """
 
 from __future__ import annotations

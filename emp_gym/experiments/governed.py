@@ -16,10 +16,10 @@ from gymnasium.vector import VectorEnv
 
 from emp_gym.envs.wrappers.diary import DiaryVectorWrapper
 from emp_gym.envs.wrappers.governance import KillSwitchVectorWrapper, StageVectorWrapper
-from emp_gym.experiments import evidence
+from emp_gym.experiments import evidence, seals
 from emp_gym.experiments.backtest import gates_of
 from emp_gym.experiments.config import RunConfig
-from emp_gym.experiments.runs import GOVERNED, RunFolder, commit
+from emp_gym.experiments.runs import RunFolder, commit
 from emp_gym.governance.diary import Diary
 from emp_gym.governance.errors import UnregisteredPolicy
 from emp_gym.governance.folder import GovernanceFolder
@@ -27,8 +27,9 @@ from emp_gym.governance.kill_gate import Killed, KillGate
 from emp_gym.governance.kill_switch import KillSwitch
 from emp_gym.governance.ledger import Ledger
 from emp_gym.governance.log import Receipt
+from emp_gym.governance.reader import Entry
 from emp_gym.governance.record import Version, setting
-from emp_gym.governance.registry import Registry
+from emp_gym.governance.registry import Registry, hashes
 
 
 class Governed:
@@ -45,7 +46,9 @@ class Governed:
         self.ledger = Ledger(self.folder.ledger, clock=clock)
         self.registry = Registry(self.ledger, self.folder.artefacts)
         self.switch = KillSwitch.at(path, log=self.folder.ledger, clock=clock)
+        self.story = ""  # for people: from where the run under way goes on
         self._trial = -1  # entry of the trial under way
+        self._parent = ""  # version from which it goes on
         self._policy = ("", "")  # who decides: name, SHA-256 of the weights
         self._diaries: list[Diary] = []  # of the environments of the trial under way
 
@@ -71,62 +74,132 @@ class Governed:
     def flags(self) -> str:
         return f"--govern {self.folder.path}"
 
+    @property
+    def word(self) -> dict[str, Any]:
+        """What stands in the run's folder: it goes on here, or not at all."""
+        return {"folder": str(self.folder.path.resolve()), "log_id": self.ledger.log.log_id, "trial": self._trial}
+
     def begin(self, config: RunConfig, resume: Path | None = None) -> int:
-        """Notes a trial; returns its entry. A run that goes on must have begun here, and nothing is noted of one that cannot
-        begin at all."""
-        if resume is not None:
-            run = RunFolder.open(resume)
+        """Notes a trial; returns its entry. A run that was cut goes on as the trial that it was, with other `config` it is another.
+
+        It must have begun here, its checkpoint must be its own, and nothing is noted of one that cannot begin at all.
+        """
+        run = None if resume is None else RunFolder.open(resume)
+        if run is not None:
             self._began_here(run)
-            run.last_checkpoint()
-            self.parent(resume)
         if self.switch.check():
             raise Killed(
                 f"stopped by the kill switch before it began: {self.switch.kill}; to go on, open it with "
                 f"scripts/kill.py {self.folder.path} --rearm --key FILE --reason TEXT"
             )
-        self._trial = self.ledger.note_trial(evidence.trial_payload(self.registry, config)).seq
+        payload = evidence.trial_payload(self.registry, config)
+        if run is None:
+            self._trial, self._parent, self.story = self.ledger.note_trial(payload).seq, "", ""
+        else:
+            self._go_on(run, payload)
         self._policy, self._diaries = (version_name(config, self._trial), ""), []
         return self._trial
 
-    def began(self, run: RunFolder) -> None:
-        """Leaves word in the run's folder: it goes on here, or not at all."""
-        where = {"folder": str(self.folder.path.resolve()), "log_id": self.ledger.log.log_id, "trial": self._trial}
-        run.write_json(GOVERNED, where)
+    def _go_on(self, run: RunFolder, payload: dict[str, Any]) -> None:
+        """Takes up the trial of `run`, or notes another one that goes on from it."""
+        before, last = int(run.governance["trial"]), run.last_checkpoint()
+        steps = 0 if last is None else int(last.name)
+        versions = [v for v in self.ledger.state.versions.values() if v.trial == before]
+        origin = versions[-1].version if versions else self._parent_of(before)
+        where = f"goes on at step {steps:,} of trial {before}"
+        if payload == self._entry("trial", before).value:
+            self._trial, self._parent = before, self._parent_of(before)
+            self.story = "" if versions else f"{where}, which was cut; it stays the same trial"
+            if versions:
+                return  # it is done
+        else:
+            self._trial, self._parent = self.ledger.note_trial(payload).seq, origin
+            made = f"made from version {origin[:12]}" if origin else "without a parent, since no version of it was registered"
+            self.story = f"{where}, as trial {self._trial}: what it gives will be {made}"
+        seal = "" if last is None else seals.checkpoint_hash(last)
+        self._tell("resumed", seal, {"from": before, "parent": self._parent, "steps": steps})
 
-    def register(self, run: RunFolder, trial: int, parent: str = "") -> Version:
-        """The version that a trial gave."""
-        config = run.config
+    def _tell(self, kind: str, checkpoint: str, more: dict[str, Any]) -> None:
+        """An entry about the trial under way that moves nothing."""
+        told = {"checkpoint": checkpoint, "trial": self._trial, **more}
+        self.ledger.log.append("emp-gym", kind, payload=told, evidence=[checkpoint] if checkpoint else [])
+
+    def _entry(self, kind: str, seq: int) -> Entry:
+        (entry,) = self.ledger.log.entries(seq, seq + 1, kind=kind)
+        return entry
+
+    def _resumed(self, trial: int) -> list[dict[str, Any]]:
+        """What was told when `trial` went on, or was begun from another one."""
+        told = [entry.value for entry in self.ledger.log.entries(kind="resumed")]
+        return [value for value in told if value["trial"] == trial]
+
+    def _line(self, trial: int) -> set[int]:
+        """`trial` and those from which it went on."""
+        line, new = {trial}, {trial}
+        while new:
+            new = {int(told["from"]) for one in new for told in self._resumed(one)} - line
+            line |= new
+        return line
+
+    def _parent_of(self, trial: int) -> str:
+        return "".join(value["parent"] for value in self._resumed(trial)[-1:])
+
+    def register(self, run: RunFolder) -> Version:
+        """The version that the trial under way gave; the same one where it is done already."""
+        config, files = run.config, hashes(run.path)
+        for version in self.ledger.state.versions.values():
+            if version.trial == self._trial and dict(version.files) == files:
+                return version
         return self.registry.register(
-            run.path, trial=trial, name=version_name(config, trial), agent=config.agent_name,
-            setting=setting(config.env_id, config.env), commit=commit() or "", parent=parent,
+            run.path, trial=self._trial, name=version_name(config, self._trial), agent=config.agent_name,
+            setting=setting(config.env_id, config.env), commit=commit() or "", parent=self._parent,
         )  # fmt: skip
 
-    def evaluate(self, versions: Sequence[Version], config: RunConfig) -> list[Receipt]:
-        """Executes an evaluation of each version and enters it as evidence."""
+    def seal(self, folder: Path, steps: int) -> None:
+        """Binds a checkpoint to the trial under way."""
+        seals.seal(folder, steps, trial=self._trial, log_id=self.ledger.log.log_id, key=self.folder.key)
+
+    def lanes(self, path: Path) -> Path:
+        """The state of lanes as an artefact, under its SHA-256: the diary names it, and a replay begins from it."""
+        data = path.read_bytes()
+        kept = self.folder.artefacts.resolve() / f"{hashlib.sha256(data).hexdigest()}{path.suffix}"
+        if not kept.exists():
+            aside = kept.with_suffix(".new")
+            aside.write_bytes(data)
+            aside.rename(kept)
+        return kept
+
+    def cut(self, run: RunFolder, steps: int) -> None:
+        """Tells the ledger that the trial under way was interrupted, and which checkpoint it left."""
+        last = run.last_checkpoint()
+        self._tell("interrupted", "" if last is None else seals.checkpoint_hash(last), {"steps": steps})
+
+    def evaluate(
+        self, versions: Sequence[Version], config: RunConfig, pause: Callable[[], None] = lambda: None
+    ) -> list[Receipt]:
+        """Executes an evaluation of each version and enters it as evidence. `pause` is called before each policy plays."""
 
         def wrap(env: VectorEnv, version: str) -> VectorEnv:
+            pause()
             self.switch.subject = version  # whom a kill takes down a stage
             return self._kept(env, (self.ledger.state.versions[version].name, version))
 
         execution = evidence.Execution(self.registry, config, wrap=wrap)
         return [self.ledger.enter(version.version, execution) for version in versions]
 
-    def parent(self, resume: Path | None) -> str:
-        """The version from which a resumed run goes on, "" where there is none."""
-        if resume is None or not (resume / "model.json").exists():
-            return ""
-        return self.registry.version_of(resume).version
-
     def _began_here(self, run: RunFolder) -> None:
-        """That the run's word of where it began is this ledger's own trial. A file can be copied: what was trained in between
-        without governance is not seen here, but its decisions are missing in the diary."""
-        told = run.governance
-        trials = {entry.seq for entry in self.ledger.log.entries(kind="trial")}
-        if told.get("log_id") != self.ledger.log.log_id or told.get("trial") not in trials:
+        """That the run's word of where it began is this ledger's own trial, and its last checkpoint of that trial."""
+        told, log = run.governance, self.ledger.log
+        trials = {entry.seq for entry in log.entries(kind="trial")}
+        if told.get("log_id") != log.log_id or told.get("trial") not in trials:
             raise UnregisteredPolicy(
                 f"{run.path}: this run did not begin under {self.folder.path}, so nobody knows how often it was tried; "
                 "train it anew with --govern"
             )
+        last = run.last_checkpoint()
+        if last is not None:
+            names = {trial: f"trial {trial} of {self.folder.path}" for trial in sorted(self._line(told["trial"]))}
+            seals.check(last, trials=names, log_id=log.log_id, public_key=log.public_key)
 
     def close(self) -> None:
         """Ends the diaries and waits until the ledger knows of a kill."""

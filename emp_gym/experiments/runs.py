@@ -25,8 +25,8 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,18 @@ class RunFolder:
     def governance(self) -> dict[str, Any]:
         """Where the run began (`folder`, `log_id`, `trial`); empty for one that is not governed."""
         return read_json(self.path / GOVERNED) if (self.path / GOVERNED).exists() else {}
+
+    @property
+    def series(self) -> list[RunConfig]:
+        """The configurations of the runs of several seeds below this folder."""
+        told = read_json(self.path / SEEDS)
+        config = override(RunConfig(), told["config"])
+        return [replace(config, seed=int(seed)) for seed in told["seeds"]]
+
+    def write_series(self, configs: Sequence[RunConfig]) -> None:
+        """Says which runs lie, or will lie, below this folder: alike but for their seeds."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.write_json(SEEDS, {"seeds": [config.seed for config in configs], "config": asdict(configs[0])})
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes `value` aside and renames, so that a reader never meets half a file."""

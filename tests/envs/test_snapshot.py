@@ -11,12 +11,15 @@ from emp_gym.envs import snapshot
 from emp_gym.envs.sb3 import NativeVecEnv
 from emp_gym.types import ConfigError, DataError
 
+STRICT = {"gate": "risk", "limits": "configs/limits/strict.yaml"}
+MASKING = {"gate": "risk", "limits": "configs/limits/default.yaml", "masks": True}
+RULES = {"gate": "kill-switch", "scope": "lane", "drawdown": 0.2, "messages": {"count": 40, "window_ms": 1000}}
 WORLDS = [
     ("emp-lob-v0", {}),
-    ("emp-lob-v0", {"latency_ns": 200_000, "impact": "resilient", "gates": ["allow-all", {"gate": "risk", "limits": "configs/limits/strict.yaml"}]}),
-    ("emp-lob-market-making-v0", {"impact": "permanent", "gates": [{"gate": "kill-switch", "scope": "lane", "drawdown": 0.2, "messages": {"count": 40, "window_ms": 1000}}]}),
-    ("emp-lob-execution-v0", {"gates": [{"gate": "stage", "stage": "paper"}, {"gate": "risk", "limits": "configs/limits/default.yaml", "masks": True}]}),
-]  # fmt: skip
+    ("emp-lob-v0", {"latency_ns": 200_000, "impact": "resilient", "gates": ["allow-all", STRICT]}),
+    ("emp-lob-market-making-v0", {"impact": "permanent", "gates": [RULES]}),
+    ("emp-lob-execution-v0", {"gates": [{"gate": "stage", "stage": "paper"}, MASKING]}),
+]
 
 
 def same(a, b) -> bool:

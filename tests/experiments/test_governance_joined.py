@@ -86,7 +86,7 @@ def test_a_run_goes_on_where_it_began_or_not_at_all(tmp_path, capsys):
     assert "did not begin under" in capsys.readouterr().err
     assert kinds(folder) == ["trial", "register"]
     assert train.main([*further, str(run), "--govern", str(folder)]) == 0
-    assert kinds(folder) == ["trial", "register", "trial", "register"]
+    assert kinds(folder) == ["trial", "register", "trial", "resumed", "register"]
 
 
 def test_a_wrong_folder_is_no_success(tmp_path, capsys):

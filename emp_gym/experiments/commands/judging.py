@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,9 +41,12 @@ def governance(path: Path | None, *, create: bool = False) -> AbstractContextMan
     return Governed(path, create=create)
 
 
-def enter_evidence(governed: Governed, versions: Sequence[Version], config: RunConfig) -> None:
-    """Executes the evaluation of `config` again, from the registered files, and enters it in the ledger."""
-    for version, receipt in zip(versions, governed.evaluate(versions, config), strict=True):
+def enter_evidence(
+    governed: Governed, versions: Sequence[Version], config: RunConfig, pause: Callable[[], None] = lambda: None
+) -> None:
+    """Executes the evaluation of `config` again, from the registered files, and enters it in the ledger. `pause`: see
+    `Governed.evaluate`."""
+    for version, receipt in zip(versions, governed.evaluate(versions, config, pause), strict=True):
         say(f"{version.name} ({version.version[:12]}): evaluation entered as evidence, entry {receipt.seq}")
 
 

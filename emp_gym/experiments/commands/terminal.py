@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,8 +44,7 @@ class Bar:
 
     def __init__(self, total: int, label: str) -> None:
         self._total, self._label = total, label
-        self._since = time.monotonic()
-        self._first: int | None = None
+        self.moved = False  # whether there was anything to show
         self._next = 0.0
         self._bar: Any = None
         self._task: Any = None
@@ -70,6 +68,7 @@ class Bar:
 
     def update(self, steps: int, scalars: Mapping[str, float]) -> None:
         """`scalars` may hold time/fps, rollout/ep_rew_mean and market/pnl."""
+        self.moved = True
         note = f"{scalars.get('time/fps', 0.0):,.0f} steps/s"
         for tag, name in (("rollout/ep_rew_mean", "return"), ("market/pnl", "P&L")):
             if tag in scalars:

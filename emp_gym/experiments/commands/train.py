@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import replace
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from emp_gym.experiments.commands.interrupts import Interrupts, Stopped, early_kill
 from emp_gym.experiments.commands.terminal import Bar, console, data_argument, guarded, say
 from emp_gym.types import ConfigError
+
+if TYPE_CHECKING:
+    from emp_gym.experiments.config import RunConfig
+    from emp_gym.experiments.governed import Governed
+    from emp_gym.experiments.runs import RunFolder
+    from emp_gym.governance.record import Version
 
 
 def parser() -> argparse.ArgumentParser:
@@ -56,25 +65,43 @@ def _count(text: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; 0, or 2 with one line on stderr for what cannot be done as asked."""
+    """Runs the command; 0, or 2 with one line on stderr for what cannot be done as asked, 128 + N after signal N."""
     arguments = parser().parse_args(argv)
-    return guarded(lambda: _run(arguments), "train.py")
+    listen = early_kill() if arguments.govern is not None else _deaf
+    with Interrupts("stopping after this rollout; once more ends it at once, without saving") as stop:
+        status = guarded(lambda: _run(arguments, stop, listen), "train.py")
+    return stop.status if stop() and status else status
 
 
-def _run(a: argparse.Namespace) -> int:
+def _deaf(_switch: Any) -> None:
+    """Nobody listens."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One run of the command: of one seed."""
+
+    config: RunConfig
+    folder: Path
+    resume: Path | None = None  # `folder`, where the run is to go on
+
+
+def _run(a: argparse.Namespace, stop: Interrupts, listen: Callable[[Any], None]) -> int:
     if a.resume is not None:
-        return _resume(a)
+        return _train_and_judge(_parts_to_resume(a), a.resume, a, stop, listen)
     from emp_gym.experiments.config import validate
-    from emp_gym.experiments.runs import RunFolder
+    from emp_gym.experiments.runs import SEEDS, RunFolder
 
     if not a.env and a.config is None:
         raise ConfigError("--env is missing: which environment? e.g. --env emp-lob-v0")
     config = validate(_configuration(a))
     root = a.run_dir or RunFolder.free(Path("runs"), config)
     if a.seeds is None or a.seeds == 1:
-        return _train_and_judge([config], [root], root, a)
-    configs = [replace(config, seed=config.seed + i) for i in range(a.seeds)]
-    return _train_and_judge(configs, [root / f"seed-{c.seed}" for c in configs], root, a)
+        return _train_and_judge([Part(config, root)], root, a, stop, listen)
+    if (root / SEEDS).exists():
+        raise ConfigError(f"{root} already holds runs of seeds; take another --run-dir, or go on with --resume {root}")
+    parts = [Part(one, root / f"seed-{one.seed}") for one in (replace(config, seed=config.seed + i) for i in range(a.seeds))]
+    return _train_and_judge(parts, root, a, stop, listen)
 
 
 def _configuration(a: argparse.Namespace) -> Any:
@@ -96,9 +123,9 @@ def _configuration(a: argparse.Namespace) -> Any:
     return with_risk(replace(config, env={**config.env, **data_argument(a.data)}), a.risk)
 
 
-def _resume(a: argparse.Namespace) -> int:
+def _parts_to_resume(a: argparse.Namespace) -> list[Part]:
     from emp_gym.experiments.config import validate
-    from emp_gym.experiments.runs import RunFolder
+    from emp_gym.experiments.runs import SEEDS, RunFolder
 
     for flag in ("env", "agent", "data", "num_envs", "seed", "seeds", "run_dir", "risk", "config"):
         if getattr(a, flag) is not None:
@@ -107,44 +134,92 @@ def _resume(a: argparse.Namespace) -> int:
             )
     if a.set:
         raise ConfigError("--set cannot be combined with --resume: the run's own configuration holds")
-    run = RunFolder.open(a.resume)
-    if a.govern is None and run.governance:
-        raise ConfigError(
-            f"{a.resume} began under governance and goes on under it: add --govern {run.governance.get('folder', 'LOGDIR')}"
-        )
-    config = run.config
-    if a.total_timesteps is not None:
-        config = replace(config, total_timesteps=a.total_timesteps)
-    return _train_and_judge([validate(config)], [a.resume], a.resume, a, resume=a.resume)
+    if (a.resume / SEEDS).exists():
+        found = [(config, a.resume / f"seed-{config.seed}") for config in RunFolder(a.resume).series]
+    else:
+        found = [(RunFolder.open(a.resume).config, a.resume)]
+    parts = []
+    for config, folder in found:
+        begun = (folder / "config.json").exists()
+        where = RunFolder(folder).governance.get("folder", "LOGDIR") if begun and RunFolder(folder).governance else ""
+        if a.govern is None and where:
+            raise ConfigError(f"{folder} began under governance and goes on under it: add --govern {where}")
+        if a.total_timesteps is not None:
+            config = replace(config, total_timesteps=a.total_timesteps)
+        parts.append(Part(validate(config), folder, folder if begun else None))
+    return parts
 
 
 def _train_and_judge(
-    configs: list[Any], folders: list[Path], root: Path, a: argparse.Namespace, resume: Path | None = None
+    parts: list[Part], root: Path, a: argparse.Namespace, stop: Interrupts, listen: Callable[[Any], None]
 ) -> int:
-    from emp_gym.experiments import training
     from emp_gym.experiments.commands.judging import enter_evidence, governance, judge_and_report
+    from emp_gym.experiments.runs import RunFolder
 
-    runs, agents, versions = [], [], []
-    say("preparing data and kernels (the first use on a machine makes the embedded days and compiles: about a minute)")
+    runs: list[RunFolder] = []
+    agents, versions = [], []
+    again = _again(f"--resume {shlex.quote(str(root))}", a)
     with governance(a.govern, create=True) as governed:
         if governed:
-            governed.switch.listen()
-        for config, folder in zip(configs, folders, strict=True):
-            trial = governed.begin(config, resume) if governed else 0
-            parent = governed.parent(resume) if governed else ""
-            label = f"training {config.agent_name}" + (f" seed {config.seed}" if len(configs) > 1 else "")
-            with Bar(config.total_timesteps, label) as bar:
-                run, agent = training.train(config, folder, bar, resume, governed)
-            runs.append(run)
-            agents.append(agent)
-            if governed:
-                versions.append(governed.register(run, trial, parent))
+            listen(governed.switch)
+        if len(parts) > 1:
+            RunFolder(root).write_series([part.config for part in parts])
+        say("preparing data and kernels (the first time on a machine this takes about a minute)")
+        for part in parts:
+            run, agent, version = _train(part, parts, governed, stop, again)
+            runs.append(run), agents.append(agent), versions.append(version)
         if not a.no_evaluation:
             say("judging on held-out time")
-            judge_and_report(configs[0], runs, agents, root)
-            if governed:
-                enter_evidence(governed, versions, configs[0])
+            try:
+                with stop.at_once():
+                    judge_and_report(parts[0].config, runs, agents, root)
+                if governed:
+                    enter_evidence(governed, versions, parts[0].config, stop.pause)
+            except Stopped as stopped:
+                raise Stopped(f"{stopped}: trained and saved in {root}, not judged to the end; to judge: {again}") from stopped
     out = console()
     out.print(f"Run folder: {root}", soft_wrap=True, highlight=False)
     out.print(f"Curves:     tensorboard --logdir {root}", soft_wrap=True, highlight=False)
     return 0
+
+
+def _train(
+    part: Part, parts: Sequence[Part], governed: Governed | None, stop: Interrupts, again: str
+) -> tuple[RunFolder, Any, Version | None]:
+    """One run, its agent and, under governance, the version that it gave."""
+    from emp_gym.experiments import training
+
+    config = part.config
+    try:
+        stop.pause()
+        if governed:
+            governed.begin(config, part.resume)
+            if governed.story:
+                say(governed.story)
+        label = f"training {config.agent_name}" + (f" seed {config.seed}" if len(parts) > 1 else "")
+        with Bar(config.total_timesteps, label) as bar:
+            run, agent = training.train(config, part.folder, bar, part.resume, governed, stop)
+    except (training.Interrupted, Stopped) as error:
+        if len(parts) == 1 and not (part.folder / "config.json").exists():
+            raise Stopped(f"{error} before anything was begun; start it again") from error
+        raise Stopped(f"{error}{_seeds(parts, part)}; to go on: {again}") from error
+    if not bar.moved and hasattr(agent, "learn"):
+        say(f"{part.folder} is done ({config.total_timesteps:,} steps): nothing to train; for more: --total-timesteps N")
+    return run, agent, governed.register(run) if governed else None
+
+
+def _seeds(parts: Sequence[Part], at: Part) -> str:
+    """Which seeds are done, where there are several."""
+    if len(parts) == 1:
+        return ""
+    seeds = [part.config.seed for part in parts]
+    now = seeds.index(at.config.seed)
+    done, left = (", ".join(map(str, some)) or "none" for some in (seeds[:now], seeds[now + 1 :]))
+    return f" (seed {seeds[now]}; seeds done: {done}; not begun: {left})"
+
+
+def _again(what: str, a: argparse.Namespace) -> str:
+    """The command that goes on."""
+    program = "emp-train" if Path(sys.argv[0]).name == "emp-train" else "python scripts/train.py"
+    govern = f" --govern {shlex.quote(str(a.govern))}" if a.govern is not None else ""
+    return f"{program} {what}{govern}{' --no-evaluation' if a.no_evaluation else ''}"
