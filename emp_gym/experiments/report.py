@@ -90,9 +90,13 @@ def terminal_table(comparison: Comparison, width: int = WIDE) -> Any:
     if width >= WIDE:
         whole = [[*money, *made] for money, made in zip(money_rows, trade_rows, strict=True)]
         return _terminal_table(title, (*MONEY, *trade), whole)
-    names = [row.name for row in comparison.rows]
-    below = [[name, *made] for name, made in zip(names, trade_rows, strict=True)]
-    return Group(_terminal_table(title, MONEY, money_rows), "", _terminal_table("", ("agent", *trade), below))
+    first = [[name, pnl, ahead, share] for name, pnl, ahead, _, share in money_rows]
+    below = [[money[0], money[3], *made] for money, made in zip(money_rows, trade_rows, strict=True)]
+    return Group(
+        _terminal_table(title, ("agent", "P&L per episode", "ahead by (paired)", "oracle"), first),
+        "",
+        _terminal_table("", ("agent", "return", "lots", "maker", "orders", "fills", "inventory", "masked"), below),
+    )
 
 
 def _terminal_table(title: str, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import fakes
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from emp_gym.agents import registry
 from emp_gym.agents.base import read_arrays
 from emp_gym.experiments.commands import evaluate, train
+from emp_gym.experiments.commands.terminal import duration
 
 fakes.register()
 SMALL = ["agent.batch_size=256", "agent.n_epochs=2", "agent.threads=1", "agent.layers=[16]", "env.days=40"]
@@ -158,3 +160,18 @@ def test_a_second_run_does_not_overwrite_the_first(finished: Path, capsys: pytes
 def test_an_agent_that_does_not_learn_is_judged(tmp_path: Path) -> None:
     assert train.main(["--env", "fake-lob-v0", "--agent", "hold", "--run-dir", str(tmp_path / "h")]) == 0
     assert "hold" in (tmp_path / "h" / "report.md").read_text()
+
+
+def test_the_tables_fit_a_terminal_of_80_columns(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert evaluate.main(["--env", "fake-lob-v0", "--run", str(finished)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    rows = [line for line in lines if line.startswith((" ppo ", " hold ", " random ", " oracle "))]
+    assert len(rows) == 8, "two tables of four agents, a line each"
+    assert all(line.count("[") == line.count("]") for line in rows), "no interval is broken in two"
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0.4, "0 s"), (99, "99 s"), (100, "2 min"), (5000, "83 min"), (9000, "2.5 h")])
+def test_time_left_is_told_in_a_unit_for_people(seconds: float, said: str) -> None:
+    assert duration(seconds) == said

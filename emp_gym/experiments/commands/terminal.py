@@ -44,6 +44,7 @@ class Bar:
 
     def __init__(self, total: int, label: str) -> None:
         self._total, self._label = total, label
+        self._narrow = False  # too narrow for everything
         self.moved = False  # whether there was anything to show
         self._next = 0.0
         self._bar: Any = None
@@ -52,12 +53,14 @@ class Bar:
     def __enter__(self) -> Bar:
         if sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-            text = TextColumn("{task.completed:,.0f} / {task.total:,.0f} steps · {task.fields[note]}")
+            console = Console(stderr=True)
+            self._narrow = console.width < 100
             self._bar = Progress(
-                TextColumn("{task.description}"), BarColumn(), text, TimeRemainingColumn(), console=Console(stderr=True)
-            )
+                TextColumn("{task.description}"), BarColumn(bar_width=None), TaskProgressColumn(),
+                TextColumn("{task.fields[note]}"), TimeRemainingColumn(compact=True), console=console, expand=True,
+            )  # fmt: skip
             self._bar.start()
             self._task = self._bar.add_task(self._label, total=self._total, note="first rollout")
         return self
@@ -71,7 +74,7 @@ class Bar:
         self.moved = True
         note = f"{scalars.get('time/fps', 0.0):,.0f} steps/s"
         for tag, name in (("rollout/ep_rew_mean", "return"), ("market/pnl", "P&L")):
-            if tag in scalars:
+            if tag in scalars and not (self._narrow and tag == "market/pnl"):
                 note += f" · {name} {scalars[tag]:,.1f}"
         if self._bar is not None:
             self._bar.update(self._task, completed=min(steps, self._total), note=note)
@@ -81,7 +84,14 @@ class Bar:
         self._next = steps / self._total + 0.1
         rate = scalars.get("time/fps", 0.0)
         left = max(self._total - steps, 0) / rate if rate else 0.0
-        say(f"{self._label} {min(steps / self._total, 1):4.0%}  {steps:>11,} steps  {note}  {left:3.0f} s left")
+        say(f"{self._label} {min(steps / self._total, 1):4.0%}  {steps:>11,} steps  {note}  {duration(left):>6} left")
+
+
+def duration(seconds: float) -> str:
+    """A time to wait, in the unit that a person would use."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def console() -> Any:

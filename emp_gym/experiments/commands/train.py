@@ -24,36 +24,56 @@ if TYPE_CHECKING:
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="train.py",
-        description="Train an agent on an environment, judge it on held-out time beside its baselines, write a report.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Train an agent on an environment, judge it on held-out time beside its baselines,\n"
+        "write a report.",
+        epilog="examples:\n"
+        "  train.py --env emp-lob-v0 --config configs/quick.yaml     a look, in about a minute\n"
+        "  train.py --env emp-lob-v0 --seeds 5 --set agent.gamma=0.99\n"
+        "  train.py --resume runs/emp-lob-v0-ppo-seed0               go on where it stopped\n\n"
+        "Ctrl-C (or SIGTERM) stops after the rollout under way, saves, and says how to go on;\n"
+        "a second one ends at once. Exit status: 0 done, 2 not as asked, 130 or 143 stopped.",
     )
-    p.add_argument("--env", metavar="ID", help="environment id, e.g. emp-lob-v0 (or module:Id)")
-    p.add_argument(
+    what = p.add_argument_group("what is trained")
+    what.add_argument("--env", metavar="ID", help="environment id, e.g. emp-lob-v0 (or module:Id)")
+    what.add_argument(
         "--agent", metavar="NAME", help="ppo, a name from an installed package, or module:Class (default: ppo)"
     )
-    p.add_argument(
+    what.add_argument(
         "--data", nargs="+", metavar="PATH", help="LOBSTER files, folders, zips or tapes (default: the embedded days)"
     )
-    p.add_argument("--total-timesteps", type=_count, metavar="N", help="steps over all lanes")
-    p.add_argument("--num-envs", type=_count, metavar="N", help="lanes")
-    p.add_argument("--seed", type=int, metavar="S", help="seed of the run (default: 0)")
-    p.add_argument(
-        "--seeds", type=_count, metavar="K", help="train K agents, seeds S to S+K-1, and judge them together"
-    )
-    p.add_argument("--run-dir", type=Path, metavar="DIR", help="where the run goes (default: runs/ENV-AGENT-seedS)")
-    p.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in DIR from its last checkpoint")
-    p.add_argument(
+    what.add_argument(
         "--risk", type=Path, metavar="FILE", help="limits that every order must keep, e.g. configs/limits/default.yaml"
     )
-    p.add_argument("--config", type=Path, metavar="FILE", help="YAML with overrides, keys as for --set")
-    p.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
-                   help="agent.KEY, env.KEY, evaluation.KEY, or a key of the run, e.g. agent.n_epochs=2")  # fmt: skip
-    p.add_argument(
-        "--govern",
-        type=Path,
-        metavar="LOGDIR",
-        help="note the trial, register the policy and enter its evaluation there",
+    how = p.add_argument_group("how long, and how")
+    how.add_argument(
+        "--total-timesteps", type=_count, metavar="N", help="decisions in all lanes together (default: 4,000,000)"
     )
-    p.add_argument("--no-evaluation", action="store_true", help="stop after training")
+    how.add_argument(
+        "--num-envs", type=_count, metavar="N", help="lanes: markets that run side by side (default: the agent's)"
+    )
+    how.add_argument("--seed", type=int, metavar="S", help="seed of the run (default: 0)")
+    how.add_argument(
+        "--seeds", type=_count, metavar="K", help="train K agents, seeds S to S+K-1, and judge them together"
+    )
+    how.add_argument("--config", type=Path, metavar="FILE", help="YAML with overrides, keys as for --set")
+    how.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+                   help="agent.KEY, env.KEY, evaluation.KEY, or a key of the run, e.g. agent.n_epochs=2 checkpoints=8")  # fmt: skip
+    where = p.add_argument_group("where it goes, and going on")
+    where.add_argument(
+        "--run-dir", type=Path, metavar="DIR", help="a new folder for the run (default: runs/ENV-AGENT-seedS)"
+    )
+    where.add_argument(
+        "--resume", type=Path, metavar="DIR",
+        help="go on with the run in DIR (or with its seeds) from the last checkpoint, as if it had never stopped; takes "
+        "only --total-timesteps, --govern and --no-evaluation",
+    )  # fmt: skip
+    where.add_argument(
+        "--govern", type=Path, metavar="LOGDIR",
+        help="under the kill switch and the ledger of LOGDIR (made if there is none): the trial is noted, decisions are "
+        "kept, the policy is registered and its evaluation entered",
+    )  # fmt: skip
+    where.add_argument("--no-evaluation", action="store_true", help="train only, do not judge")
     return p
 
 
@@ -196,7 +216,7 @@ def _train(
             governed.begin(config, part.resume)
             if governed.story:
                 say(governed.story)
-        label = f"training {config.agent_name}" + (f" seed {config.seed}" if len(parts) > 1 else "")
+        label = f"training {config.agent_name.rpartition(':')[2]}" + (f" seed {config.seed}" if len(parts) > 1 else "")
         with Bar(config.total_timesteps, label) as bar:
             run, agent = training.train(config, part.folder, bar, part.resume, governed, stop)
     except (training.Interrupted, Stopped) as error:
