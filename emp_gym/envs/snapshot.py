@@ -43,7 +43,7 @@ def save(env: Any, path: Path) -> None:
     for number, gate in enumerate(face.lanes.gates):
         arrays |= {f"gate.{number}.{name}": array for name, array in _of_gate(gate).items()}
     with path.open("wb") as stream:
-        np.savez(stream, **{name: _bytes(array) for name, array in arrays.items()})
+        np.savez(stream, allow_pickle=False, **{name: _bytes(array) for name, array in arrays.items()})
 
 
 def restore(face: TradingVectorEnv, path: str | Path) -> None:

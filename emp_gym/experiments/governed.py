@@ -122,7 +122,7 @@ class Governed:
     def _tell(self, kind: str, checkpoint: str, more: dict[str, Any]) -> None:
         """An entry about the trial under way that moves nothing."""
         told = {"checkpoint": checkpoint, "trial": self._trial, **more}
-        self.ledger.log.append("emp-gym", kind, payload=told, evidence=[checkpoint] if checkpoint else [])
+        self.folder.ledger.append("emp-gym", kind, payload=told, evidence=[checkpoint] if checkpoint else [])
 
     def _entry(self, kind: str, seq: int) -> Entry:
         (entry,) = self.ledger.log.entries(seq, seq + 1, kind=kind)

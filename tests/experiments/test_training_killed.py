@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +154,35 @@ def test_a_run_that_is_killed_while_it_writes_ends_as_if_nothing_had_been(words,
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("governed", [False, True])
 def test_every_moment_at_which_it_writes(words, tmp_path, governed):
     check(words, tmp_path, governed, lambda writes: [[moment] for moment in range(1, writes + 1)])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_ppo_in_a_process_of_its_own_killed_at_random_times(tmp_path, root):
+    """The real thing: `kill -9` from outside, whatever the process is at."""
+    rng = np.random.default_rng(3)
+    command = [sys.executable, "scripts/train.py", "--no-evaluation"]
+    new = ["--env", "emp-lob-v0", "--total-timesteps", "120000", "--num-envs", "64", "--set", "agent.n_steps=64",
+           "agent.threads=1", "env.threads=1", "checkpoints=20"]  # fmt: skip
+
+    def begin(folder: Path) -> subprocess.Popen[bytes]:
+        begun = (folder / "config.json").exists()
+        words = ["--resume", str(folder)] if begun else [*new, "--run-dir", str(folder)]
+        return subprocess.Popen([*command, *words], cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    assert begin(tmp_path / "whole").wait(900) == 0
+    run, kept = tmp_path / "run", 0
+    for _ in range(4):
+        process, kept = begin(run), kept + int(rng.integers(1, 5))
+        while len(list((run / "checkpoints").glob("*"))) < kept and process.poll() is None:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(float(rng.uniform(0.0, 0.1)))
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    assert begin(run).wait(900) == 0
+    for name in ("model.safetensors", "checkpoints/000000122880/training.safetensors"):
+        assert (run / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

@@ -177,7 +177,8 @@ def _train_and_judge(
     from emp_gym.experiments.runs import RunFolder
 
     runs: list[RunFolder] = []
-    agents, versions = [], []
+    agents: list[Any] = []
+    versions: list[Version] = []
     again = _again(f"--resume {shlex.quote(str(root))}", a)
     with governance(a.govern, create=True) as governed:
         if governed:
@@ -187,7 +188,9 @@ def _train_and_judge(
         say("preparing data and kernels (the first time on a machine this takes about a minute)")
         for part in parts:
             run, agent, version = _train(part, parts, governed, stop, again)
-            runs.append(run), agents.append(agent), versions.append(version)
+            runs.append(run)
+            agents.append(agent)
+            versions += [version] if version else []
         if not a.no_evaluation:
             say("judging on held-out time")
             try:
