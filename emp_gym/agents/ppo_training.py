@@ -303,7 +303,8 @@ class LanePPO(SB3PPO):
     def restore(self, arrays: Arrays) -> None:
         """Takes over what `arrays` gave; of episodes under way only if the environment goes on with them."""
         self._before = {name: arrays[name] for name in UNDER_WAY if name in arrays}
-        ended = [{"r": r, "l": int(length), "t": 0.0} for r, length in arrays["episodes_ended"]]
+        before = arrays.get("episodes_ended", np.zeros((0, 2)))
+        ended = [{"r": r, "l": int(length), "t": 0.0} for r, length in before]
         self.ep_info_buffer = deque(ended, maxlen=self._stats_window_size)
         self.ep_success_buffer = deque(maxlen=self._stats_window_size)
         self.noise.set_state(torch.from_numpy(arrays["noise"]))

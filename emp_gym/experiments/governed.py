@@ -144,12 +144,23 @@ class Governed:
     def _parent_of(self, trial: int) -> str:
         return "".join(value["parent"] for value in self._resumed(trial)[-1:])
 
+    def given(self, run: RunFolder) -> Version | None:
+        """The version that the trial under way gave before, if its files are those of `run`."""
+        if not (run.path / "model.json").exists():
+            return None
+        files = hashes(run.path)
+        found = [v for v in self.ledger.state.versions.values() if v.trial == self._trial and dict(v.files) == files]
+        return found[-1] if found else None
+
+    def gave(self, run: RunFolder) -> bool:
+        """Whether the model in the folder of `run` is what the trial under way gave: any other has no seal."""
+        return self.given(run) is not None
+
     def register(self, run: RunFolder) -> Version:
         """The version that the trial under way gave; the same one where it is done already."""
-        config, files = run.config, hashes(run.path)
-        for version in self.ledger.state.versions.values():
-            if version.trial == self._trial and dict(version.files) == files:
-                return version
+        config, given = run.config, self.given(run)
+        if given is not None:
+            return given
         return self.registry.register(
             run.path, trial=self._trial, name=version_name(config, self._trial), agent=config.agent_name,
             setting=setting(config.env_id, config.env), commit=commit() or "", parent=self._parent,

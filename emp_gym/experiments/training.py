@@ -79,6 +79,10 @@ class Keeper(Protocol):
         """Where the state of lanes in file `path` is kept for good, since lanes go on from it."""
         ...
 
+    def gave(self, run: RunFolder) -> bool:
+        """Whether the model in the folder of `run` is one that the run gave."""
+        ...
+
     def cut(self, run: RunFolder, steps: int) -> None:
         """`run` was asked to stop and has, with a checkpoint after `steps` steps."""
         ...
@@ -294,7 +298,7 @@ def train(
     agent = backtest.build(config.agent_name, env, config.seed, _agent_config(config))
     if not hasattr(agent, "learn") and not hasattr(agent, "save"):
         raise ConfigError(f"agent {config.agent_name!r} has neither learn nor save: there is nothing to train or keep")
-    start = 0 if run is None else _take_up(run, agent, config)
+    start = 0 if run is None else _take_up(run, agent, config, keeper)
     if run is None or start < config.total_timesteps:
         word = None if keeper is None else keeper.word
         if run is None:
@@ -309,17 +313,17 @@ def train(
     return run, agent
 
 
-def _take_up(run: RunFolder, agent: Any, config: RunConfig) -> int:
+def _take_up(run: RunFolder, agent: Any, config: RunConfig, keeper: Keeper | None) -> int:
     """Steps that the run has done; `agent` is then as it was."""
-    last = run.last_checkpoint()
-    finished = (run.path / "model.json").exists() and config.total_timesteps == run.config.total_timesteps
+    last, more = run.last_checkpoint(), config.total_timesteps != run.config.total_timesteps
+    trained = (run.path / "model.json").exists() and (keeper is None or keeper.gave(run))
     if last is not None and hasattr(agent, "resume"):
         agent.resume(last)
         return int(agent.num_timesteps)
-    if finished:
+    if trained and not more:
         agent.load(run.path)
         return config.total_timesteps
-    if last is None and not (run.path / "model.json").exists():
+    if last is None and not trained:
         return 0
     raise ConfigError(
         f"agent {config.agent_name!r} cannot be resumed: it has no resume(folder); train it again with another --run-dir"

@@ -15,7 +15,7 @@ STRICT = {"gate": "risk", "limits": "configs/limits/strict.yaml"}
 MASKING = {"gate": "risk", "limits": "configs/limits/default.yaml", "masks": True}
 RULES = {"gate": "kill-switch", "scope": "lane", "drawdown": 0.2, "messages": {"count": 40, "window_ms": 1000}}
 WORLDS = [
-    ("emp-lob-v0", {}),
+    ("emp-lob-v0", {"impact": "permanent", "order_quantity": 200}),
     ("emp-lob-v0", {"latency_ns": 200_000, "impact": "resilient", "gates": ["allow-all", STRICT]}),
     ("emp-lob-market-making-v0", {"impact": "permanent", "gates": [RULES]}),
     ("emp-lob-execution-v0", {"gates": [{"gate": "stage", "stage": "paper"}, MASKING]}),
@@ -52,6 +52,10 @@ def test_lanes_go_on_to_the_bit_where_they_stood(name, arguments, mode, tmp_path
     second = make()
     observation, info = second.reset(seed=99, options={"state": str(path)})
     assert info["continued"].all() and same(observation, np.array(first.unwrapped._observation))
+    again = tmp_path / "again.npz"
+    snapshot.save(second, again)
+    with np.load(path) as one, np.load(again) as other:
+        assert same(dict(one), dict(other)), "looking at the lanes has changed nothing"
     ends = 0
     for _ in range(60):
         action = first.action_space.sample()

@@ -21,7 +21,7 @@ from emp_gym.governance.verify import verify
 
 SHORT = ["--env", "emp-lob-v0", "--total-timesteps", "4096", "--num-envs", "16", "--no-evaluation", "--set",
          "agent.n_steps=64", "agent.batch_size=256", "agent.n_epochs=2", "agent.layers=[16]", "agent.threads=1",
-         "env.episode=100 decisions", "checkpoints=2"]  # fmt: skip
+         "env.episode=8 decisions", "checkpoints=2"]  # fmt: skip
 LIMITS = ["--risk", "configs/limits/strict.yaml"]
 
 
@@ -187,6 +187,19 @@ def test_a_checkpoint_of_another_run_is_refused_under_governance(signalled, tmp_
     assert "not signed by this ledger" in refused()
     (last / "seal.json").write_text(json.dumps(seal))
     assert train.main(resume) == 0
+
+
+def test_a_model_that_was_put_into_a_governed_run_is_not_taken_for_its_own(tmp_path, signalled):
+    """Of an agent without checkpoints, whose files nothing binds to the trial but the registry."""
+    folder, run, other = tmp_path / "log", tmp_path / "run", tmp_path / "other"
+    words = ["--env", "emp-lob-v0", "--agent", "symmetric", "--no-evaluation"]
+    assert train.main([*words, "--run-dir", str(run), "--govern", str(folder)]) == 0
+    assert train.main([*words, "--run-dir", str(other), "--seed", "9"]) == 0
+    own = (run / "model.json").read_bytes()
+    shutil.copy(other / "model.json", run / "model.json")
+    assert (run / "model.json").read_bytes() != own
+    assert train.main(["--resume", str(run), "--no-evaluation", "--govern", str(folder)]) == 0
+    assert (run / "model.json").read_bytes() == own and kinds(folder) == ["trial", "register"]
 
 
 def test_a_run_without_a_checkpoint_begins_again_in_its_folder(whole, tmp_path, monkeypatch):
