@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from emp_gym.agents.base import Arrays
 
-UNDER_WAY = ("episode_starts", "lane_return", "lane_length", "discounted_return")
+UNDER_WAY = ("lane_return", "lane_length", "discounted_return")
 """Arrays of a checkpoint that mean something only if the lanes go on where they stood."""
 
 Report = Callable[[int, Mapping[str, float]], bool]
@@ -194,7 +194,6 @@ class LanePPO(SB3PPO):
         answer = super()._setup_learn(*args, **keywords)
         before, self._before = self._before, {}
         if before and getattr(self.env, "continued", False):
-            self._last_episode_starts = before["episode_starts"].astype(bool)
             self.env.restore(before)  # type: ignore[union-attr]
             if self.scale is not None and "discounted_return" in before:
                 self.scale.returns = before["discounted_return"].copy()
@@ -290,8 +289,6 @@ class LanePPO(SB3PPO):
             "episodes_ended": np.array(ended, np.float64).reshape(-1, 2),
             **{name: array.copy() for name, array in self.env.arrays().items()},  # type: ignore[union-attr]
         }
-        if self._last_episode_starts is not None:
-            arrays["episode_starts"] = self._last_episode_starts.copy()
         for index, state in self.policy.optimizer.state_dict()["state"].items():
             for name, value in state.items():
                 arrays[f"adam.{index}.{name}"] = value.numpy() if torch.is_tensor(value) else np.asarray(value)
