@@ -259,6 +259,15 @@ class CertificateLanes:
         """Writes the observations of `lanes` into out [N, D]."""
         self.rules.observe(lanes, self.state, out, self._clipped)
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that one step leaves to the next: the arrays themselves, not copies."""
+        return {"state": self.state, "active": self.active, "random": self.random, "clipped": self._clipped}
+
+    @property
+    def layout(self) -> str:
+        """The problem: where it is the same, `arrays` mean the same."""
+        return f"{self.problem!r} {self.steps} {self._salt}"
+
     def summary(self, lanes: I64) -> dict[str, np.ndarray]:
         """Numbers of the episodes of `lanes`; 0 elsewhere."""
         chosen = self.state[lanes]

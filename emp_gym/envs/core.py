@@ -258,6 +258,21 @@ class Lanes:
         )  # fmt: skip
         narrow(self)
 
+    # ------------------------------------------------------------------------------------------------------------- to be kept
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that one step leaves to the next, gates apart: the arrays themselves, not copies."""
+        kept = ("state", "slots", "taken", "fills", "book", "outcome", "active", "progress")
+        return {name: getattr(self.market, name) for name in kept} | {
+            "kind": self.orders.kind, "records": self.orders.records, "episodes": self.episodes, "length": self._length,
+            "random": self.random,
+        }  # fmt: skip
+
+    @property
+    def layout(self) -> str:
+        """Days, task and market: where they are the same, `arrays` mean the same."""
+        return f"{self.tape.hash} {self.setup.tobytes().hex()} {self.market.params.tobytes().hex()}"
+
     # ------------------------------------------------------------------------------------------------------------- reports
 
     def summary(self, lanes: np.ndarray) -> dict[str, np.ndarray]:

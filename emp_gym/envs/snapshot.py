@@ -26,13 +26,11 @@ from emp_gym.risk.state import RiskState
 from emp_gym.types import ConfigError, DataError, View
 
 if TYPE_CHECKING:
-    from emp_gym.envs.core import Lanes
-    from emp_gym.envs.trading import TradingVectorEnv
+    from emp_gym.envs.faces import VectorFace
 
 Arrays = dict[str, np.ndarray]
 
 STATELESS: tuple[type, ...] = (AllowAll, CapQuantity)
-MARKET = ("state", "slots", "taken", "fills", "book", "outcome", "active", "progress")
 MONITORS = ("peak2", "level_ns", "asked_ns", "changed_ns", "top")
 
 
@@ -40,13 +38,13 @@ def save(env: Any, path: Path) -> None:
     """Writes where the lanes of a native vector environment stand. `ConfigError` if one of its gates cannot tell."""
     face = env.unwrapped
     arrays = _own(face) | {"layout": _layout(face), "again": face._again}
-    for number, gate in enumerate(face.lanes.gates):
+    for number, gate in enumerate(_gates(face)):
         arrays |= {f"gate.{number}.{name}": array for name, array in _of_gate(gate).items()}
     with path.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **{name: _bytes(array) for name, array in arrays.items()})
 
 
-def restore(face: TradingVectorEnv, path: str | Path) -> None:
+def restore(face: VectorFace, path: str | Path) -> None:
     """Puts the lanes of `face` where those of the file stood; `DataError` where it was saved of other lanes, days or by another
     layout of their memory. Gates that are there are restored, those of the file that are not (a replay has fewer) are left out."""
     try:
@@ -60,31 +58,32 @@ def restore(face: TradingVectorEnv, path: str | Path) -> None:
             "as it was made then, or begin new episodes"
         )
     _fill(_own(face), saved)
-    for number, gate in enumerate(face.lanes.gates):
+    for number, gate in enumerate(_gates(face)):
         prefix = f"gate.{number}."
         own = {name.removeprefix(prefix): array for name, array in saved.items() if name.startswith(prefix)}
         if own:
-            _restore_gate(gate, own, face.lanes.market.view)
+            _restore_gate(gate, own, face.lanes.market.view)  # type: ignore[attr-defined]
     face.lanes.observe(np.arange(face.num_envs), face._observation)  # whoever listens hears what the lanes see
     _fill(_own(face), saved)  # looking counts clipped features a second time
     face._again = saved["again"].view(np.int64)
 
 
-def _own(face: TradingVectorEnv) -> Arrays:
+def _own(face: VectorFace) -> Arrays:
     """Every array that one step leaves to the next, the gates' apart. They are the environment's own, not copies."""
-    lanes: Lanes = face.lanes
-    return {name: getattr(lanes.market, name) for name in MARKET} | {
-        "kind": lanes.orders.kind, "records": lanes.orders.records, "episodes": lanes.episodes, "length": lanes._length,
-        "random": lanes.random, "mask": lanes.mask, "ended": face._ended, "terminated": face._flags[0],
-        "truncated": face._flags[1], "observation": face._observation,
+    return face.lanes.arrays() | {
+        "mask": face.lanes.mask, "ended": face._ended, "terminated": face._flags[0], "truncated": face._flags[1],
+        "observation": face._observation,
     }  # fmt: skip
 
 
-def _layout(face: TradingVectorEnv) -> np.ndarray:
-    """32 bytes that are the same where the arrays have the same meaning: their names, types and shapes, the days, the task."""
+def _gates(face: VectorFace) -> tuple[Any, ...]:
+    return getattr(face.lanes, "gates", ())
+
+
+def _layout(face: VectorFace) -> np.ndarray:
+    """32 bytes that are the same where the arrays have the same meaning: names, types and shapes, and what the lanes say."""
     shapes = {name: (array.dtype.descr, array.shape) for name, array in _own(face).items()}
-    told = f"{shapes} {face.lanes.tape.hash} {face.lanes.setup.tobytes().hex()} {face.lanes.market.params.tobytes().hex()}"
-    return np.frombuffer(hashlib.sha256(told.encode()).digest(), np.uint8)
+    return np.frombuffer(hashlib.sha256(f"{shapes} {face.lanes.layout}".encode()).digest(), np.uint8)
 
 
 def _bytes(array: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import emp_gym  # noqa: F401
-from emp_gym.envs import snapshot
+from emp_gym.envs import ENVIRONMENTS, snapshot
 from emp_gym.envs.sb3 import NativeVecEnv
 from emp_gym.types import ConfigError, DataError
 
@@ -116,3 +116,19 @@ def test_what_sb3_counts_of_an_episode_goes_on_too(tmp_path):
         one, other = first.step(np.array([1, 7])), second.step(np.array([1, 7]))
     assert [info["episode"]["r"] for info in one[3]] == [info["episode"]["r"] for info in other[3]]
     assert [info["episode"]["l"] for info in other[3]] == [9, 9]
+
+
+@pytest.mark.parametrize("name", sorted(name for name in ENVIRONMENTS if "lob" not in name))
+def test_certificates_go_on_too(name, tmp_path):
+    first, path = gym.make_vec(name, num_envs=4, autoreset_mode="SameStep"), tmp_path / "lanes.npz"
+    first.action_space.seed(3)
+    first.reset(seed=5)
+    for _ in range(7):
+        first.step(first.action_space.sample())
+    snapshot.save(first, path)
+    second = gym.make_vec(name, num_envs=4, autoreset_mode="SameStep")
+    second.reset(seed=99, options={"state": str(path)})
+    for _ in range(60):
+        action = first.action_space.sample()
+        one, other = first.step(action), second.step(action)
+        assert all(same(x, y) for x, y in zip(one, other, strict=True))
