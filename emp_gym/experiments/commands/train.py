@@ -125,13 +125,10 @@ def _run(a: argparse.Namespace, stop: Interrupts, listen: Callable[[Any], None])
 
 
 def _configuration(a: argparse.Namespace) -> Any:
-    """Defaults, then the YAML file, then ``--set``, then the flags."""
+    """Defaults (the agent's preset for the environment, where it has one), then the YAML file, ``--set``, the flags."""
+    from emp_gym.agents.presets import preset
     from emp_gym.experiments.config import RunConfig, assignments, override, read_yaml, with_risk
 
-    config = RunConfig()
-    if a.config is not None:
-        config = override(config, read_yaml(a.config))
-    config = override(config, assignments(a.set))
     flags = {
         "env_id": a.env,
         "agent_name": a.agent,
@@ -139,7 +136,16 @@ def _configuration(a: argparse.Namespace) -> Any:
         "num_envs": a.num_envs,
         "seed": a.seed,
     }
-    config = replace(config, **{key: value for key, value in flags.items() if value is not None})
+
+    def said(config: RunConfig) -> RunConfig:
+        if a.config is not None:
+            config = override(config, read_yaml(a.config))
+        config = override(config, assignments(a.set))
+        return replace(config, **{key: value for key, value in flags.items() if value is not None})
+
+    config = said(RunConfig())
+    budget, parameters = preset(config.agent_name, config.env_id)
+    config = said(RunConfig(total_timesteps=budget, agent=parameters))
     return with_risk(replace(config, env={**config.env, **data_argument(a.data)}), a.risk)
 
 
