@@ -45,6 +45,10 @@ class Problem:
         """The simple policies, those with a parameter at their best."""
         return dict(_naive(self))
 
+    def published(self) -> dict[str, Policy]:
+        """Policies of the literature that are neither simple nor optimal here, by name."""
+        return {}
+
     def base(self) -> tuple[str, float]:
         """Name and value of the best simple policy: the zero of `score`."""
         return _base(self)
@@ -72,6 +76,10 @@ class Problem:
 
     def _simple(self) -> dict[str, Policy]:
         raise NotImplementedError
+
+    def _contenders(self) -> dict[str, Policy]:
+        """The simple policies that may be the base."""
+        return self.naive()
 
     def _check(self, **rules: str) -> None:
         """ConfigError for a parameter that is no finite number or breaks its rule: "positive", "not negative", "share" (0
@@ -114,5 +122,5 @@ def _naive(problem: Problem) -> tuple[tuple[str, Policy], ...]:
 
 @lru_cache(maxsize=256)
 def _base(problem: Problem) -> tuple[str, float]:
-    value, name = max((problem.evaluate(policy), name) for name, policy in problem.naive().items())
+    value, name = max((problem.evaluate(policy), name) for name, policy in problem._contenders().items())
     return name, value

@@ -61,16 +61,9 @@ class Rung(Problem):
         mdp = self.mdp()
         return float((mdp.cost[mdp.turnover > 0] / mdp.turnover[mdp.turnover > 0]).max())
 
-    def base(self) -> tuple[str, float]:
-        """The best simple policy; where holding is the optimum the best of the others, or there would be no score."""
-        known = [
-            (self.evaluate(policy), name) for name, policy in self.naive().items() if name not in self._optimal_names()
-        ]
-        value, name = max(known)
-        return name, value
-
-    def _optimal_names(self) -> tuple[str, ...]:
-        return ("hold",) if self.abstention else ()
+    def _contenders(self) -> dict[str, Policy]:
+        """Where holding is the optimum the others, or there would be no score."""
+        return {name: policy for name, policy in self.naive().items() if not (self.abstention and name == "hold")}
 
     def _simple(self) -> dict[str, Policy]:
         mdp = self.mdp()

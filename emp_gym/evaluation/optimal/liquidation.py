@@ -25,7 +25,7 @@ class _Liquidation(Problem):
 
     def basis_points(self, money: float) -> float:
         """`money` in basis points of the parent's value at the arrival price."""
-        return money / (self.shares * self.price) * 1e4
+        return float(money) / (self.shares * self.price) * 1e4
 
     def even(self) -> Policy:
         """Equal slices: 1 / (trades left) of what remains."""

@@ -21,7 +21,8 @@ With utility u(w) = (1 - exp(-γ w)) / γ (or w for γ = 0) the value of a state
     θ_t(q) = θ(q) + u⁻¹(E u(gain)) - penalty,    gain = 0 | δ_bid + θ(q+1) - θ(q) | δ_ask + θ(q-1) - θ(q) | δ_bid + δ_ask
 
 where θ is θ_{t+1} less what the mid's move costs the inventory. The best offset of one side given the other maximises
-p(δ) u(δ - c), c = certainty equivalent without the fill - with it, which has one top because p is log-concave.
+p(δ) u(δ - c), c = certainty equivalent without the fill - with it, which has one top because p is log-concave. The pair may
+have several; tests compare it with a grid.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from emp_gym.evaluation.optimal.base import Policy, Problem, Solution
 from emp_gym.types import F64, I64, DataError
 
 _FILLS = "arrival | poisson | linear"
+_STARTS = 12  # offsets of the ask from which the best pair is sought, besides that of the step after
 
 
 @dataclass(frozen=True)
@@ -130,10 +132,6 @@ class Quoting(Problem):
         """Half-spread of the best fixed policy, to 1e-6."""
         return _best_half_spread(self)
 
-    def published(self) -> dict[str, Policy]:
-        """Policies of the literature that are neither simple nor optimal here, by name."""
-        return {}
-
     def _simple(self) -> dict[str, Policy]:
         return {"fixed": self.fixed(self.best_half_spread()), "one-over-decay": self.fixed(1 / self.decay)}
 
@@ -178,7 +176,7 @@ class Quoting(Problem):
     def _sides(self, after: F64, bid: F64, ask: F64) -> tuple[F64, F64, F64, F64]:
         """Fill probabilities of both sides, and the gains of a fill of one side only."""
         hit, lifted = self.fill_probability(bid), self.fill_probability(ask)
-        hit[-1], lifted[0] = 0.0, 0.0
+        hit[..., -1], lifted[..., 0] = 0.0, 0.0
         step = np.diff(after)
         return hit, lifted, bid + np.append(step, 0.0), ask - np.insert(step, 0, 0.0)
 
@@ -192,20 +190,34 @@ class Quoting(Problem):
         )
 
     def _best(self, _: int, after: F64, last: tuple[F64, F64]) -> tuple[F64, F64]:
-        """The best offsets: each side given the other, in turn until neither moves."""
-        gamma, (bid, ask) = self.aversion, last
-        for _round in range(200):
+        """The best offsets. Each side is optimised given the other, in turn; where fills are likely and risk is large there can
+        be several pairs that neither side alone would leave, so this begins at many and goes on with the best."""
+        states = np.arange(len(after))
+        ask = np.vstack((last[1], np.linspace(0, self.max_offset, _STARTS)[:, None] + 0.0 * after))
+        bid = np.broadcast_to(last[0], ask.shape)
+        for _round in range(4):
+            bid, ask = self._improve(after, bid, ask)
+        top = self._gain(after, bid, ask).argmax(axis=0)
+        bid, ask = bid[top, states], ask[top, states]
+        for _round in range(500):
             before = bid, ask
-            _hit, lifted, bought, sold = self._sides(after, bid, ask)
-            unfilled = _either(lifted, sold, np.zeros_like(ask), gamma)
-            bid = self._best_offset(unfilled - _either(lifted, ask, bought - bid, gamma))
-            hit, _lifted, bought, sold = self._sides(after, bid, ask)
-            unfilled = _either(hit, bought, np.zeros_like(bid), gamma)
-            ask = self._best_offset(unfilled - _either(hit, bid, sold - ask, gamma))
-            bid[-1] = ask[0] = self.max_offset
+            bid, ask = self._improve(after, bid, ask)
             if max(np.abs(bid - before[0]).max(), np.abs(ask - before[1]).max()) < 1e-13 * self.max_offset:
                 return bid, ask
-        raise DataError(f"{type(self).__name__}: no convergence of the two offsets in 200 rounds with {self}")
+        raise DataError(f"{type(self).__name__}: no convergence of the two offsets in 500 rounds with {self}")
+
+    def _improve(self, after: F64, bid: F64, ask: F64) -> tuple[F64, F64]:
+        """The best bid given the ask, then the best ask given that bid, [..., 2Q + 1]."""
+        gamma = self.aversion
+        _hit, lifted, bought, sold = self._sides(after, bid, ask)
+        unfilled = _either(lifted, sold, np.zeros_like(ask), gamma)
+        bid = self._best_offset(unfilled - _either(lifted, ask, bought - bid, gamma))
+        bid[..., -1] = self.max_offset
+        hit, _lifted, bought, sold = self._sides(after, bid, ask)
+        unfilled = _either(hit, bought, np.zeros_like(bid), gamma)
+        ask = self._best_offset(unfilled - _either(hit, bid, sold - ask, gamma))
+        ask[..., 0] = self.max_offset
+        return bid, ask
 
     def _best_offset(self, reserve: F64) -> F64:
         """argmax of p(δ) u(δ - reserve) over [0, max_offset]."""
@@ -247,7 +259,9 @@ def _certain(probabilities: tuple[F64, ...], gains: tuple[F64, ...], gamma: floa
     worst = gain.min(axis=0)
     loss = (chance * np.expm1(-gamma * (gain - worst))).sum(axis=0)
     rest = (chance * np.exp(-gamma * (gain - worst))).sum(axis=0)
-    return worst - np.where(loss > -0.5, np.log1p(np.maximum(loss, -0.5)), np.log(rest)) / gamma  # each where it is exact
+    return (
+        worst - np.where(loss > -0.5, np.log1p(np.maximum(loss, -0.5)), np.log(rest)) / gamma
+    )  # each where it is exact
 
 
 def _either(chance: F64, gain: F64, otherwise: F64, gamma: float) -> F64:
