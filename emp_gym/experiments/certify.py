@@ -133,7 +133,7 @@ def judge(agent: Any, env_id: str, episodes: int = EPISODES) -> Judgement:
         mine, best = _episodes(agent, env_id, episodes), _optimal_episodes(env_id, episodes)
         ahead = mine["value"] - best["value"]
         value, steps = problem.optimal().value + float(ahead.mean()), mine["length"].mean()
-        error = float(ahead.std() / len(ahead) ** 0.5) / abs(problem.optimal().value - problem.base()[1])
+        error = abs(problem.score(value - float(ahead.std() / len(ahead) ** 0.5)) - problem.score(value))
         turnover, cost = float(mine["turnover"].mean() / steps), float(mine["cost"].mean() / steps)
     env.close()
     return Judgement(problem.score(value), value, error, turnover, cost, memoryless)
