@@ -132,7 +132,7 @@ def test_a_wrapper_does_what_the_argument_does(mode, tmp_path):
     inner = StageVectorWrapper(inner, "pilot", rules={"pilot": {"max_quantity": 60}})
     by_hand = RiskVectorWrapper(inner, strict, masks=False)
     names = [type(gate).__name__ for gate in by_hand.unwrapped.lanes.gates]
-    assert names == ["StageGate", "_Watched", "KillGate"], "the kill switch is last, whoever comes when"
+    assert names == ["StageGate", "RiskGate", "KillGate"], "the kill switch is last, whoever comes when"
     by_argument.reset(seed=1), by_hand.reset(seed=1)
     rng, stops = np.random.default_rng(0), 0
     for _ in range(80):
