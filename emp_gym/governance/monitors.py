@@ -96,9 +96,7 @@ class Monitors:
         found = np.zeros(len(self.lanes), np.int8)
         if self.rules.stale_ms is not None or self.rules.drawdown is not None:
             which = self.everyone if lanes is None else lanes
-            monitor_kernels.watch(
-                which, _shown(view), view.price_to_cash, self.limits, self.lanes, self.books, found
-            )
+            monitor_kernels.watch(which, _shown(view), view.price_to_cash, self.limits, self.lanes, self.books, found)
         return found
 
 

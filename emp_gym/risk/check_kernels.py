@@ -148,7 +148,9 @@ def _judge_entry(slot, i, kinds, records, out_kinds, out_records, seen, kept, la
         if quantity < rules["min_quantity"]:
             quantity = 0
     if quantity > 0:
-        traffic = _check_traffic(work, kind, request, quantity, i, slot, seen, kept, lane, bound, out_kinds, out_records)
+        traffic = _check_traffic(
+            work, kind, request, quantity, i, slot, seen, kept, lane, bound, out_kinds, out_records
+        )
         bits |= traffic
         if traffic != PASSED and mode != OBSERVE:
             quantity = 0

@@ -110,13 +110,11 @@ def check(
         check_kernels.check(0, len(orders.kind), 0, *arrays)
     else:
         in_parallel(desk.threads, check_kernels.check_parallel, *arrays)
-    touched = np.count_nonzero(desk.work["objected"]) > 0
+    touched = bool(np.count_nonzero(desk.work["objected"]))
     return sent, Verdicts(desk.reason, orders.quantity, sent.quantity, touched)
 
 
-def observe(
-    view: View, state: RiskState, rules: Rules, *, lanes: I64 | None = None, desk: Desk | None = None
-) -> None:
+def observe(view: View, state: RiskState, rules: Rules, *, lanes: I64 | None = None, desk: Desk | None = None) -> None:
     """Brings `state` up to what `view` shows: equity, quotes, executions, latches. Doing it again changes nothing. `lanes` [n]:
     only of those."""
     desk = desk or Desk.of(view, 1)

@@ -36,7 +36,8 @@ def played(threads: int, seed: int, lanes: int, mode: str) -> list[bytes]:
         if step % 4 == 3:
             gate.observe(world.view)
     state = gate.state
-    return [*told, state.lane.tobytes(), state.instrument.tobytes(), state.ring.tobytes(), repr(gate.counters()).encode()]
+    kept = (array.tobytes() for array in (state.lane, state.instrument, state.ring))
+    return [*told, *kept, repr(gate.counters()).encode()]
 
 
 @several
