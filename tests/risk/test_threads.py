@@ -31,7 +31,8 @@ def played(threads: int, seed: int, lanes: int, mode: str) -> list[bytes]:
         if step:
             world.move()
         sent, verdicts = gate(world.view, world.ask())
-        told.append(sent.kind.tobytes() + sent.records[sent.kind != 0].tobytes() + verdicts.reason.tobytes())
+        orders = sent.records[sent.kind != 0].tolist()  # not their bytes: records have gaps that nobody fills
+        told.append(sent.kind.tobytes() + repr(orders).encode() + verdicts.reason.tobytes())
         told.append(bytes([verdicts.touched]))
         if step % 4 == 3:
             gate.observe(world.view)

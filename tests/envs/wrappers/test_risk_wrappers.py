@@ -221,7 +221,7 @@ def test_wrong_uses_are_refused():
     gate = RiskGate(SLACK)
     vector(lanes=2, gates=[gate]).reset()
     first, second = vector(lanes=2, gates=[gate]), vector(lanes=4, gates=[gate])
-    first.reset(), second.reset()
+    first.reset()
     first.step(np.zeros(2, int))
     with pytest.raises(ConfigError, match="a gate of its own"):
-        second.step(np.zeros(4, int))
+        second.reset()
