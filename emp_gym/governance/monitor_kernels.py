@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emp_gym.jit import hot
+from emp_gym.jit import hot, prefetch
 from emp_gym.types import Status, Stop
 
 TRADING = int(Status.TRADING)
 DRAWDOWN, STALENESS, RATE = int(Stop.DRAWDOWN), int(Stop.STALENESS), int(Stop.RATE)
 OFF = -1
+AHEAD = 16  # how many lanes ahead memory is asked for
 
 LIMITS = np.dtype([("fall2", "i8"), ("stale_ns", "i8"), ("full_ns", "i8"), ("cost_ns", "i8")], align=True)
 """Fall of the equity in 1e-8 currency, doubled; age of the book; size of the bucket of messages and what one pours. OFF: no
@@ -79,11 +80,31 @@ def begin(i, shown, price_to_cash, lanes, books):
 
 
 @hot
+def _ask_for(i, shown, lanes, books):
+    """Asks for the cache lines that lane i is judged by."""
+    prefetch(shown.time_ns, i, 0)
+    prefetch(shown.cash, i, 0)
+    prefetch(shown.mid2, i, 0)
+    prefetch(shown.bid_price, i, 0)
+    prefetch(shown.bid_size, i, 0)
+    prefetch(shown.ask_price, i, 0)
+    prefetch(shown.ask_size, i, 0)
+    prefetch(lanes, i, 0)
+    prefetch(books, i, 0)
+
+
+@hot
 def ask(kinds, shown, price_to_cash, limits, lanes, books, everyone, found):
     """Before orders of `kinds` [N, K] are sent: starts anew lanes that are at the first decision of an episode (or
     `everyone`), and writes RATE into found [N] where there are too many messages."""
     rules = limits[0]
-    for i in range(len(found)):
+    for i in range(-AHEAD, len(found)):
+        if i + AHEAD < len(found):
+            prefetch(shown.time_ns, i + AHEAD, 0)
+            prefetch(shown.decision, i + AHEAD, 0)
+            prefetch(lanes, i + AHEAD, 0)
+        if i < 0:
+            continue
         if everyone or shown.decision[i] == 0:
             begin(i, shown, price_to_cash, lanes, books)
         if rules["full_ns"] == OFF:
@@ -111,7 +132,12 @@ def _old(i, shown, limit_ns, books):
 def watch(which, shown, price_to_cash, limits, lanes, books, found):
     """After the market has moved: writes STALENESS and DRAWDOWN into found [N] for lanes `which` [n]."""
     rules = limits[0]
-    for i in which:
+    for j in range(-AHEAD, len(which)):
+        if j + AHEAD < len(which):
+            _ask_for(which[j + AHEAD], shown, lanes, books)
+        if j < 0:
+            continue
+        i = which[j]
         running = shown.decision[i] > 0  # at decision 0 of an episode there is nothing to lose, and nothing old
         if rules["stale_ns"] != OFF:
             old = _old(i, shown, rules["stale_ns"], books)

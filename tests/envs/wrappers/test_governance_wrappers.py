@@ -161,7 +161,7 @@ def test_what_a_closing_trade_loses_is_seen_before_the_episode_is_forgotten(tmp_
     env.step(np.array([BUY]))
     paid = -int(env.unwrapped.view.equity2[0]) / 2e8
     object.__setattr__(rules, "drawdown", 0)  # (checked above) replaced by a limit between one fee and two
-    env.unwrapped.lanes.gates[0]._monitors.limit2 = int(1.5 * paid * 2e8)
+    env.unwrapped.lanes.gates[0]._monitors.limits["fall2"] = int(1.5 * paid * 2e8)
     _, _, _, cut, info = env.step(np.array([0]))
     assert cut.all() and info["final_info"]["truncated_by"] == 0, "the episode ended by its time"
     assert KillSwitch.at(tmp_path).kill.cause is Stop.DRAWDOWN
