@@ -372,6 +372,7 @@ class Gate(Protocol):
     ``masks``, ``allowed``,       takes part in the action mask: see `emp_gym.envs.narrowing`
     ``observe``
     ``admit(venue, gates)``       raises `ConfigError` if it may not stand between this venue and these gates
+    ``use_threads(threads)``      is told how many threads its environment uses
     ``last``                      True: no other gate comes after it
     ============================  ====================================================================================
     """

@@ -113,7 +113,7 @@ class Lanes:
 
     @gates.setter
     def gates(self, gates: tuple[Gate, ...]) -> None:
-        self.row = GateRow(tuple(gates), self.venue)
+        self.row = GateRow(tuple(gates), self.venue, self.market.threads)
 
     @property
     def active(self) -> Bool:

@@ -70,7 +70,7 @@ class GateRow:
     """The gates of one environment in their order (those that are `last` at the end), and who has which extra; see
     `emp_gym.types.Gate`."""
 
-    def __init__(self, gates: tuple[Gate, ...], venue: str) -> None:
+    def __init__(self, gates: tuple[Gate, ...], venue: str, threads: int = 1) -> None:
         self.gates = tuple(sorted(gates, key=lambda gate: bool(getattr(gate, "last", False))))
         self._beginners, self._followers, self._stoppers = (
             tuple(gate for gate in self.gates if hasattr(gate, name))
@@ -79,6 +79,8 @@ class GateRow:
         for gate in self.gates:
             if hasattr(gate, "admit"):
                 gate.admit(venue, self.gates)
+            if hasattr(gate, "use_threads"):
+                gate.use_threads(threads)
 
     def before_episode(self, view: View, lanes: np.ndarray) -> None:
         for gate in self._beginners:

@@ -100,8 +100,8 @@ class KillGate:
         self._watch(view)
 
     def before_episode(self, view: View, lanes: I64) -> None:
-        """Watches how the old episodes ended, then lets `lanes` begin anew; the switch itself stays as it is."""
-        self._watch(view)
+        """Watches how the old episodes of `lanes` ended, then lets them begin anew; the switch itself stays as it is."""
+        self._watch(view, lanes)
         if self.switch is not None:
             self.switch.check()
         if self._own is not None:
@@ -129,13 +129,12 @@ class KillGate:
     def _ask(self, view: View, orders: Orders) -> None:
         if self._monitors is None:
             self._monitors = Monitors(self.rules, view)
-        self._monitors.begin(view)
         waited = 0 if self._shown_ns is None or self.rules.latency_ms is None else self.clock() - self._shown_ns
         self._stop(self._monitors.ask(view, orders, waited))
 
-    def _watch(self, view: View) -> None:
+    def _watch(self, view: View, lanes: I64 | None = None) -> None:
         if self._monitors is not None:
-            self._stop(self._monitors.watch(view))
+            self._stop(self._monitors.watch(view, lanes))
         if self.rules.latency_ms is not None:
             self._shown_ns = self.clock()
 

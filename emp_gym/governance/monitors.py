@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from emp_gym.types import CASH_UNITS, I64, Bool, ConfigError, Orders, Status, Stop, View
+from emp_gym.governance import monitor_kernels
+from emp_gym.governance.monitor_kernels import BOOK, LANE, LIMITS, OFF, Shown
+from emp_gym.types import CASH_UNITS, I8, I64, ConfigError, Orders, Stop, View
 
 MS = 1_000_000  # ns in a millisecond
 
@@ -52,23 +54,11 @@ def _whole(name: str, value: Any) -> None:
         raise ConfigError(f"{name} must be an integer from 1 up, got {value!r}")
 
 
-def fallen(view: View, equity2: I64, peak2: I64, limit2: int) -> Bool:
-    """[N] whose equity is more than `limit2` below its peak (1e-8 currency, doubled), or cannot be told: a position without
-    a price."""
-    unpriced = ((view.position != 0) & (view.mid2 <= 0)).any(axis=1)
-    return unpriced | (peak2 - equity2 > limit2)
-
-
-def stale(view: View, changed_ns: I64, limit_ns: int) -> Bool:
-    """[N] with an instrument that trades and whose top has not changed since changed_ns [N, M], longer than `limit_ns` ago."""
-    waiting = view.time_ns[:, None] - changed_ns > limit_ns
-    return (waiting & (view.status == Status.TRADING)).any(axis=1)
-
-
-def poured(orders: Orders, level_ns: I64, elapsed_ns: I64, cost_ns: int) -> I64:
-    """Level [N] of leaky buckets: what was in them runs out with time, each message pours `cost_ns`."""
-    messages = (orders.kind != 0).sum(axis=1)
-    return np.maximum(level_ns - np.maximum(elapsed_ns, 0), 0) + messages * cost_ns
+def bucket(count: int, window_ms: int) -> tuple[int, int]:
+    """(size, what a message pours) in ns of a leaky bucket that takes `count` messages at once and no more; what pours is
+    rounded up to whole ns."""
+    cost_ns = -(-window_ms * MS // count)
+    return cost_ns * count, cost_ns
 
 
 class Monitors:
@@ -77,58 +67,41 @@ class Monitors:
     def __init__(self, rules: MonitorRules, view: View) -> None:
         lanes, instruments = view.position.shape
         self.rules = rules
-        self.limit2 = 0 if rules.drawdown is None else int(2 * _amount(rules.drawdown) * CASH_UNITS)
-        self.full_ns = self.cost_ns = 0
+        self.limits = np.full(1, OFF, LIMITS)
+        if rules.drawdown is not None:
+            self.limits["fall2"] = int(2 * _amount(rules.drawdown) * CASH_UNITS)
+        if rules.stale_ms is not None:
+            self.limits["stale_ns"] = rules.stale_ms * MS
         if rules.messages is not None:
-            self.full_ns = rules.messages["window_ms"] * MS
-            self.cost_ns = max(1, self.full_ns // rules.messages["count"])
-        self.peak2 = np.zeros(lanes, np.int64)
-        self.level_ns, self.asked_ns = np.zeros(lanes, np.int64), np.zeros(lanes, np.int64)
-        self.changed_ns = np.zeros((lanes, instruments), np.int64)
-        self.top = np.zeros((4, lanes, instruments), np.int64)  # bid price and size, ask price and size
-        self._begin(view, np.ones(lanes, np.bool_))
+            self.limits["full_ns"], self.limits["cost_ns"] = bucket(**rules.messages)
+        self.lanes, self.books = np.zeros(lanes, LANE), np.zeros((lanes, instruments), BOOK)
+        self.everyone = np.arange(lanes)
+        self._new = True
 
-    def begin(self, view: View) -> None:
-        """Starts anew in lanes that are at the first decision of an episode."""
-        fresh = view.decision == 0
-        if fresh.any():
-            self._begin(view, fresh)
-
-    def _begin(self, view: View, fresh: Bool) -> None:
-        self.peak2[fresh] = view.equity2[fresh]
-        self.level_ns[fresh], self.asked_ns[fresh] = 0, view.time_ns[fresh]
-        self.changed_ns[fresh] = view.time_ns[fresh, None]
-        for kept, shown in zip(self.top, _top(view), strict=True):
-            kept[fresh] = shown[fresh]
-
-    def ask(self, view: View, orders: Orders, waited_ns: int) -> np.ndarray:
-        """Before `orders` are sent: rate of messages, and the `waited_ns` that the agent took."""
-        found = np.zeros(len(view.time_ns), np.int8)
-        if self.rules.messages is not None:
-            self.level_ns = poured(orders, self.level_ns, view.time_ns - self.asked_ns, self.cost_ns)
-            self.asked_ns = view.time_ns.copy()
-            found[self.level_ns > self.full_ns] = Stop.RATE
+    def ask(self, view: View, orders: Orders, waited_ns: int) -> I8:
+        """Before `orders` are sent: rate of messages, and the `waited_ns` that the agent took. Starts anew in lanes that are
+        at the first decision of an episode."""
+        found = np.zeros(len(self.lanes), np.int8)
+        monitor_kernels.ask(
+            orders.kind, _shown(view), view.price_to_cash, self.limits, self.lanes, self.books, self._new, found
+        )
+        self._new = False
         if self.rules.latency_ms is not None and waited_ns > self.rules.latency_ms * MS:
             found[:] = Stop.LATENCY
         return found
 
-    def watch(self, view: View) -> np.ndarray:
-        """After the market has moved: equity and the age of the book. Doing it again for one view changes nothing."""
-        found = np.zeros(len(view.time_ns), np.int8)
-        running = view.decision > 0  # at decision 0 of an episode there is nothing to lose, and nothing old
-        if self.rules.stale_ms is not None:
-            changed = np.zeros(self.changed_ns.shape, np.bool_)
-            for kept, shown in zip(self.top, _top(view), strict=True):
-                changed |= kept != shown
-                kept[:] = shown
-            self.changed_ns = np.where(changed, view.time_ns[:, None], self.changed_ns)
-            found[running & stale(view, self.changed_ns, self.rules.stale_ms * MS)] = Stop.STALENESS
-        if self.rules.drawdown is not None:
-            equity2 = view.equity2
-            self.peak2 = np.maximum(self.peak2, equity2)
-            found[running & fallen(view, equity2, self.peak2, self.limit2)] = Stop.DRAWDOWN
+    def watch(self, view: View, lanes: I64 | None = None) -> I8:
+        """After the market has moved: equity and the age of the book of `lanes` [n], or of all. Doing it again for one view
+        changes nothing."""
+        found = np.zeros(len(self.lanes), np.int8)
+        if self.rules.stale_ms is not None or self.rules.drawdown is not None:
+            which = self.everyone if lanes is None else lanes
+            monitor_kernels.watch(which, _shown(view), view.price_to_cash, self.limits, self.lanes, self.books, found)
         return found
 
 
-def _top(view: View) -> tuple[I64, ...]:
-    return view.bid_price[..., 0], view.bid_size[..., 0], view.ask_price[..., 0], view.ask_size[..., 0]
+def _shown(view: View) -> Shown:
+    return Shown(
+        view.time_ns, view.decision, view.status, view.bid_price, view.bid_size, view.ask_price, view.ask_size, view.cash,
+        view.position, view.mid2,
+    )  # fmt: skip

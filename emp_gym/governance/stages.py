@@ -243,6 +243,9 @@ class StageGate:
     def masks(self) -> bool:
         return self.risk.masks
 
+    def use_threads(self, threads: int) -> None:
+        self.risk.use_threads(threads)
+
     def observe(self, view: View) -> None:
         self.risk.observe(view)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 
-from emp_gym.jit import hot
+from emp_gym.jit import hot, njit, prefetch
 from emp_gym.risk.exposure_kernels import POSITION, add_open, check_portfolio, expose, limit, limit_risk
 from emp_gym.risk.own_order_kernels import content_code, same_sent, self_trade
 from emp_gym.risk.price_kernels import check_price, check_size, stale, worst_price
 from emp_gym.risk.rules import LOTS_MAX, OFF, PRICE_MAX
-from emp_gym.risk.state import MISSING
+from emp_gym.risk.state import MISSING, RING
 from emp_gym.risk.watch_kernels import HALTED, NORMAL, time_known, watch_lane
 
 NONE, LIMIT, MARKET, CANCEL, REPLACE = 0, 1, 2, 3, 4  # OrderKind
@@ -19,25 +20,22 @@ KILL, MALFORMED, RESTRICTED, HALT, STALE = (np.uint64(1 << b) for b in range(5))
 DUPLICATE_ID, DUPLICATE_CONTENT, SELF_TRADE, SUBMIT_RATE, MESSAGE_RATE = (np.uint64(1 << b) for b in range(11, 16))
 DAILY_LOSS, DRAWDOWN = np.uint64(1 << 22), np.uint64(1 << 23)
 PASSED = np.uint64(0)
+CHECKS = 24
+AHEAD = 16  # how many lanes ahead memory is asked for
 MEANINGLESS = -1  # worst price of an order that nothing can be asked of
 
 
 @hot
 def _malformed(kind, request):
-    if kind < LIMIT or kind > REPLACE or (request["side"] != 1 and request["side"] != -1):
-        return True
-    if request["quantity"] <= 0 or request["quantity"] > LOTS_MAX or request["id"] <= 0:
-        return True
-    if kind == REPLACE and request["target"] <= 0:
-        return True
-    return kind != MARKET and not 0 < request["price"] <= PRICE_MAX
+    strange = (kind < LIMIT) | (kind > REPLACE) | ((request["side"] != 1) & (request["side"] != -1))
+    strange |= (request["quantity"] <= 0) | (request["quantity"] > LOTS_MAX) | (request["id"] <= 0)
+    strange |= (kind == REPLACE) & (request["target"] <= 0)
+    return strange | (kind != MARKET) & ((request["price"] <= 0) | (request["price"] > PRICE_MAX))
 
 
 @hot
 def _check_latch(work, lane, rules, quantity):
-    """Kill latch and what loss, drawdown and repeated executions have latched."""
-    if lane["killed"] != 0:
-        limit(work, KILL, 0)
+    """What loss, drawdown and repeated executions have latched."""
     if lane["latch"] == HALTED:
         limit(work, lane["latch_bits"], 0)
     elif lane["latch"] != NORMAL:
@@ -50,10 +48,10 @@ def _check_latch(work, lane, rules, quantity):
 
 
 @hot
-def _judge(work, kind, request, i, slot, seen, kept, bound, exposure, kinds, records):
+def _judge(work, kind, request, i, slot, seen, kept, lane, bound, exposure, kinds, records):
     """All checks that look at one order by itself or at exposure: leaves work's bits and cap. Returns its worst price,
     0 when there is no reference, MEANINGLESS when nothing can be asked of it."""
-    m, lane, rules = request["instrument"], kept.lane[i], bound.portfolio[0]
+    m, rules = request["instrument"], bound.portfolio[0]
     work["bits"], work["cap"], work["reducible"] = PASSED, request["quantity"], 0
     if lane["killed"] != 0:
         limit(work, KILL, 0)
@@ -74,7 +72,7 @@ def _judge(work, kind, request, i, slot, seen, kept, bound, exposure, kinds, rec
     if seen.status[i, m] != TRADING or (rule["open_ns"] != OFF and not rule["open_ns"] <= now < rule["close_ns"]):
         limit(work, HALT, 0)
     check_size(work, kind, request, i, m, seen, rules, rule)
-    if request["id"] <= work["highest_id"]:
+    if request["id"] <= lane["highest_id"]:
         limit(work, DUPLICATE_ID, 0)
     if rules["self_trade"] and self_trade(i, slot, kind, request, seen, exposure, kinds, records):
         limit(work, SELF_TRADE, 0)
@@ -85,62 +83,62 @@ def _judge(work, kind, request, i, slot, seen, kept, bound, exposure, kinds, rec
     value = worst_price(kind, side, request, i, m, seen, rules["collar_bps"])
     check_price(work, kind, request, i, m, seen, kept, rules, value)
     if not work["unknown"]:
-        check_portfolio(work, request, i, m, seen, kept, bound, exposure, value)
+        check_portfolio(work, request, i, m, seen, kept, lane, bound, exposure, value)
     return value
 
 
 @hot
-def _check_traffic(work, kind, request, quantity, i, slot, seen, kept, bound, kinds, records):
+def _check_traffic(work, kind, request, quantity, i, slot, seen, kept, lane, bound, kinds, records):
     """What is left of an order must not repeat others and must find its tokens. Returns the reason bits."""
     bits, rules, reduces = PASSED, bound.portfolio[0], quantity <= work["reducible"]
     if rules["same"] != OFF and time_known(seen.time_ns[i]):
         code = content_code(kind, request["side"], request["instrument"])
         price = 0 if kind == MARKET else request["price"]
-        now = seen.time_ns[i]
-        if same_sent(i, slot, code, price, quantity, now, rules["same_ns"], kept, kinds, records) >= rules["same"]:
+        ring, sent, now = kept.ring[i], lane["sent"], seen.time_ns[i]
+        if same_sent(ring, sent, slot, code, price, quantity, now, rules["same_ns"], kinds, records) >= rules["same"]:
             bits |= DUPLICATE_CONTENT
     if rules["submit_cost"] != OFF:
         full = rules["submit_full"] if reduces else rules["submit_share"]
-        if work["submitted_ns"] + rules["submit_cost"] > full:
+        if lane["submitted_ns"] + rules["submit_cost"] > full:
             bits |= SUBMIT_RATE
     if rules["message_cost"] != OFF:
         full = rules["message_full"] if reduces else rules["message_share"]
-        if work["messaged_ns"] + rules["message_cost"] > full:
+        if lane["messaged_ns"] + rules["message_cost"] > full:
             bits |= MESSAGE_RATE
     if rules["ratio"] != OFF:
-        most = rules["free"] + rules["ratio"] * kept.lane[i]["executions"]
+        most = rules["free"] + rules["ratio"] * lane["executions"]
         if not reduces:
             most = most * 8 // 10
-        if work["messages"] >= most:
+        if lane["messages"] >= most:
             bits |= MESSAGE_RATE
     return bits
 
 
 @hot
-def _count_message(work, rules):
-    work["messages"] += 1
+def _count_message(lane, rules):
+    lane["messages"] += 1
     if rules["message_cost"] != OFF:
-        work["messaged_ns"] = min(work["messaged_ns"] + rules["message_cost"], rules["message_full"])
+        lane["messaged_ns"] = min(lane["messaged_ns"] + rules["message_cost"], rules["message_full"])
 
 
 @hot
-def _let_through(work, kind, request, quantity, value, own, rules):
+def _let_through(work, request, quantity, value, own, lane, rules):
     """Counts an order that is sent as open from now on."""
-    work["highest_id"] = max(work["highest_id"], request["id"])
+    lane["highest_id"] = max(lane["highest_id"], request["id"])
     if rules["submit_cost"] != OFF:
-        work["submitted_ns"] = min(work["submitted_ns"] + rules["submit_cost"], rules["submit_full"])
+        lane["submitted_ns"] = min(lane["submitted_ns"] + rules["submit_cost"], rules["submit_full"])
     add_open(work, own, request["side"], quantity, value)
 
 
 @hot
-def _judge_entry(slot, i, kinds, records, out_kinds, out_records, seen, kept, bound, work, exposure, mode):
+def _judge_entry(slot, i, kinds, records, out_kinds, out_records, seen, kept, lane, bound, work, exposure, mode):
     """Judges one entry that asks for something and writes what is sent. Returns the reason bits."""
     kind, request, rules, sent = kinds[slot], records[slot], bound.portfolio[0], out_records[slot]
     out_kinds[slot], out_records[slot] = kind, request
     if kind == CANCEL:
-        _count_message(work, rules)
+        _count_message(lane, rules)
         return PASSED
-    value = _judge(work, kind, request, i, slot, seen, kept, bound, exposure, out_kinds, out_records)
+    value = _judge(work, kind, request, i, slot, seen, kept, lane, bound, exposure, out_kinds, out_records)
     bits, quantity = work["bits"], request["quantity"]
     if value == MEANINGLESS or (mode == REJECT and bits != PASSED):
         quantity = 0
@@ -150,99 +148,131 @@ def _judge_entry(slot, i, kinds, records, out_kinds, out_records, seen, kept, bo
         if quantity < rules["min_quantity"]:
             quantity = 0
     if quantity > 0:
-        traffic = _check_traffic(work, kind, request, quantity, i, slot, seen, kept, bound, out_kinds, out_records)
+        traffic = _check_traffic(
+            work, kind, request, quantity, i, slot, seen, kept, lane, bound, out_kinds, out_records
+        )
         bits |= traffic
         if traffic != PASSED and mode != OBSERVE:
             quantity = 0
     if mode == OBSERVE:
-        _count_message(work, rules)
+        _count_message(lane, rules)
         if quantity > 0 and not work["unknown"]:
-            _let_through(work, kind, request, quantity, value, exposure[request["instrument"]], rules)
+            _let_through(work, request, quantity, value, exposure[request["instrument"]], lane, rules)
         return bits
     sent["quantity"] = quantity
     if quantity > 0:
-        _count_message(work, rules)
-        _let_through(work, kind, request, quantity, value, exposure[request["instrument"]], rules)
+        _count_message(lane, rules)
+        _let_through(work, request, quantity, value, exposure[request["instrument"]], lane, rules)
     elif kind == REPLACE and request["target"] > 0:  # its cancel passes whatever becomes of its new order
         out_kinds[slot] = CANCEL
         sent["id"], sent["target"], sent["price"] = request["target"], 0, 0
-        _count_message(work, rules)
+        _count_message(lane, rules)
     else:
         out_kinds[slot] = NONE
     return bits
 
 
 @hot
-def judge_lane(i, kinds, records, out_kinds, out_records, reasons, seen, kept, bound, work, exposure, mode):
-    """Judges the entries of lane i in their order. Returns how many were touched, -1 if nothing was asked."""
-    touched = 0
+def judge_lane(i, kinds, records, out_kinds, out_records, reasons, seen, kept, lane, bound, work, exposure, mode):
+    """Judges the entries of lane i in their order and counts in `lane`, its state or a copy of it. Returns how many entries
+    there are to look at; work says how many of them were touched."""
+    entries, exposed = 0, False
+    work["touched"] = 0
     for k in range(len(kinds)):
         out_kinds[k], reasons[k] = NONE, PASSED
-    if not _asked(kinds):
-        return -1
-    expose(i, seen, kept, work, exposure)
-    for k in range(len(kinds)):
         if kinds[k] == NONE:
             continue
-        reasons[k] = _judge_entry(k, i, kinds, records, out_kinds, out_records, seen, kept, bound, work, exposure, mode)
-        touched += reasons[k] != PASSED
-    return touched
+        entries = k + 1
+        if not exposed and kinds[k] != CANCEL:
+            expose(i, seen, work, exposure)
+            exposed = True
+        reasons[k] = _judge_entry(
+            k, i, kinds, records, out_kinds, out_records, seen, kept, lane, bound, work, exposure, mode
+        )
+        work["touched"] += reasons[k] != PASSED
+    return entries
 
 
 @hot
-def _remember(i, out_kinds, out_records, touched, seen, kept, work, ring_on):
-    """Writes into lane i's state what was let through."""
+def _remember(i, entries, out_kinds, out_records, seen, kept, ring_on):
+    """Writes into lane i's state which orders were let through."""
     lane = kept.lane[i]
-    lane["highest_id"], lane["messages"] = work["highest_id"], work["messages"]
-    lane["submitted_ns"], lane["messaged_ns"] = work["submitted_ns"], work["messaged_ns"]
-    lane["touched"] += touched
-    for k in range(len(out_kinds)):
+    for k in range(entries):
         kind = out_kinds[k]
         if kind == NONE or kind == CANCEL:
             continue
-        if not ring_on:
-            lane["sent"] += 1
-            continue
-        entry, order = kept.ring[i, lane["sent"] % kept.ring.shape[1]], out_records[k]
-        entry["time_ns"], entry["quantity"] = seen.time_ns[i], order["quantity"]
-        entry["price"] = 0 if kind == MARKET else order["price"]
-        entry["code"] = content_code(kind, order["side"], order["instrument"])
+        if ring_on:
+            entry, order = kept.ring[i, lane["sent"] % RING], out_records[k]
+            entry["time_ns"], entry["quantity"] = seen.time_ns[i], order["quantity"]
+            entry["price"] = 0 if kind == MARKET else order["price"]
+            entry["code"] = content_code(kind, order["side"], order["instrument"])
         lane["sent"] += 1
 
 
 @hot
-def _asked(kinds):
-    """Whether any entry asks for something."""
-    found = False
-    for k in range(len(kinds)):
-        found = found or kinds[k] != NONE
-    return found
+def _ask_for(i, seen, kept, records, out_records):
+    """Asks for the cache lines that judging lane i reads first."""
+    prefetch(seen.time_ns, i, 0)
+    prefetch(seen.cash, i, 0)
+    prefetch(seen.mid2, i, 0)
+    prefetch(seen.bid_price, i, 0)
+    prefetch(seen.ask_price, i, 0)
+    prefetch(seen.bid_size, i, 0)
+    prefetch(seen.ask_size, i, 0)
+    for k in range(seen.order_id.shape[1]):
+        prefetch(seen.order_id, i, k * seen.order_id.strides[1])
+    for line in range(3):
+        prefetch(kept.lane, i, 64 * line)
+    prefetch(kept.instrument, i, 0)
+    prefetch(kept.instrument, i, 64)
+    prefetch(records, i, 0)
+    prefetch(out_records, i, 0)
 
 
 @hot
-def check(low, high, kinds, records, out_kinds, out_records, reasons, counts, seen, kept, bound, work, exposure, mode):
-    """Watches and judges lanes [low, high); counts [24] counts the orders that each check objected to."""
-    ring_on = bound.portfolio[0]["same"] != OFF
-    for i in range(low, high):
+def _ask_for_ring(i, kept):
+    """Asks for the cache line of the order that lane i sent last."""
+    prefetch(kept.ring, i, kept.ring.itemsize * ((kept.lane[i]["sent"] - 1) % RING))
+
+
+@hot
+def check(
+    low, high, chunk, kinds, records, out_kinds, out_records, reasons, seen, kept, bound, counts, work, exposure, mode
+):  # fmt: skip
+    """Watches and judges lanes [low, high); row `chunk` of counts [C, 24] counts the orders that each check objected to,
+    and rows `chunk` of work [C, 1] and exposure [C, M] are room to work in. Rows may be longer."""
+    own, books, ring_on = work[chunk, 0], exposure[chunk, : kept.instrument.shape[1]], bound.portfolio[0]["same"] != OFF
+    objected = 0
+    for i in range(low - AHEAD, high):
+        if i + AHEAD < high:
+            _ask_for(i + AHEAD, seen, kept, records, out_records)
+        if ring_on and low <= i + AHEAD // 2 < high:
+            _ask_for_ring(i + AHEAD // 2, kept)
+        if i < low:
+            continue
         watch_lane(i, seen, kept, bound)
-        touched = judge_lane(
-            i,
-            kinds[i],
-            records[i],
-            out_kinds[i],
-            out_records[i],
-            reasons[i],
-            seen,
-            kept,
-            bound,
-            work[0],
-            exposure,
-            mode,
-        )
-        if touched >= 0:
-            _remember(i, out_kinds[i], out_records[i], touched, seen, kept, work[0], ring_on)
-        if touched > 0:
-            _count(reasons[i], counts)
+        lane = kept.lane[i]
+        entries = judge_lane(
+            i, kinds[i], records[i], out_kinds[i], out_records[i], reasons[i], seen, kept, lane, bound, own, books, mode
+        )  # fmt: skip
+        _remember(i, entries, out_kinds[i], out_records[i], seen, kept, ring_on)
+        if own["touched"] > 0:
+            lane["touched"] += own["touched"]
+            objected += own["touched"]
+            _count(reasons[i], counts[chunk])
+    own["objected"] = objected
+
+
+@njit(parallel=True)
+def check_parallel(
+    chunks, kinds, records, out_kinds, out_records, reasons, seen, kept, bound, counts, work, exposure, mode
+):  # fmt: skip
+    lanes = len(kinds)
+    for c in numba.prange(chunks):
+        check(
+            c * lanes // chunks, (c + 1) * lanes // chunks, c,
+            kinds, records, out_kinds, out_records, reasons, seen, kept, bound, counts, work, exposure, mode,
+        )  # fmt: skip
 
 
 @hot
@@ -250,28 +280,20 @@ def _count(reasons, counts):
     for k in range(len(reasons)):
         if reasons[k] == PASSED:
             continue
-        for bit in range(len(counts)):
+        for bit in range(CHECKS):
             if reasons[k] & np.uint64(1 << bit):
                 counts[bit] += 1
 
 
 @hot
-def allow(low, high, kinds, records, out_kinds, out_records, reasons, allowed, seen, kept, bound, work, exposure):
+def allow(kinds, records, out_kinds, out_records, reasons, allowed, seen, kept, bound, tried, work, exposure):
     """Says which entries [N, A, K] would pass untouched. Judges by the state as it was last watched and leaves it so."""
-    for i in range(low, high):
+    own, books = work[0, 0], exposure[0, : kept.instrument.shape[1]]
+    for i in range(len(kinds)):
         for a in range(kinds.shape[1]):
-            touched = judge_lane(
-                i,
-                kinds[i, a],
-                records[i, a],
-                out_kinds,
-                out_records,
-                reasons,
-                seen,
-                kept,
-                bound,
-                work[0],
-                exposure,
+            tried[0] = kept.lane[i]
+            judge_lane(
+                i, kinds[i, a], records[i, a], out_kinds, out_records, reasons, seen, kept, tried[0], bound, own, books,
                 REJECT,
-            )
-            allowed[i, a] = touched <= 0
+            )  # fmt: skip
+            allowed[i, a] = own["touched"] == 0

@@ -44,40 +44,47 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from emp_gym.jit import in_parallel
 from emp_gym.risk import check_kernels, watch_kernels
 from emp_gym.risk.exposure_kernels import EXPOSURE, WORK
 from emp_gym.risk.reasons import Check, Mode
 from emp_gym.risk.rules import MAX_SLOTS, Rules
-from emp_gym.risk.state import RiskState
+from emp_gym.risk.state import LANE_STATE, RiskState
 from emp_gym.risk.watch_kernels import Bound, Kept, Seen
-from emp_gym.types import I32, Bool, ConfigError, Orders, Verdicts, View
+from emp_gym.types import I32, I64, Bool, ConfigError, Orders, Verdicts, View
 
 
 @dataclass
 class Desk:
-    """Buffers that the checks write on, reused from call to call: what `check` gives back is valid until its next call."""
+    """Buffers that the checks write on, reused from call to call: what `check` gives back is valid until its next call.
 
+    C is the number of threads; each works on one chunk of lanes and has a row of its own, which shares no cache line.
+    """
+
+    threads: int
     orders: Orders
     reason: np.ndarray  # u8 [N, K]
-    objections: np.ndarray  # i8 [24] orders that each check has objected to so far
+    objections: np.ndarray  # i8 [C, 24 and more] orders that each check has objected to so far
     no_instrument: I32  # [N, open orders] zeros, for views of one instrument
-    work: np.ndarray
-    exposure: np.ndarray
+    work: np.ndarray  # WORK [C, 1 and more]
+    exposure: np.ndarray  # EXPOSURE [C, M and more]
     tried: Orders  # [1, K] for `allowed`, which must leave the last verdicts as they are
     tried_reason: np.ndarray  # u8 [1, K]
+    tried_lane: np.ndarray  # LANE_STATE [1]
 
     @classmethod
-    def of(cls, view: View, slots: int) -> Desk:
-        """For orders of `slots` entries a lane."""
+    def of(cls, view: View, slots: int, threads: int = 1) -> Desk:
+        """For orders of `slots` entries a lane, judged by `threads` threads."""
         lanes, open_slots = view.order_id.shape
         if slots > MAX_SLOTS or open_slots > MAX_SLOTS:
             raise ConfigError(
                 f"the risk layer takes at most {MAX_SLOTS} orders a lane, got {slots} and {open_slots} open"
             )
         return cls(
-            Orders.empty(lanes, slots), np.zeros((lanes, slots), np.uint64), np.zeros(len(Check), np.int64),
-            np.zeros((lanes, open_slots), np.int32), np.zeros(1, WORK), np.zeros(view.position.shape[1], EXPOSURE),
-            Orders.empty(1, slots), np.zeros((1, slots), np.uint64),
+            threads, Orders.empty(lanes, slots), np.zeros((lanes, slots), np.uint64),
+            np.zeros((threads, len(Check) + 8), np.int64), np.zeros((lanes, open_slots), np.int32),
+            np.zeros((threads, 2), WORK), np.zeros((threads, view.position.shape[1] + 2), EXPOSURE),
+            Orders.empty(1, slots), np.zeros((1, slots), np.uint64), np.zeros(1, LANE_STATE),
         )  # fmt: skip
 
     @property
@@ -90,22 +97,34 @@ def check(
 ) -> tuple[Orders, Verdicts]:
     """(orders that may be sent, verdicts). `orders` stays as it was; `state` counts what was let through.
 
-    A lane whose ``view.decision`` is 0 starts a new episode. Without a `desk` the results are fresh arrays.
+    A lane whose ``view.decision`` is 0 starts a new episode. Without a `desk` the results are fresh arrays. They are the same
+    for any number of threads.
     """
     desk = desk or Desk.of(view, orders.kind.shape[1])
-    sent, before = desk.orders, desk.objections.sum()
-    check_kernels.check(
-        0, len(orders.kind), orders.kind, orders.records, sent.kind, sent.records, desk.reason, desk.objections,
-        _seen(view, desk), _kept(state), _bound(rules), desk.work, desk.exposure, int(mode),
+    sent = desk.orders
+    arrays = (
+        orders.kind, orders.records, sent.kind, sent.records, desk.reason, _seen(view, desk), _kept(state), _bound(rules),
+        desk.objections, desk.work, desk.exposure, int(mode),
     )  # fmt: skip
-    touched = bool(desk.objections.sum() > before)
+    if desk.threads == 1:
+        check_kernels.check(0, len(orders.kind), 0, *arrays)
+    else:
+        in_parallel(desk.threads, check_kernels.check_parallel, *arrays)
+    touched = bool(np.count_nonzero(desk.work["objected"]))
     return sent, Verdicts(desk.reason, orders.quantity, sent.quantity, touched)
 
 
-def observe(view: View, state: RiskState, rules: Rules, *, desk: Desk | None = None) -> None:
-    """Brings `state` up to what `view` shows: equity, quotes, executions, latches. Doing it again changes nothing."""
+def observe(view: View, state: RiskState, rules: Rules, *, lanes: I64 | None = None, desk: Desk | None = None) -> None:
+    """Brings `state` up to what `view` shows: equity, quotes, executions, latches. Doing it again changes nothing. `lanes` [n]:
+    only of those."""
     desk = desk or Desk.of(view, 1)
-    watch_kernels.watch(0, len(view.time_ns), _seen(view, desk), _kept(state), _bound(rules))
+    arrays = _seen(view, desk), _kept(state), _bound(rules)
+    if lanes is not None:
+        watch_kernels.watch_some(lanes, *arrays)
+    elif desk.threads == 1:
+        watch_kernels.watch(0, len(view.time_ns), *arrays)
+    else:
+        in_parallel(desk.threads, watch_kernels.watch_parallel, *arrays)
 
 
 def allowed(view: View, candidates: Orders, state: RiskState, rules: Rules, *, desk: Desk | None = None) -> Bool:
@@ -115,8 +134,8 @@ def allowed(view: View, candidates: Orders, state: RiskState, rules: Rules, *, d
     out = np.empty((lanes, menu), np.bool_)
     row = desk.tried
     check_kernels.allow(
-        0, lanes, candidates.kind, candidates.records, row.kind[0, :slots], row.records[0, :slots],
-        desk.tried_reason[0, :slots], out, _seen(view, desk), _kept(state), _bound(rules), desk.work, desk.exposure,
+        candidates.kind, candidates.records, row.kind[0, :slots], row.records[0, :slots], desk.tried_reason[0, :slots], out,
+        _seen(view, desk), _kept(state), _bound(rules), desk.tried_lane, desk.work, desk.exposure,
     )  # fmt: skip
     return out
 

@@ -24,8 +24,8 @@ class RiskGate:
 
     `mode` is "project" (cut to what is allowed), "reject" (drop whole) or "observe" (report only). With `masks` the action
     mask of a discrete task leaves only what would pass untouched. `audit` is how many touched orders to remember (see
-    `emp_gym.risk.audit`). One gate belongs to one environment. The orders and verdicts that it gives back are valid until
-    the next call.
+    `emp_gym.risk.audit`). One gate belongs to one environment, and uses as many threads as that does. The orders and verdicts
+    that it gives back are valid until the next call.
     """
 
     def __init__(
@@ -40,6 +40,9 @@ class RiskGate:
             raise ConfigError(f"mode must be one of {[entry.name.lower() for entry in Mode]}, got {mode!r}")
         self.limits, self.mode, self.masks = load(limits), Mode[mode.upper()], bool(masks)
         self.audit = None if audit is None else AuditRing(audit)
+        self.last_latch: I64 = np.zeros(0, np.int64)  # `latch` [N] of each lane when its last episode had ended
+        self.last_overshoot: F64 = np.zeros(0, np.float64)  # `overshoot` [N] likewise
+        self._threads = 1
         self._digest = self.limits.digest
         self._state: RiskState | None = None
         self._rules: Rules | None = None
@@ -80,11 +83,26 @@ class RiskGate:
                 f"this gate keeps the state of {self._state.instrument.shape} (lanes, instruments), got a view of "
                 f"{(lanes, instruments)}; give each environment a gate of its own"
             )
-        if self._desk is None or self._desk.slots != slots:
-            before, self._desk = self._desk, Desk.of(view, slots)
+        if self._desk is None or (self._desk.slots, self._desk.threads) != (slots, self._threads):
+            before, self._desk = self._desk, Desk.of(view, slots, self._threads)
             if before is not None:
-                self._desk.objections = before.objections
+                self._desk.objections[0] = before.objections.sum(axis=0)
         return self._state, self._rules, self._desk
+
+    # ------------------------------------------------------------------------------------------- what its environment says
+
+    def use_threads(self, threads: int) -> None:
+        """How many threads to use, 1 without a word; an environment says its own when the gate is put into it."""
+        self._threads = threads
+
+    def before_episode(self, view: View, lanes: I64) -> None:
+        """Looks once more at `lanes` [n], whose episodes have ended: the marks of the last step count too."""
+        state, rules, desk = self._ready(view, self._desk.slots if self._desk else 1)
+        checks.observe(view, state, rules, lanes=lanes, desk=desk)
+        if len(self.last_latch) != len(state.lane):
+            self.last_latch, self.last_overshoot = np.zeros(len(state.lane), np.int64), np.zeros(len(state.lane))
+        ended = state.lane[lanes]
+        self.last_latch[lanes], self.last_overshoot[lanes] = _latch(ended), self._overshoot(ended)
 
     # ------------------------------------------------------------------------------------------------- what people may do
 
@@ -127,8 +145,7 @@ class RiskGate:
     @property
     def latch(self) -> I64:
         """Latch [N]; a closed kill latch is HALTED."""
-        lane = self.state.lane
-        return np.where(lane["killed"] != 0, int(Latch.HALTED), lane["latch"])
+        return _latch(self.state.lane)
 
     @property
     def latch_bits(self) -> np.ndarray:
@@ -143,13 +160,15 @@ class RiskGate:
     @property
     def overshoot(self) -> F64:
         """How far [N] a loss was beyond its limit when its latch closed, in currency."""
-        rules = self._rules
-        unit = 0 if rules is None else int(rules.portfolio[0]["price_to_cash"])
-        return self.state.lane["overshoot2"] * (unit / (2.0 * CASH_UNITS))
+        return self._overshoot(self.state.lane)
+
+    def _overshoot(self, lane: np.ndarray) -> F64:
+        unit = 0 if self._rules is None else int(self._rules.portfolio[0]["price_to_cash"])
+        return lane["overshoot2"] * (unit / (2.0 * CASH_UNITS))
 
     def counters(self) -> dict[str, int]:
         """Orders that each check has objected to so far."""
-        counts = self._desk.objections if self._desk else np.zeros(len(Check), np.int64)
+        counts = self._desk.objections.sum(axis=0) if self._desk else np.zeros(len(Check), np.int64)
         return {check.name.lower().replace("_", "-"): int(counts[check]) for check in Check}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RiskGate:
@@ -158,3 +177,8 @@ class RiskGate:
         for name, value in self.__dict__.items():
             twin.__dict__[name] = value if name in ("limits", "_rules") else copy.deepcopy(value, memo)
         return twin
+
+
+def _latch(lane: np.ndarray) -> I64:
+    """`Latch` of each LANE_STATE; a closed kill latch is HALTED."""
+    return np.where(lane["killed"] != 0, int(Latch.HALTED), lane["latch"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from emp_gym.jit import hot
 from emp_gym.risk.exposure_kernels import NO_ASK, NO_BID
+from emp_gym.risk.state import RING
 
 NONE, LIMIT, MARKET, CANCEL, REPLACE = 0, 1, 2, 3, 4  # OrderKind
 
@@ -66,12 +67,11 @@ def content_code(kind, side, instrument):
 
 
 @hot
-def same_sent(i, slot, code, price, quantity, now, same_ns, kept, kinds, records):
+def same_sent(ring, sent, slot, code, price, quantity, now, same_ns, kinds, records):
     """Orders of the same content in the window, those before `slot` in this decision included."""
     found = 0
-    ring, sent = kept.ring[i], kept.lane[i]["sent"]
-    for back in range(1, min(sent, len(ring)) + 1):
-        entry = ring[(sent - back) % len(ring)]
+    for back in range(1, min(sent, RING) + 1):
+        entry = ring[(sent - back) % RING]
         if entry["time_ns"] <= now - same_ns:
             break
         if entry["code"] == code and entry["price"] == price and entry["quantity"] == quantity:

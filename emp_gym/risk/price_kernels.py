@@ -22,8 +22,8 @@ def _near(price, low2, high2, bps):
 
 
 @hot
-def _depth(prices, sizes, low2, high2, bps):
-    """Visible lots of a side whose prices are near."""
+def _depth(prices, sizes, low2, high2, bps, enough):
+    """Visible lots of a side whose prices are near; not counted on once there are `enough`."""
     total = 0
     for level in range(len(prices)):
         if sizes[level] <= 0:
@@ -31,6 +31,8 @@ def _depth(prices, sizes, low2, high2, bps):
         if sizes[level] > LOTS_MAX or not 0 < prices[level] <= PRICE_MAX or not _near(prices[level], low2, high2, bps):
             break
         total += sizes[level]
+        if total >= enough:
+            break
     return total
 
 
@@ -42,9 +44,9 @@ def _check_collar(work, bit, kind, side, request, i, m, seen, low2, high2, bps):
             limit(work, bit, 0)
         return
     if side > 0:
-        depth = _depth(seen.ask_price[i, m], seen.ask_size[i, m], low2, high2, bps)
+        depth = _depth(seen.ask_price[i, m], seen.ask_size[i, m], low2, high2, bps, request["quantity"])
     else:
-        depth = _depth(seen.bid_price[i, m], seen.bid_size[i, m], low2, high2, bps)
+        depth = _depth(seen.bid_price[i, m], seen.bid_size[i, m], low2, high2, bps, request["quantity"])
     if depth < request["quantity"]:
         limit(work, bit, depth)
 
@@ -60,8 +62,8 @@ def worst_price(kind, side, request, i, m, seen, bps):
         return ref
     worst = ref if bps == OFF else max(ref, mid2 * (FULL_SCALE + bps) // (2 * FULL_SCALE))
     for level in range(seen.ask_price.shape[2]):
-        if seen.ask_size[i, m, level] > 0 and seen.ask_price[i, m, level] <= PRICE_MAX:
-            worst = max(worst, seen.ask_price[i, m, level])
+        price = seen.ask_price[i, m, level]
+        worst = max(worst, price if (seen.ask_size[i, m, level] > 0) & (price <= PRICE_MAX) else 0)
     return worst
 
 

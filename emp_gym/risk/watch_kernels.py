@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numba
 import numpy as np
 
-from emp_gym.jit import hot
+from emp_gym.jit import hot, njit
 from emp_gym.risk.rules import AMOUNT_MAX, LOTS_MAX, OFF, PRICE_MAX, TIME_MAX
 from emp_gym.risk.state import FULL_SCALE, MISSING
 
@@ -106,10 +107,9 @@ def _watch_quote(own, i, m, seen, now):
     bid_size, ask_size = seen.bid_size[i, m, 0], seen.ask_size[i, m, 0]
     if bid_size <= 0 or ask_size <= 0:
         return
-    same = own["bid"] == bid and own["ask"] == ask and own["bid_size"] == bid_size and own["ask_size"] == ask_size
-    if same and own["quote_ns"] != MISSING:
-        return
-    own["quote_ns"], own["bid"], own["ask"], own["bid_size"], own["ask_size"] = now, bid, ask, bid_size, ask_size
+    same = (own["bid"] == bid) & (own["ask"] == ask) & (own["bid_size"] == bid_size) & (own["ask_size"] == ask_size)
+    own["quote_ns"] = own["quote_ns"] if same & (own["quote_ns"] != MISSING) else now
+    own["bid"], own["ask"], own["bid_size"], own["ask_size"] = bid, ask, bid_size, ask_size
 
 
 @hot
@@ -135,6 +135,9 @@ def _equity2(i, seen, cash2):
     total = cash2
     for m in range(seen.position.shape[1]):
         position, mid2 = seen.position[i, m], seen.mid2[i, m]
+        if 0 < mid2 < SMALL and -SMALL < position < SMALL:
+            total += position * mid2
+            continue
         if position == 0:
             continue
         if position > LOTS_MAX or position < -LOTS_MAX or not mid_known(mid2):
@@ -197,13 +200,12 @@ def _empty_buckets(lane, now):
 
 @hot
 def _count_executions(lane, moved, rules):
-    if not moved:
-        return
-    lane["executions"] += 1
+    lane["executions"] += moved
     if rules["execution_cost"] == OFF:
         return
-    lane["executed_ns"] = min(lane["executed_ns"] + rules["execution_cost"], 2 * rules["execution_full"])
-    if lane["executed_ns"] > rules["execution_full"]:
+    level_ns = min(lane["executed_ns"] + rules["execution_cost"], 2 * rules["execution_full"])
+    lane["executed_ns"] = level_ns if moved else lane["executed_ns"]
+    if moved & (level_ns > rules["execution_full"]):
         lane["latch"] = max(lane["latch"], rules["execution_latch"])
         lane["latch_bits"] |= REPEATED_BIT
 
@@ -217,8 +219,8 @@ def watch_lane(i, seen, kept, bound):
     moved = False
     for m in range(kept.instrument.shape[1]):
         own = kept.instrument[i, m]
-        if own["position"] != seen.position[i, m]:
-            own["position"], moved = seen.position[i, m], True
+        moved |= own["position"] != seen.position[i, m]
+        own["position"] = seen.position[i, m]
         if not time_known(now):
             continue
         _watch_quote(own, i, m, seen, now)
@@ -234,4 +236,18 @@ def watch_lane(i, seen, kept, bound):
 def watch(low, high, seen, kept, bound):
     """`watch_lane` for lanes [low, high)."""
     for i in range(low, high):
+        watch_lane(i, seen, kept, bound)
+
+
+@njit(parallel=True)
+def watch_parallel(chunks, seen, kept, bound):
+    lanes = len(kept.lane)
+    for c in numba.prange(chunks):
+        watch(c * lanes // chunks, (c + 1) * lanes // chunks, seen, kept, bound)
+
+
+@hot
+def watch_some(lanes, seen, kept, bound):
+    """`watch_lane` for `lanes` [n]."""
+    for i in lanes:
         watch_lane(i, seen, kept, bound)

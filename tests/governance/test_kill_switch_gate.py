@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from emp_gym.governance.kill_gate import KillGate
 from emp_gym.governance.kill_switch import KillSwitch
-from emp_gym.governance.monitors import MonitorRules, poured
+from emp_gym.governance.monitor_kernels import poured
+from emp_gym.governance.monitors import MonitorRules, Monitors, bucket
 from emp_gym.governance.stand_down import DROPPED, OWN, OWN_ID, stand_down
 from emp_gym.types import ConfigError, OrderKind, Orders, Stop
 
@@ -134,6 +135,52 @@ def test_a_closed_switch_stops_every_lane_with_its_cause(tmp_path):
     assert gate.stopped.tolist() == [Stop.CALL] * 2, "a new episode opens nothing"
 
 
+class PlainMonitor:
+    """The rules for one lane, in plain Python."""
+
+    def __init__(self, rules: MonitorRules) -> None:
+        self.rules, self.peak = rules, None
+
+    def equity2(self, view, i) -> int:
+        worth = sum(int(p) * int(mid) for p, mid in zip(view.position[i], view.mid2[i], strict=True))
+        return 2 * int(view.cash[i]) + worth * view.price_to_cash
+
+    def tops(self, view, i) -> list[tuple[int, ...]]:
+        sides = (view.bid_price, view.bid_size, view.ask_price, view.ask_size)
+        return [tuple(int(side[i, m, 0]) for side in sides) for m in range(view.position.shape[1])]
+
+    def ask(self, view, i, messages: int, waited_ns: int) -> int:
+        now = int(view.time_ns[i])
+        if self.peak is None or view.decision[i] == 0:
+            self.peak, self.top, self.changed = self.equity2(view, i), self.tops(view, i), [now] * len(view.position[i])
+            self.level, self.asked = 0, now
+        found = 0
+        if self.rules.messages is not None:
+            count, window_ms = self.rules.messages["count"], self.rules.messages["window_ms"]
+            cost = -(-window_ms * MS // count)
+            self.level = max(self.level - max(now - self.asked, 0), 0) + messages * cost
+            self.asked = now
+            found = Stop.RATE if self.level > count * cost else 0
+        late = self.rules.latency_ms is not None and waited_ns > self.rules.latency_ms * MS
+        return int(Stop.LATENCY if late else found)
+
+    def watch(self, view, i) -> int:
+        now, running, found = int(view.time_ns[i]), view.decision[i] > 0, 0
+        if self.rules.stale_ms is not None:
+            for m, top in enumerate(self.tops(view, i)):
+                if top != self.top[m]:
+                    self.top[m], self.changed[m] = top, now
+                if running and view.status[i, m] == 0 and now - self.changed[m] > self.rules.stale_ms * MS:
+                    found = Stop.STALENESS
+        if self.rules.drawdown is not None:
+            equity = self.equity2(view, i)
+            self.peak = max(self.peak, equity)
+            unpriced = any(p and mid <= 0 for p, mid in zip(view.position[i], view.mid2[i], strict=True))
+            if running and (unpriced or self.peak - equity > 2 * self.rules.drawdown * 10**8):
+                found = Stop.DRAWDOWN
+        return int(found)
+
+
 def rules_of(gate: KillGate, views, orders=None):
     """Stops told after each view, as an environment goes through them: asked, sent, watched."""
     told = []
@@ -216,9 +263,33 @@ def test_too_many_messages_close_it_before_the_one_too_many(tmp_path):
 
 @given(st.integers(1, 2000), st.integers(1, 10_000))
 def test_a_bucket_takes_count_messages_at_once_and_no_more(count, window_ms):
-    cost = max(1, window_ms * MS // count)
-    level = poured(asking(*[LIMIT] * 1), np.array([(count - 1) * cost]), np.array([0]), cost)[0]
-    assert level <= window_ms * MS < level + cost
+    full, cost = bucket(count, window_ms)
+    level = poured((count - 1) * cost, 0, 1, cost)
+    assert level <= full < level + cost and 0 <= full - window_ms * MS < count
+
+
+@given(st.data(), st.integers(1, 4), st.integers(1, 3))
+def test_the_monitors_find_what_a_plain_judge_finds(data, lanes, instruments):
+    pick = lambda *values: data.draw(st.sampled_from(values))  # noqa: E731
+    rules = MonitorRules(pick(None, 1), pick(None, 2), pick(None, 1), pick(None, {"count": 3, "window_ms": 2}))
+    monitors, judges = None, [PlainMonitor(rules) for _ in range(lanes)]
+    view = view_of(lanes, instruments)
+    for _ in range(data.draw(st.integers(1, 12))):
+        for i in range(lanes):
+            view.decision[i] = pick(0, view.decision[i] + 1, view.decision[i] + 1, view.decision[i] + 1)
+            view.time_ns[i] += pick(0, MS - 1, MS, MS + 1, 3 * MS, -MS)
+            view.cash[i] = pick(0, cash(1), cash(-0.5), cash(-1.01))
+            for m in range(instruments):
+                view.position[i, m], view.mid2[i, m] = pick(0, 0, 50, -50), pick(2_000_000, 2_000_100, 0)
+                view.status[i, m], view.bid_size[i, m, 0] = pick(0, 0, 0, 1), pick(5, 5, 5, 6)
+        waited, kinds = pick(0, MS, MS + 1), [pick(0, 0, LIMIT, CANCEL) for _ in range(3)]
+        orders = asking(*kinds, lanes=lanes)
+        monitors = monitors or Monitors(rules, view)
+        asked = [judge.ask(view, i, sum(kind != 0 for kind in kinds), waited) for i, judge in enumerate(judges)]
+        assert monitors.ask(view, orders, waited).tolist() == asked
+        watched = [judge.watch(view, i) for i, judge in enumerate(judges)]
+        assert monitors.watch(view).tolist() == watched == monitors.watch(view).tolist(), "and again"
+        assert monitors.watch(view, np.array([lanes - 1])).tolist() == [0] * (lanes - 1) + watched[-1:]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ import emp_gym  # noqa: F401
 from emp_gym.risk.audit import AUDIT, AuditRing
 from emp_gym.risk.gate import RiskGate
 from emp_gym.types import ConfigError, OrderKind
-from tests.risk.reference_risk import Judge, entries_of, lanes_of
+from tests.risk.reference_lane import entries_of, lanes_of
+from tests.risk.reference_risk import Judge
 from tests.risk.worlds import Adversary, random_limits
 
 ROOT = Path(__file__).resolve().parents[2]

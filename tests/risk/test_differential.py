@@ -15,7 +15,8 @@ from emp_gym.risk.gate import RiskGate
 from emp_gym.risk.limits import load
 from emp_gym.risk.reasons import Check
 from emp_gym.types import OrderKind
-from tests.risk.reference_risk import Judge, entries_of, lanes_of, same
+from tests.risk.reference_lane import entries_of, lanes_of
+from tests.risk.reference_risk import Judge, same
 from tests.risk.worlds import Adversary, random_limits
 
 ROOT = Path(__file__).resolve().parents[2]

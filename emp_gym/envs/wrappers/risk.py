@@ -18,20 +18,10 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 
 from emp_gym.risk.gate import RiskGate
 from emp_gym.risk.limits import Limits
-from emp_gym.types import I64, Bool, ConfigError, Gate, View
+from emp_gym.types import Bool, ConfigError, Gate
 
 G = TypeVar("G", bound=Gate)
 LimitsLike = str | Path | Mapping[str, Any] | Limits
-
-
-class _Watched(RiskGate):
-    """A risk gate that looks once more before an episode is forgotten."""
-
-    last_latch: I64 = np.zeros(0, np.int64)  # [N] just before the last episodes began
-
-    def before_episode(self, view: View, lanes: np.ndarray) -> None:
-        self.observe(view)
-        self.last_latch = self.latch
 
 
 def install(env: Any, gate: G) -> G:
@@ -49,7 +39,7 @@ class _Installed:
     def __init__(self, env: Any, limits: LimitsLike, mode: str, masks: bool, penalty: float) -> None:
         if not penalty >= 0:
             raise ConfigError(f"penalty must be >= 0 for each order that is touched, got {penalty}")
-        self.gate, self.penalty = install(env, _Watched(limits, mode, masks)), float(penalty)
+        self.gate, self.penalty = install(env, RiskGate(limits, mode, masks)), float(penalty)
         self.lanes = env.unwrapped.lanes
 
     def look(self) -> np.ndarray:
@@ -119,10 +109,10 @@ class RiskVectorWrapper(VectorWrapper):
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         observation, reward, terminated, truncated, info = super().step(actions)
-        touched, bits = self._installed.verdict()
+        (touched, bits), latch = self._installed.verdict(), self._installed.look()
         if "final_info" in info:
-            self._told(info["final_info"], self._installed.gate.last_latch, bits)
-        self._told(info, self._installed.look(), bits)
+            self._told(info["final_info"], np.where(info["_final_info"], self.gate.last_latch, latch), bits)
+        self._told(info, latch, bits)
         if self._installed.penalty:
             reward = reward - self._installed.penalty * touched
         return observation, reward, terminated, truncated, info

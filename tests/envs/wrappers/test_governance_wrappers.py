@@ -132,7 +132,7 @@ def test_a_wrapper_does_what_the_argument_does(mode, tmp_path):
     inner = StageVectorWrapper(inner, "pilot", rules={"pilot": {"max_quantity": 60}})
     by_hand = RiskVectorWrapper(inner, strict, masks=False)
     names = [type(gate).__name__ for gate in by_hand.unwrapped.lanes.gates]
-    assert names == ["StageGate", "_Watched", "KillGate"], "the kill switch is last, whoever comes when"
+    assert names == ["StageGate", "RiskGate", "KillGate"], "the kill switch is last, whoever comes when"
     by_argument.reset(seed=1), by_hand.reset(seed=1)
     rng, stops = np.random.default_rng(0), 0
     for _ in range(80):
@@ -161,7 +161,7 @@ def test_what_a_closing_trade_loses_is_seen_before_the_episode_is_forgotten(tmp_
     env.step(np.array([BUY]))
     paid = -int(env.unwrapped.view.equity2[0]) / 2e8
     object.__setattr__(rules, "drawdown", 0)  # (checked above) replaced by a limit between one fee and two
-    env.unwrapped.lanes.gates[0]._monitors.limit2 = int(1.5 * paid * 2e8)
+    env.unwrapped.lanes.gates[0]._monitors.limits["fall2"] = int(1.5 * paid * 2e8)
     _, _, _, cut, info = env.step(np.array([0]))
     assert cut.all() and info["final_info"]["truncated_by"] == 0, "the episode ended by its time"
     assert KillSwitch.at(tmp_path).kill.cause is Stop.DRAWDOWN

@@ -102,6 +102,22 @@ def test_what_the_very_last_step_lost_is_told_in_every_autoreset_mode(mode):
     assert cut.all() and last["risk_state"].tolist() == [Latch.REDUCING, Latch.NORMAL, Latch.REDUCING]
 
 
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_a_gate_without_a_wrapper_sees_the_very_last_step_too(mode):
+    gate = RiskGate({"portfolio": {"drawdown": {"soft": 0.01}}, "order": {"self_trade": "allow"}})
+    env = gym.make_vec("emp-lob-v0", num_envs=3, episode="1 decisions", autoreset_mode=mode, gates=[gate])
+    env.reset(seed=0)
+    _, _, _, cut, _ = env.step(np.array([BUY, 0, BUY]))
+    if mode is AutoresetMode.NEXT_STEP:
+        env.step(np.zeros(3, int))
+    elif mode is AutoresetMode.DISABLED:
+        env.reset(options={"reset_mask": cut})
+    assert gate.last_latch.tolist() == [Latch.REDUCING, Latch.NORMAL, Latch.REDUCING]
+    assert (gate.last_overshoot > 0).tolist() == [True, False, True]
+    env.step(np.zeros(3, int))
+    assert (gate.state.lane["peak2"] == gate.state.lane["start2"]).all() and not gate.latch.any(), "and began afresh"
+
+
 def test_a_drawdown_is_told_in_the_step_in_which_it_happens():
     env = RiskWrapper(
         gym.make("emp-lob-v0"), {"portfolio": {"drawdown": {"soft": 0.01}}, "order": {"self_trade": "allow"}}
@@ -205,7 +221,7 @@ def test_wrong_uses_are_refused():
     gate = RiskGate(SLACK)
     vector(lanes=2, gates=[gate]).reset()
     first, second = vector(lanes=2, gates=[gate]), vector(lanes=4, gates=[gate])
-    first.reset(), second.reset()
+    first.reset()
     first.step(np.zeros(2, int))
     with pytest.raises(ConfigError, match="a gate of its own"):
-        second.step(np.zeros(4, int))
+        second.reset()
