@@ -53,7 +53,7 @@ def cartea_jaimungal(
     Cartea, Jaimungal and Penalva 2015, section 10.2, eq. 10.11: h = ln(w) / k, w(t) = exp(A (T - t)) z. One matrix
     exponential over dt serves all times; w is rescaled on the way, since it grows beyond any float.
     """
-    from scipy.linalg import expm
+    from scipy.linalg import expm  # type: ignore[import-untyped]
 
     q = np.arange(-limit, limit + 1.0)
     beside = np.full(2 * limit, intensity * np.exp(-1.0))

@@ -29,9 +29,17 @@ class WatchingConfig(ScheduleConfig):
     steps: int = 65_536  # decisions watched, over all lanes
 
 
-class Schedule(BaseAgent):
-    """Takes a clip whenever the parent is a clip (or all that is left) behind `target`; two when two behind."""
+ROUNDING = 2e-7
+"""Of float32 shares as they are observed."""
 
+
+class Schedule(BaseAgent):
+    """Takes a clip (or all that is left, if less) whenever the parent is one behind `curve`; two when two behind.
+
+    A schedule that is `ahead` takes a clip when its turn begins, not when it is over.
+    """
+
+    ahead: ClassVar[bool] = True
     config: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -42,21 +50,23 @@ class Schedule(BaseAgent):
         self._clip = parameter(self.spec, "order_quantity") / self._parent  # share of the parent
         self._episode = parameter(self.spec, "episode")  # decisions
 
-    def target(self, observation: F32, state: Any) -> F64:
-        """Share of the parent [N] that should be done when this decision has been carried out."""
-        raise NotImplementedError(f"{type(self).__name__} must define target(observation, state)")
+    def curve(self, observation: F32, state: Any) -> F64:
+        """Share of the parent [N] that should be done by now."""
+        raise NotImplementedError(f"{type(self).__name__} must define curve(observation, state)")
 
     def advanced(self, observation: F32, state: Any) -> Any:
-        """The state with this observation taken in: what `target` is then given, and the next decision."""
+        """The state with this observation taken in: what `curve` is then given, and the next decision."""
         return state
 
     def act(self, observation: F32, state: Any, mask: Bool | None = None) -> tuple[np.ndarray, Any]:
         state = self.advanced(observation, state)
         left = observation[:, self._left].astype(np.float64)
-        behind = (self.target(observation, state) - (1.0 - left)) / self._clip  # clips
-        due = np.minimum(1.0 + self.config.patience, np.maximum(left / self._clip, 1e-3)) - 1e-6
+        turn = 0.0 if self.ahead else np.minimum(left / self._clip, 1.0)  # clips; the last one may be a part
+        late = (self.curve(observation, state) - (1.0 - left)) / self._clip - turn - self.config.patience
+        late = late + ROUNDING / self._clip
         rest = POST if self.config.passive else KEEP
-        wanted = np.where(behind >= due + 1.0, TAKE_TWO, np.where(behind >= due, TAKE_ONE, rest))
+        wanted = np.where(late >= 1.0, TAKE_TWO, np.where(late >= 0.0, TAKE_ONE, rest))
+        wanted = np.where(left > 0.0, wanted, KEEP)
         return allowed(wanted, mask), state
 
     def gone(self, observation: F32) -> F64:
@@ -65,13 +75,13 @@ class Schedule(BaseAgent):
 
 
 class TWAP(Schedule):
-    """Time-weighted average price: executes in proportion to the time gone, one clip ahead of it (Almgren and Chriss
-    2001 with no risk aversion, eq. 16's limit: equal parts)."""
+    """Time-weighted average price: executes in proportion to the time gone (Almgren and Chriss 2001 without risk
+    aversion: equal parts)."""
 
     Config: ClassVar[type | None] = ScheduleConfig
 
-    def target(self, observation: F32, state: Any) -> F64:
-        return np.minimum(self.gone(observation) + self._clip, 1.0)
+    def curve(self, observation: F32, state: Any) -> F64:
+        return self.gone(observation)
 
 
 @dataclass(frozen=True)
@@ -114,12 +124,12 @@ class VWAP(Calibrated, Schedule):
         place = self.gone(observation) * self.config.points
         return place, np.clip(place.astype(np.int64), 0, self.config.points - 1)
 
-    def target(self, observation: F32, state: Any) -> F64:
+    def curve(self, observation: F32, state: Any) -> F64:
         self.ready()
         assert self._curve is not None
         place, before = self._point(observation)
         low, high = self._curve[state, before], self._curve[state, before + 1]
-        return np.minimum(low + (place - before) * (high - low) + self._clip, 1.0)
+        return low + (place - before) * (high - low)
 
     def learn(self, make_env: MakeEnv, total_timesteps: int, callback: Callback | None = None) -> None:
         """Watches the training days and keeps their curve."""
@@ -166,10 +176,11 @@ class POV(Calibrated, Schedule):
     clip below, and never looks ahead (Kissell and Glantz, "Optimal Trading Strategies", 2003). The deadline comes first:
     as soon as one clip a decision is only just enough for what is left, it takes one a decision.
 
-    Volume is that of the tape, own executions not in it. State: lots traded since the episode began, float64 [N].
+    The volume is that of the tape, own executions not in it. State: lots traded since the episode began, float64 [N].
     """
 
     Config: ClassVar[type | None] = POVConfig
+    ahead = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -185,7 +196,7 @@ class POV(Calibrated, Schedule):
     def advanced(self, observation: F32, state: Any) -> Any:
         return state + self.value(observation, "volume_step")
 
-    def target(self, observation: F32, state: Any) -> F64:
+    def curve(self, observation: F32, state: Any) -> F64:
         self.ready()
         assert self._rate is not None
         decisions = np.rint((1.0 - self.gone(observation)) * self._episode)  # left, this one included
@@ -223,9 +234,8 @@ class AlmgrenChrissConfig(WatchingConfig):
 class AlmgrenChriss(Calibrated, Schedule):
     """The schedule that minimises expected cost plus lambda times variance (Almgren and Chriss, "Optimal execution of
     portfolio transactions", J. of Risk 2001): holdings sinh(kappa (T - t)) / sinh(kappa T) (eq. 17), with
-    2 (cosh kappa - 1) = lambda sigma^2 / eta for one-decision steps (eqs. 15, 16) and no permanent impact, one clip ahead
-    of the curve as `TWAP` is. `learn` measures sigma, and eta from what taking 1 to 5 clips at once costs beyond the
-    touch. State: none.
+    2 (cosh kappa - 1) = lambda sigma^2 / eta for one-decision steps (eqs. 15, 16) and no permanent impact. `learn`
+    measures sigma, and eta from what taking 1 to 5 clips at once costs beyond the touch. State: none.
     """
 
     Config: ClassVar[type | None] = AlmgrenChrissConfig
@@ -248,9 +258,8 @@ class AlmgrenChriss(Calibrated, Schedule):
             return self.config.urgency / self._episode
         return ac_kappa(self.config.risk_aversion, self._volatility, self._impact)
 
-    def target(self, observation: F32, state: Any) -> F64:
-        held = ac_holdings(self.gone(observation), self.kappa() * self._episode)
-        return np.minimum(1.0 - held + self._clip, 1.0)
+    def curve(self, observation: F32, state: Any) -> F64:
+        return 1.0 - ac_holdings(self.gone(observation), self.kappa() * self._episode)
 
     def learn(self, make_env: MakeEnv, total_timesteps: int, callback: Callback | None = None) -> None:
         """Measures what was not given."""
