@@ -208,7 +208,7 @@ def watched(cls: Any, **config: Any) -> tuple[Any, list[dict[str, Any]]]:
         asked.append(keywords)
         return make_env(num_envs, **keywords)
 
-    agent.learn(watch, 4096)
+    agent.learn(watch, 1024)
     return agent, asked
 
 
@@ -220,20 +220,20 @@ def test_schedules_learn_from_the_training_days_that_they_are_given(cls: Any) ->
 
 
 def test_measured_numbers_equal_those_of_a_plain_loop() -> None:
-    """Volume per decision, sigma and eta of the first 64 decisions of 64 lanes, from the view instead of features."""
-    pov, _ = watched(POV)
-    ac, _ = watched(AlmgrenChriss)
-    env = make_env(64)
+    """Volume per decision, sigma and eta of the first 64 decisions of 16 lanes, from the view instead of features."""
+    pov, _ = watched(POV, lanes=16)
+    ac, _ = watched(AlmgrenChriss, lanes=16)
+    env = make_env(16)
     env.reset(seed=0)
     volumes, moves, costs = [], [], [[] for _ in range(5)]  # type: ignore[var-annotated]
     for _ in range(64):
         view = env.unwrapped.view
         mid2 = view.mid2[:, 0].copy()
         tick = view.tick[:, 0].copy()
-        for lane in range(64):
+        for lane in range(16):
             for price, size in ((view.bid_price, view.bid_size), (view.ask_price, view.ask_size)):
                 sweep(price[lane, 0].tolist(), size[lane, 0].tolist(), int(tick[lane]), costs)
-        _, _, terminated, truncated, _ = env.step(np.zeros(64, np.int64))
+        _, _, terminated, truncated, _ = env.step(np.zeros(16, np.int64))
         going, view = ~(terminated | truncated), env.unwrapped.view
         volumes += (view.bought + view.sold)[going, 0].tolist()
         moves += ((view.mid2[:, 0] - mid2) / (2 * tick))[going].tolist()
