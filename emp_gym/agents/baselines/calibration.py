@@ -87,7 +87,7 @@ MIN_FILLS = 10  # in a distance that takes part in the fit
 class Fills:
     """What quotes of one's own met: sums over decisions, by tick regime and distance from mid in half ticks [2, BINS]."""
 
-    exposure: F64  # orders that stood there for a decision
+    exposure: F64  # orders that stood there: filled in the decision, or still there after it
     hits: F64  # clips of them that were filled
     moved2: F64  # squared mid moves, ticks^2 [2]
     spread: F64  # ticks [2]
@@ -105,40 +105,37 @@ def regime(spread: F64) -> np.ndarray:
 
 def watch_fills(
     agent: BaseAgent, make_env: MakeEnv, total_timesteps: int, callback: Callback | None,
-    quote: Callable[[F32, Any, np.ndarray], tuple[np.ndarray, np.ndarray]], clip: float,
+    act: Callable[[F32, Any], np.ndarray], behind: Callable[[np.ndarray], F64], clip: float,
 ) -> Fills:  # fmt: skip
-    """Quotes both sides of the training days and counts.
+    """Quotes both sides of the training days by ``act(observation, mask)`` and counts.
 
-    ``quote(observation, mask, lane)`` gives actions and the ticks behind the touch [N] at which both sides then stand
-    (NaN: not to be counted). An order counts as exposed if it was filled in the decision or still stands after it.
+    ``behind(action)`` gives the ticks behind the touch [N] at which both sides then stand (NaN: not to be counted).
     """
     seen = Fills.none()
-    behind = np.empty(0)
-    lane = np.arange(0)
-
-    def act(observation: F32, mask: Any) -> np.ndarray:
-        nonlocal behind, lane
-        lane = np.arange(len(observation))
-        action, behind = quote(observation, mask, lane)
-        return action
-
     for step in training_steps(agent, make_env, total_timesteps, callback, act, info="full"):
         spread = half_ticks(agent, step.before, "spread")
+        offset = behind(step.action)
         group, going = regime(spread), ~step.done & (spread > 0)
         np.add.at(seen.moved2, group[going], (0.5 * half_ticks(agent, step.after, "return_step")[going]) ** 2)
         np.add.at(seen.spread, group[going], 0.5 * spread[going])
         np.add.at(seen.steps, group[going], 1.0)
-        distance = np.rint(0.5 * spread + 2.0 * np.where(np.isnan(behind), BINS, behind)).astype(np.int64)
+        distance = np.rint(0.5 * spread + 2.0 * np.where(np.isnan(offset), BINS, offset)).astype(np.int64)
         for side, name in ((1, "bid"), (-1, "ask")):
-            filled = np.zeros(len(lane))
-            mine = (step.info["fill_side"] == side) & step.info["fill_maker"]
-            np.add.at(filled, step.info["fill_lane"][mine], step.info["fill_quantity"][mine] / clip)
+            filled = _filled(step, side) / clip
             stood = (filled > 0) | (step.after[:, agent.column(f"{name}_live")] > 0)
             counts = going & stood & (distance < BINS)
             where = (group[counts], distance[counts])
             np.add.at(seen.exposure, where, 1.0)
             np.add.at(seen.hits, where, np.minimum(filled[counts], 1.0))
     return seen
+
+
+def _filled(step: Step, side: int) -> F64:
+    """Lots [N] of resting orders of `side` that were filled in a step."""
+    lots = np.zeros(len(step.done))
+    mine = (step.info["fill_side"] == side) & step.info["fill_maker"]
+    np.add.at(lots, step.info["fill_lane"][mine], step.info["fill_quantity"][mine])
+    return lots
 
 
 def fit_intensity(exposure: F64, hits: F64) -> tuple[float, float] | None:

@@ -19,6 +19,7 @@ from emp_gym.agents.baselines.menus import (
     MAKE,
     QUOTE_BOTH,
     TRADE,
+    allowed,
     parameter,
     quotes_in_box,
     quotes_in_menu,
@@ -140,23 +141,29 @@ class Maker(Calibrated):
 
     def learn(self, make_env: MakeEnv, total_timesteps: int, callback: Callback | None = None) -> None:
         """Quotes on the training days and fits what it needs; raises `DataError` where they do not tell."""
-        probe = self._probe_box if self._task == MAKE else self._probe_menu
-        self._seen = watch_fills(self, make_env, total_timesteps, callback, probe, self._clip)
+        probe, behind = self._probe_menu, _behind_menu
+        if self._task == MAKE:
+            probe, behind = self._probe_box, self._behind_box
+        self._seen = watch_fills(self, make_env, total_timesteps, callback, probe, behind, self._clip)
         self._measured = MakerMarket.measured(self._seen)
         self._settle()
 
-    def _probe_box(self, observation: F32, mask: Any, lane: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _probe_box(self, observation: F32, mask: Any) -> np.ndarray:
+        """Both sides at one of the offsets, another in each lane."""
         offsets = np.array([offset for offset in self.OFFSETS if offset <= self._max_offset])
-        behind = offsets[lane % len(offsets)]
-        return quotes_in_box(behind, behind, self._max_offset), behind
+        offset = offsets[np.arange(len(observation)) % len(offsets)]
+        return quotes_in_box(offset, offset, self._max_offset)
 
-    def _probe_menu(self, observation: F32, mask: Any, lane: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        behind = (lane % 2).astype(np.float64)
+    def _behind_box(self, action: np.ndarray) -> F64:
+        return np.rint(0.5 * (action[:, 0].astype(np.float64) + 1.0) * self._max_offset)
+
+    def _probe_menu(self, observation: F32, mask: Any) -> np.ndarray:
+        """Both sides at the touch, or deeper in every other lane; flat again where the inventory forbids one side."""
+        lane = np.arange(len(observation))
         wanted = QUOTE_BOTH + lane % 2
         if mask is None:
-            return wanted, behind
-        may = mask[lane, wanted]
-        return np.where(may, wanted, np.where(mask[lane, FLATTEN], FLATTEN, 0)), np.where(may, behind, np.nan)
+            return wanted
+        return np.where(mask[lane, wanted], wanted, allowed(np.full(len(lane), FLATTEN), mask))
 
     def arrays(self) -> Arrays:
         """The fitted numbers, and the counts behind them by distance in half ticks."""
@@ -166,6 +173,11 @@ class Maker(Calibrated):
         self._measured = MakerMarket.restored(arrays)
         self._seen.exposure, self._seen.hits = np.array(arrays["exposure"]), np.array(arrays["hits"])
         self._settle()
+
+
+def _behind_menu(action: np.ndarray) -> F64:
+    both = (action == QUOTE_BOTH) | (action == QUOTE_BOTH + 1)
+    return np.where(both, action - float(QUOTE_BOTH), np.nan)
 
 
 @dataclass(frozen=True)
