@@ -3,8 +3,9 @@
 ``conformance("ppo")``, ``conformance("module:Class")`` or ``conformance(MyAgent)`` gives the list of what does not
 hold. Each check is a generator of sentences; its name says what it shows. Agents act on recorded observations, so no
 check depends on how well one trades. What an agent may declare: ``stochastic = True`` (its actions differ from episode
-to episode by design: equality of lanes is then not asked for) and ``bind(env)`` (an oracle: it looks at the
-environment, not at observations).
+to episode by design: equality of lanes is then not asked for), ``bind(env)`` (an oracle: it looks at the environment,
+not at observations) and ``learns_first = True`` (it cannot act before `learn`, and is given a little of it; it must have
+`arrays` and `restore`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import random
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +44,19 @@ class Candidate:
     def space(self) -> spaces.Space:
         return self.env.single_action_space
 
+    @cached_property
+    def learned(self) -> dict[str, Any] | None:
+        """What an agent that `learns_first` has learned of a few training steps; None for one that acts at once."""
+        agent = self.build(3)
+        if not getattr(agent, "learns_first", False):
+            return None
+        agent.learn(self.make_env, LEARN_STEPS)
+        return agent.arrays()
+
     def fresh(self, seed: int = 3) -> Any:
         agent = self.build(seed)
+        if self.learned is not None:
+            agent.restore(self.learned)
         if hasattr(agent, "bind"):
             agent.bind(self.env)
         return agent
@@ -86,7 +99,7 @@ def masks_are_respected(c: Candidate) -> Iterator[str]:
     masks = np.random.default_rng(5).random(c.masks.shape) < 0.5
     masks[..., 0] = True
     drawn = Candidate(c.build, c.env, c.observations, masks, c.make_env)
-    actions = drawn.play(drawn.fresh())
+    actions = drawn.play(c.fresh())
     allowed = np.take_along_axis(masks, actions[..., None].astype(np.int64), axis=2)
     if not allowed.all():
         yield f"{int((~allowed).sum())} of {allowed.size} actions were masked (mask is bool [N, A], True = allowed)"
@@ -236,13 +249,20 @@ def conformance(
 ) -> list[Finding]:
     """What does not hold of `agent` (a name, ``module:Class`` or a class); empty when it conforms.
 
-    Without `env_id` the first environment of this package that accepts the agent is used. Raises `ConfigError` where
-    none does.
+    Without `env_id` a baseline is checked on every environment that it is a baseline of, any other agent on the first
+    environment of this package that accepts it. Raises `ConfigError` where none does.
     """
     cls = registry.find(agent) if isinstance(agent, str) else agent
-    candidate = _candidate(cls, [env_id] if env_id else list(registry.BASELINES), dict(env_kwargs or {}), config)
+    homes = [[home] for home, names in registry.BASELINES.items() if agent in names]
+    choices = [[env_id]] if env_id else homes or [list(registry.BASELINES)]
+    return [finding for ids in choices for finding in _findings(cls, ids, dict(env_kwargs or {}), config)]
+
+
+def _findings(cls: type, ids: list[str], env_kwargs: dict[str, Any], config: dict[str, Any]) -> Iterator[Finding]:
+    candidate = _candidate(cls, ids, env_kwargs, config)
     try:
-        return [Finding(check.__name__, what) for check in CHECKS for what in check(candidate)]
+        for check in CHECKS:
+            yield from (Finding(check.__name__, what) for what in check(candidate))
     finally:
         candidate.env.close()
 

@@ -7,6 +7,7 @@ import os
 from importlib.metadata import entry_points
 from typing import Any
 
+from emp_gym.agents.baselines import TABLE
 from emp_gym.agents.names import nearest
 from emp_gym.types import ConfigError
 
@@ -15,20 +16,12 @@ GROUP = "emp_gym.agents"
 
 BUILT_IN = {
     "ppo": "emp_gym.agents.ppo:PPO",
-    "hold": "emp_gym.agents.baselines:Hold",
-    "random": "emp_gym.agents.baselines:Random",
-    "symmetric": "emp_gym.agents.baselines:Symmetric",
-    "ofi-taker": "emp_gym.agents.baselines:OrderFlowTaker",
-    "oracle": "emp_gym.agents.baselines:Oracle",
-    "avellaneda-stoikov": "emp_gym.agents.baselines:AvellanedaStoikov",
-    "twap": "emp_gym.agents.schedules:TWAP",
-    "vwap": "emp_gym.agents.schedules:VWAP",
+    **{row.name: f"{row.agent.__module__}:{row.agent.__qualname__}" for row in TABLE},
 }
 
 BASELINES = {
-    "emp-lob-v0": ("hold", "random", "symmetric", "ofi-taker", "oracle"),
-    "emp-lob-market-making-v0": ("hold", "random", "symmetric", "avellaneda-stoikov"),
-    "emp-lob-execution-v0": ("hold", "random", "twap", "vwap"),
+    env_id: tuple(row.name for row in TABLE if env_id in row.tasks)
+    for env_id in ("emp-lob-v0", "emp-lob-market-making-v0", "emp-lob-execution-v0")
 }
 """What an evaluation compares with, by environment id."""
 

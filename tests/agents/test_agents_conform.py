@@ -11,14 +11,31 @@ import pytest
 from emp_gym.agents import registry
 from emp_gym.agents.base import BaseAgent
 from emp_gym.agents.check import conformance
+from emp_gym.types import ConfigError
 
 fakes.register()
+BASELINES = dict(registry.BASELINES)
 SMALL = {"num_envs": 16, "n_steps": 16, "batch_size": 64, "n_epochs": 1, "layers": (8,), "threads": 1}
 
 
 @pytest.mark.parametrize("name", ["hold", "random", "symmetric", "ofi-taker", "oracle"])
 def test_baselines_conform(name: str) -> None:
     assert conformance(name, "fake-lob-v0") == []
+
+
+@pytest.mark.parametrize(("env_id", "name"), [(env_id, name) for env_id, names in BASELINES.items() for name in names])
+def test_baselines_conform_on_every_task_that_they_are_for(env_id: str, name: str) -> None:
+    assert conformance(name, env_id) == []
+
+
+def test_a_baseline_is_checked_on_all_its_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    import emp_gym.agents.check as suite
+
+    asked: list[list[str]] = []
+    monkeypatch.setattr(suite, "_findings", lambda cls, ids, *rest: asked.append(ids) or [])
+    suite.conformance("glft")
+    suite.conformance(Wrong)
+    assert asked == [["emp-lob-v0"], ["emp-lob-market-making-v0"], list(BASELINES)]
 
 
 @pytest.mark.parametrize("env_id", ["fake-lob-v0", "fake-box-v0"])
@@ -79,6 +96,41 @@ class Wrong(BaseAgent):
         ):
             action = np.where(mask[np.arange(n), action], action, 0)
         return action, state + 1
+
+
+class Schooled(BaseAgent):
+    """Knows what to do only after it has learned; with `forgets` does not take over what another learned."""
+
+    learns_first = True
+
+    def __init__(self, *args: Any, forgets: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.forgets, self.menu = forgets, 0
+
+    def learn(self, make_env: Any, total_timesteps: int, callback: Any = None) -> None:
+        env = make_env(num_envs=2)
+        env.reset(seed=self.seed)
+        env.close()
+        self.menu = 1 + self.seed
+        if callback is not None:
+            callback(total_timesteps, {})
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"menu": np.array([self.menu])}
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        self.menu = 2 if self.forgets and self.seed == 4 else int(arrays["menu"][0])
+
+    def act(self, observation: Any, state: Any, mask: Any = None) -> Any:
+        if self.menu == 0:
+            raise ConfigError("not learned yet")
+        action = np.full(len(observation), self.menu)
+        return np.where(mask[np.arange(len(observation)), action], action, 0) if mask is not None else action, state
+
+
+def test_an_agent_that_must_learn_first_is_given_the_time() -> None:
+    assert conformance(Schooled, "fake-lob-v0") == []
+    assert "files_bring_it_back" in {f.check for f in conformance(Schooled, "fake-lob-v0", forgets=True)}
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from emp_gym.agents import registry as agents
 from emp_gym.data.synthetic import DayConfig, write_day
 from emp_gym.experiments import evidence, training
 from emp_gym.experiments.commands import evaluate, promote, train
@@ -22,6 +23,7 @@ from emp_gym.governance.reader import LogReader
 from emp_gym.governance.registry import Registry
 from emp_gym.types import ConfigError
 
+RIVALS = ("hold", "random", "symmetric", "ofi-taker")  # of the taker; on these easy days momentum is as good as it
 SMALL = ["env.episode=16 decisions", "env.every=50 messages", "env.threads=1"]
 
 
@@ -35,8 +37,9 @@ def stub(tape_set: Any) -> np.ndarray:
 
 
 @pytest.fixture(autouse=True)
-def labels(monkeypatch: pytest.MonkeyPatch) -> None:
+def labels_and_rivals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evidence, "regimes", stub)
+    monkeypatch.setitem(agents.BASELINES, "emp-lob-v0", RIVALS)
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +63,7 @@ def promoted(days: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
     log = root / "log"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evidence, "regimes", stub)
+        patch.setitem(agents.BASELINES, "emp-lob-v0", RIVALS)
         words = ["--env", "emp-lob-v0", "--agent", "ofi-taker", "--data", str(days["taught"]), "--set", *SMALL]
         assert train.main([*words, "--govern", str(log), "--run-dir", str(root / "run")]) == 0
         words = ["--policy", "challenger", "--data", str(days["fresh"]), "--set", "evaluation.split=all"]
