@@ -79,6 +79,20 @@ def test_filters_leave_what_was_asked_for(ask):
         assert 0 < len(wanted) < len(every), words
 
 
+def test_a_reason_of_a_gate_is_found(tmp_path, capsys, monkeypatch, root):
+    monkeypatch.chdir(root)
+    with diary_log(tmp_path) as log:
+        env = vector(log, gates=[RISK])
+        drive(env, 40)
+        env.close()
+    found = {}
+    for words in ((), ("--reason", "position")):
+        assert main([str(tmp_path), "--json", "--show", "1000", *words]) == 0
+        found[words] = json.loads(capsys.readouterr().out)["decisions"]
+    wanted = [row for row in found[()] if "position" in row["reasons"].split()]
+    assert found["--reason", "position"] == wanted and 0 < len(wanted) < len(found[()])
+
+
 def test_sums_agree_with_the_blocks(ask, folder):
     found = json.loads(ask("--summary", "--json"))
     every = blocks(folder)
