@@ -71,7 +71,9 @@ class Pages:
                 there = "from 0 on" if steps is None else _span(steps)
                 raise ConfigError(f"no step {step} in run {run.number}; it has steps {there}")
         if q.since is not None and q.until is not None and q.since > q.until:
-            raise ConfigError(f"no step is from {q.since} on and up to {q.until}; --since is the first, --until the last")
+            raise ConfigError(
+                f"no step is from {q.since} on and up to {q.until}; --since is the first, --until the last"
+            )
 
     def _wanted_bits(self) -> list[tuple[int, int]]:
         """(gate, bit) of every reason with the wanted name."""

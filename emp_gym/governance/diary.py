@@ -192,9 +192,7 @@ class DiaryReader:
     def _run(self, number: int, entry: Entry) -> Run:
         about, leaf = entry.value, entry.leaf.hex()
         if about.get("format") != FORMAT:
-            raise DiaryDamaged(
-                f"{self._log.path}: run {number} has format {about.get('format')!r}, expected {FORMAT}"
-            )
+            raise DiaryDamaged(f"{self._log.path}: run {number} has format {about.get('format')!r}, expected {FORMAT}")
         told = {
             kind: [found.value for found in self._log.entries(entry.seq, kind=kind, subject_hash=leaf)]
             for kind in (RESET, POLICY, END)

@@ -76,9 +76,7 @@ def _private_key(path: Path):  # type: ignore[no-untyped-def]  # of a package th
     try:
         mode, pem = stat.S_IMODE(path.stat().st_mode), path.read_bytes()
     except OSError as error:
-        raise ConfigError(
-            f"{path}: the key file cannot be read ({error.strerror}); {MAKE_ONE}"
-        ) from error
+        raise ConfigError(f"{path}: the key file cannot be read ({error.strerror}); {MAKE_ONE}") from error
     if mode & 0o077:
         raise ConfigError(
             f"{path}: others may read this key (mode {mode:04o}); expected 0600; chmod 600 it, or make a new one"

@@ -23,7 +23,10 @@ from emp_gym.types import ConfigError, EmpGymError, Stop
 CONTEXT = b"emp-gym rearm v1\0"  # before the signed bytes: a signature under something else re-arms nothing
 ARMED: dict[str, Any] = {"state": "armed"}
 LONGEST = 1 << 16  # bytes of a state file; a longer one is not ours
-NOTED, NOTED_TEXT = 20, 200  # later reasons that the file keeps, the first ones; their letters. The ledger has them whole
+NOTED, NOTED_TEXT = (
+    20,
+    200,
+)  # later reasons that the file keeps, the first ones; their letters. The ledger has them whole
 EMPTY = "the state file is empty"
 
 
@@ -229,6 +232,28 @@ def rearm_keys(folder: Path) -> tuple[bytes, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: the keys that may re-arm cannot be read ({error})") from error
     return parse_keys((line.split()[0] for line in lines if line.strip() and not line.startswith("#")), str(path))
+
+
+def drop_key(folder: Path, key: bytes, why: str) -> bool:
+    """Turns the lines of `key` in ``keys/rearm.pub`` into comments that say why; False where there is none."""
+    path = folder / "keys" / "rearm.pub"
+    if key not in rearm_keys(folder):
+        return False
+    lines = path.read_text(encoding="utf-8").splitlines()
+    kept = [f"# {why}: {line}" if line.lower().split()[:1] == [key.hex()] else line for line in lines]
+    aside = path.with_name(f".rearm-{os.getpid()}.new")
+    try:
+        with aside.open("w", encoding="utf-8") as stream:
+            stream.write("\n".join(kept) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        aside.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be written ({error.strerror}), so key {key.hex()[:12]}… may still open the switch; take its line out"
+        ) from error
+    return True
 
 
 def parse_keys(texts: Iterable[str | bytes], where: str) -> tuple[bytes, ...]:

@@ -83,7 +83,9 @@ def _answer(a: argparse.Namespace) -> str:
         what = f"--{answer}" if answer else "the list of decisions"
         raise ConfigError(f"{_flags(idle)} would do nothing here: {what} takes {takes}")
     if a.show is not None and a.show < 1:
-        raise ConfigError(f"--show: expected 1 or more, got {a.show}; for sums use --summary, for all --export FILE.csv")
+        raise ConfigError(
+            f"--show: expected 1 or more, got {a.show}; for sums use --summary, for all --export FILE.csv"
+        )
     return answer
 
 

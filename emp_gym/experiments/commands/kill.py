@@ -179,7 +179,9 @@ def _owner(folder: Path, key: bytes, who: str | None) -> str:
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     named = next((" ".join(line.split()[1:]) for line in lines if line.split()[:1] == [key.hex()]), "")
     if named and who and who != named:
-        raise ConfigError(f"this key is {named}'s by {path}, got --who {who}; leave --who out, or sign with your own key")
+        raise ConfigError(
+            f"this key is {named}'s by {path}, got --who {who}; leave --who out, or sign with your own key"
+        )
     return named or who or getpass.getuser()
 
 
