@@ -10,6 +10,7 @@ from emp_gym.governance.heads import KeyFile
 from emp_gym.governance.ledger import Ledger
 from emp_gym.governance.reader import LogReader
 from emp_gym.governance.signatures import Approver, Detached, approvals, statement
+from emp_gym.governance.verify import verify
 from emp_gym.types import ConfigError
 
 
@@ -181,3 +182,19 @@ def test_a_signature_made_elsewhere_counts_for_that_decision_alone(desk: Desk) -
     with pytest.raises(LedgerError, match="is of another decision"):  # a renewal is another one
         desk.ledger.promote(version, "paper", elsewhere)
     assert desk.reread().stage(version) == "paper"
+
+
+def test_the_verifier_lists_revoked_keys_and_what_they_sign_later(desk: Desk) -> None:
+    version = desk.version()
+    desk.evaluate(version)
+    desk.promote(version, "paper", "bob")
+    assert verify(desk.log.path).revoked == []
+    seq = desk.revoke("bob", "alice")
+    late = desk.forged_promotion(version, "paper", ["bob"])
+    desk.forge("revoke", b"{}")
+    report = verify(desk.log.path)
+    assert report.whole, "nothing was tampered with: the entries stand as they were written"
+    assert report.revoked == [
+        f"entry {seq}: the key of bob is revoked by alice: key lost",
+        f"entry {late} (promote): the signature of bob does not count (entry {seq})",
+    ]
