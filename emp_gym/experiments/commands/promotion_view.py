@@ -57,7 +57,7 @@ def listing(ledger: Ledger, as_json: bool) -> None:
     environments = sorted({read_setting(v.setting)[0] for v in versions})
     for env in environments:
         out.print(_table(ledger, env, [v for v in versions if read_setting(v.setting)[0] == env]))
-    names = {v.version: [] for v in versions}
+    names: dict[str, list[str]] = {v.version: [] for v in versions}
     for alias, target in pointers.items():
         names[target].append(alias)
     called = "; ".join(f"{', '.join(own)} → {state.versions[v].name}" for v, own in names.items() if own)
