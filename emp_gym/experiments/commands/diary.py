@@ -264,7 +264,8 @@ def _table(headings: Sequence[str], wide: Sequence[str]) -> Any:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    gap = 1 if console().width >= 100 else 0  # what decides needs the room on a narrow terminal
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, gap), pad_edge=False)
     for heading in headings:
         left = heading in (*wide, "time", "regime")
         table.add_column(heading, justify="left" if left else "right", no_wrap=heading not in wide, overflow="fold")
