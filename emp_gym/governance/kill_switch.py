@@ -385,11 +385,8 @@ class KillSwitch:
                 raise RearmRefused(
                     f"{self.path}: the order could not be recorded ({error}); mend that and try again"
                 ) from error
-            self.kill, self.noted, self.trouble = (
-                None,
-                (),
-                "",
-            )  # the next check reads the file: somebody may have closed it meanwhile
+            self.kill, self.trouble = None, ""  # the next check reads the file: somebody may have closed it meanwhile
+            self.noted = ()
             LOGGER.warning("%s: re-armed by %s: %s", self.path, order.who, order.reason)
 
     def _refuse_unless_signed(self, order: Rearm, kill: Kill) -> None:
