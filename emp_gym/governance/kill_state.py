@@ -23,10 +23,7 @@ from emp_gym.types import ConfigError, EmpGymError, Stop
 CONTEXT = b"emp-gym rearm v1\0"  # before the signed bytes: a signature under something else re-arms nothing
 ARMED: dict[str, Any] = {"state": "armed"}
 LONGEST = 1 << 16  # bytes of a state file; a longer one is not ours
-NOTED, NOTED_TEXT = (
-    20,
-    200,
-)  # later reasons that the file keeps, the first ones; their letters. The ledger has them whole
+NOTED, NOTED_TEXT = 20, 200  # later reasons that the file keeps, the last ones; their letters
 EMPTY = "the state file is empty"
 
 
@@ -178,7 +175,7 @@ def tripped(kill: Kill, noted: Iterable[Kill] = ()) -> dict[str, Any]:
     """What the file says of a kill, and of reasons that came while it stood."""
     said: dict[str, Any] = {"state": "tripped", "kill": kill.record}
     later = [replace(one, reason=one.reason[:NOTED_TEXT], who=one.who[:NOTED_TEXT]).record for one in noted]
-    return said | {"noted": later[:NOTED]} if later else said
+    return said | {"noted": later[-NOTED:]} if later else said
 
 
 def keep(path: Path, said: Mapping[str, Any]) -> None:
