@@ -14,7 +14,7 @@ import numpy as np
 from emp_gym.governance.diary import DiaryReader, Run
 from emp_gym.governance.diary_blocks import MASKED, SETTLED, TERMINATED, TRUNCATED, Block
 from emp_gym.governance.diary_words import MASK, UNKNOWN, Words, pnl, regime_name
-from emp_gym.types import CASH_UNITS, NS, Bool, ConfigError, Regime
+from emp_gym.types import CASH_UNITS, I64, NS, Bool, ConfigError, Regime
 
 NO_REASON = "(none)"
 EXPORTS = (".csv", ".parquet")
@@ -53,9 +53,27 @@ class Pages:
     """The decisions of one run that a query wants, block by block."""
 
     def __init__(self, reader: DiaryReader, run: Run, query: Query) -> None:
+        """`ConfigError` for a lane, step, reason or regime that the run cannot have, with those that it has."""
         self.reader, self.run, self.query, self.words = reader, run, query, Words(run)
+        self._refuse_out_of_range()
         self._regime = None if query.regime is None else regime_number(query.regime)
         self._bits = self._wanted_bits()
+
+    def _refuse_out_of_range(self) -> None:
+        """Lanes, and steps as far as the run has an end, are known without a look at its decisions."""
+        q, run = self.query, self.run
+        for lane in q.lanes or ():
+            if not 0 <= lane < run.lanes:
+                raise ConfigError(f"no lane {lane} in run {run.number}; it has lanes {_span(run.lanes)}")
+        steps = None if run.end is None else run.end["steps"]
+        for step in (q.since, q.until):
+            if step is not None and (step < 0 or (steps is not None and step == q.since and step >= steps)):
+                there = "from 0 on" if steps is None else _span(steps)
+                raise ConfigError(f"no step {step} in run {run.number}; it has steps {there}")
+        if q.since is not None and q.until is not None and q.since > q.until:
+            raise ConfigError(
+                f"no step is from {q.since} on and up to {q.until}; --since is the first, --until the last"
+            )
 
     def _wanted_bits(self) -> list[tuple[int, int]]:
         """(gate, bit) of every reason with the wanted name."""
@@ -136,6 +154,10 @@ class Pages:
         }  # fmt: skip
 
 
+def _span(count: int) -> str:
+    return "0 only" if count == 1 else f"0 to {count - 1}"
+
+
 def clock(time_ns: int) -> str:
     """Time of day with nanoseconds: "09:30:00.000000000"."""
     seconds, ns = divmod(time_ns, NS)
@@ -172,29 +194,66 @@ class Sums:
 
 @dataclass
 class Summary:
-    """Sums of all wanted decisions, by reason (one with several reasons counts for each) and by regime."""
+    """Sums of all wanted decisions, by reason (one with several reasons counts for each) and by regime.
+
+    Of episodes that were not over when the run ended, or was cut off, P&L is what the position was worth at the mid price
+    then: `unfinished` says how much of `total` that is.
+    """
 
     total: Sums = field(default_factory=Sums)
+    unfinished: Sums = field(default_factory=Sums)
+    unfinished_episodes: int = 0  # with a wanted decision
     by_reason: dict[str, Sums] = field(default_factory=dict)
     by_regime: dict[str, Sums] = field(default_factory=dict)
 
 
 def summarise(pages: Pages) -> Summary:
     """What the decisions of `pages` sum up to."""
-    found = Summary()
+    found, last, lanes = Summary(), last_ends(pages), set[int]()
     for block, places in pages:
         wanted = _marked(len(block.decisions), places)
+        open_ = wanted & (block.decisions["step"] > last[block.decisions["lane"]])
         found.total.add(block, wanted)
+        found.unfinished.add(block, open_)
+        lanes.update(block.decisions["lane"][open_].tolist())
         for number in np.unique(block.decisions["regime"][places]):
             by_regime = found.by_regime.setdefault(regime_name(int(number)), Sums())
             by_regime.add(block, wanted & (block.decisions["regime"] == number))
         for name, marks in _reason_marks(block, pages.words).items():
             if (wanted & marks).any():
                 found.by_reason.setdefault(name, Sums()).add(block, wanted & marks)
+    found.unfinished_episodes = len(lanes)  # a lane has one at most, its last
     for table in ("by_reason", "by_regime"):
         rows = getattr(found, table).items()
         setattr(found, table, dict(sorted(rows, key=lambda item: -item[1].decisions)))
     return found
+
+
+def last_ends(pages: Pages) -> I64:
+    """The last step [N] at which an episode of each lane ended; -1 where none did."""
+    last = np.full(pages.run.lanes, -1, np.int64)
+    for block in pages.reader.blocks(pages.run):
+        ended = block.decisions[(block.decisions["flags"] & (TERMINATED | TRUNCATED)) != 0]
+        np.maximum.at(last, ended["lane"], ended["step"])
+    return last
+
+
+def nothing_like(pages: Pages) -> str:
+    """Why no decision is as wanted: what the run has of each kind that the query names."""
+    q, there = pages.query, summarise(Pages(pages.reader, pages.run, Query()))
+    kinds = {
+        "reasons": q.reason is not None and there.by_reason,
+        "regimes": q.regime is not None and there.by_regime,
+    }
+    said = [f"its {kind}: {_counted(sums)}" for kind, sums in kinds.items() if sums]
+    if q.fills_only:
+        said.append(f"{there.total.lots:,} lots were filled in it")
+    told = f"{there.total.decisions:,} decisions in lanes {_span(pages.run.lanes)}"
+    return f"no decision of run {pages.run.number} is like that; it has {'; '.join((told, *said))}"
+
+
+def _counted(sums: dict[str, Sums]) -> str:
+    return ", ".join(f"{name} {own.decisions:,}" for name, own in sums.items())
 
 
 def _reason_marks(block: Block, words: Words) -> dict[str, Bool]:
@@ -216,13 +275,14 @@ def _reason_marks(block: Block, words: Words) -> dict[str, Bool]:
 
 
 def export(pages: Pages, path: Path) -> int:
-    """Writes the records of `pages` as CSV or Parquet, by the ending of `path`; returns how many."""
+    """Writes the records of `pages` as CSV or Parquet, by the ending of `path`; returns how many. Of none no file is made."""
     if path.suffix not in EXPORTS:
         raise ConfigError(f"--export: expected a file that ends in {' or '.join(EXPORTS)}, got {path}")
     aside = path.with_name(path.name + ".tmp")
     try:
         count = _csv(pages, aside) if path.suffix == ".csv" else _parquet(pages, aside)
-        aside.replace(path)
+        if count:
+            aside.replace(path)
     except OSError as error:
         raise ConfigError(f"--export: {path} cannot be written ({error.strerror or error})") from error
     finally:

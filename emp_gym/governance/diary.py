@@ -19,7 +19,7 @@ import numpy as np
 
 from emp_gym.governance import diary_rows
 from emp_gym.governance.diary_blocks import Block, DiaryDamaged, decode, encode
-from emp_gym.governance.log import Draft, Log
+from emp_gym.governance.log import DIARY, Draft, Log
 from emp_gym.governance.reader import Entry, LogReader
 from emp_gym.types import F32, F64, I64, Bool, ConfigError, Fills, Orders, Verdicts
 
@@ -51,7 +51,7 @@ class Diary:
         self._log, self._actor, self._durable, self._closed = log, actor, durable, False
         shape = {"format": FORMAT, "lanes": lanes, "levers": levers, "durable": durable}
         receipt = log.append(actor, RUN, payload={**about, **shape})
-        self.number, self._run = receipt.seq, receipt.leaf.hex()
+        self._run = receipt.leaf.hex()
         self._recorder = Recorder(lanes, slots, levers, 1 if durable else rows, self._run)
         self._entries: list[int] = []  # of the open decisions, where durable
         self._decisions, self._begun = 0, False
@@ -130,7 +130,8 @@ class Diary:
 class Run:
     """A run as its entries tell of it."""
 
-    number: int  # of its entry in the log
+    number: int  # 0 for the oldest run of the log, 1 for the next
+    entry: int  # its entry in the log
     leaf: str  # hash of that entry, hex
     ts_ns: int
     about: Mapping[str, Any]  # what the diary was told of the environment; see `envs.wrappers.diary.describe`
@@ -153,7 +154,15 @@ class DiaryReader:
 
     def __init__(self, path: str | Path) -> None:
         path = Path(path)
+        if path.is_dir() and not (path / FILE).is_file():
+            raise ConfigError(f"{path}: no such log here ({FILE}); expected the folder of train.py --govern")
         self._log = LogReader(path / FILE if path.is_dir() else path)
+        if self._log.profile != DIARY.name:
+            self._log.close()
+            raise ConfigError(
+                f"{path}: this is the ledger (people, versions, promotions), not the diary; give the folder "
+                f"{path.parent}, or {path.parent / FILE}"
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -167,31 +176,31 @@ class DiaryReader:
 
     def runs(self) -> list[Run]:
         """All runs, oldest first."""
-        return [self._run(entry) for entry in self._log.entries(kind=RUN)]
+        return [self._run(number, entry) for number, entry in enumerate(self._log.entries(kind=RUN))]
 
     def run(self, number: int | None = None) -> Run:
-        """The run whose entry is `number`; None: the last."""
-        found = [entry for entry in self._log.entries(kind=RUN) if number is None or entry.seq == number]
+        """Run `number`, counted from 0 for the oldest; None: the last."""
+        found = list(self._log.entries(kind=RUN))
         if not found:
-            known = [entry.seq for entry in self._log.entries(kind=RUN)]
-            raise ConfigError(
-                f"{self._log.path}: no run {'at all' if number is None else number}; expected one of {known}"
-            )
-        return self._run(found[-1])
+            raise ConfigError(f"{self._log.path}: no run is in this diary yet; train.py --govern writes the first")
+        number = len(found) - 1 if number is None else number
+        if not 0 <= number < len(found):
+            there = "only run 0" if len(found) == 1 else f"runs 0 (the oldest) to {len(found) - 1}"
+            raise ConfigError(f"{self._log.path}: no run {number}; there {'is' if len(found) == 1 else 'are'} {there}")
+        return self._run(number, found[number])
 
-    def _run(self, entry: Entry) -> Run:
+    def _run(self, number: int, entry: Entry) -> Run:
         about, leaf = entry.value, entry.leaf.hex()
         if about.get("format") != FORMAT:
-            raise DiaryDamaged(
-                f"{self._log.path}: run {entry.seq} has format {about.get('format')!r}, expected {FORMAT}"
-            )
+            raise DiaryDamaged(f"{self._log.path}: run {number} has format {about.get('format')!r}, expected {FORMAT}")
         told = {
             kind: [found.value for found in self._log.entries(entry.seq, kind=kind, subject_hash=leaf)]
             for kind in (RESET, POLICY, END)
         }
         resets = tuple((reset["step"], reset["seed"], json.loads(reset["options"])) for reset in told[RESET])
         policies = tuple((policy["step"], policy["id"], policy["hash"]) for policy in told[POLICY])
-        return Run(entry.seq, leaf, entry.ts_ns, about, resets, policies, told[END][-1] if told[END] else None)
+        end = told[END][-1] if told[END] else None
+        return Run(number, entry.seq, leaf, entry.ts_ns, about, resets, policies, end)
 
     def blocks(self, run: Run) -> Iterator[Block]:
         """The decisions of `run` in their order."""
@@ -212,5 +221,5 @@ class DiaryReader:
     def _entries(self, run: Run, together: int) -> Iterator[Entry]:
         """The entries of `run`, so many read at once."""
         size = self._log.size
-        for begin in range(run.number, size, together):
+        for begin in range(run.entry, size, together):
             yield from self._log.entries(begin, min(begin + together, size), subject_hash=run.leaf)

@@ -161,14 +161,22 @@ def _searched(state: State, version: Version) -> list[Finding]:
     """That every version of the search was evaluated where the candidate was, or ranks are those of another search."""
     mine = set(session_totals(version))
     others = [v for _, versions in trials_behind(state, version) for v in versions]
-    apart = [v.name for v in others if not mine & set(session_totals(v))]
+    here = read_setting(version.setting)[0]
+    apart = [_named(v, here) for v in others if not mine & set(session_totals(v))]
     got = f"{len(others) - len(apart)} of {len(others)} versions" + (f"; not {', '.join(apart[:3])}" if apart else "")
     return [
         Finding(
             "whole search", not apart, "every version of the search evaluated on some of its sessions", got,
-            "evaluate the others there too; a search whose failures were not looked at has no rank",
+            "the search is every trial that touched one of its days, in whatever environment: evaluate those versions on its "
+            "sessions too; a search whose failures were not looked at has no rank",
         )
     ]  # fmt: skip
+
+
+def _named(version: Version, here: str) -> str:
+    """Its name, with its environment if that is another one than `here`."""
+    where = read_setting(version.setting)[0]
+    return version.name if where == here else f"{version.name} (of {where})"
 
 
 def session_totals(version: Version) -> dict[Session, int]:

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-from emp_gym.governance.errors import LogError
+from emp_gym.governance.errors import LogError, LogLocked
 from emp_gym.governance.heads import KeyFile, sync_folder
 from emp_gym.governance.log import DIARY, LEDGER, Log
 from emp_gym.governance.reader import LogReader
@@ -31,6 +31,8 @@ class GovernanceFolder:
         """An existing folder; `clock` gives the time (ns UTC) of what is written. `LogError` if there is none."""
         self.path, self.clock = Path(path), clock
         if not self.ledger_path.is_file():
+            if self.path.is_file() and (self.path.parent / "ledger.log").is_file():
+                raise LogError(f"{path}: a file of a governance folder; give the folder itself, {self.path.parent}")
             raise LogError(f"{path}: not a governance folder (no ledger.log); make one with train.py --govern {path}")
 
     @classmethod
@@ -96,12 +98,18 @@ class GovernanceFolder:
     @cached_property
     def ledger(self) -> Log:
         """The ledger's log, to append to; `LogLocked` while another process has it."""
-        return Log.open(self.ledger_path, signer=self.key, clock=self.clock, witness=self.witness)
+        return self._open(self.ledger_path)
 
     @cached_property
     def diary(self) -> Log:
         """The diary's log, to append to; `LogLocked` while another process has it."""
-        return Log.open(self.diary_path, signer=self.key, clock=self.clock, witness=self.witness)
+        return self._open(self.diary_path)
+
+    def _open(self, path: Path) -> Log:
+        try:
+            return Log.open(path, signer=self.key, clock=self.clock, witness=self.witness)
+        except LogLocked as error:
+            raise LogLocked(in_use(self.path, path.name)) from error
 
     def ledger_reader(self) -> LogReader:
         """The ledger's log, to read; also while another process writes. The caller closes it."""
@@ -119,3 +127,18 @@ class GovernanceFolder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def in_use(folder: Path, log: str) -> str:
+    """Who writes to a log of `folder` now, and what one may do about it: for people, and for this machine."""
+    try:
+        pid = (folder / f"{log}.lock").read_text(encoding="utf-8").strip()
+        words = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="replace").split("\0")
+        who = f"process {pid} ({' '.join(words).strip()[:120]})"
+    except OSError:
+        who = "another process"
+    return (
+        f"{folder}: in use by {who}; one at a time may write here. Wait until it is done, or stop the run: "
+        f"scripts/kill.py {folder} --reason TEXT; then try again. To look (promote.py without --to, diary.py, "
+        "kill.py --status) nobody has to wait"
+    )

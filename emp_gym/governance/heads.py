@@ -17,6 +17,10 @@ from emp_gym.types import ConfigError
 
 CONTEXT = b"emp-gym log head v1\0"  # before the signed bytes: the key may sign other things, which are then no heads
 ABOUT = b"emp-gym log about v1\0"  # ... and before what a log says of itself
+MAKE_ONE = (
+    "a signer's is made by scripts/promote.py LOGDIR --add-signer NAME --new-key FILE, any other by "
+    "openssl genpkey -algorithm ed25519 -out FILE; chmod 600 FILE"
+)
 
 
 class Signer(Protocol):
@@ -72,9 +76,7 @@ def _private_key(path: Path):  # type: ignore[no-untyped-def]  # of a package th
     try:
         mode, pem = stat.S_IMODE(path.stat().st_mode), path.read_bytes()
     except OSError as error:
-        raise ConfigError(
-            f"{path}: the key file cannot be read ({error.strerror}); make one with KeyFile.generate"
-        ) from error
+        raise ConfigError(f"{path}: the key file cannot be read ({error.strerror}); {MAKE_ONE}") from error
     if mode & 0o077:
         raise ConfigError(
             f"{path}: others may read this key (mode {mode:04o}); expected 0600; chmod 600 it, or make a new one"
@@ -86,7 +88,7 @@ def _private_key(path: Path):  # type: ignore[no-untyped-def]  # of a package th
             f"{path}: expected an unencrypted Ed25519 key in PKCS #8 PEM, got something else: {error}"
         ) from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigError(f"{path}: expected an Ed25519 key, got {type(key).__name__}; make one with KeyFile.generate")
+        raise ConfigError(f"{path}: expected an Ed25519 key, got {type(key).__name__}; {MAKE_ONE}")
     return key
 
 

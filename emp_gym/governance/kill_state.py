@@ -1,7 +1,8 @@
 """What the kill switch's state file says, and the signed order that alone opens the switch again.
 
 The file ``kill`` holds one JSON object: ``{"state": "armed"}`` where nothing was ever wrong, ``{"state": "armed", "rearm":
-{...}}`` after a signed order, ``{"state": "tripped", "kill": {...}}``. Anything else, an empty file too, means tripped.
+{...}}`` after a signed order, ``{"state": "tripped", "kill": {...}, "noted": [...]}``: the kill that stands, and reasons that
+came while it stood. Anything else, an empty file too, means tripped: by that file, at its time, for what it says.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from emp_gym.types import ConfigError, EmpGymError, Stop
 CONTEXT = b"emp-gym rearm v1\0"  # before the signed bytes: a signature under something else re-arms nothing
 ARMED: dict[str, Any] = {"state": "armed"}
 LONGEST = 1 << 16  # bytes of a state file; a longer one is not ours
+NOTED, NOTED_TEXT = 20, 200  # later reasons that the file keeps, the last ones; their letters
+EMPTY = "the state file is empty"
 
 
 class RearmRefused(EmpGymError):
@@ -38,6 +41,7 @@ class Kill:
     reason: str
     ts_ns: int  # UTC; 0: nobody has told when
     subject: str = ""  # hex SHA-256 of the policy version that was running, where it is known
+    recorded: bool = field(default=True, compare=False)  # False: made up here, for a file that holds no record of ours
 
     def __post_init__(self) -> None:
         for name in ("who", "reason"):  # whatever a shell or a file has handed over must be storable
@@ -45,7 +49,8 @@ class Kill:
             object.__setattr__(self, name, text or "unknown")
 
     def __str__(self) -> str:
-        return f"kill {self.kill_id} by {self.who} ({self.cause.name.lower()}): {self.reason}"
+        how = "" if self.cause is Stop.FILE else f" ({self.cause.name.lower()})"  # a file is named as who did it
+        return f"kill {self.kill_id} by {self.who}{how}: {self.reason}"
 
     @property
     def record(self) -> dict[str, Any]:
@@ -132,37 +137,52 @@ def load(path: Path) -> Kill | Rearm | None:
 
     `FileNotFoundError` if it is not there. Whatever cannot be read or understood is a `Kill`.
     """
+    return read(path)[0]
+
+
+def read(path: Path) -> tuple[Kill | Rearm | None, tuple[Kill, ...]]:
+    """The same, with the reasons that were noted while the kill stood."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # not even a named pipe may hold us up
         try:
-            raw = os.read(handle, LONGEST)
+            raw, written_ns = os.read(handle, LONGEST), os.fstat(handle).st_mtime_ns
         finally:
             os.close(handle)
     except FileNotFoundError:
         raise
     except OSError as error:
-        return strange(repr(stamp(path)).encode(), Stop.STATE, f"the state file cannot be read: {error.strerror}")
+        reason = f"the state file cannot be read: {error.strerror}"
+        return strange(repr(stamp(path)).encode(), Stop.STATE, reason), ()
     try:
         said = parse(raw)
         if said == ARMED:
-            return None
+            return None, ()
         if said["state"] == "armed":
-            return Rearm.read(said["rearm"])
-        return Kill.read(said["kill"])
+            return Rearm.read(said["rearm"]), ()
+        return Kill.read(said["kill"]), tuple(map(Kill.read, said.get("noted", ())))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        text = raw[:200].decode(errors="replace").strip() or "the state file is empty"
-        return strange(raw + repr(stamp(path)).encode(), Stop.FILE, text)
+        text = " ".join(raw[:200].decode(errors="replace").split()) or EMPTY
+        who = f"file {path.parent.resolve() / path.name}"
+        return strange(raw + repr(stamp(path)).encode(), Stop.FILE, text, who, max(written_ns, 0)), ()
 
 
-def strange(seed: bytes, cause: Stop, reason: str) -> Kill:
+def strange(seed: bytes, cause: Stop, reason: str, who: str = "unknown", ts_ns: int = 0) -> Kill:
     """A kill without a record: its id follows from what was found, so that all processes name it alike."""
-    return Kill(hashlib.sha256(seed).hexdigest()[:32], "unknown", cause, reason, 0)
+    return Kill(hashlib.sha256(seed).hexdigest()[:32], who, cause, reason, ts_ns, recorded=False)
+
+
+def tripped(kill: Kill, noted: Iterable[Kill] = ()) -> dict[str, Any]:
+    """What the file says of a kill, and of reasons that came while it stood."""
+    said: dict[str, Any] = {"state": "tripped", "kill": kill.record}
+    later = [replace(one, reason=one.reason[:NOTED_TEXT], who=one.who[:NOTED_TEXT]).record for one in noted]
+    return said | {"noted": later[-NOTED:]} if later else said
 
 
 def keep(path: Path, said: Mapping[str, Any]) -> None:
     """Writes the state durably: aside, synced, renamed, the folder synced. `OSError` if that cannot be done.
 
-    Where there is no room for a new file, a kill cuts the old one to nothing, which needs none and means tripped.
+    Where there is no room for a new file, a kill cuts the old one to nothing, which needs none and means tripped; one that
+    says tripped already is left as it is.
     """
     aside = path.with_name(f".kill-{os.getpid()}-{threading.get_ident()}.new")
     try:
@@ -174,7 +194,7 @@ def keep(path: Path, said: Mapping[str, Any]) -> None:
     except OSError:
         with contextlib.suppress(OSError):  # left lying; the error that counts is the first one
             aside.unlink()
-        if said["state"] != "tripped":
+        if said["state"] != "tripped" or isinstance(load(path), Kill):
             raise
         with path.open("r+b") as stream:
             stream.truncate(0)
@@ -209,6 +229,28 @@ def rearm_keys(folder: Path) -> tuple[bytes, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: the keys that may re-arm cannot be read ({error})") from error
     return parse_keys((line.split()[0] for line in lines if line.strip() and not line.startswith("#")), str(path))
+
+
+def drop_key(folder: Path, key: bytes, why: str) -> bool:
+    """Turns the lines of `key` in ``keys/rearm.pub`` into comments that say why; False where there is none."""
+    path = folder / "keys" / "rearm.pub"
+    if key not in rearm_keys(folder):
+        return False
+    lines = path.read_text(encoding="utf-8").splitlines()
+    kept = [f"# {why}: {line}" if line.lower().split()[:1] == [key.hex()] else line for line in lines]
+    aside = path.with_name(f".rearm-{os.getpid()}.new")
+    try:
+        with aside.open("w", encoding="utf-8") as stream:
+            stream.write("\n".join(kept) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        aside.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be written ({error.strerror}), so key {key.hex()[:12]}… may still open the switch; take its line out"
+        ) from error
+    return True
 
 
 def parse_keys(texts: Iterable[str | bytes], where: str) -> tuple[bytes, ...]:

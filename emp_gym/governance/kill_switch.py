@@ -22,16 +22,16 @@ from types import FrameType
 from typing import Any, ClassVar
 from weakref import WeakSet
 
-from emp_gym.governance import kill_state
+from emp_gym.governance import kill_ledger, kill_state
 from emp_gym.governance.errors import LogError
 from emp_gym.governance.kill_state import ARMED, Kill, Rearm, RearmRefused
 from emp_gym.governance.log import Log
-from emp_gym.governance.reader import Entry, LogReader
+from emp_gym.governance.reader import LogReader
 from emp_gym.types import ConfigError, Stop
 
 __all__ = ["Kill", "KillSwitch", "Rearm", "RearmRefused"]
 
-LEDGER_NAME, STATE_NAME = "ledger.log", "kill"
+LEDGER_NAME, STATE_NAME = kill_ledger.NAME, "kill"
 PATIENCE_S = 1.0  # how long whoever closes the switch waits for steps under way and for the disk
 QUICK_S = 0.005  # the same for a rule inside a step: orders must be cancelled, disk or not
 LOGGER = logging.getLogger("emp_gym.governance.kill_switch")
@@ -74,6 +74,7 @@ class KillSwitch:
         self.keys = kill_state.rearm_keys(folder) if keys is None else keys
         self.subject = ""  # hex SHA-256 of the policy version that runs here; stands in the records of kills
         self.kill: Kill | None = None  # why it is closed; None: it is open
+        self.noted: tuple[Kill, ...] = ()  # reasons that came while it was closed; the first one stands
         self.trouble = ""  # why the kill is not on disk, or not in the ledger, yet
         self._asked = ""  # name of a signal that has come
         self._guard = threading.RLock()
@@ -113,7 +114,7 @@ class KillSwitch:
         """Whether nothing may be sent. Looks at the state file each time, which costs one `stat`."""
         if self._asked:
             asked, self._asked = self._asked, ""
-            self._close(self._new("signal", f"{asked} was received", Stop.SIGNAL))
+            self._close(self._new("signal", f"{asked} was received", Stop.SIGNAL), note=True)
         if kill_state.stamp(self.path) != self._stamp:
             self._look()
         return self.kill is not None
@@ -130,14 +131,14 @@ class KillSwitch:
         with self._guard:
             now = kill_state.stamp(self.path)
             try:
-                said = kill_state.load(self.path)
+                said, noted = kill_state.read(self.path)
             except FileNotFoundError:
                 if self.kill is not None:
                     self._insist()
                 self._close(self._new("unknown", f"{self.path} is gone", Stop.STATE))
                 return
             if isinstance(said, Kill):
-                self._adopt(said)
+                self._adopt(said, noted)
             elif self.kill is not None and not self._opens(said):
                 self._insist()  # somebody has written "armed" over a kill without a signature
                 return
@@ -145,7 +146,7 @@ class KillSwitch:
                 self._close(self._new(said.who, "re-armed by a key that may not", Stop.STATE))
                 return
             else:
-                self.kill = None
+                self.kill, self.noted = None, ()
             self._stamp = now
 
     @property
@@ -160,13 +161,32 @@ class KillSwitch:
             and said.signed_by_one_of(self.keys)
         )
 
-    def _adopt(self, kill: Kill) -> None:
-        """Takes over a kill that is on disk: where two processes closed the switch at once, the last one names it."""
-        if self.kill == kill or (self.kill is not None and kill.ts_ns == 0):
+    def _adopt(self, kill: Kill, noted: tuple[Kill, ...]) -> None:
+        """Takes over a kill that is on disk: where two processes closed the switch at once, the last one names it. What
+        somebody scribbles over a kill is one more reason; it stands in the file already."""
+        known = {one.kill_id for one in (self.kill, *self.noted) if one is not None}
+        if self.kill is not None and not kill.recorded:
+            if kill.kill_id not in known and kill.reason != kill_state.EMPTY:  # a full disk leaves it empty
+                self._note(kill, write=False)
             return
-        self.kill = kill
-        LOGGER.warning("%s: %s", self.path, kill)
+        fresh = [one for one in noted if one.kill_id not in known]
+        if self.kill is None or self.kill.kill_id != kill.kill_id:
+            self.kill = kill
+            LOGGER.warning("%s: %s", self.path, kill)
+        elif not fresh:
+            return
+        for one in fresh:
+            LOGGER.warning("%s: closed already; noted: %s", self.path, one)
+        self.noted += tuple(fresh)
         self._record(write=False)
+
+    def _note(self, kill: Kill, write: bool = True) -> None:
+        """One more reason while the switch is closed. The first one stands, also for the order that answers it."""
+        if any((one.who, one.cause, one.reason) == (kill.who, kill.cause, kill.reason) for one in self.noted):
+            return
+        self.noted += (kill,)
+        LOGGER.warning("%s: closed already by %s; noted: %s", self.path, self.kill, kill)
+        self._record(write)
 
     def _start(self) -> None:
         """Where the file and the ledger stand when the switch is first seen."""
@@ -189,11 +209,11 @@ class KillSwitch:
     def _killed_in_ledger(self) -> Kill | None:
         """The last kill that the ledger holds no later re-arm order for."""
         if self.log is not None:
-            return _last_kill(self.log)
+            return kill_ledger.last_kill(self.log)
         if not self._has_ledger:
             return None
         with LogReader(self.folder / LEDGER_NAME) as reader:
-            return _last_kill(reader)
+            return kill_ledger.last_kill(reader)
 
     # ------------------------------------------------------------------------------------------------------ closing it
 
@@ -201,10 +221,11 @@ class KillSwitch:
         """Closes the switch. When this returns no order that had passed it is still on its way in this process, and the
         state is on disk, unless `patience_s` was not enough (then `trouble` or a warning says so; it stays closed).
 
-        Closing it again changes nothing. Other processes obey at their next step.
+        Closed already it stays as it is, and the kill that stands is returned; the reason is noted beside it, in the file and
+        in the ledger. Other processes obey at their next step.
         """
         with self._guard:
-            kill = self._close(self._new(who, reason, cause))
+            kill = self._close(self._new(who, reason, cause), note=True)
             sections = list(self._sections)
         until = time.monotonic() + patience_s
         for section in sections:
@@ -223,12 +244,15 @@ class KillSwitch:
     def _new(self, who: str, reason: str, cause: Stop) -> Kill:
         return Kill(_new_id(), who, cause, reason, self.clock(), self.subject)
 
-    def _close(self, kill: Kill) -> Kill:
+    def _close(self, kill: Kill, note: bool = False) -> Kill:
+        """The kill that stands. A rule is asked again in each step, so what it finds in a closed switch is not noted."""
         with self._guard:
             if self.kill is None:
                 self.kill = kill  # from here on nothing passes
                 LOGGER.warning("%s: %s", self.path, kill)
                 self._record()
+            elif note:
+                self._note(kill)
             return self.kill
 
     def _insist(self) -> None:
@@ -242,34 +266,31 @@ class KillSwitch:
         self._kept = threading.Event()
         if not write:
             self._kept.set()
-        arguments = (self.kill, write, self._kept)
+        arguments = (self.kill, self.noted, write, self._kept, self._recorder)
         self._recorder = threading.Thread(target=self._recording, args=arguments, name="kill-switch", daemon=True)
         self._recorder.start()
 
-    def _recording(self, kill: Kill, write: bool, kept: threading.Event) -> None:
+    def _recording(
+        self, kill: Kill, noted: tuple[Kill, ...], write: bool, kept: threading.Event, before: threading.Thread | None
+    ) -> None:
         trouble = ""
         try:
             if write:
-                kill_state.keep(self.path, {"state": "tripped", "kill": kill.record})  # the next check reads it again
+                kill_state.keep(self.path, kill_state.tripped(kill, noted))  # the next check reads it again
         except OSError as error:
             trouble = f"not on disk: {error}"
         finally:
             kept.set()
+        if before is not None:
+            before.join()  # one at a time, or the ledger would be told twice
         try:
-            self._tell(kill)
+            if self.log is not None:
+                kill_ledger.tell(self.log, kill, noted)
         except LogError as error:
             trouble = "; ".join(filter(None, (trouble, f"not in the ledger: {error}")))
         if trouble and trouble != self.trouble:
             LOGGER.error("%s: %s is %s; it holds in memory", self.path, kill, trouble)
         self.trouble = trouble
-
-    def _tell(self, kill: Kill) -> None:
-        """Appends the kill to the ledger, unless it is there."""
-        if self.log is None:
-            return
-        if any(_told(entry).kill_id == kill.kill_id for entry in self.log.entries(kind="kill")):
-            return
-        self.log.append(kill.who, "kill", subject_hash=kill.subject, payload=kill.record)
 
     def _catch_up(self) -> None:
         """Tells a ledger that has just been handed in; obeys it if it knows of a kill that the file does not."""
@@ -295,19 +316,19 @@ class KillSwitch:
     @staticmethod
     def request(folder: str | Path, who: str, reason: str, ts_ns: int) -> Kill:
         """Closes the switch of a folder from outside, by its file alone: no ledger is opened, nothing is waited for but
-        the disk. A kill that is there already stays. `ConfigError` if there is no such folder, `OSError` of the disk."""
+        the disk. A kill that is there already stays and is returned; the reason is noted beside it. `ConfigError` if there
+        is no such folder, `OSError` of the disk."""
         path = Path(folder) / STATE_NAME
         if not path.parent.is_dir():
             raise ConfigError(f"{folder}: no such folder, so nothing was stopped; name the folder of train.py --govern")
-        try:
-            said = kill_state.load(path)
-        except FileNotFoundError:
-            said = None
-        if isinstance(said, Kill):
-            return said
         kill = Kill(_new_id(), who, Stop.COMMAND, reason, ts_ns)
-        kill_state.keep(path, {"state": "tripped", "kill": kill.record})
-        return kill
+        try:
+            said, noted = kill_state.read(path)
+        except FileNotFoundError:
+            said, noted = None, ()
+        stands, later = (said, (*noted, kill)) if isinstance(said, Kill) else (kill, ())
+        kill_state.keep(path, kill_state.tripped(stands, later))
+        return stands
 
     @staticmethod
     def seen(folder: str | Path) -> Kill | None:
@@ -315,7 +336,7 @@ class KillSwitch:
         path = Path(folder)
         if (path / LEDGER_NAME).exists():
             with LogReader(path / LEDGER_NAME) as reader:
-                killed = _last_kill(reader)
+                killed = kill_ledger.last_kill(reader)
             if killed is not None:
                 return killed
         try:
@@ -323,6 +344,21 @@ class KillSwitch:
         except FileNotFoundError:
             return None
         return said if isinstance(said, Kill) else None
+
+    @staticmethod
+    def noted_in(folder: str | Path, kill: Kill) -> list[Kill]:
+        """Reasons that came while `kill` stood, oldest first, from the folder's files alone."""
+        path, found = Path(folder), {}
+        if (path / LEDGER_NAME).exists():
+            with LogReader(path / LEDGER_NAME) as reader:
+                found = {one.kill_id: one for one in kill_ledger.noted(reader, kill)}
+        try:
+            said, noted = kill_state.read(path / STATE_NAME)
+        except FileNotFoundError:
+            said, noted = None, ()
+        if isinstance(said, Kill) and said.kill_id == kill.kill_id:
+            found = {one.kill_id: one for one in noted} | found  # the ledger has them whole
+        return sorted(found.values(), key=lambda one: one.ts_ns)
 
     def finish(self) -> None:
         """Waits until the ledger has been told, for whoever is about to close it."""
@@ -350,19 +386,20 @@ class KillSwitch:
                     f"{self.path}: the order could not be recorded ({error}); mend that and try again"
                 ) from error
             self.kill, self.trouble = None, ""  # the next check reads the file: somebody may have closed it meanwhile
+            self.noted = ()
             LOGGER.warning("%s: re-armed by %s: %s", self.path, order.who, order.reason)
 
     def _refuse_unless_signed(self, order: Rearm, kill: Kill) -> None:
         if not self.keys:
             raise RearmRefused(
-                f"{self.path}: no key may re-arm; name public keys (64 hex digits a line) in keys/rearm.pub, or hand them in"
+                f"{self.path}: no key may re-arm yet; name one: scripts/kill.py {self.folder} --allow KEYFILE --who NAME"
             )
         if order.kill_id != kill.kill_id:
             raise RearmRefused(f"{self.path}: the order is for kill {order.kill_id}, closed by {kill}")
         if not order.signed_by_one_of(self.keys):
             raise RearmRefused(
-                f"{self.path}: not signed by a key that may re-arm, got key {order.public_key.hex()}; expected one of "
-                f"{[key.hex() for key in self.keys]}"
+                f"{self.path}: not signed by a key that may re-arm: key {order.public_key.hex()[:12]}… is none of the "
+                f"{len(self.keys)} in keys/rearm.pub; scripts/kill.py {self.folder} --allow KEYFILE --who NAME adds one"
             )
 
     def _answer(self, order: Rearm, kill: Kill) -> None:
@@ -375,8 +412,8 @@ class KillSwitch:
                     f"{LEDGER_NAME} is not open: open it to append (stop the run that holds it) and hand it in"
                 )
             return
-        self._tell(kill)
-        self.log.append(order.who, "rearm", payload=order.record)
+        kill_ledger.tell(self.log, kill, self.noted)
+        self.log.append(order.who, kill_ledger.REARM, payload=order.record)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> KillSwitch:
         return self
@@ -392,30 +429,3 @@ def _again(folder: str, keys: list[str]) -> KillSwitch:
 
 def _new_id() -> str:
     return secrets.token_hex(16)
-
-
-def _told(entry: Entry) -> Kill:
-    """The kill that an entry of the ledger tells of, however it is written."""
-    try:
-        return Kill.read(entry.value)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return kill_state.strange(entry.leaf, Stop.STATE, f"entry {entry.seq} of the ledger, in another form")
-
-
-def _answers(entry: Entry) -> bool:
-    """Whether an entry of the ledger is a signed order. (Whose key it was and may be is checked when it is given.)"""
-    try:
-        return Rearm.read(entry.value).is_signed
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return False
-
-
-def _last_kill(log: LogReader) -> Kill | None:
-    """The last kill that no order after it answers."""
-    kill: Kill | None = None
-    for entry in sorted((*log.entries(kind="kill"), *log.entries(kind="rearm")), key=lambda entry: entry.seq):
-        if entry.kind == "kill":
-            kill = _told(entry)
-        elif _answers(entry):
-            kill = None
-    return kill

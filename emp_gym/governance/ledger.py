@@ -21,7 +21,7 @@ from emp_gym.governance.evidence import Case, examine
 from emp_gym.governance.log import Log, Receipt
 from emp_gym.governance.reader import Entry, LogReader
 from emp_gym.governance.record import STAGES, Refused, Version
-from emp_gym.governance.signatures import Approver, approvals
+from emp_gym.governance.signatures import Approver, Person, approvals, approved_by
 from emp_gym.governance.state import State, below
 from emp_gym.types import ConfigError
 
@@ -79,6 +79,15 @@ class Ledger:
         payload = {"name": approver.name, "public_key": approver.key.public_key.hex(), "roles": list(roles)}
         return self._signed("signer", payload, [approver, *vouchers])
 
+    def revoke_signer(self, name: str, reason: str, approvers: Sequence[Approver], ends: Sequence[str] = ()) -> Receipt:
+        """Takes a person's key out of use: what it signs from now on does not count, what it has signed stays.
+
+        Signed by that key or by someone who has the same roles. `ends` are the stages for which nobody can ever sign again
+        in this ledger (`State.ends_with`): they must be named, or it is refused.
+        """
+        payload = {"name": name, "reason": reason, "ends": list(ends)}
+        return self._signed("revoke", payload, approvers)
+
     def note_trial(self, payload: Mapping[str, Any]) -> Receipt:
         """A training run that is about to begin; it counts from now on, whatever becomes of it."""
         return self._enter("trial", payload)
@@ -107,17 +116,28 @@ class Ledger:
         """Moves a version into its next stage, or renews its stage; `LedgerError` with every reason against it."""
         if to not in STAGES[1:]:
             raise ConfigError(f"a version can be promoted to {', '.join(STAGES[1:])}, got {to!r}")
+        case, payload = self.decision(version, to)
+        return self._signed("promote", payload, approvers, evidence=[e.payload_hash for e in case.used])
+
+    def decision(self, version: str, to: str | None = None) -> tuple[Case, dict[str, Any]]:
+        """What `examine` finds, and what people sign who let `version` into `to` (None: its next stage)."""
         found, now = self.find(version), self.now
-        case = examine(self.state, found, to, now)
-        payload = {
+        case = examine(self.state, found, to or next_stage(found.stage(now)), now)
+        return case, {
             "version": found.version,
             "from": found.stage(now),
-            "to": to,
+            "to": case.stage,
             "since": found.since,
             "evaluations": [e.seq for e in case.used],
             "findings": [str(finding) for finding in case.findings],
         }
-        return self._signed("promote", payload, approvers, evidence=[e.payload_hash for e in case.used])
+
+    def standing(
+        self, kind: str, payload: Mapping[str, Any], approvers: Sequence[Approver]
+    ) -> tuple[list[Person], list[str]]:
+        """Whose signature under `payload` would count, and what is wrong with the others'. Nothing is written."""
+        signed = {**payload, "approvals": approvals(self.log.log_id, kind, payload, approvers)}
+        return approved_by(self.log.log_id, kind, signed, self.state.people)
 
     def demote(self, version: str, reason: str, actor: str = "emp-gym") -> Receipt:
         """Moves a version one step down: needs no evidence and no signature."""

@@ -42,6 +42,7 @@ POLICY = {"breaches": int, "decisions": [int], "name": str, "pnl_e8": [int], "re
 APPROVALS = [{"signature": str, "signer": str}]
 SHAPES: Mapping[str, Mapping[str, Any]] = {
     "signer": {"approvals": APPROVALS, "name": str, "public_key": Sha, "roles": [str]},
+    "revoke": {"approvals": APPROVALS, "ends": [str], "name": str, "reason": str},
     "trial": {
         "agent": str, "config": Sha, "days": [DAY], "seed": int, "setting": str, "steps": int,
     },

@@ -25,6 +25,7 @@ class Person:
     name: str
     public_key: str  # hex, 32 bytes
     roles: tuple[str, ...]  # of "paper", "pilot", "live"
+    revoked: int | None = None  # the entry from which on the key signs nothing more
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,18 @@ class Approver:
 
     name: str
     key: Signer
+
+
+@dataclass(frozen=True)
+class Detached:
+    """A `Signer` that has one signature, made elsewhere: with it a private key need not be where the ledger is."""
+
+    signature: bytes
+    public_key: bytes = b""  # not asked for: what counts is the key on record
+
+    def sign(self, message: bytes) -> bytes:
+        """The signature, whatever is asked to be signed; it counts if it is of exactly that."""
+        return self.signature
 
 
 def statement(log_id: str, kind: str, payload: Mapping[str, Any]) -> bytes:
@@ -60,6 +73,8 @@ def approved_by(
         name, signature = approval["signer"], approval["signature"]
         if name not in people:
             wrong.append(f"{name} is not on record")
+        elif people[name].revoked is not None:
+            wrong.append(f"the key of {name} was revoked (entry {people[name].revoked})")
         elif not is_signed(bytes.fromhex(people[name].public_key), _bytes(signature), message):
             wrong.append(f"the signature of {name} is not by the key on record, or is of another decision")
         else:

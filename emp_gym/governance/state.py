@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from emp_gym.governance.evidence import examine, signed
@@ -86,6 +86,15 @@ class State:
             found["challenger"] = last.version
         return found
 
+    def signers(self) -> list[Person]:
+        """People whose key is on record and was not revoked."""
+        return [one for one in self.people.values() if one.revoked is None]
+
+    def ends_with(self, name: str) -> list[str]:
+        """Stages for which nobody could ever sign again without the key of `name`: a role can be had only from who has it."""
+        left = {role for one in self.signers() if one.name != name for role in one.roles}
+        return [stage for stage in STAGES if stage in self.people[name].roles and stage not in left]
+
     # --- the fold
 
     def add(self, entries: Iterable[Entry]) -> State:
@@ -127,12 +136,31 @@ class State:
             raise Refused(f"{person.name} must sign that the key is at hand{_listed(wrong)}")
         vouched = [one for one in who if one != person and set(person.roles) <= set(one.roles)]
         if self.people and not vouched:
-            able = [one.name for one in self.people.values() if set(person.roles) <= set(one.roles)]
+            able = [one.name for one in self.signers() if set(person.roles) <= set(one.roles)]
             raise Refused(
                 f"someone on record who has the roles {', '.join(person.roles)} must vouch for {person.name}: "
                 f"{', '.join(able) or 'nobody has them all; they can never be had in this ledger'}{_listed(wrong)}"
             )
         self.people[person.name] = person
+
+    def _revoke(self, entry: Entry, p: Mapping[str, Any]) -> None:
+        """A key that signs nothing from here on; what it has signed stays as it is. Whose key it is may say so, or someone who
+        could have vouched for it. That nobody is left for a stage must be said, since it is for good."""
+        person = self.people.get(p["name"])
+        if person is None or person.revoked is not None:
+            at = "" if person is None else f" any more (revoked in entry {person.revoked})"
+            raise Refused(f"{p['name']!r} has no key on record{at}")
+        who, wrong = approved_by(self.log_id, entry.kind, p, self.people)
+        if not any(one == person or set(person.roles) <= set(one.roles) for one in who):
+            able = [one.name for one in self.signers() if one == person or set(person.roles) <= set(one.roles)]
+            raise Refused(f"{' or '.join(able)} must sign for it{_listed(wrong)}")
+        ends = self.ends_with(person.name)
+        if p["ends"] != ends:
+            raise Refused(
+                f"after it nobody can ever sign for {', '.join(ends) or 'nothing less than before'} in this ledger, it says "
+                f"{', '.join(p['ends']) or 'nothing of that'}"
+            )
+        self.people[person.name] = replace(person, revoked=entry.seq)
 
     def _trial(self, entry: Entry, p: Mapping[str, Any]) -> None:
         self.trials[entry.seq] = Trial.of(entry, p)
@@ -182,7 +210,9 @@ class State:
     def _demote(self, entry: Entry, p: Mapping[str, Any]) -> None:
         version = self._known(p)
         here = version.stage(self.now)
-        if p["from"] != here or here == STAGES[0] or p["to"] != below(here):
+        if here == STAGES[0]:
+            raise Refused(f"{version.name} is in {here}, the lowest stage: there is nothing to take from it")
+        if p["from"] != here or p["to"] != below(here):
             raise Refused(
                 f"it says {p['from']} to {p['to']}; {version.version[:12]} is in {here}, and one step is taken"
             )

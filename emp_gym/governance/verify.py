@@ -77,6 +77,7 @@ class Report:
     findings: list[Finding] = field(default_factory=list)
     more_findings: int = 0
     limits: list[str] = field(default_factory=list)  # what could have happened unseen
+    revoked: list[str] = field(default_factory=list)  # what a ledger says of keys that were taken out of use
 
     @property
     def whole(self) -> bool:
@@ -139,6 +140,7 @@ def _verify(db: sqlite3.Connection, report: Report, witness: str | Path | None, 
     _check_heads(report, {head.size for head in heads})
     report.root = tree.root().hex()
     _say_limits(report, witness is not None, public_key is not None)
+    report.revoked += _revoked(db) if report.profile == "ledger" else []
 
 
 # --- the file
@@ -416,6 +418,23 @@ def _folded(hashes: Sequence[bytes]) -> bytes:
 # --- saying it
 
 
+def _revoked(db: sqlite3.Connection) -> Iterator[str]:
+    """Keys of people that the ledger calls revoked, and signatures by them in entries that follow."""
+    since: dict[str, int] = {}
+    kinds = " OR ".join(f"instr(body, '\"kind\":\"{kind}\"')" for kind in ("revoke", "signer", "promote"))
+    for seq, body, payload in db.execute(f"SELECT seq, body, payload FROM entry WHERE {kinds} ORDER BY seq").fetchall():
+        try:
+            kind, said = json.loads(body)["kind"], json.loads(payload)
+            signers = [approval["signer"] for approval in said["approvals"]]
+            late = [name for name in signers if name in since]
+            yield from (f"entry {seq} ({kind}): the signature of {name} does not count (entry {since[name]})" for name in late)
+            if kind == "revoke" and said["name"] not in since:
+                since[said["name"]] = seq
+                yield f"entry {seq}: the key of {said['name']} is revoked by {', '.join(signers)}: {said['reason']}"
+        except (ValueError, KeyError, TypeError):
+            continue  # of another form: whether an entry is allowed is not judged here
+
+
 def _say_limits(report: Report, witness: bool, key: bool) -> None:
     if report.signed < report.entries:
         report.limits.append(
@@ -447,6 +466,10 @@ def _text(report: Report) -> Iterator[str]:
         yield f"  ! {finding}"
     if report.more_findings:
         yield f"  ! and {report.more_findings:,} more"
+    for line in report.revoked:
+        yield f"  {line}"
+    if report.revoked:
+        yield "  (as the ledger says; whether an entry is allowed is judged by scripts/promote.py)"
     for limit in report.limits:
         yield f"  Not seen: {limit}"
 

@@ -13,8 +13,9 @@ import pytest
 from emp_gym.experiments.browsing import FIELDS
 from emp_gym.experiments.commands.diary import main
 from emp_gym.governance.diary import DiaryReader
-from emp_gym.governance.diary_blocks import MASKED
+from emp_gym.governance.diary_blocks import MASKED, TERMINATED, TRUNCATED
 from tests.governance.diaries import RISK, WEIGHTS, blocks, diary_log, drive, forged, vector
+from tests.governance.logs import create
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def ask(folder, capsys):
     return said
 
 
-def test_the_table_fits_a_hundred_columns_and_explains(ask, folder, monkeypatch):
+def test_tables_fit_eighty_columns_and_explain(ask, folder, monkeypatch):
     from rich.console import Console
 
     monkeypatch.setattr("emp_gym.experiments.commands.diary.console", lambda: Console(width=100))
@@ -53,7 +54,9 @@ def test_the_table_fits_a_hundred_columns_and_explains(ask, folder, monkeypatch)
     assert max(len(line) for line in text.splitlines()) <= 100
     assert "emp-lob-v0, 4 lanes; 60 steps, 240 decisions" in text and "ppo abababababab" in text
     assert "[wait]" in text and "--since STEP" in text
-    assert "no decision is like that" in ask("--since", "9999")
+    monkeypatch.setattr("emp_gym.experiments.commands.diary.console", lambda: Console(width=80))
+    for words in (["--runs"], ["--show", "9"], ["--summary"]):
+        assert max(len(line) for line in ask(*words).splitlines()) <= 80, words
 
 
 def rows(ask, *words: str) -> list[dict]:
@@ -68,13 +71,26 @@ def test_filters_leave_what_was_asked_for(ask):
         (("--since", "10", "--until", "12"), lambda r: 10 <= r["step"] <= 12),
         (("--fills-only",), lambda r: r["lots"] > 0),
         (("--regime", every[0]["regime"]), lambda r: r["regime"] == every[0]["regime"]),
-        (("--reason", "position"), lambda r: "position" in r["reasons"].split()),
         (("--reason", "masked"), lambda r: r["masked"]),
         (("--reason", "(none)"), lambda r: r["reasons"] == ""),
     ):
         wanted = [row for row in every if keeps(row)]
         assert rows(ask, *words) == wanted, words
-        assert (0 < len(wanted) < len(every)) or words[1:] == ("position",), words
+        assert 0 < len(wanted) < len(every), words
+
+
+def test_a_reason_of_a_gate_is_found(tmp_path, capsys, monkeypatch, root):
+    monkeypatch.chdir(root)
+    with diary_log(tmp_path) as log:
+        env = vector(log, gates=[RISK])
+        drive(env, 40)
+        env.close()
+    found = {}
+    for words in ((), ("--reason", "position")):
+        assert main([str(tmp_path), "--json", "--show", "1000", *words]) == 0
+        found[words] = json.loads(capsys.readouterr().out)["decisions"]
+    wanted = [row for row in found[()] if "position" in row["reasons"].split()]
+    assert found["--reason", "position"] == wanted and 0 < len(wanted) < len(found[()])
 
 
 def test_sums_agree_with_the_blocks(ask, folder):
@@ -92,6 +108,58 @@ def test_sums_agree_with_the_blocks(ask, folder):
         assert sum(sums[column] for sums in found["by_regime"].values()) == pytest.approx(total[column])
     text = ask("--summary")
     assert "reason" in text and "regime" in text and "240" in text
+
+
+def test_the_summary_says_what_comes_of_episodes_that_are_not_over(ask, folder, monkeypatch):
+    """60 steps of episodes of 25 decisions: each lane is left with one that is not over."""
+    open_, pnl2 = {}, {}
+    for block in blocks(folder):
+        for row in block.decisions:
+            lane = int(row["lane"])
+            open_[lane], pnl2[lane] = open_.get(lane, 0) + 1, pnl2.get(lane, 0) + int(row["pnl2"])
+            if row["flags"] & (TERMINATED | TRUNCATED):
+                open_[lane] = pnl2[lane] = 0
+    found = json.loads(ask("--summary", "--json"))
+    assert found["unfinished_episodes"] == len([lane for lane in open_ if open_[lane]]) > 0
+    assert found["unfinished"]["decisions"] == sum(open_.values()) < found["total"]["decisions"]
+    assert found["unfinished"]["pnl"] == pytest.approx(sum(pnl2.values()) / 2e8)
+    monkeypatch.setenv("COLUMNS", "80")
+    text = ask("--summary")
+    assert "of it unfinished" in text and f"{found['unfinished']['pnl']:,.2f}" in text
+    assert f"P&L includes {found['unfinished_episodes']} episode" in text
+    assert max(len(line) for line in text.splitlines()) <= 80
+
+
+def test_a_summary_of_whole_episodes_says_nothing_of_others(tmp_path, capsys, monkeypatch, root):
+    monkeypatch.chdir(root)
+    with diary_log(tmp_path) as log:
+        env = vector(log, lanes=2, autoreset_mode="Disabled")
+        drive(env, 12)
+        env.close()
+    assert main([str(tmp_path), "--summary"]) == 0
+    assert "unfinished" not in capsys.readouterr().out
+
+
+def test_the_list_of_runs_counts_from_the_oldest(ask):
+    first, second = json.loads(ask("--runs", "--json"))["runs"]
+    assert (first["run"], first["env"], first["lanes"]) == (0, "emp-lob-market-making-v0", 3)
+    assert (second["run"], second["decisions"], second["policy"]) == (1, 240, "ppo")
+    assert first["entry"] == 0 < second["entry"], "entries of the log have numbers of their own"
+    text = ask("--runs")
+    assert "emp-lob-market-making-v0" in text and "run 0 is the oldest" in text
+    assert json.loads(ask("--json", "--run", "0", "--show", "1"))["run"] == 0
+
+
+def test_nothing_found_is_said_with_what_there_is(ask, folder, tmp_path, capsys):
+    empty = {"run": 1, "decisions": [], "more": False}
+    assert json.loads(ask("--json", "--reason", "notional", status=1)) == empty
+    for words in ([], ["--summary"], ["--export", str(tmp_path / "none.csv")]):
+        capsys.readouterr()
+        assert main([str(folder), "--reason", "stressed", *words]) == 2, "that is no reason at all"
+        assert main([str(folder), "--reason", "notional", *words]) == 1
+        told = capsys.readouterr()
+        assert told.out == "" and "240 decisions in lanes 0 to 3; its reasons:" in told.err
+    assert not list(tmp_path.iterdir())
 
 
 def test_csv_holds_every_decision(ask, tmp_path):
@@ -124,8 +192,8 @@ def test_a_replay_says_whether_it_is_the_same(ask, folder, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)  # the limits are in the diary, not in a file that may have changed
     assert "240 decisions replayed, every bit the same" in ask("--replay")
     with DiaryReader(folder) as reader:
-        first = reader.runs()[0].number
-    assert json.loads(ask("--replay", "--json", "--run", str(first)))["identical"]
+        assert [run.number for run in reader.runs()] == [0, 1]
+    assert json.loads(ask("--replay", "--json", "--run", "0"))["identical"]
 
     def changed(found):
         found[-1].decisions["reward"][7] = np.nextafter(found[-1].decisions["reward"][7], 9e9)
@@ -139,7 +207,14 @@ def test_a_replay_says_whether_it_is_the_same(ask, folder, tmp_path, monkeypatch
     ("words", "text"),
     [
         (("--reason", "positon"), "near: position"), (("--regime", "calm"), "did you mean 'calm"),
-        (("--run", "77"), "no run 77"), (("--show", "-1"), "expected 0 or more"),
+        (("--run", "77"), "no run 77; there are runs 0 (the oldest) to 1"), (("--run", "-1"), "no run -1"),
+        (("--show", "0"), "expected 1 or more"), (("--lane", "1", "4"), "no lane 4 in run 1; it has lanes 0 to 3"),
+        (("--lane", "-1"), "no lane -1"), (("--since", "60"), "no step 60 in run 1; it has steps 0 to 59"),
+        (("--until", "-1"), "no step -1"), (("--since", "9", "--until", "8"), "no step is from 9 on"),
+        (("--export", "a.csv", "--summary"), "one answer at a time"), (("--replay", "--runs"), "one answer at a time"),
+        (("--replay", "--lane", "0"), "--lane would do nothing"), (("--replay", "--since", "0"), "--since would"),
+        (("--summary", "--show", "3"), "--show would do nothing"), (("--runs", "--run", "0"), "--run would do nothing"),
+        (("--data", "x"), "--data would do nothing"), (("--export", "a.csv", "--show", "2"), "--show would"),
         (("--export", "all.xlsx"), ".csv or .parquet"), (("--export", "/nowhere/all.csv"), "cannot be written"),
     ],
 )  # fmt: skip
@@ -147,6 +222,19 @@ def test_what_cannot_be_done_is_one_line(words, text, folder, capsys):
     assert main([str(folder), *words]) == 2
     told = capsys.readouterr()
     assert text in told.err and len(told.err.splitlines()) == 1 and told.out == ""
+
+
+def test_the_ledger_in_place_of_the_folder_is_named(tmp_path, capsys):
+    create(tmp_path / "ledger.log").close()
+    assert main([str(tmp_path / "ledger.log")]) == 2
+    told = capsys.readouterr().err
+    assert "this is the ledger" in told and str(tmp_path / "diary.log") in told
+
+
+def test_a_diary_without_runs_says_so(tmp_path, capsys):
+    diary_log(tmp_path).close()
+    assert main([str(tmp_path)]) == 2 and "no run is in this diary yet" in capsys.readouterr().err
+    assert main([str(tmp_path), "--runs"]) == 0 and "no run is in this diary yet" in capsys.readouterr().out
 
 
 def test_a_folder_without_a_diary_is_one_line(tmp_path, capsys):

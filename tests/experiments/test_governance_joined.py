@@ -64,7 +64,7 @@ def test_a_kill_ends_a_governed_run_and_only_a_key_on_record_lets_it_go_on(tmp_p
     assert train.main([*SHORT, "--no-evaluation", "--govern", str(folder), "--run-dir", str(run)]) == 2
     assert "stopped by the kill switch before it began" in capsys.readouterr().err
     assert kinds(folder) == ["kill"] and not run.exists()  # a run that cannot begin is no trial
-    assert kill.main([str(folder), "--rearm", "--key", str(mallory.path), "--reason", "let me"]) == 2
+    assert kill.main([str(folder), "--rearm", "--key", str(mallory.path), "--reason", "let me"]) == 1
     assert kill.main([str(folder), "--status"]) == 1
     sign = [str(folder), "--rearm", "--key", str(tmp_path / "bob.key"), "--reason", "mended"]
     assert kill.main([*sign, "--who", "carol"]) == 2 and "this key is bob's" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 from dataclasses import replace
@@ -15,12 +16,14 @@ import pytest
 from emp_gym.agents import registry as agents
 from emp_gym.data.synthetic import DayConfig, write_day
 from emp_gym.experiments import evidence, training
-from emp_gym.experiments.commands import evaluate, promote, train
+from emp_gym.experiments.commands import evaluate, kill, promote, train
 from emp_gym.experiments.governed import Governed
 from emp_gym.governance.errors import LedgerError
+from emp_gym.governance.heads import KeyFile
 from emp_gym.governance.ledger import Ledger
 from emp_gym.governance.reader import LogReader
 from emp_gym.governance.registry import Registry
+from emp_gym.governance.verify import verify
 from emp_gym.types import ConfigError
 
 RIVALS = ("hold", "random", "symmetric", "ofi-taker")  # of the taker; on these easy days momentum is as good as it
@@ -81,7 +84,7 @@ def ledger_of(log: Path) -> Ledger:
     return Ledger(LogReader(log / "ledger.log"), clock=lambda: 0)
 
 
-def said(capsys: pytest.CaptureFixture[str]) -> Any:
+def said_of(capsys: pytest.CaptureFixture[str]) -> Any:
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
@@ -136,13 +139,14 @@ def test_a_real_strategy_is_promoted_to_paper(
     shown = capsys.readouterr().out
     assert "Missing for paper: signatures." in shown and "✓ deflated Sharpe ratio" in shown
     assert promote.main([str(log), "challenger", "--to", "paper", *alice, "--json"]) == 0
-    answer = said(capsys)
+    answer = said_of(capsys)
     assert answer["promoted"] and answer["stage"] == "paper"
     assert [f["passed"] for f in answer["findings"] if f["rule"] == "executed again"] == [True]
     assert promote.main([str(log), "champion", "--to", "pilot", *alice]) == 1
     shown = capsys.readouterr().out
     assert "Refused" in shown and "✗ evidence" in shown and "✗ signatures" in shown
     assert promote.main([str(log), "champion", "--demote", "fees changed"]) == 0
+    assert "paper → experiment (entry 6): fees changed" in capsys.readouterr().out
     assert ledger_of(log).state.champion("paper", 0) is None
 
 
@@ -154,29 +158,19 @@ def test_the_best_of_a_search_over_noise_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.syspath_prepend(str(root / "docs" / "examples"))
-    words = [
-        "--env",
-        "emp-lob-v0",
-        "--agent",
-        "lucky:Lucky",
-        "--seeds",
-        "12",
-        "--data",
-        str(days["fair"]),
-        "--set",
-        *SMALL,
-    ]
+    words = ["--env", "emp-lob-v0", "--agent", "lucky:Lucky", "--seeds", "12", "--data", str(days["fair"])]
+    words += ["--set", *SMALL]
     log = tmp_path / "log"
     assert train.main([*words, "--govern", str(log), "--run-dir", str(tmp_path / "runs")]) == 0
     assert promote.main([str(log), "--add-signer", "alice", "--new-key", str(tmp_path / "alice.key")]) == 0
     capsys.readouterr()
     assert promote.main([str(log), "--json"]) == 0
-    rows = said(capsys)["versions"]
+    rows = said_of(capsys)["versions"]
     assert {row["trials"] for row in rows} == {12}
     best = max(rows, key=lambda row: row["pnl"])
     key = str(tmp_path / "alice.key")
     assert promote.main([str(log), best["version"], "--to", "paper", "--signer", "alice", "--key", key, "--json"]) == 1
-    refused = {f["rule"]: f["got"] for f in said(capsys)["findings"] if not f["passed"]}
+    refused = {f["rule"]: f["got"] for f in said_of(capsys)["findings"] if not f["passed"]}
     assert "the luckiest of 12 without skill" in refused["deflated Sharpe ratio"]
     assert ledger_of(log).state.champion("paper", 0) is None
 
@@ -245,10 +239,189 @@ def test_no_orphan_policy_is_evaluated_under_governance(
         governed.begin(training.RunFolder.open(run).config, resume=run)
 
 
+# --- before anything is executed
+
+
+@pytest.fixture
+def nothing_is_executed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise AssertionError("evidence was executed")
+
+    monkeypatch.setattr(evidence, "execute_again", broken)
+
+
+def test_keys_stage_and_signers_are_looked_at_before_evidence_is_executed(
+    promoted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], nothing_is_executed: None
+) -> None:
+    log, alice = copied(promoted, tmp_path)
+    KeyFile.generate(tmp_path / "other.key")
+    up, other = [str(log), "challenger", "--to"], str(tmp_path / "other.key")
+    assert promote.main([*up, "paper", "--signer", "alice", "--key", str(tmp_path / "none.key")]) == 2
+    said = capsys.readouterr().err
+    assert "none.key: the key file cannot be read" in said and "--add-signer NAME --new-key FILE" in said
+    for words, told in (
+        (["paper"], "✗ signatures"), (["paper", "--signer", "alice", "--key", other], "not by the key on record"),
+        (["paper", "--signer", "carol", "--key", other], "carol is not on record"), (["pilot", *alice], "✗ next stage"),
+    ):  # fmt: skip
+        assert promote.main([*up, *words]) == 1
+        shown = capsys.readouterr().out
+        assert told in shown, words
+        assert ("executed again: not done" in shown) == (words[0] == "paper"), "for pilot there is nothing to execute"
+    with pytest.raises(AssertionError, match="evidence was executed"):
+        promote.main([*up, "paper", "--verify"])
+
+
+def test_a_second_writer_hears_who_holds_the_folder(
+    promoted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, alice = copied(promoted, tmp_path)
+    with Governed(log):
+        assert promote.main([str(log), "challenger", "--to", "paper", *alice]) == 2
+        said = capsys.readouterr().err
+        assert f"in use by process {os.getpid()} (" in said and f"scripts/kill.py {log}" in said
+        assert promote.main([str(log), "challenger"]) == 0, "to look nobody has to wait"
+
+
+# --- who signs
+
+
+def test_a_refused_person_leaves_no_key_behind(
+    promoted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, alice = copied(promoted, tmp_path)
+    new = ["--new-key", str(tmp_path / "bob.key")]
+    capsys.readouterr()
+    for words, told in (
+        (["bob"], "name who vouches: --signer NAME --key FILE"), (["alice", *alice], "on record already"),
+        (["bob", "--role", "live", *alice], "roles live"),
+    ):  # fmt: skip
+        assert promote.main([str(log), "--add-signer", *words, *new]) == 1
+        assert told in (err := capsys.readouterr().err) and "new key" not in err
+        assert not (tmp_path / "bob.key").exists(), words
+    KeyFile.generate(tmp_path / "bob.key")
+    assert promote.main([str(log), "--add-signer", "bob", *new]) == 1
+    assert (tmp_path / "bob.key").exists(), "a key that was there is not ours to remove"
+    assert promote.main([str(log), "--add-signer", "bob", *new, *alice]) == 0
+
+
+def test_a_revoked_key_signs_no_promotion_and_opens_no_switch(
+    promoted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, alice = copied(promoted, tmp_path)
+    bob = ["--signer", "bob", "--key", str(tmp_path / "bob.key")]
+    assert promote.main([str(log), "--add-signer", "bob", "--new-key", str(tmp_path / "bob.key"), *alice]) == 0
+    assert kill.main([str(log), "--allow", str(tmp_path / "bob.key"), "--who", "bob"]) == 0
+    assert promote.main([str(log), "challenger", "--to", "paper", *bob]) == 0
+    capsys.readouterr()
+    assert promote.main([str(log), "--revoke-signer", "bob", "--reason", "laptop stolen", *alice]) == 0
+    said = capsys.readouterr().out
+    assert "the key of bob is revoked" in said and "pilot asks for 2 signers, 1 left" in said
+    assert promote.main([str(log), "champion", "--to", "paper", *bob]) == 1
+    shown = capsys.readouterr().out
+    assert "the key of bob was revoked (entry 7)" in shown and ": paper, evidence until" in shown, (
+        "what it signed stays"
+    )
+    assert kill.main([str(log), "--reason", "test"]) == 0
+    assert kill.main([str(log), "--rearm", "--key", str(tmp_path / "bob.key"), "--reason", "let me"]) == 1
+    assert promote.main([str(log)]) == 0
+    assert "alice (paper, pilot); bob (key revoked, entry 7)" in capsys.readouterr().out
+    assert not verify(log / "ledger.log", log / "witness").findings
+    last = [str(log), "--revoke-signer", "alice", "--reason", "leaves", *alice]
+    assert promote.main(last) == 1 and "--ends paper pilot" in capsys.readouterr().err
+    assert promote.main([*last, "--ends", "pilot", "paper", "--json"]) == 0
+    assert said_of(capsys)["signers_left"] == {"paper": 0, "pilot": 0, "live": 0}
+
+
+def test_a_promotion_is_signed_where_the_ledger_is_not(
+    promoted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, _ = copied(promoted, tmp_path)
+    up = [str(log), "challenger", "--to", "paper"]
+    assert promote.main([str(log), "challenger", "--to", "pilot", "--request", str(tmp_path / "no")]) == 1
+    assert not (tmp_path / "no").exists(), "what is refused needs no signature"
+    before = ledger_of(log).state.size
+    assert promote.main([*up, "--request", str(tmp_path / "ask")]) == 0
+    assert "Nothing is promoted" in capsys.readouterr().out and ledger_of(log).state.size == before
+    signature = KeyFile(tmp_path / "g" / "alice.key").sign((tmp_path / "ask").read_bytes())
+    for name, data, status in (
+        ("alice", b"short", 2), ("alice", bytes(64), 1), ("bob", signature, 1), ("alice", signature.hex().encode(), 0),
+    ):  # fmt: skip
+        (tmp_path / "sig").write_bytes(data)
+        assert promote.main([*up, "--approve", f"{name}={tmp_path / 'sig'}"]) == status, (name, data)
+    assert ledger_of(log).stage("ofi-taker-0") == "paper" and not ledger_of(log).state.invalid
+    assert ledger_of(log).log.entry(before).actor == "alice"
+
+
+# --- what is shown
+
+
+def test_the_list_fits_eighty_columns_and_names_are_whole(
+    promoted: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    capsys.readouterr()
+    assert promote.main([str(promoted / "log")]) == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "1 version, 1 trial; 5 entries" in shown and " ofi-taker-0 " in shown and "experiment" in shown
+    assert "challenger → ofi-taker-0" in shown and "emp-lob-v0" in shown
+
+
+def test_a_review_says_what_matters_of_the_setting_and_verbose_says_it_all(
+    promoted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from emp_gym.experiments.commands.promotion_view import _setting
+
+    limits = {"instrument": {"max_position": 7}, "portfolio": {"drawdown": {"hard": "9", "soft": "5"}, "capital": "1"}}
+    gates = [{"gate": "risk", "limits": limits}, {"gate": "stage", "stage": "paper"}]
+    assert _setting({"gates": gates, "every": "5 messages"}) == (
+        ' (gates: risk (position ≤ 7, drawdown ≤ 9), stage; every="5 messages")'
+    )
+    assert _setting({}) == " (its defaults)" and _setting({"x": "y" * 99}) == " (x=…)"
+    capsys.readouterr()
+    for words, whole in (([], False), (["--verbose"], True)):
+        assert promote.main([str(promoted / "log"), "challenger", *words]) == 0
+        assert ('"every": "50 messages"' in capsys.readouterr().out) == whole
+    assert promote.main([str(promoted / "log"), "challenger", "--json"]) == 0
+    assert said_of(capsys)["keywords"]["every"] == "50 messages"
+
+
+def test_an_alias_says_from_where_to_where(promoted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log, _ = copied(promoted, tmp_path)
+    capsys.readouterr()
+    assert promote.main([str(log), "challenger", "--alias", "night"]) == 0
+    assert capsys.readouterr().out.startswith("night: nothing → ofi-taker-0 ")
+    assert promote.main([str(log), "challenger", "--alias", "night"]) == 0
+    assert "means ofi-taker-0" in capsys.readouterr().out and ledger_of(log).state.size == 6, "nothing was written"
+    assert promote.main([str(log), "challenger", "--alias", "paper"]) == 1, "a name that follows from the record"
+
+
+# --- exit status: 0 done, 1 the guard refuses, 2 the command was wrong
+
+
+def test_what_the_rules_refuse_is_status_1(promoted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log, alice = copied(promoted, tmp_path)
+    capsys.readouterr()
+    assert promote.main([str(log), "challenger", "--demote", "why"]) == 1
+    assert "is in experiment, the lowest stage" in capsys.readouterr().err
+    assert promote.main([str(log), "--revoke-signer", "nobody", "--reason", "x", *alice, "--json"]) == 1
+    assert "no key on record" in said_of(capsys)["refused"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--to", "paper"], "needs a STRATEGY"),
+        (["--alias", "night", "--list"], "needs a STRATEGY"),
+        (["x", "--list"], "--list is about no strategy"),
+        (["x", "--request", "f"], "--request goes with --to"),
+        (["x", "--to", "paper", "--request", "f", "--approve", "a=b"], "--request only writes"),
+        (["x", "--to", "paper", "--approve", "alice"], "expected NAME=FILE"),
+        (["x", "--to", "paper", "--approve", "alice=nowhere"], "cannot be read"),
+        (["x", "--role", "paper"], "--role goes with --add-signer"),
+        (["x", "--reason", "paper"], "--reason goes with --revoke-signer"),
+        (["--revoke-signer", "alice"], "needs --reason TEXT, and --signer"),
+        (["--add-signer", "bob", "--new-key", "no/such/folder/key"], "is no folder"),
         (["x", "--to", "paper", "--demote", "y"], "one thing at a time"),
         (["x", "--signer", "alice"], "come in pairs"),
         (["--add-signer", "bob"], "needs --new-key"),
@@ -267,23 +440,6 @@ def test_a_folder_that_is_none_is_said(tmp_path: Path, capsys: pytest.CaptureFix
     assert "not a governance folder" in capsys.readouterr().err
 
 
-class Verdict:
-    """One lane, two orders: one cut by a control, one that passed in spite of it."""
-
-    reason = np.array([[1 << 18, 1 << 18, 1 << 23]], np.uint64)
-    quantity_before, quantity_after, touched = np.array([[5, 5, 5]]), np.array([[2, 5, 5]]), True
-
-
-def test_a_breach_is_an_order_that_was_sent_whole_against_a_control_limit() -> None:
-    class Env:
-        last_verdicts = [Verdict()]
-
-        @property
-        def unwrapped(self) -> Env:
-            return self
-
-    watch = evidence.Watch()
-    watch(Env(), np.array([True]))
-    assert watch.breaches == 1 and watch.reasons == {"bit 18": 2, "bit 23": 1}
-    watch(Env(), np.array([False]))
-    assert watch.breaches == 1
+def test_a_file_in_place_of_the_folder_is_said(promoted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert promote.main([str(promoted / "log" / "diary.log")]) == 2
+    assert f"give the folder itself, {promoted / 'log'}" in capsys.readouterr().err

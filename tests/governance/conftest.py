@@ -1,4 +1,4 @@
-"""Where results of long runs are kept."""
+"""A ledger to play with, and where results of long runs are kept."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from governance.ledgers import Desk
 
 
 @pytest.fixture
@@ -26,3 +27,9 @@ def evidence(root: Path) -> Callable[..., None]:
         path.write_text(json.dumps(kept, indent=1) + "\n")
 
     return keep
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    """A ledger with two people, alice and bob."""
+    return Desk(tmp_path)

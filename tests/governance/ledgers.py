@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,9 @@ def sha(text: str) -> str:
 def day(
     number: int, *, symbol: str = "SYN", synthetic: bool = True, content: str = "", date: str = ""
 ) -> dict[str, Any]:
-    date = date or f"2030-{1 + number // 28:02d}-{1 + number % 28:02d}"
+    when = date or f"2030-{1 + number // 28:02d}-{1 + number % 28:02d}"
     text = content or f"{symbol} {number}"
-    return {"symbol": symbol, "date": date, "content": sha(text), "files": [sha("f" + text)], "synthetic": synthetic}
+    return {"symbol": symbol, "date": when, "content": sha(text), "files": [sha("f" + text)], "synthetic": synthetic}
 
 
 class Desk:
@@ -67,6 +68,9 @@ class Desk:
 
     def evaluate(self, version: str, **options: Any) -> int:
         return self.ledger.enter(version, lambda found: evaluation(found.version, **options)).seq
+
+    def revoke(self, name: str, *by: str, ends: Sequence[str] = ()) -> int:
+        return self.ledger.revoke_signer(name, "key lost", [self.people[one] for one in by], ends).seq
 
     def promote(self, version: str, to: str, *names: str) -> int:
         return self.ledger.promote(version, to, [self.people[name] for name in names]).seq
@@ -156,4 +160,18 @@ def evaluation(
     }  # fmt: skip
 
 
-__all__ = ["OTHER", "SETTING", "Desk", "day", "evaluation", "key", "register", "sha"]
+def findings(desk: Desk, version: str, to: str | None = None) -> dict[str, bool]:
+    """Rule -> whether it passes."""
+    return {f.rule: f.passed for f in desk.ledger.examine(version, to).findings}
+
+
+def forward_days(desk: Desk, count: int) -> list[dict[str, Any]]:
+    """Lets `count` days pass and names them: sessions that came after what was registered before."""
+    found = []
+    for i in range(count):
+        desk.wait(1)
+        found.append(day(500 + i, date=(date(1970, 1, 1) + timedelta(desk.clock.now // DAY_NS)).isoformat()))
+    return found
+
+
+__all__ = ["OTHER", "SETTING", "Desk", "day", "evaluation", "findings", "forward_days", "key", "register", "sha"]

@@ -36,9 +36,10 @@ def test_runs_follow_one_another_and_each_tells_what_it_was(tmp_path):
         assert one.about["gates"][0]["name"] == "risk" and "position" in one.about["gates"][0]["reasons"]
         assert one.about["data"]["hash"] == first.unwrapped.tape_set.hash
         assert two.about["face"] == "scalar" and two.end is None, "it was not closed"
+        assert (one.number, two.number) == (0, 1) and one.entry == 0 < two.entry
         assert reader.run().number == two.number and reader.run(one.number) == one
-        with pytest.raises(ConfigError, match="no run 1"):
-            reader.run(1)
+        with pytest.raises(ConfigError, match=r"no run 2; there are runs 0 \(the oldest\) to 1"):
+            reader.run(2)
     assert findings(tmp_path / "diary.log") == []
 
 

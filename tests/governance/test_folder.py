@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -33,7 +34,10 @@ def test_the_second_writer_is_refused_and_a_reader_is_not(tmp_path: Path) -> Non
     with GovernanceFolder.create(tmp_path, clock=Ticks()) as folder:
         folder.ledger.append("alice", "note")
         other = GovernanceFolder(tmp_path, clock=Ticks())
-        with pytest.raises(LogLocked):
+        with pytest.raises(LogLocked, match=rf"in use by process {os.getpid()} \(.*scripts/kill.py {tmp_path}"):
+            _ = other.ledger
+        (tmp_path / "ledger.log.lock").write_text("no number\n")
+        with pytest.raises(LogLocked, match="in use by another process"):
             _ = other.ledger
         with other.ledger_reader() as reader:
             assert reader.size == 1

@@ -64,6 +64,75 @@ def test_a_call_closes_it_at_once_for_good_and_on_disk(tmp_path):
     assert restarted(tmp_path).kill == kill
 
 
+def reasons(kills) -> list[tuple[str, str]]:
+    return [(one.who, one.reason) for one in kills]
+
+
+def test_a_second_reason_is_noted_beside_the_first_in_file_and_ledger(tmp_path):
+    with create(tmp_path / "ledger.log") as log:
+        switch = at(tmp_path, log=log)
+        first = switch.trip("alice", "first")
+        switch.trip("bob", "second"), switch.trip("bob", "second"), switch.trip_within("a rule", Stop.RATE)
+        assert KillSwitch.request(tmp_path, "carol", "third", 6) == first
+        (tmp_path / "kill").chmod(0o600)  # whatever else happens to the file
+        assert switch.check() and switch.kill == first
+        wanted = [("bob", "second"), ("carol", "third")]
+        assert reasons(switch.noted) == wanted
+        switch.finish()
+        assert sorted(reasons(KillSwitch.noted_in(tmp_path, first))) == wanted
+        assert reasons(kill_state.read(tmp_path / "kill")[1]) == wanted
+        assert [(entry.kind, entry.actor) for entry in log.entries()] == [
+            ("kill", "alice"), ("kill-noted", "bob"), ("kill-noted", "carol"),
+        ]  # fmt: skip
+        assert all(entry.value["stands"] == first.kill_id for entry in log.entries(kind="kill-noted"))
+        switch.rearm(order(switch))
+        assert not switch.check() and switch.noted == () and KillSwitch.noted_in(tmp_path, first)
+    assert KillSwitch.seen(tmp_path) is None and not restarted(tmp_path).check()
+
+
+def test_what_was_noted_without_a_ledger_reaches_its_next_writer(tmp_path):
+    create(tmp_path / "ledger.log").close()
+    first = KillSwitch.request(tmp_path, "alice", "first", 5)
+    KillSwitch.request(tmp_path, "bob", "x" * 1000, 6)
+    for _ in range(2):  # and only once
+        with reopen(tmp_path / "ledger.log") as log:
+            restarted(tmp_path, log=log).finish()
+            assert [entry.kind for entry in log.entries()] == ["kill", "kill-noted"]
+    assert KillSwitch.seen(tmp_path) == first
+    assert reasons(KillSwitch.noted_in(tmp_path, first)) == [("bob", "x" * kill_state.NOTED_TEXT)]
+
+
+def test_a_hundred_reasons_leave_a_file_that_can_be_read(tmp_path):
+    first = KillSwitch.request(tmp_path, "alice", "first", 5)
+    for i in range(100):
+        assert KillSwitch.request(tmp_path, "bob", f"{i} " + "\u00e9" * 5000, 6 + i) == first
+    assert (tmp_path / "kill").stat().st_size < kill_state.LONGEST
+    kept = KillSwitch.noted_in(tmp_path, first)
+    assert [one.reason.split()[0] for one in kept] == [str(i) for i in range(100 - kill_state.NOTED, 100)], "the last"
+
+
+def test_what_is_scribbled_over_a_kill_is_one_more_reason(tmp_path):
+    with create(tmp_path / "ledger.log") as log:
+        switch = at(tmp_path, log=log)
+        kill = switch.trip("alice", "first")
+        (tmp_path / "kill").write_text("stop!\n")
+        assert switch.check() and switch.check() and switch.kill == kill
+        switch.finish()
+        assert [entry.value["reason"] for entry in log.entries(kind="kill-noted")] == ["stop!"]
+
+
+def test_a_kill_by_file_says_which_when_and_what(tmp_path):
+    switch = at(tmp_path)
+    (tmp_path / "kill").write_text("stop now,\nplease\n")
+    os.utime(tmp_path / "kill", ns=(7, 1_700_000_000_000_000_123))
+    assert switch.check() and switch.kill.ts_ns == 1_700_000_000_000_000_123
+    assert str(switch.kill).endswith(f"by file {tmp_path / 'kill'}: stop now, please")
+    found = switch.kill
+    assert KillSwitch.request(tmp_path, "bob", "too", 5) == found, "and it keeps its name when a reason is noted"
+    assert switch.check() and switch.kill == found and reasons(switch.noted) == [("bob", "too")]
+    assert KillSwitch.seen(tmp_path) == found == restarted(tmp_path).kill
+
+
 def test_there_is_one_switch_a_folder_and_a_copy_is_the_switch(tmp_path, monkeypatch):
     switch = at(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -365,15 +434,22 @@ def test_the_command_closes_shows_and_opens(tmp_path, root):
     closed = command(tmp_path, "--who", "alice", "--reason", "test", root=root)
     assert closed.returncode == 0 and "closed: kill" in closed.stdout and "entered in" in closed.stdout, closed.stderr
     assert switch.check() and switch.kill.cause is Stop.COMMAND and switch.kill.reason == "test"
+    again = command(tmp_path, "--who", "carol", "--reason", "too", root=root)
+    assert again.returncode == 0 and "closed already: kill" in again.stdout, again.stderr
+    assert "noted beside it: carol: too" in again.stdout
     shown = command(tmp_path, "--status", root=root)
+    assert "noted while closed: kill" in shown.stdout and "by carol (command): too" in shown.stdout
     assert shown.returncode == 1 and "by alice (command): test" in shown.stdout
     refused = command(tmp_path, "--rearm", "--reason", "ok", root=root)
     assert refused.returncode == 2 and "--key" in refused.stderr
     wrong = command(tmp_path, "--rearm", "--reason", "ok", "--key", tmp_path / "keys" / "system.key", root=root)
-    assert wrong.returncode == 2 and "not signed by a key that may" in wrong.stderr
+    assert wrong.returncode == 1 and "not signed by a key that may" in wrong.stderr
     opened = command(tmp_path, "--rearm", "--reason", "ok", "--key", tmp_path / "bob.key", root=root)
     assert opened.returncode == 0, opened.stderr
-    assert not switch.check() and entries(tmp_path) == ["kill", "rearm"]
+    assert "by alice (command): test" in opened.stdout and "by carol (command): too" in opened.stdout
+    assert not switch.check() and entries(tmp_path) == ["kill", "kill-noted", "rearm"]
+    file = command(tmp_path / "ledger.log", root=root)
+    assert file.returncode == 2 and f"name the folder {tmp_path}" in file.stderr
     typo = command(tmp_path / "typo", root=root)
     assert typo.returncode == 2 and "no such folder" in typo.stderr
 
@@ -384,7 +460,10 @@ def test_the_command_closes_it_while_a_run_holds_the_ledger(tmp_path, root):
     with create(tmp_path / "ledger.log", signer=signer) as log:
         switch = restarted(tmp_path, log=log)
         closed = command(tmp_path, "--reason", "test", root=root)
-        assert closed.returncode == 0 and "its next writer enters it" in closed.stdout, closed.stderr
+        assert closed.returncode == 0 and "its next writer, enters it" in closed.stdout, closed.stderr
+        sign = ("--rearm", "--reason", "ok", "--key", tmp_path / "keys" / "system.key")
+        held = command(tmp_path, *sign, root=root)
+        assert held.returncode == 2 and f"in use by process {os.getpid()} (" in held.stderr
         assert switch.check()
         switch.finish()
         assert [entry.kind for entry in log.entries()] == ["kill"], "the run enters it"

@@ -1,8 +1,9 @@
 """Whoever holds the log's key may append anything: nothing that was forged ever moves a strategy upwards.
 
 A state machine plays honest people and a forger against one ledger. The model knows the stage of each version from honest
-promotions and from demotions alone; the fold, also that of a fresh reader, must never say more. Each forgery is judged in the
-ledger as it is without the others: once one of them stands there, everything is refused, whatever it is.
+promotions and from demotions alone, and whose keys were revoked; the fold, also that of a fresh reader, must never say more.
+Each forgery is judged in the ledger as it is without the others: once one of them stands there, everything is refused,
+whatever it is.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from emp_gym.governance.record import STAGES
 from emp_gym.governance.signatures import Approver, approvals
 
 TO = st.sampled_from((*STAGES, "nowhere"))
+NAMES = st.sampled_from(("alice", "bob", "mallory"))
 WHO = st.lists(st.sampled_from(("alice", "bob", "mallory")), max_size=3)
 
 ANYTHING = st.recursive(
@@ -40,7 +42,7 @@ ANYTHING = st.recursive(
 class Governed(RuleBasedStateMachine):
     """Versions with and without an edge, honest promotions, demotions, time, and forgeries of every kind."""
 
-    forged = 0
+    forged = by_revoked = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,6 +54,7 @@ class Governed(RuleBasedStateMachine):
         self.level: dict[str, int] = {}  # the most that each version may be
         self.good: dict[str, bool] = {}
         self.spoiled = False
+        self.active = {"alice", "bob"}  # whose keys count
 
     def teardown(self) -> None:
         self.desk.log.close()
@@ -79,8 +82,26 @@ class Governed(RuleBasedStateMachine):
             self.desk.promote(version, "paper", *who)
         except LedgerError:
             return
-        assert self.good[version] and set(who) & {"alice", "bob"} and before <= 1 and not self.spoiled
+        assert self.good[version] and set(who) & self.active and before <= 1 and not self.spoiled
         self.level[version] = 1
+
+    @rule(name=NAMES, who=WHO, luck=st.integers(0, 1))
+    def revoke_honestly(self, name: str, who: list[str], luck: int) -> None:
+        """By somebody who may; the last one says that it is the last. Not always, or nothing would be left to play with."""
+        if luck or name not in self.desk.ledger.state.people:
+            return
+        ends = self.desk.ledger.state.ends_with(name)
+        try:
+            self.desk.revoke(name, *who, ends=ends)
+        except LedgerError:
+            return
+        assert name in self.active and set(who) & self.active
+        assert ends == ([] if len(self.active) == 2 else ["paper", "pilot"])
+        self.active -= {name}
+        for version in self.level:  # right in everything but that the key counts no more
+            if self.desk.ledger.examine(version, "paper").passed:
+                type(self).by_revoked += 1
+                self._refused("promote", *self.desk.wrong_promotion(version, "paper", [name]))
 
     @rule(which=st.integers(0, 2))
     @precondition(lambda self: self.level)
@@ -107,7 +128,7 @@ class Governed(RuleBasedStateMachine):
         asked = {"since": since, "from": origin, "evaluations": evaluations}
         changes = {name: value for name, value in asked.items() if value is not None}
         honest = to == "paper" and all(right[name] == value for name, value in changes.items())
-        if honest and self.good[version] and {"alice", "bob"} & set(who):
+        if honest and self.good[version] and self.active & set(who):
             return  # people who may have signed what the ledger itself would write
         payload, subject, proof = self.desk.wrong_promotion(version, to, who, **changes)
         self._refused("promote", payload, subject, proof)
@@ -117,7 +138,7 @@ class Governed(RuleBasedStateMachine):
     def replay(self, which: int, entry: int) -> None:
         """An old entry again, whole, about this version or the one it was about."""
         old = self.desk.log.entry(entry % self.desk.log.size)
-        if old.kind in ("promote", "signer", "register"):
+        if old.kind in ("promote", "signer", "register", "revoke"):
             self._refused(old.kind, old.payload or b"", old.subject_hash, old.evidence)
 
     @rule(name=st.sampled_from(("alice", "carol")), voucher=st.sampled_from(("alice", "mallory", None)))
@@ -129,7 +150,21 @@ class Governed(RuleBasedStateMachine):
         signed = payload | {"approvals": approvals(self.desk.log.log_id, "signer", payload, signers)}
         self._refused("signer", signed)
 
-    @rule(kind=st.sampled_from(("promote", "register", "evaluation", "signer", "alias", "demote")), payload=ANYTHING)
+    @rule(name=NAMES, who=WHO, ends=st.lists(st.sampled_from(STAGES), max_size=2))
+    def forge_revocation(self, name: str, who: list[str], ends: list[str]) -> None:
+        """Signed by nobody who may, or by one who does not say what it ends."""
+        payload = {"name": name, "reason": "x", "ends": ends}
+        right = name in self.active and ends == self.desk.ledger.state.ends_with(name)
+        if right and set(who) & self.active:
+            return
+        signers = [self.desk.people[one] for one in who]
+        signed = payload | {"approvals": approvals(self.desk.log.log_id, "revoke", payload, signers)}
+        self._refused("revoke", signed)
+
+    @rule(
+        kind=st.sampled_from(("promote", "revoke", "register", "evaluation", "signer", "alias", "demote")),
+        payload=ANYTHING,
+    )
     def forge_shape(self, kind: str, payload: Any) -> None:
         self._refused(kind, canonical(payload))
 
@@ -164,7 +199,7 @@ class Governed(RuleBasedStateMachine):
 
 
 def play(examples: int, steps: int) -> int:
-    Governed.forged = 0
+    Governed.forged = Governed.by_revoked = 0
     quiet = settings(
         max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=list(HealthCheck)
     )
@@ -174,6 +209,20 @@ def play(examples: int, steps: int) -> int:
 
 def test_nothing_forged_moves_a_strategy_upwards() -> None:
     assert play(20, 30) >= 100
+
+
+def test_the_machine_meets_a_revoked_key() -> None:
+    """By hand, since the examples that are drawn need not revoke one while there is something to promote."""
+    machine, before = Governed(), Governed.by_revoked
+    try:
+        machine.register_one(edge=True, seed=0)
+        machine.revoke_honestly("bob", ["alice"], luck=0)
+        machine.promote_honestly(0, ["bob"])
+        assert Governed.by_revoked == before + 1 and machine.active == {"alice"} and set(machine.level.values()) == {0}
+        machine.promote_honestly(0, ["alice"])
+        assert set(machine.level.values()) == {1}
+    finally:
+        machine.teardown()
 
 
 @pytest.mark.long

@@ -7,31 +7,41 @@ import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from emp_gym.experiments.commands.terminal import console, data_argument, guarded
-from emp_gym.types import ConfigError
+from emp_gym.experiments.commands.terminal import console, data_argument, guarded, say
+from emp_gym.types import NS, ConfigError
 
-DIFFERS = 1
-"""Exit status of a replay that is not identical."""
+SHOWN, NOTHING, DIFFERS = 0, 1, 1
+"""Exit status: done; no decision is as wanted; a replay is not identical."""
+FILTERS = ("lane", "reason", "regime", "since", "until", "fills_only")
+GO_WITH = {
+    "": ("run", "show", *FILTERS), "runs": (), "summary": ("run", *FILTERS), "export": ("run", *FILTERS),
+    "replay": ("run", "data"),
+}  # fmt: skip
+"""Options that each of the command's answers takes ("": the decisions themselves), --json aside."""
+FIRST = 20  # decisions shown
 
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="diary.py",
         description="Look through a decision diary: each decision with its explanation, sums by reason and regime, "
-        "an export, a replay. Exit status 1: the replay differs; 2: cannot be done as asked.",
+        "an export, a replay. Runs are numbered from 0, the oldest; --runs lists them. Exit status: 0 done; 1 no decision "
+        "is as wanted, or the replay differs; 2 the command was wrong.",
     )
     p.add_argument("log", type=Path, metavar="LOGDIR", help="folder of a governed run, or its diary.log")
-    p.add_argument("--run", type=int, metavar="R", help="number of the run in the log (default: the last)")
+    p.add_argument("--runs", action="store_true", help="list the runs of the diary")
+    p.add_argument("--run", type=int, metavar="R", help="number of the run, 0 for the oldest (default: the last)")
     p.add_argument("--lane", type=int, nargs="+", metavar="N", help="only these lanes")
     p.add_argument("--reason", metavar="NAME", help='only decisions with this reason, e.g. position, masked, "(none)"')
     p.add_argument("--regime", metavar="NAME", help="only decisions in this regime, e.g. calm-up, unknown")
     p.add_argument("--since", type=int, metavar="STEP", help="from this step of the run on")
     p.add_argument("--until", type=int, metavar="STEP", help="up to this step of the run")
     p.add_argument("--fills-only", action="store_true", help="only decisions after which something was executed")
-    p.add_argument("--show", type=int, default=20, metavar="N", help="decisions shown (default: the first 20)")
+    p.add_argument("--show", type=int, metavar="N", help=f"decisions shown (default: the first {FIRST})")
     p.add_argument("--summary", action="store_true", help="sums by reason and by regime instead of decisions")
     p.add_argument("--export", type=Path, metavar="FILE", help="write all of them to FILE.csv or FILE.parquet")
     p.add_argument("--replay", action="store_true", help="run the environment again and compare every bit")
@@ -47,43 +57,120 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(a: argparse.Namespace) -> int:
-    from emp_gym.experiments.browsing import Pages, Query, export, summarise
+    from emp_gym.experiments.browsing import Pages, Query
     from emp_gym.governance.diary import DiaryReader
 
-    if a.show < 0:
-        raise ConfigError(f"--show: expected 0 or more, got {a.show}")
+    answer = _answer(a)
     with DiaryReader(a.log) as reader:
-        run = reader.run(a.run)
-        if a.replay:
+        if answer == "runs":
+            return _runs(a, reader)
+        if answer == "replay":
             return _replay(a, reader)
+        run = reader.run(a.run)
         pages = Pages(reader, run, Query(a.lane, a.reason, _spelled(a.regime), a.since, a.until, a.fills_only))
-        if a.export is not None:
-            count = export(pages, a.export)
-            _say(a, {"run": run.number, "exported": count, "file": str(a.export)}, f"{count:,} decisions in {a.export}")
-        elif a.summary:
-            found = summarise(pages)
-            if a.json:
-                print(json.dumps({"run": run.number, **asdict(found)}))
-            else:
-                _header(run, reader)
-                _sums(found)
-        else:
-            shown = list(itertools.islice(pages.records(), a.show + 1))
-            if a.json:
-                print(json.dumps({"run": run.number, "decisions": shown[: a.show], "more": len(shown) > a.show}))
-            else:
-                _header(run, reader)
-                _decisions(shown, a.show)
-    return 0
+        return {"": _decisions, "summary": _summary, "export": _export}[answer](a, pages)
+
+
+def _answer(a: argparse.Namespace) -> str:
+    """Which of `GO_WITH` is asked for; `ConfigError` for two of them, or for an option that would do nothing."""
+    asked = [name for name in GO_WITH if name and _given(a, name)]
+    if len(asked) > 1:
+        raise ConfigError(f"one answer at a time, got {_flags(asked)}; run the command once for each")
+    answer = asked[0] if asked else ""
+    idle = [name for name in ("run", "show", "data", *FILTERS) if _given(a, name) and name not in GO_WITH[answer]]
+    if idle:
+        takes = _flags(GO_WITH[answer]) or "nothing else"
+        what = f"--{answer}" if answer else "the list of decisions"
+        raise ConfigError(f"{_flags(idle)} would do nothing here: {what} takes {takes}")
+    if a.show is not None and a.show < 1:
+        raise ConfigError(
+            f"--show: expected 1 or more, got {a.show}; for sums use --summary, for all --export FILE.csv"
+        )
+    return answer
+
+
+def _given(a: argparse.Namespace, name: str) -> bool:
+    return getattr(a, name) is not None and getattr(a, name) is not False
+
+
+def _flags(names: Iterable[str]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
+
+
+def _nothing(pages: Any) -> int:
+    from emp_gym.experiments.browsing import nothing_like
+
+    say(f"diary.py: {nothing_like(pages)}")
+    return NOTHING
+
+
+def _export(a: argparse.Namespace, pages: Any) -> int:
+    from emp_gym.experiments.browsing import export
+
+    count = export(pages, a.export)
+    if not count:
+        return _nothing(pages)
+    said = {"run": pages.run.number, "exported": count, "file": str(a.export)}
+    print(json.dumps(said) if a.json else f"{count:,} decisions in {a.export}")
+    return SHOWN
+
+
+def _summary(a: argparse.Namespace, pages: Any) -> int:
+    from emp_gym.experiments.browsing import summarise
+
+    found = summarise(pages)
+    if a.json:
+        print(json.dumps({"run": pages.run.number, **asdict(found)}))
+    elif found.total.decisions:
+        _header(pages)
+        _sums(found)
+    return SHOWN if found.total.decisions else _nothing(pages)
+
+
+def _decisions(a: argparse.Namespace, pages: Any) -> int:
+    count = a.show or FIRST
+    shown = list(itertools.islice(pages.records(), count + 1))
+    if a.json:
+        more = len(shown) > count
+        print(json.dumps({"run": pages.run.number, "decisions": shown[:count], "more": more}))
+    elif shown:
+        _header(pages)
+        _table_of(shown, count)
+    return SHOWN if shown else _nothing(pages)
+
+
+def _runs(a: argparse.Namespace, reader: Any) -> int:
+    """The list of runs: `governance.diary.Run` in a line each."""
+    rows = [_row(run) for run in reader.runs()]
+    if a.json:
+        print(json.dumps({"runs": rows}))
+        return SHOWN
+    table = _table(["run", "begun (UTC)", "policy", "environment", "split", "lanes", "decisions"],
+                   ("begun (UTC)", "policy", "environment", "split"))  # fmt: skip
+    for row in rows:
+        ended = "no end" if row["decisions"] is None else f"{row['decisions']:,}"
+        table.add_row(str(row["run"]), row["begun"], row["policy"], row["env"], row["split"], str(row["lanes"]), ended)
+    out = console()
+    out.print(table)
+    told = "run 0 is the oldest; --run R shows one" if rows else "no run is in this diary yet"
+    unended = any(row["decisions"] is None for row in rows)
+    out.print(told + ("; no end: cut off, or still running" if unended else ""), highlight=False)
+    return SHOWN
+
+
+def _row(run: Any) -> dict[str, Any]:
+    begun = datetime.fromtimestamp(run.ts_ns // NS, UTC)
+    return {
+        "run": run.number, "entry": run.entry, "begun": f"{begun:%Y-%m-%d %H:%M}", "env": run.about["env"],
+        "policy": run.policies[-1][1] if run.policies else "", "split": json.loads(run.about["kwargs"]).get("split", ""),
+        "lanes": run.lanes, "steps": run.end and run.end["steps"], "decisions": run.end and run.end["decisions"],
+        "durable": run.about["durable"],
+    }  # fmt: skip
 
 
 def _spelled(regime: str | None) -> str | None:
     """CALM_UP, as other commands print it, is calm-up here."""
     return None if regime is None else regime.lower().replace("_", "-")
-
-
-def _say(a: argparse.Namespace, value: Mapping[str, Any], text: str) -> None:
-    print(json.dumps(value) if a.json else text)
 
 
 def _replay(a: argparse.Namespace, reader: Any) -> int:
@@ -104,14 +191,15 @@ def _replay(a: argparse.Namespace, reader: Any) -> int:
     return 0 if found.identical else DIFFERS
 
 
-def _header(run: Any, reader: Any) -> None:
+def _header(pages: Any) -> None:
     """What the run is, in a few lines."""
-    about, out = run.about, console()
+    run, out = pages.run, console()
+    about = run.about
     gates = ", ".join(gate["name"] for gate in about["gates"]) or "none"
     policies = {name: digest for _, name, digest in run.policies}
     latest = ", ".join(f"{name} {digest[:12]}…" for name, digest in policies.items()) or "not said"
     changes = f" (the last of {len(run.policies)} weights)" if len(run.policies) > 1 else ""
-    others = [str(other.number) for other in reader.runs() if other.number != run.number]
+    others = len(pages.reader.runs()) - 1
     state = (
         "no end: cut off, or still running"
         if run.end is None
@@ -125,10 +213,11 @@ def _header(run: Any, reader: Any) -> None:
     out.print(f"  policy {latest}{changes}; gates: {gates}", highlight=False)
     days = about["data"]["days"]
     span = days[0] if len(days) == 1 else f"{len(days)} days, {days[0]} to {days[-1]}"
-    out.print(f"  {span}" + (f"; other runs: {', '.join(others)}" if others else ""), highlight=False)
+    more = f"; {others} other {'run' if others == 1 else 'runs'} (--runs)" if others else ""
+    out.print(f"  {span}{more}", highlight=False)
 
 
-def _decisions(shown: Sequence[Mapping[str, Any]], count: int) -> None:
+def _table_of(shown: Sequence[Mapping[str, Any]], count: int) -> None:
     from rich.markup import escape
 
     regimes = any(record["regime"] != "unknown" for record in shown)
@@ -143,9 +232,7 @@ def _decisions(shown: Sequence[Mapping[str, Any]], count: int) -> None:
         table.add_row(*cells, escape(record["explanation"]), *amounts)
     out = console()
     out.print(table)
-    if not shown:
-        out.print("no decision is like that")
-    elif len(shown) > count:
+    if len(shown) > count:
         out.print(f"there are more than these {count:,}: --show N, --since STEP, or --export FILE.csv", highlight=False)
 
 
@@ -156,8 +243,17 @@ def _sums(found: Any) -> None:
             table.add_row(name, *_cells(sums))
         table.add_section()
         table.add_row("all", *_cells(found.total))
+        if found.unfinished.decisions:
+            table.add_row("of it unfinished", *_cells(found.unfinished))
         console().print(table)
-    console().print("A decision with several reasons counts for each of them. P&L in currency, fees included.")
+    out = console()
+    out.print("A decision with several reasons counts for each of them. P&L in currency, after fees.", highlight=False)
+    if found.unfinished.decisions:
+        count = found.unfinished_episodes
+        out.print(
+            f"P&L includes {count:,} {'episode' if count == 1 else 'episodes'} not over when the run stopped, the position "
+            "at the mid price: the line \"of it unfinished\".", highlight=False
+        )  # fmt: skip
 
 
 def _cells(sums: Any) -> Iterable[str]:
@@ -168,7 +264,8 @@ def _table(headings: Sequence[str], wide: Sequence[str]) -> Any:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    gap = 1 if console().width >= 100 else 0  # what decides needs the room on a narrow terminal
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, gap), pad_edge=False)
     for heading in headings:
         left = heading in (*wide, "time", "regime")
         table.add_column(heading, justify="left" if left else "right", no_wrap=heading not in wide, overflow="fold")

@@ -6,24 +6,31 @@ import argparse
 import getpass
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from emp_gym.experiments.commands.terminal import guarded
-from emp_gym.types import ConfigError, EmpGymError
+from emp_gym.experiments.commands.terminal import guarded, say
+from emp_gym.types import NS, ConfigError, EmpGymError
 
-CLOSED = 1
-"""Exit status of ``--status`` while the switch is closed."""
+if TYPE_CHECKING:
+    from emp_gym.governance.kill_state import Kill
+
+CLOSED = REFUSED = 1
+"""Exit status of ``--status`` while the switch is closed, and of ``--rearm`` where it stays closed."""
 
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="kill.py",
         description="Close the kill switch of a governance folder: every run under it cancels all, sends nothing more and "
-        "ends at its next step. Writing anything into FOLDER/kill does the same.",
+        "ends at its next step. Writing anything into FOLDER/kill does the same. Closed already, it stays so, and the reason "
+        "is noted beside the first. Exit status: 0 done; 1 --rearm is refused, or --status finds it closed; 2 the command "
+        "was wrong or could not be carried out.",
     )
     p.add_argument("folder", type=Path, metavar="FOLDER", help="the folder of train.py --govern")
     what = p.add_mutually_exclusive_group()
-    what.add_argument("--status", action="store_true", help="only show it: exit 0 open, 1 closed")
+    what.add_argument("--status", action="store_true", help="only show it, with every reason")
     what.add_argument(
         "--allow", type=Path, metavar="KEY", help="name a private Ed25519 key file whose holder may open it again"
     )
@@ -35,14 +42,15 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; 0, or 2 with one line on stderr for what cannot be done as asked."""
+    """Runs the command; 0 done, 1 closed or refused, 2 with one line on stderr for what cannot be done as asked."""
     arguments = parser().parse_args(argv)
     return guarded(lambda: _run(arguments), "kill.py")
 
 
 def _run(a: argparse.Namespace) -> int:
     if not a.folder.is_dir():
-        raise ConfigError(f"{a.folder}: no such folder, so nothing was done; name the folder of train.py --govern")
+        other = f"{a.folder.parent}, which it lies in" if a.folder.exists() else "that of train.py --govern"
+        raise ConfigError(f"{a.folder}: no such folder, so NOTHING was stopped; name the folder {other}")
     if not (a.folder / "ledger.log").exists() and not (a.folder / "kill").exists():
         raise ConfigError(
             f"{a.folder}: neither a ledger nor a kill switch is here, so NOTHING was stopped; name the folder of train.py --govern"
@@ -60,15 +68,21 @@ def _close(a: argparse.Namespace) -> int:
     """The file first, which needs nothing else to work; the ledger if it is free."""
     from emp_gym.governance.kill_switch import KillSwitch
 
+    who, reason, now = a.who or getpass.getuser(), a.reason or "no reason was given", time.time_ns()
     try:
-        kill = KillSwitch.request(
-            a.folder, a.who or getpass.getuser(), a.reason or "no reason was given", time.time_ns()
-        )
+        kill = KillSwitch.request(a.folder, who, reason, now)
     except OSError as error:
+        stands = KillSwitch.seen(a.folder)
+        if stands is not None:
+            raise EmpGymError(f"closed already: {stands}; but your reason could not be noted ({error})") from error
         raise EmpGymError(
             f"{a.folder}/kill could not be written ({error}): NOTHING was stopped; mend the disk, or send SIGUSR1"
         ) from error
-    print(f"closed: {kill}")
+    if kill.ts_ns == now:
+        print(f"closed: {kill}")
+    else:
+        print(f"closed already: {_when(kill)}")
+        print(f"  noted beside it: {who}: {reason} (the first stands; whoever opens the switch is shown both)")
     print("runs under this folder cancel all and end at their next step")
     _tell_ledger(a.folder)
     return 0
@@ -76,7 +90,7 @@ def _close(a: argparse.Namespace) -> int:
 
 def _tell_ledger(folder: Path) -> None:
     """Lets the ledger know, unless the run that was stopped holds it: that run, or the next writer, tells it then."""
-    from emp_gym.governance.errors import LogError
+    from emp_gym.governance.errors import LogError, LogLocked
     from emp_gym.governance.kill_switch import LEDGER_NAME, KillSwitch
 
     if not (folder / LEDGER_NAME).exists():
@@ -85,6 +99,8 @@ def _tell_ledger(folder: Path) -> None:
         with _ledger(folder) as log:
             KillSwitch.at(folder, log=log).finish()
         print(f"entered in {folder / LEDGER_NAME}")
+    except LogLocked:
+        print(f"not in {LEDGER_NAME} yet: the run that holds it, or its next writer, enters it")
     except (LogError, ConfigError) as error:
         print(f"not in {LEDGER_NAME} yet ({' '.join(str(error).split())}); its next writer enters it")
 
@@ -93,8 +109,26 @@ def _status(folder: Path) -> int:
     from emp_gym.governance.kill_switch import KillSwitch
 
     kill = KillSwitch.seen(folder)
-    print("open" if kill is None else f"closed: {kill}")
-    return 0 if kill is None else CLOSED
+    if kill is None:
+        print("open")
+        return 0
+    print(f"closed: {_when(kill)}")
+    _say_noted(folder, kill)
+    return CLOSED
+
+
+def _when(kill: Kill) -> str:
+    """A kill and its time."""
+    if not kill.ts_ns:
+        return str(kill)
+    return f"{kill} ({datetime.fromtimestamp(kill.ts_ns // NS, UTC):%Y-%m-%d %H:%M:%S} UTC)"
+
+
+def _say_noted(folder: Path, kill: Kill) -> None:
+    from emp_gym.governance.kill_switch import KillSwitch
+
+    for one in KillSwitch.noted_in(folder, kill):
+        print(f"  noted while closed: {_when(one)}")
 
 
 def _allow(a: argparse.Namespace) -> int:
@@ -116,7 +150,7 @@ def _rearm(a: argparse.Namespace) -> int:
     from contextlib import nullcontext
 
     from emp_gym.governance.heads import KeyFile
-    from emp_gym.governance.kill_switch import LEDGER_NAME, KillSwitch, Rearm
+    from emp_gym.governance.kill_switch import LEDGER_NAME, KillSwitch, Rearm, RearmRefused
 
     if a.key is None or not a.reason:
         raise ConfigError("--rearm needs --key FILE and --reason TEXT: opening the switch is signed for")
@@ -127,8 +161,14 @@ def _rearm(a: argparse.Namespace) -> int:
             return 0
         key = KeyFile(a.key)
         who = _owner(a.folder, key.public_key, a.who)
+        print(f"closed: {_when(switch.kill)}")
+        _say_noted(a.folder, switch.kill)
         order = Rearm.sign(key, switch.kill.kill_id, who=who, reason=a.reason, ts_ns=time.time_ns())
-        switch.rearm(order)
+        try:
+            switch.rearm(order)
+        except RearmRefused as refused:
+            say(f"kill.py: {' '.join(str(refused).split())}")
+            return REFUSED
     print(f"open again: {who}: {a.reason}")
     return 0
 
@@ -139,18 +179,25 @@ def _owner(folder: Path, key: bytes, who: str | None) -> str:
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     named = next((" ".join(line.split()[1:]) for line in lines if line.split()[:1] == [key.hex()]), "")
     if named and who and who != named:
-        raise ConfigError(f"this key is {named}'s by {path}, got --who {who}; leave --who out, or sign with your own key")
+        raise ConfigError(
+            f"this key is {named}'s by {path}, got --who {who}; leave --who out, or sign with your own key"
+        )
     return named or who or getpass.getuser()
 
 
 def _ledger(folder: Path):  # type: ignore[no-untyped-def]  # imported where it is used: closing must not wait for it
     """The folder's ledger, to append to; `LogLocked` while a run has it."""
+    from emp_gym.governance.errors import LogLocked
+    from emp_gym.governance.folder import in_use
     from emp_gym.governance.heads import KeyFile
     from emp_gym.governance.kill_switch import LEDGER_NAME
     from emp_gym.governance.log import Log
 
     witness = folder / "witness"
-    return Log.open(
-        folder / LEDGER_NAME, signer=KeyFile(folder / "keys" / "system.key"), clock=time.time_ns,
-        witness=witness if witness.is_dir() else None,
-    )  # fmt: skip
+    try:
+        return Log.open(
+            folder / LEDGER_NAME, signer=KeyFile(folder / "keys" / "system.key"), clock=time.time_ns,
+            witness=witness if witness.is_dir() else None,
+        )  # fmt: skip
+    except LogLocked as error:
+        raise LogLocked(in_use(folder, LEDGER_NAME)) from error

@@ -18,39 +18,64 @@ if TYPE_CHECKING:
     from emp_gym.governance.evidence import Case
     from emp_gym.governance.folder import GovernanceFolder
     from emp_gym.governance.ledger import Ledger
+    from emp_gym.governance.promotion import Finding
     from emp_gym.governance.registry import Registry
     from emp_gym.governance.signatures import Approver
 
-SHOWN, REFUSED = 0, 1
+DONE, REFUSED = 0, 1
 STAGES = ("paper", "pilot", "live")
+ROLES = ("paper", "pilot")  # of a signer, unless told otherwise
+ACTS = ("to", "demote", "alias", "add_signer", "revoke_signer")  # what writes into the ledger
 
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="promote.py",
         description="Show a strategy's evidence and what is missing for its next stage; with --to, promote it if the guard "
-        "agrees. Exit status: 0 shown or done, 1 refused (or the log is not whole), 2 usage.",
+        "agrees. Exit status: 0 shown or done; 1 the guard or a rule of the ledger refuses, or the log is not whole; 2 the "
+        "command was wrong or could not be carried out.",
     )
     p.add_argument("folder", type=Path, metavar="LOGDIR", help="the folder of train.py --govern")
     p.add_argument("strategy", nargs="?", metavar="STRATEGY", help="a version's hash (6 digits or more), alias or name")
     p.add_argument(
-        "--to", choices=STAGES, metavar="STAGE", help="promote to paper, pilot or live (or renew that stage)"
-    )
-    p.add_argument("--signer", action="append", default=[], metavar="NAME", help="who signs; once for each --key")
-    p.add_argument("--key", action="append", default=[], type=Path, metavar="FILE", help="the signer's private key")
-    p.add_argument("--verify", action="store_true", help="execute all evidence again and compare (--to always does)")
-    p.add_argument("--demote", metavar="REASON", help="move the strategy one step down")
-    p.add_argument("--alias", metavar="NAME", help="let NAME mean this strategy")
-    p.add_argument(
         "--list", action="store_true", help="all strategies, people and aliases (the default without STRATEGY)"
     )
-    p.add_argument(
+    p.add_argument("--verbose", action="store_true", help="every parameter of the environment, limits included")
+    p.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
+    move = p.add_argument_group("moving a strategy")
+    move.add_argument(
+        "--to", choices=STAGES, metavar="STAGE", help="promote to paper, pilot or live (or renew that stage)"
+    )
+    move.add_argument("--signer", action="append", default=[], metavar="NAME", help="who signs; once for each --key")
+    move.add_argument("--key", action="append", default=[], type=Path, metavar="FILE", help="the signer's private key")
+    move.add_argument(
+        "--verify", action="store_true",
+        help="execute all evidence again and compare, whatever else is found (--to does it where nothing else objects)",
+    )  # fmt: skip
+    move.add_argument(
+        "--request", type=Path, metavar="FILE", help="with --to: promote nothing, write what is to be signed"
+    )
+    move.add_argument(
+        "--approve", action="append", default=[], metavar="NAME=FILE",
+        help="with --to: NAME's signature of what --request wrote, 64 bytes or 128 hex digits, made elsewhere",
+    )  # fmt: skip
+    move.add_argument("--demote", metavar="REASON", help="move the strategy one step down")
+    move.add_argument("--alias", metavar="NAME", help="let NAME mean this strategy")
+    people = p.add_argument_group("people")
+    people.add_argument(
         "--add-signer", metavar="NAME", help="put a person on record; --signer and --key vouch for a second one"
     )
-    p.add_argument("--new-key", type=Path, metavar="FILE", help="that person's key; made if it is not there")
-    p.add_argument("--role", nargs="+", choices=STAGES, default=["paper", "pilot"], metavar="STAGE",
-                   help="stages that this person may let a strategy into (default: paper pilot)")  # fmt: skip
-    p.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
+    people.add_argument("--new-key", type=Path, metavar="FILE", help="that person's key; made if it is not there")
+    people.add_argument("--role", nargs="+", choices=STAGES, metavar="STAGE",
+                        help=f"stages that this person may let a strategy into (default: {' '.join(ROLES)})")  # fmt: skip
+    people.add_argument(
+        "--revoke-signer", metavar="NAME",
+        help="take a person's key out of use, for good: --reason, and --signer and --key of that person or of one with the "
+        "same roles; what it has signed stays",
+    )  # fmt: skip
+    people.add_argument("--reason", metavar="TEXT", help="with --revoke-signer: why")
+    people.add_argument("--ends", nargs="+", choices=STAGES, default=[], metavar="STAGE",
+                        help="with --revoke-signer of the last who has a role: the stages that nobody can sign for any more")  # fmt: skip
     return p
 
 
@@ -71,13 +96,15 @@ class Desk:
 
 def _run(a: argparse.Namespace) -> int:
     from emp_gym.experiments.commands import promotion_view as view
+    from emp_gym.governance.errors import LedgerError, UnregisteredPolicy
     from emp_gym.governance.folder import GovernanceFolder
     from emp_gym.governance.ledger import Ledger
     from emp_gym.governance.registry import Registry
     from emp_gym.governance.verify import verify
 
-    wanted = [name for name in ("to", "demote", "alias", "add_signer") if getattr(a, name) is not None]
+    wanted = [name for name in ACTS if getattr(a, name) is not None]
     _usage(a, wanted)
+    approvers = _approvers(a)  # a key that is missing is said before anything is read or executed
     folder = GovernanceFolder(a.folder, clock=time.time_ns)
     found = verify(folder.ledger_path, folder.witness).findings
     if found:
@@ -85,93 +112,240 @@ def _run(a: argparse.Namespace) -> int:
         return REFUSED
     with ExitStack() as stack:
         stack.enter_context(folder)
-        log = folder.ledger if wanted else stack.enter_context(folder.ledger_reader())
+        writes = wanted and a.request is None
+        log = folder.ledger if writes else stack.enter_context(folder.ledger_reader())
         ledger = Ledger(log, clock=time.time_ns)
-        desk = Desk(folder, ledger, Registry(ledger, folder.artefacts))
-        if a.add_signer is not None:
-            return _add_signer(desk, a)
-        if a.strategy is None or a.list:
-            view.listing(ledger, a.json)
-            return SHOWN
-        a.strategy = ledger.find(a.strategy).version  # an alias may mean another one in a moment
-        if a.demote is not None:
-            ledger.demote(a.strategy, a.demote)
-        if a.alias is not None:
-            ledger.set_alias(a.alias, a.strategy)
-        return _review(desk, a)
+        try:
+            return _act(Desk(folder, ledger, Registry(ledger, folder.artefacts)), a, approvers)
+        except UnregisteredPolicy:
+            raise
+        except LedgerError as refused:
+            return _refuse(a, str(refused))
+
+
+def _act(desk: Desk, a: argparse.Namespace, approvers: list[Approver]) -> int:
+    from emp_gym.experiments.commands import promotion_view as view
+
+    if a.add_signer is not None:
+        return _add_signer(desk, a, approvers)
+    if a.revoke_signer is not None:
+        return _revoke_signer(desk, a, approvers)
+    if a.strategy is None:
+        view.listing(desk.ledger, a.json)
+        return DONE
+    a.strategy = desk.ledger.find(a.strategy).version  # an alias may mean another one in a moment
+    if a.demote is not None:
+        return _demote(desk, a)
+    if a.alias is not None:
+        return _set_alias(desk, a)
+    return _review(desk, a, approvers)
+
+
+def _refuse(a: argparse.Namespace, why: str) -> int:
+    say(f"promote.py: {' '.join(why.split())}")
+    if a.json:
+        print(json.dumps({"refused": why}))
+    return REFUSED
 
 
 def _usage(a: argparse.Namespace, wanted: list[str]) -> None:
+    """`ConfigError` for a command that is not whole, or holds what would be ignored."""
     if len(wanted) > 1:
         raise ConfigError(f"one thing at a time, got --{' and --'.join(wanted).replace('_', '-')}")
+    act = wanted[0] if wanted else ""
+    flag = f"--{act.replace('_', '-')}"
     if len(a.signer) != len(a.key):
         raise ConfigError(f"--signer and --key come in pairs, got {len(a.signer)} and {len(a.key)}")
-    if wanted and wanted != ["add_signer"] and a.strategy is None:
-        raise ConfigError(f"--{wanted[0]} needs a STRATEGY; --list shows them")
+    if act in ("to", "demote", "alias") and a.strategy is None:
+        raise ConfigError(f"{flag} needs a STRATEGY; --list shows them")
+    if a.strategy is not None and (a.list or act.endswith("signer")):
+        raise ConfigError(f"{flag if act else '--list'} is about no strategy; leave {a.strategy} out")
+    if a.list and act:
+        raise ConfigError(f"one thing at a time, got --list and {flag}")
     if a.add_signer is not None and a.new_key is None:
         raise ConfigError("--add-signer needs --new-key FILE: where that person's private key lies or shall lie")
+    if a.revoke_signer is not None and not (a.reason and a.signer):
+        raise ConfigError("--revoke-signer needs --reason TEXT, and --signer NAME --key FILE of who says so")
+    belongs = {
+        "new_key": "add_signer", "role": "add_signer", "reason": "revoke_signer", "ends": "revoke_signer", "request": "to",
+        "approve": "to",
+    }  # fmt: skip
+    for option, needs in belongs.items():
+        if getattr(a, option) and act != needs:
+            raise ConfigError(f"--{option.replace('_', '-')} goes with --{needs.replace('_', '-')}")
+    if a.request is not None and (a.signer or a.approve):
+        raise ConfigError("--request only writes what is to be signed; give --signer and --approve when it is signed")
 
 
 def _approvers(a: argparse.Namespace) -> list[Approver]:
+    """Who signs: with a key that lies here, or with a signature made elsewhere."""
     from emp_gym.governance.heads import KeyFile
-    from emp_gym.governance.signatures import Approver
+    from emp_gym.governance.signatures import Approver, Detached
 
-    return [Approver(name, KeyFile(key)) for name, key in zip(a.signer, a.key, strict=True)]
+    here = [Approver(name, KeyFile(key)) for name, key in zip(a.signer, a.key, strict=True)]
+    pairs = [text.partition("=") for text in a.approve]
+    if not all(name and path for name, _, path in pairs):
+        raise ConfigError(f"--approve: expected NAME=FILE, got {', '.join(a.approve)}")
+    return [*here, *(Approver(name, Detached(_signature(Path(path)))) for name, _, path in pairs)]
 
 
-def _add_signer(desk: Desk, a: argparse.Namespace) -> int:
+def _signature(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+        data = data if len(data) == 64 else bytes.fromhex(data.decode("ascii"))
+    except OSError as error:
+        raise ConfigError(f"--approve: {path} cannot be read ({error.strerror})") from error
+    except ValueError:
+        data = b""
+    if len(data) != 64:
+        raise ConfigError(f"--approve: {path} is no Ed25519 signature; expected 64 bytes, or 128 hex digits")
+    return data
+
+
+# ------------------------------------------------------------------------------------------------------------- people
+
+
+def _add_signer(desk: Desk, a: argparse.Namespace, vouchers: list[Approver]) -> int:
     from emp_gym.governance.errors import LedgerError
     from emp_gym.governance.heads import KeyFile
     from emp_gym.governance.signatures import Approver
 
-    vouchers = _approvers(a)
-    if not a.new_key.exists():
-        a.new_key.parent.mkdir(parents=True, exist_ok=True)
-        KeyFile.generate(a.new_key)
-        say(f"new key: {a.new_key} (keep it where only {a.add_signer} can read it)")
+    roles, made = a.role or list(ROLES), not a.new_key.exists()
+    if made and not a.new_key.parent.is_dir():
+        raise ConfigError(f"--new-key: {a.new_key.parent} is no folder; make it first")
+    key = KeyFile.generate(a.new_key) if made else KeyFile(a.new_key)  # on disk before anybody relies on it
     try:
-        receipt = desk.ledger.add_signer(Approver(a.add_signer, KeyFile(a.new_key)), a.role, vouchers)
-    except LedgerError as error:
-        say(f"promote.py: {error}")
-        return REFUSED
-    said = {"signer": a.add_signer, "roles": a.role, "entry": receipt.seq}
-    print(json.dumps(said) if a.json else f"{a.add_signer} is on record for {', '.join(a.role)} (entry {receipt.seq})")
-    return SHOWN
+        receipt = desk.ledger.add_signer(Approver(a.add_signer, key), roles, vouchers)
+    except LedgerError as refused:  # nothing was written
+        if made:
+            a.new_key.unlink()
+        hint = "" if vouchers or not desk.ledger.state.people else "; name who vouches: --signer NAME --key FILE"
+        return _refuse(a, f"{refused}{hint}")
+    if made:
+        say(f"new key: {a.new_key} (keep it where only {a.add_signer} can read it)")
+    said = {"signer": a.add_signer, "roles": roles, "entry": receipt.seq}
+    print(json.dumps(said) if a.json else f"{a.add_signer} is on record for {', '.join(roles)} (entry {receipt.seq})")
+    return DONE
 
 
-def _review(desk: Desk, a: argparse.Namespace) -> int:
-    """Shows the case; with ``--to`` promotes or refuses."""
+def _revoke_signer(desk: Desk, a: argparse.Namespace, approvers: list[Approver]) -> int:
+    from emp_gym.governance.evidence import SIGNERS
+    from emp_gym.governance.kill_state import drop_key
+
+    ledger, name = desk.ledger, a.revoke_signer
+    person = ledger.state.people.get(name)
+    if person is not None and person.revoked is None and not a.ends and ledger.state.ends_with(name):
+        ends = ledger.state.ends_with(name)
+        why = f"{name} is the last who can sign for {', '.join(ends)}: after this nobody ever can in this ledger"
+        return _refuse(a, f"{why}; put somebody else on record first, or say that it is meant: --ends {' '.join(ends)}")
+    receipt = ledger.revoke_signer(name, a.reason, approvers, [stage for stage in STAGES if stage in a.ends])
+    key = bytes.fromhex(ledger.state.people[name].public_key)
+    rearm = drop_key(desk.folder.path, key, f"revoked, entry {receipt.seq} of the ledger")
+    left = {stage: sum(stage in one.roles for one in ledger.state.signers()) for stage in STAGES}
+    if a.json:
+        print(json.dumps({"revoked": name, "entry": receipt.seq, "dropped_from_rearm": rearm, "signers_left": left}))
+        return DONE
+    print(
+        f"the key of {name} is revoked (entry {receipt.seq}): what it signs from now on does not count; what it has signed stays"
+    )
+    if rearm:
+        print(
+            "  it may not open the kill switch any more, either (keys/rearm.pub); a run under way learns that at its next start"
+        )
+    for stage in ledger.state.people[name].roles:
+        if left[stage] < SIGNERS[stage]:
+            print(f"  {stage} asks for {SIGNERS[stage]} signers, {left[stage]} left")
+    return DONE
+
+
+# --------------------------------------------------------------------------------------------------------- strategies
+
+
+def _demote(desk: Desk, a: argparse.Namespace) -> int:
+    ledger = desk.ledger
+    version = ledger.find(a.strategy)
+    origin = version.stage(ledger.now)
+    receipt = ledger.demote(a.strategy, a.demote)
+    to = ledger.stage(a.strategy)
+    said = {"name": version.name, "version": version.version, "from": origin, "to": to, "entry": receipt.seq}
+    line = f"{version.name} {version.version[:12]}: {origin} → {to} (entry {receipt.seq}): {a.demote}"
+    print(json.dumps({**said, "reason": a.demote}) if a.json else line)
+    return DONE
+
+
+def _set_alias(desk: Desk, a: argparse.Namespace) -> int:
+    ledger = desk.ledger
+    versions = ledger.state.versions
+    before = versions.get(ledger.state.aliases.get(a.alias, ""))
+    now = versions[a.strategy]
+    entry = None if before is now else ledger.set_alias(a.alias, a.strategy).seq
+    if a.json:
+        old = None if before is None else before.version
+        print(json.dumps({"alias": a.alias, "from": old, "to": now.version, "entry": entry}))
+    elif entry is None:
+        print(f"{a.alias} means {now.name} {now.version[:12]} already; nothing was written")
+    else:
+        old = "nothing" if before is None else f"{before.name} {before.version[:12]}"
+        print(f"{a.alias}: {old} → {now.name} {now.version[:12]} (entry {entry})")
+    return DONE
+
+
+def _review(desk: Desk, a: argparse.Namespace, approvers: list[Approver]) -> int:
+    """Shows the case; with ``--to`` promotes or refuses. Evidence is executed last: it takes minutes."""
     from emp_gym.experiments.commands import promotion_view as view
-    from emp_gym.governance.errors import LedgerError, UnregisteredPolicy
+    from emp_gym.governance.errors import LedgerError
     from emp_gym.governance.evidence import signed
     from emp_gym.governance.promotion import Finding
 
     ledger = desk.ledger
     version = ledger.find(a.strategy)
-    case = ledger.examine(version.version, a.to)
-    findings: list[Finding] = []
-    try:
-        desk.registry.load(version.version)
-        findings.append(Finding("files", True, "those of its row", "the same hashes"))
-    except UnregisteredPolicy as error:
-        findings.append(Finding("files", False, "those of its row", str(error)))
-    if case.used and (a.to is not None or a.verify):
-        findings.append(_executed_again(desk, case))
-    approvers = _approvers(a)
-    people = [ledger.state.people[one.name] for one in approvers if one.name in ledger.state.people]
-    unknown = [f"{one.name} is not on record" for one in approvers if one.name not in ledger.state.people]
-    findings += [*case.findings, signed(people, case.stage, unknown)]
+    case, decision = ledger.decision(version.version, a.to)
+    who, wrong = ledger.standing("promote", decision, approvers)
+    findings = [_files(desk, version.version), *case.findings]
+    if a.request is None:
+        findings.append(signed(who, case.stage, wrong))
+    passed = all(finding.passed for finding in findings)
+    executed = bool(case.used) and (a.verify or (a.to is not None and passed))
+    if executed:
+        findings.insert(1, _executed_again(desk, case))
+        passed = passed and findings[1].passed
     promoted = None
-    if a.to is not None and all(finding.passed for finding in findings):
+    if a.to is not None and passed and a.request is None:
         try:
             promoted = ledger.promote(version.version, a.to, approvers).seq
-        except LedgerError as error:  # what only the ledger sees: a signature by another key
+        except LedgerError as error:  # what came meanwhile: evidence that expired, a kill
             findings.append(Finding("ledger", False, "an entry that the rules allow", str(error)))
-    view.review(ledger, version, case, findings, asked=a.to, promoted=promoted, as_json=a.json)
-    return REFUSED if a.to is not None and promoted is None else SHOWN
+    outcome = view.Outcome(a.to, promoted, skipped=a.to is not None and bool(case.used) and not executed)
+    if a.request is not None and passed:
+        outcome.request = _write_request(desk, a, decision)
+    view.review(ledger, version, case, findings, outcome, as_json=a.json, verbose=a.verbose)
+    return DONE if a.to is None or promoted is not None or outcome.request else REFUSED
 
 
-def _executed_again(desk: Desk, case: Case) -> Any:
+def _write_request(desk: Desk, a: argparse.Namespace, decision: dict[str, Any]) -> Path:
+    """The bytes that a promotion's signers sign, in a file."""
+    from emp_gym.governance.signatures import statement
+
+    try:
+        a.request.write_bytes(statement(desk.ledger.log.log_id, "promote", decision))
+    except OSError as error:
+        raise ConfigError(f"--request: {a.request} cannot be written ({error.strerror})") from error
+    return a.request
+
+
+def _files(desk: Desk, version: str) -> Finding:
+    """Whether the registered files are still those of their row."""
+    from emp_gym.governance.errors import UnregisteredPolicy
+    from emp_gym.governance.promotion import Finding
+
+    try:
+        desk.registry.load(version)
+    except UnregisteredPolicy as error:
+        return Finding("files", False, "those of its row", str(error))
+    return Finding("files", True, "those of its row", "the same hashes")
+
+
+def _executed_again(desk: Desk, case: Case) -> Finding:
     """Whether the evidence comes out again, to the last digit, from files and data as they are here and now."""
     from emp_gym.experiments.evidence import execute_again
     from emp_gym.governance.errors import LedgerError

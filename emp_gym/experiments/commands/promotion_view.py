@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from emp_gym.governance.evidence import Case, count_trials, session_totals
 from emp_gym.governance.ledger import Ledger
 from emp_gym.governance.promotion import Finding
 from emp_gym.governance.record import CASH, STAGES, Evaluation, Version, read_setting
+from emp_gym.governance.signatures import Person
 from emp_gym.types import NS, Regime
 
 
@@ -44,50 +45,59 @@ def listing(ledger: Ledger, as_json: bool) -> None:
                     "aliases": pointers,
                     "trials": len(state.trials),
                     "people": {p.name: list(p.roles) for p in state.people.values()},
+                    "revoked": {p.name: p.revoked for p in state.people.values() if p.revoked is not None},
                     "invalid": [str(one) for one in state.invalid],
                 }
             )
         )
         return
-    from rich.table import Table
-
     out = console()
-    title = f"{len(versions)} versions, {len(state.trials)} trials, {state.size} entries"
-    table = Table(title=title, title_justify="left", show_edge=False)
-    for name in (
-        "strategy",
-        "version",
-        "environment",
-        "stage",
-        "until",
-        "trials on its days",
-        "sessions",
-        "P&L a session",
-        "also called",
-    ):
-        table.add_column(
-            name, justify="right" if name in ("trials on its days", "sessions", "P&L a session") else "left"
+    title = ", ".join((_count(len(versions), "version"), _count(len(state.trials), "trial")))
+    out.print(f"{title}; {_count(state.size, 'entry', 'entries')} in the ledger", highlight=False)
+    environments = sorted({read_setting(v.setting)[0] for v in versions})
+    for env in environments:
+        out.print(_table(ledger, env, [v for v in versions if read_setting(v.setting)[0] == env]))
+    names: dict[str, list[str]] = {v.version: [] for v in versions}
+    for alias, target in pointers.items():
+        names[target].append(alias)
+    called = "; ".join(f"{', '.join(own)} → {state.versions[v].name}" for v, own in names.items() if own)
+    if versions:
+        out.print(
+            "trials: all of this record on any of its days, whatever their environment. P&L: a session.",
+            highlight=False,
         )
-    for v in versions:
-        row = _row(ledger, v)
-        called = ", ".join(alias for alias, version in pointers.items() if version == v.version)
-        mean = "" if row["pnl"] is None else f"{row['pnl']:,.2f}"
-        cells = (
-            v.name,
-            v.version[:12],
-            row["env"],
-            row["stage"],
-            row["until"],
-            row["trials"],
-            row["sessions"],
-            mean,
-            called,
-        )
-        table.add_row(*(escape(str(cell)) for cell in cells))
-    out.print(table)
-    people = "; ".join(f"{p.name} ({', '.join(p.roles)})" for p in state.people.values())
+    if called:
+        out.print(f"Names: {called}", highlight=False, markup=False)
+    people = "; ".join(map(_person, state.people.values()))
     out.print(f"People who sign: {people or 'nobody yet (--add-signer)'}", highlight=False, markup=False)
     _warn(out, ledger)
+
+
+def _table(ledger: Ledger, env: str, versions: Sequence[Version]) -> Any:
+    """The versions of one environment, a line each; within 80 columns."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, title=env, title_justify="left")
+    for name in ("strategy", "version", "stage", "until", "trials", "sessions", "P&L"):
+        wide, number = name == "strategy", name in ("trials", "sessions", "P&L")
+        table.add_column(name, justify="right" if number else "left", no_wrap=not wide, overflow="fold")
+    for v in versions:
+        row = _row(ledger, v)
+        mean = "" if row["pnl"] is None else f"{row['pnl']:,.2f}"
+        cells = (v.name, v.version[:8], row["stage"], row["until"], row["trials"], row["sessions"], mean)
+        table.add_row(*(escape(str(cell)) for cell in cells))
+    return table
+
+
+def _person(one: Person) -> str:
+    roles = ", ".join(one.roles)
+    return f"{one.name} ({roles})" if one.revoked is None else f"{one.name} (key revoked, entry {one.revoked})"
+
+
+def _count(number: int, noun: str, nouns: str = "") -> str:
+    """ "1 version", "2 versions" """
+    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
 
 
 def _row(ledger: Ledger, v: Version) -> dict[str, Any]:
@@ -106,17 +116,32 @@ def _row(ledger: Ledger, v: Version) -> dict[str, Any]:
     }
 
 
+@dataclass
+class Outcome:
+    """What came of a review."""
+
+    asked: str | None  # stage that was asked for
+    promoted: int | None  # entry of the promotion
+    skipped: bool = False  # the evidence was not executed again, since it is refused without that
+    request: Path | None = None  # file with what is to be signed
+
+
 def review(
-    ledger: Ledger, version: Version, case: Case, findings: Sequence[Finding], *, asked: str | None, promoted: int | None,
-    as_json: bool,
+    ledger: Ledger, version: Version, case: Case, findings: Sequence[Finding], outcome: Outcome, *, as_json: bool, verbose: bool,
 ) -> None:  # fmt: skip
     """A version's evidence, every finding, and what to do next."""
+    asked, promoted = outcome.asked, outcome.promoted
     if as_json:
-        said = {**_row(ledger, version), "to": case.stage, "promoted": promoted is not None, "entry": promoted}
+        said = {**_row(ledger, version), "keywords": read_setting(version.setting)[1], "to": case.stage}
+        said |= {
+            "promoted": promoted is not None,
+            "entry": promoted,
+            "request": outcome.request and str(outcome.request),
+        }
         print(json.dumps({**said, "findings": [asdict(f) | {"passed": bool(f.passed)} for f in findings]}))
         return
     out = console()
-    _head(out, ledger, version)
+    _head(out, ledger, version, verbose)
     for evaluation in version.evaluations:
         _evaluation(out, ledger, version, evaluation, evaluation in case.used)
     refused = [f for f in findings if not f.passed]
@@ -124,12 +149,18 @@ def review(
     out.print(f"[bold]{case.stage}[/]: what the guard says", highlight=False)
     for finding in findings:
         _finding(out, finding)
+    if outcome.skipped:
+        out.print(
+            "  – executed again: not done, since it is refused already (--verify does it all the same)", highlight=False
+        )
     out.print()
     _warn(out, ledger)
     if promoted is not None:
         regimes = ", ".join(case.regimes)
         out.print(f"[bold green]Promoted to {asked}[/] (entry {promoted}). The evidence speaks for {regimes}; elsewhere it is "
                   f"untried. Renew it before {date(version.expires(ledger.now))}.", highlight=False, soft_wrap=True)  # fmt: skip
+    elif outcome.request is not None:
+        _requested(out, ledger, version, outcome.request, case.stage)
     elif asked is not None:
         out.print(f"[bold red]Refused[/]: {len(refused)} of {len(findings)} findings object. It stays in "
                   f"{version.stage(ledger.now)}.", highlight=False)  # fmt: skip
@@ -139,7 +170,18 @@ def review(
         out.print(text + ".", highlight=False, markup=False, soft_wrap=True)
 
 
-def _head(out: Any, ledger: Ledger, v: Version) -> None:
+def _requested(out: Any, ledger: Ledger, version: Version, request: Path, stage: str) -> None:
+    folder = ledger.log.path.parent
+    for line in (
+        f"Nothing is promoted. What is to be signed stands in {request}; each signer, where the key lies:",
+        f"  openssl pkeyutl -sign -rawin -inkey KEYFILE -in {request.name} -out NAME.sig",
+        f"then, as long as nothing new about {version.name} or its search is entered:",
+        f"  scripts/promote.py {folder} {version.version[:12]} --to {stage} --approve NAME=NAME.sig",
+    ):
+        out.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _head(out: Any, ledger: Ledger, v: Version, verbose: bool) -> None:
     now = ledger.now
     env, keywords = read_setting(v.setting)
     stage = v.stage(now)
@@ -148,18 +190,54 @@ def _head(out: Any, ledger: Ledger, v: Version) -> None:
     trials = count_trials(ledger.state, v)
     lineage = f", made from {v.parent[:12]}" if v.parent else ""
     lines = [
-        f"  {v.agent} on {env} {keywords or '(its defaults)'}, commit {v.commit or 'unknown'}{lineage}",
+        f"  {v.agent} on {env}{_setting(keywords)}, commit {v.commit or 'unknown'}{lineage}",
         f"  registered {date(v.ts_ns)} (entry {v.seq}) from trial {v.trial}; trials on its days in this record: {trials}",
         *(f"  {date(m.ts_ns)} {m.origin} → {m.to}: {m.why} (entry {m.seq})" for m in v.moves),
     ]
+    if verbose:
+        lines.append(f"  parameters of the environment: {json.dumps(keywords, sort_keys=True)}")
     for line in lines:
         out.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _setting(keywords: Mapping[str, Any]) -> str:
+    """What matters of an environment's keywords, in short; --verbose has all of them."""
+    said = [f"gates: {', '.join(map(_gate, gates))}" for name, gates in keywords.items() if name == "gates" and gates]
+    for name, value in keywords.items():
+        text = json.dumps(value)
+        if name != "gates":
+            said.append(f"{name}={text if len(text) <= 40 else '…'}")
+    return f" ({'; '.join(said)})" if said else " (its defaults)"
+
+
+IMPORTANT = {
+    "position": ("instrument", "max_position"), "order": ("order", "max_quantity"),
+    "daily loss": ("portfolio", "daily_loss", "hard"), "drawdown": ("portfolio", "drawdown", "hard"),
+}  # fmt: skip
+"""Limits of a risk gate that a reviewer looks at first: lots, lots, currency, currency."""
+
+
+def _gate(gate: Any) -> str:
+    if not isinstance(gate, Mapping):
+        return str(gate)
+    name, limits, found = str(gate.get("gate", "?")), gate.get("limits"), []
+    for word, path in IMPORTANT.items():
+        value: Any = limits
+        for key in path:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if value is not None:
+            found.append(f"{word} ≤ {value}")
+    if not isinstance(limits, Mapping):
+        found = [str(limits)] if limits else []
+    return f"{name} ({', '.join(found)})" if found else name
 
 
 def _evaluation(out: Any, ledger: Ledger, version: Version, e: Evaluation, counts: bool) -> None:
     """One evaluation: where, how much, in which regimes."""
     mine = e.policies[version.version]
-    hold = f"{len(e.day)} episodes of {len(e.days)} sessions ({e.days[0].date} to {e.days[-1].date})"
+    hold = (
+        f"{_count(len(e.day), 'episode')} of {_count(len(e.days), 'session')} ({e.days[0].date} to {e.days[-1].date})"
+    )
     mean = sum(mine.pnl_e8) / len(mine.pnl_e8) / CASH
     known = {v.version: v.name for v in ledger.state.versions.values()}
     others = ", ".join(
