@@ -396,7 +396,41 @@ MakeEnv = Callable[..., Any]
 
 @dataclass
 class RunLog:
-    """Numbers of finished episodes, one row each, with what is needed to run them again."""
+    """Numbers of finished episodes, one row each, with what is needed to run them again.
+
+    `tables` hold what happened inside them, where it was recorded: steps, orders, fills, verdicts, accounts. What their
+    columns mean, and how a log is saved and read: `emp_gym.evaluation.runlog`.
+    """
 
     config: Mapping[str, Any]
-    episodes: Mapping[str, np.ndarray] = field(default_factory=dict)
+    episodes: Mapping[str, np.ndarray] = field(default_factory=dict)  # [W] each
+    tables: Mapping[str, np.ndarray] = field(default_factory=dict)  # structured arrays
+
+    def table(self, name: str) -> np.ndarray:
+        """One of `tables`; `DataError` where the run was not recorded."""
+        if name not in self.tables:
+            raise DataError(
+                f"the run log has no table {name!r} (it has {sorted(self.tables)}); record the run: "
+                "backtest.evaluate(..., record=Recorder()) or evaluate.py --log FOLDER"
+            )
+        return self.tables[name]
+
+    @property
+    def steps(self) -> np.ndarray:
+        return self.table("steps")
+
+    @property
+    def orders(self) -> np.ndarray:
+        return self.table("orders")
+
+    @property
+    def fills(self) -> np.ndarray:
+        return self.table("fills")
+
+    @property
+    def verdicts(self) -> np.ndarray:
+        return self.table("verdicts")
+
+    @property
+    def accounts(self) -> np.ndarray:
+        return self.table("accounts")

@@ -18,6 +18,7 @@ from emp_gym.agents.base import parameters
 from emp_gym.evaluation import metrics
 from emp_gym.evaluation.metrics import Estimate
 from emp_gym.experiments.config import EvaluationConfig
+from emp_gym.experiments.recording import Recorder
 from emp_gym.governance.kill_gate import heed
 from emp_gym.types import ConfigError, DataError, Gate, RunLog
 
@@ -55,12 +56,13 @@ def windows(env_id: str, env_kwargs: Mapping[str, Any], config: EvaluationConfig
 def evaluate(
     agent: Any, env_id: str, env_kwargs: Mapping[str, Any], chosen: Sequence[Window], seed: int = 0, split: str = "test",
     watch: Callable[[Any, np.ndarray], None] | None = None, wrap: Callable[[Any], Any] | None = None,
+    record: Recorder | None = None,
 ) -> RunLog:  # fmt: skip
     """One episode of `agent` on each window of `chosen`; episodes hold the environment's summary, arrays [W].
 
     An agent that has `bind` is given the environment first. A kill switch that closes raises `Killed`: episodes that it cut
     are no result. `watch(env, running)` is called after each step with the lanes [W] that took part in it; `wrap` is put
-    around the environment.
+    around the environment. `record` adds the tables of a run log: steps, orders, fills, verdicts.
     """
     env = make_env(env_id, env_kwargs, len(chosen), split=split, autoreset_mode="Disabled")
     env = env if wrap is None else wrap(env)
@@ -68,15 +70,19 @@ def evaluate(
         agent.bind(env)
     options = {"day": [day for day, _ in chosen], "start": [row for _, row in chosen]}
     observation, info = env.reset(seed=seed, options=options)
+    if record is not None:
+        record.begin(env)
     state = agent.initial_state(len(chosen))
     running = np.ones(len(chosen), bool)
     episodes: dict[str, np.ndarray] = {}
     while running.any():
         action, state = agent.act(observation, state, info.get("action_mask"))
-        observation, _, terminated, truncated, info = env.step(action)
+        observation, rewards, terminated, truncated, info = env.step(action)
         heed(gates_of(env))
         if watch is not None:
             watch(env, running)
+        if record is not None:
+            record.step(running, action, rewards)
         ended = (terminated | truncated) & running
         if ended.any():
             _note(episodes, info, ended)
@@ -89,7 +95,9 @@ def evaluate(
         "seed": seed,
         "windows": [list(w) for w in chosen],
     }
-    return RunLog(config, episodes)
+    if record is None:
+        return RunLog(config, episodes)
+    return RunLog(config | record.about(), episodes, record.tables())
 
 
 def _note(episodes: dict[str, np.ndarray], info: Mapping[str, Any], ended: np.ndarray) -> None:

@@ -1,0 +1,276 @@
+"""What happened in finished episodes, as tables of integers: their columns, P&L from fills alone, files.
+
+A `RunLog` is made by ``backtest.evaluate(..., record=Recorder())``; `RunLog.tables` holds structured arrays, one row each:
+
+==========  ============================================================================================================
+steps       `STEP`: where a lane stood when it decided, and what it did; T + 1 rows for an episode of T decisions, the
+            last one being its end (after its position was closed), without an action. `lever_0`, ... for actions that
+            are numbers
+orders      `SENT`: requests as the market got them, after all gates
+fills       `FILLED`: own executions, in order of time within a decision. `mid2_after_NAME` for each horizon of the log
+verdicts    `VERDICT`: what gates objected to
+accounts    `ACCOUNT`: one row an episode: where it was, and how its end is valued
+==========  ============================================================================================================
+
+All are sorted by episode and decision. Units are those of `emp_gym.types`: prices in price units, quantities in lots,
+cash, fees and equity in 1e-8 currency, time in ns after local midnight; "2" at the end of a name is twice the amount, so
+that mids and what is marked at them stay integers. Cash of a price and lot is `price_to_cash` of the log's config.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emp_gym.types import I64, NS, ConfigError, DataError, RunLog
+
+SCHEMA = 1
+HEADER = "runlog.json"
+UNKNOWN_PLACE, NEVER_RESTED = -1, -2  # volume ahead: beyond the visible levels; of what does not wait in a queue
+NO_ACTION, NO_REGIME = -1, -1
+
+STEP = np.dtype(
+    [
+        ("episode", "i4"),  # number of the window
+        ("decision", "i4"),  # 0 .. T; T is the episode's end
+        ("time_ns", "i8"),
+        ("row", "i8"),  # last row that has happened, of the day
+        ("seen_row", "i8"),  # row that the view shows (earlier under feed latency)
+        ("bid", "i8"),  # best bid as the view shows it, EMPTY_BID where there is none
+        ("ask", "i8"),
+        ("mid2", "i8"),  # as the view shows it: `equity2` is marked at it
+        ("tape_mid2", "i8"),  # best bid + best ask after `row`, whatever the agent saw
+        ("position", "i8"),
+        ("cash", "i8"),
+        ("fees", "i8"),
+        ("equity2", "i8"),
+        ("action", "i4"),  # number in the menu; NO_ACTION at the end and where actions are numbers
+        ("reward", "f8"),  # of this decision; 0 at the end
+        ("regime", "i1"),  # Regime of `row`, labelled from earlier rows only
+    ]
+)
+SENT = np.dtype(
+    [
+        ("episode", "i4"),
+        ("decision", "i4"),
+        ("time_ns", "i8"),  # of the decision: it arrives the order latency later
+        ("slot", "i1"),
+        ("kind", "i1"),  # OrderKind
+        ("side", "i1"),
+        ("outcome", "i1"),  # Outcome at the door; a replacement may still be refused when it arrives
+        ("price", "i8"),
+        ("quantity", "i8"),
+        ("id", "i8"),
+        ("target", "i8"),
+        ("ahead", "i8"),  # visible lots at its price when it arrives, UNKNOWN_PLACE, or NEVER_RESTED
+    ]
+)
+FILLED = np.dtype(
+    [
+        ("episode", "i4"),
+        ("decision", "i4"),
+        ("time_ns", "i8"),
+        ("row", "i8"),  # whose message caused it; of a taker: whose book it took from
+        ("id", "i8"),  # of the order; -1 for what closes the position at the end of an episode
+        ("side", "i1"),
+        ("maker", "?"),
+        ("beyond", "?"),  # taken beyond the visible book, at the stated price rule
+        ("price", "i8"),
+        ("quantity", "i8"),
+        ("fee", "i8"),  # negative = rebate
+        ("mid2", "i8"),  # of a maker: before the message that filled it; of a taker: of the book it took from; 0 unknown
+        ("touch", "i8"),  # best price then of its own side (maker) or of the other (taker); its own price if there was none
+        ("ahead", "i8"),  # of its order when that joined the queue, as in `SENT`
+        ("ahead_seen", "i8"),  # at the last decision before the fill, NEVER_RESTED if it did not rest then
+        ("regime", "i1"),  # Regime of `row`
+    ]
+)
+VERDICT = np.dtype(
+    [
+        ("episode", "i4"),
+        ("decision", "i4"),
+        ("gate", "i1"),  # number in config["gates"]
+        ("slot", "i1"),
+        ("reason", "u8"),  # reason bits
+        ("before", "i8"),  # lots
+        ("after", "i8"),
+    ]
+)
+ACCOUNT = np.dtype(
+    [
+        ("episode", "i4"),
+        ("day", "i4"),  # of the data, as in config["days"]
+        ("decisions", "i4"),  # T
+        ("tick", "i8"),
+        ("parent_side", "i1"),  # of the parent order; 0: there was none
+        ("parent", "i8"),  # lots of it
+        ("arrival2", "i8"),  # twice the mid at the start
+        ("mark2", "i8"),  # twice the price at which what is held at the end is valued: the arrival mid of a parent order
+    ]
+)
+TABLES = {"steps": STEP, "orders": SENT, "fills": FILLED, "verdicts": VERDICT, "accounts": ACCOUNT}
+MORE_COLUMNS = {"steps": "lever_", "fills": "mid2_after_"}
+"""Beginnings of the names of further columns that a table may have."""
+
+
+@dataclass(frozen=True)
+class Horizon:
+    """A distance into the future: so many messages, or so many nanoseconds (the other is 0)."""
+
+    messages: int = 0
+    ns: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.messages, self.ns) < 0 or (self.messages > 0) == (self.ns > 0):
+            raise ConfigError(f"a horizon is n messages or n ns, exactly one > 0, got {self.messages} and {self.ns}")
+
+    @property
+    def name(self) -> str:
+        """Like 100_messages, 1s, 250ms, 10ns: part of column names."""
+        if self.messages:
+            return f"{self.messages}_messages"
+        unit, size = next((u, s) for u, s in (("s", NS), ("ms", 10**6), ("us", 10**3), ("ns", 1)) if self.ns % s == 0)
+        return f"{self.ns // size}{unit}"
+
+    @property
+    def column(self) -> str:
+        """Of `fills`: twice the mid that much later, 0 where the day ended before."""
+        return f"mid2_after_{self.name}"
+
+
+HORIZONS = (Horizon(messages=10), Horizon(messages=100), Horizon(messages=1000),
+            Horizon(ns=NS // 10), Horizon(ns=NS), Horizon(ns=10 * NS))  # fmt: skip
+
+
+def horizons(log: RunLog) -> tuple[Horizon, ...]:
+    """Those for which the log's fills know the mid afterwards."""
+    return tuple(Horizon(int(h["messages"]), int(h["ns"])) for h in log.config.get("horizons", ()))
+
+
+def per_episode(table: np.ndarray, values: np.ndarray, episodes: int) -> np.ndarray:
+    """Sums of integer `values` (one a row of `table`) by episode, i8 [episodes], exactly."""
+    total = np.zeros(episodes, np.int64)
+    np.add.at(total, table["episode"], values)
+    return total
+
+
+def price_to_cash(log: RunLog) -> int:
+    """Cash units in one price unit and lot."""
+    return int(log.config["price_to_cash"])
+
+
+def final_position(log: RunLog) -> I64:
+    """Lots held at the end [W], from the fills alone."""
+    fills = log.fills
+    return per_episode(fills, fills["side"] * fills["quantity"], len(log.accounts))
+
+
+def pnl2(log: RunLog) -> I64:
+    """Twice the P&L of each episode [W], 1e-8 currency, from fills, fees and the final mark alone.
+
+    Equals the environment's own, ``round(2e8 * episodes["pnl"])``, to the unit. For a parent order it is minus the
+    implementation shortfall of what was executed.
+    """
+    fills, to_cash = log.fills, price_to_cash(log)
+    paid = fills["side"] * fills["price"] * fills["quantity"] * to_cash + fills["fee"]
+    return final_position(log) * log.accounts["mark2"] * to_cash - 2 * per_episode(fills, paid, len(log.accounts))
+
+
+# ---------------------------------------------------------------------------------------------------------------- files
+
+
+def save(log: RunLog, folder: str | Path) -> Path:
+    """Writes the log into `folder`: ``runlog.json`` and a Parquet file each for the episodes and every table.
+
+    `ConfigError` where pyarrow is not installed, or `folder` holds a log already.
+    """
+    arrow, parquet = _pyarrow()
+    path = Path(folder)
+    if (path / HEADER).exists():
+        raise ConfigError(f"{path} holds a run log already; take another folder")
+    path.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for name, columns in {"episodes": dict(log.episodes), **{n: _columns(t) for n, t in log.tables.items()}}.items():
+        file = path / f"{name}.parquet"
+        parquet.write_table(arrow.table({key: arrow.array(value) for key, value in columns.items()}), file)
+        rows = len(next(iter(columns.values()), ()))
+        files[name] = {"file": file.name, "rows": rows, "sha256": _digest(file), "columns": list(columns)}
+    header = {"schema": SCHEMA, "units": UNITS, "tables": files, "config": dict(log.config)}
+    aside = path / (HEADER + ".tmp")
+    aside.write_text(json.dumps(header, indent=1, default=repr) + "\n", encoding="utf-8")
+    aside.replace(path / HEADER)  # last: a folder with a header is whole
+    return path
+
+
+UNITS = {
+    "price": "price_unit of config", "quantity": "lots", "cash": "1e-8 currency", "time_ns": "ns after local midnight",
+    "side": "+1 buy, -1 sell", "...2": "twice the amount", "episodes": "currency; lots; counts",
+}  # fmt: skip
+
+
+def load(folder: str | Path) -> RunLog:
+    """The log that `save` left in `folder`; `DataError` where it is not whole or not what was written."""
+    _, parquet = _pyarrow()
+    path = Path(folder)
+    try:
+        header = json.loads((path / HEADER).read_text(encoding="utf-8"))
+        schema, files, config = header["schema"], header["tables"], header["config"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is not a run log: no readable {HEADER} ({error!r}); make one with --log") from error
+    if schema != SCHEMA:
+        raise DataError(f"{path / HEADER}: schema {schema}, expected {SCHEMA}; record the run again")
+    read: dict[str, dict[str, np.ndarray]] = {}
+    for name, about in files.items():
+        file = path / about["file"]
+        if not file.is_file() or _digest(file) != about["sha256"]:
+            raise DataError(f"{file}: missing or not the file that {HEADER} names; record the run again")
+        table = parquet.read_table(file)
+        read[name] = {key: table[key].to_numpy() for key in table.column_names}
+    episodes = read.pop("episodes")
+    return RunLog(config, episodes, {name: _structured(name, columns, path) for name, columns in read.items()})
+
+
+def _columns(table: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: np.ascontiguousarray(table[name]) for name in table.dtype.names or ()}
+
+
+def _structured(name: str, columns: Mapping[str, np.ndarray], path: Path) -> np.ndarray:
+    """The table `name` from its columns."""
+    if name not in TABLES:
+        raise DataError(f"{path}: unknown table {name!r}; expected {sorted(TABLES)}")
+    known = TABLES[name]
+    more = [key for key in columns if key not in (known.names or ())]
+    start = MORE_COLUMNS.get(name)
+    if any(key not in columns for key in known.names or ()) or not all(start and key.startswith(start) for key in more):
+        raise DataError(f"{path}: {name} has columns {list(columns)}, expected {list(known.names or ())}")
+    table = np.empty(len(columns["episode"]), extended(name, [(key, columns[key].dtype.str) for key in more]))
+    for key, values in columns.items():
+        table[key] = values
+    return table
+
+
+def extended(name: str, more: list[tuple[str, str]]) -> np.dtype:
+    """The dtype of table `name` with `more` columns (name, type)."""
+    return np.dtype([*TABLES[name].descr, *more])
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ConfigError(
+            "a run log is kept as Parquet, which needs pyarrow: pip install -c constraints.txt -e '.[parquet]'"
+        ) from error
+    return pyarrow, pyarrow.parquet
