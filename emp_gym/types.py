@@ -306,6 +306,7 @@ class Fills:
     fee: I64  # 1e-8 currency, negative = rebate
     maker: Bool
     beyond_depth: Bool  # taken beyond the visible book, at the stated price rule
+    mid2_lots: I64  # sum of (best bid + best ask) x lots over its parts: before their messages (maker), of the book (taker)
 
 
 @dataclass

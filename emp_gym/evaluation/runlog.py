@@ -84,8 +84,9 @@ FILLED = np.dtype(
         ("price", "i8"),
         ("quantity", "i8"),
         ("fee", "i8"),  # negative = rebate
-        ("mid2", "i8"),  # of a maker: before the message that filled it; of a taker: of the book it took from; 0 unknown
-        ("touch", "i8"),  # best price then of its own side (maker) or of the other (taker); its own price if there was none
+        ("mid2", "i8"),  # before the message that filled it (maker), of the book it took from (taker); of the last part
+        ("mid2_lots", "i8"),  # the same over all parts: sum of mid2 x lots
+        ("touch", "i8"),  # best price of its own side (maker) or of the other (taker); its own where there was none
         ("ahead", "i8"),  # of its order when that joined the queue, as in `SENT`
         ("ahead_seen", "i8"),  # at the last decision before the fill, NEVER_RESTED if it did not rest then
         ("regime", "i1"),  # Regime of `row`
@@ -111,7 +112,7 @@ ACCOUNT = np.dtype(
         ("parent_side", "i1"),  # of the parent order; 0: there was none
         ("parent", "i8"),  # lots of it
         ("arrival2", "i8"),  # twice the mid at the start
-        ("mark2", "i8"),  # twice the price at which what is held at the end is valued: the arrival mid of a parent order
+        ("mark2", "i8"),  # at half of which what is held at the end is valued; of a parent order the arrival mid
     ]
 )
 TABLES = {"steps": STEP, "orders": SENT, "fills": FILLED, "verdicts": VERDICT, "accounts": ACCOUNT}

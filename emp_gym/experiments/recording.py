@@ -120,7 +120,7 @@ class Recorder:
             return
         rows = np.zeros(int(mine.sum()), runlog.FILLED)
         rows["episode"], rows["decision"], rows["beyond"] = fills.lane[mine], self._decision, fills.beyond_depth[mine]
-        for name in ("time_ns", "row", "id", "side", "maker", "price", "quantity", "fee"):
+        for name in ("time_ns", "row", "id", "side", "maker", "price", "quantity", "fee", "mid2_lots"):
             rows[name] = getattr(fills, name)[mine]
         lane = rows["episode"]
         there = (self._order_id[lane] == rows["id"][:, None]) & self._order_live[lane]

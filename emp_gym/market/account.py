@@ -66,6 +66,7 @@ FILL = np.dtype(
         ("price", "i8"),
         ("quantity", "i8"),
         ("fee", "i8"),
+        ("mid2_lots", "i8"),  # sum over its parts of (best bid + best ask) x lots
         ("time_ns", "i8"),  # of a taker; 0 for resting orders: theirs is that of the row
         ("row", "i4"),
         ("side", "i1"),

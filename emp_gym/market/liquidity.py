@@ -7,7 +7,7 @@ from emp_gym.market.account import book_fill
 
 
 @hot
-def log_fill(lane, fills, order, side, price, quantity, fee, time_ns, row, maker, beyond):
+def log_fill(lane, fills, order, side, price, quantity, fee, mid2, time_ns, row, maker, beyond):
     """Adds to the step's fill log: one entry an order, price and kind of liquidity."""
     count = lane["fills"]
     for f in range(count):
@@ -15,11 +15,12 @@ def log_fill(lane, fills, order, side, price, quantity, fee, time_ns, row, maker
         if entry["id"] == order and entry["price"] == price and entry["maker"] == maker and entry["beyond"] == beyond:
             entry["quantity"] += quantity
             entry["fee"] += fee
+            entry["mid2_lots"] += mid2 * quantity
             entry["time_ns"], entry["row"] = time_ns, row
             return
     entry = fills[count]
     entry["id"], entry["side"], entry["price"], entry["quantity"] = order, side, price, quantity
-    entry["fee"], entry["time_ns"], entry["row"] = fee, time_ns, row
+    entry["fee"], entry["mid2_lots"], entry["time_ns"], entry["row"] = fee, mid2 * quantity, time_ns, row
     entry["maker"], entry["beyond"] = maker, beyond
     lane["fills"] = count + 1
 
@@ -38,7 +39,7 @@ def fill_maker(lane, slot, fills, quantity, row, mid2, params):
         lane["hit"] += 1
     slot["filled"] += quantity
     slot["quantity"] -= quantity
-    log_fill(lane, fills, slot["id"], slot["side"], slot["price"], quantity, fee, 0, row, 1, 0)
+    log_fill(lane, fills, slot["id"], slot["side"], slot["price"], quantity, fee, mid2, 0, row, 1, 0)
 
 
 @hot
@@ -105,7 +106,7 @@ def take(lane, day, rows, book, taken, fills, params, order, side, limit, quanti
             lane, side, price, part, mid2, False,
             params["taker_numerator"], params["taker_denominator"], params["price_to_cash"],
         )  # fmt: skip
-        log_fill(lane, fills, order, side, price, part, fee, now_ns, row, 0, 0)
+        log_fill(lane, fills, order, side, price, part, fee, mid2, now_ns, row, 0, 0)
         remember_taken(lane, taken, -side, price, part, now_ns, row, params["half_life_ns"])
         quantity -= part
     if whole and quantity > 0:
@@ -114,7 +115,7 @@ def take(lane, day, rows, book, taken, fills, params, order, side, limit, quanti
             lane, side, price, quantity, mid2, False,
             params["taker_numerator"], params["taker_denominator"], params["price_to_cash"],
         )  # fmt: skip
-        log_fill(lane, fills, order, side, price, quantity, fee, now_ns, row, 0, 1)
+        log_fill(lane, fills, order, side, price, quantity, fee, mid2, now_ns, row, 0, 1)
         lane["beyond"] += quantity
         quantity = 0
     return quantity

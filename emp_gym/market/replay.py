@@ -192,6 +192,7 @@ class ReplayMarket:
             lane=lane, row=log["row"].copy(), time_ns=log["time_ns"].copy(), id=log["id"].copy(), side=log["side"].copy(),
             price=log["price"].copy(), quantity=log["quantity"].copy(), fee=log["fee"].copy(),
             maker=log["maker"].astype(bool), beyond_depth=log["beyond"].astype(bool),
+            mid2_lots=log["mid2_lots"].copy(),
         )  # fmt: skip
 
     def __getstate__(self) -> dict[str, Any]:
