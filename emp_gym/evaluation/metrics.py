@@ -62,9 +62,95 @@ def bootstrap(
     if len(table) > 1:
         weights = rng.multinomial(len(table), weights[0], size=resamples) / len(table)
     means = np.einsum("rs,sb,rb->r", weights, sums, drawn, optimize=True) / (drawn @ sizes)
-    wider = np.sqrt(count / (count - 1)) * student_t(level, count - 1) / NormalDist().inv_cdf(0.5 + level / 2)
+    wider = _wider(count, level)
     low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
     return Estimate(mean, mean + (low - mean) * wider, mean + (high - mean) * wider, count, block)
+
+
+Statistic = Callable[[F64], F64]
+"""What a bootstrap asks again and again: gives values [R] for weights [R, W], how often each window counts."""
+
+
+def resampled(
+    statistic: Statistic, days: I64, rng: np.random.Generator, *, level: float = 0.95, resamples: int = 2000
+) -> Estimate:
+    """`statistic` of all windows (each counted once) with a block bootstrap interval; `days` [W] as in `bootstrap`.
+
+    Whole days are drawn, single windows where there is one day; widened and refused as there. Draws for which the statistic
+    is not defined (NaN) are left out. For means `bootstrap` is the same and faster.
+    """
+    names, codes = np.unique(days, return_inverse=True)
+    block = "day" if len(names) > 1 else "window"
+    if block == "window":
+        codes = np.arange(len(days))
+    count = int(codes.max()) + 1 if codes.size else 0
+    point = float(statistic(np.ones((1, len(days))))[0]) if codes.size else float("nan")
+    if count < FEWEST:
+        return Estimate(point, blocks=count, block=block, note="too few for an interval")
+    if not np.isfinite(point):
+        return Estimate(point, blocks=count, block=block, note="not defined here")
+    drawn = rng.multinomial(count, np.full(count, 1 / count), size=resamples)
+    values = statistic(drawn[:, codes].astype(np.float64))
+    low, high = np.nanquantile(values, [0.5 - level / 2, 0.5 + level / 2])
+    wider = _wider(count, level)
+    return Estimate(point, point + (low - point) * wider, point + (high - point) * wider, count, block)
+
+
+def ratio(top: F64, bottom: F64) -> Statistic:
+    """Sum of `top` [W] over sum of `bottom` [W]: a rate over all windows together; NaN where the latter is 0."""
+
+    def statistic(weights: F64) -> F64:
+        whole = weights @ bottom
+        return np.divide(weights @ top, whole, out=np.full(len(weights), np.nan), where=whole != 0)
+
+    return statistic
+
+
+def sharpe(values: F64) -> Statistic:
+    """Mean over standard deviation (n - 1) of `values` [W], a window each: not annualised; NaN without variation."""
+
+    def statistic(weights: F64) -> F64:
+        n = weights.sum(axis=1)
+        mean = weights @ values / n
+        square = np.maximum(weights @ values**2 / n - mean**2, 0) * n / np.maximum(n - 1, 1)
+        return np.divide(mean, np.sqrt(square), out=np.full(len(n), np.nan), where=square > 1e-24 * (1 + mean**2))
+
+    return statistic
+
+
+def sortino(values: F64) -> Statistic:
+    """Mean over the root of the mean squared loss (target 0) of `values` [W]; NaN where nothing was lost."""
+
+    def statistic(weights: F64) -> F64:
+        n = weights.sum(axis=1)
+        loss = np.sqrt(weights @ np.minimum(values, 0) ** 2 / n)
+        return np.divide(weights @ values / n, loss, out=np.full(len(n), np.nan), where=loss > 0)
+
+    return statistic
+
+
+def cvar(values: F64, share: float = 0.05) -> Statistic:
+    """Mean of the worst `share` of `values` [W] (the last window counts in part): expected shortfall as a gain, mostly < 0.
+
+    Acerbi and Tasche (2002), "On the coherence of expected shortfall", definition 2.6 with the sign of a gain.
+    """
+    if not 0 < share <= 1:
+        raise ConfigError(f"share must be in (0, 1], got {share}")
+    order = np.argsort(values, kind="stable")
+    worst = values[order]
+
+    def statistic(weights: F64) -> F64:
+        counted = weights[:, order]
+        tail = share * counted.sum(axis=1, keepdims=True)
+        before = np.cumsum(counted, axis=1) - counted
+        return np.clip(tail - before, 0, counted) @ worst / tail[:, 0]
+
+    return statistic
+
+
+def _wider(count: int, level: float) -> float:
+    """By how much the deviations of a percentile interval over `count` blocks are widened; see `bootstrap`."""
+    return math.sqrt(count / (count - 1)) * student_t(level, count - 1) / NormalDist().inv_cdf(0.5 + level / 2)
 
 
 def student_t(level: float, freedom: int) -> float:

@@ -21,19 +21,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from emp_gym.types import I64, NS, ConfigError, DataError, RunLog
+from emp_gym.types import I64, NS, ConfigError, DataError, OrderKind, Outcome, RunLog
 
 SCHEMA = 1
 HEADER = "runlog.json"
 UNKNOWN_PLACE, NEVER_RESTED = -1, -2  # volume ahead: beyond the visible levels; of what does not wait in a queue
 NO_ACTION, NO_REGIME = -1, -1
+CLOSING = -1  # id of fills that close a position, or take what is left of a parent order, at the end of an episode
 
 STEP = np.dtype(
     [
@@ -77,7 +78,7 @@ FILLED = np.dtype(
         ("decision", "i4"),
         ("time_ns", "i8"),
         ("row", "i8"),  # whose message caused it; of a taker: whose book it took from
-        ("id", "i8"),  # of the order; -1 for what closes the position at the end of an episode
+        ("id", "i8"),  # of the order, or CLOSING
         ("side", "i1"),
         ("maker", "?"),
         ("beyond", "?"),  # taken beyond the visible book, at the stated price rule
@@ -112,6 +113,8 @@ ACCOUNT = np.dtype(
         ("parent_side", "i1"),  # of the parent order; 0: there was none
         ("parent", "i8"),  # lots of it
         ("arrival2", "i8"),  # twice the mid at the start
+        ("deadline_row", "i8"),  # of the day: where the episode ends if nothing ends it before
+        ("twap2", "f8"),  # twice the time-weighted mean of the mid from its start to the deadline
         ("mark2", "i8"),  # at half of which what is held at the end is valued; of a parent order the arrival mid
     ]
 )
@@ -161,6 +164,18 @@ def per_episode(table: np.ndarray, values: np.ndarray, episodes: int) -> np.ndar
     return total
 
 
+def entered(orders: np.ndarray) -> np.ndarray:
+    """Which of `orders` are new orders that were accepted, bool."""
+    return (orders["outcome"] == Outcome.ACCEPTED) & (orders["kind"] != OrderKind.CANCEL)
+
+
+def order_keys(orders: np.ndarray, fills: np.ndarray) -> tuple[I64, I64]:
+    """A number for the order of each row of both tables, equal where the order is the same; < 0 for `CLOSING` fills."""
+    width = int(max(orders["id"].max(initial=0), fills["id"].max(initial=0))) + 1
+    keys = [table["episode"].astype(np.int64) * width + table["id"] for table in (orders, fills)]
+    return keys[0], np.where(fills["id"] > 0, keys[1], -1)
+
+
 def price_to_cash(log: RunLog) -> int:
     """Cash units in one price unit and lot."""
     return int(log.config["price_to_cash"])
@@ -183,6 +198,27 @@ def pnl2(log: RunLog) -> I64:
     return final_position(log) * log.accounts["mark2"] * to_cash - 2 * per_episode(fills, paid, len(log.accounts))
 
 
+def join(logs: Sequence[RunLog]) -> RunLog:
+    """One log of several whose episodes follow each other; the config is the first one's, with all windows.
+
+    `DataError` where they were not recorded alike.
+    """
+    first = logs[0]
+    for log in logs:
+        if set(log.episodes) != set(first.episodes) or set(log.tables) != set(first.tables):
+            raise DataError("logs to be joined must have the same columns and tables; record all of them, or none")
+    offset = np.cumsum([0, *(len(log.config["windows"]) for log in logs)])
+    tables = {}
+    for name in first.tables:
+        parts = [log.tables[name].copy() for log in logs]
+        for part, shift in zip(parts, offset):
+            part["episode"] += shift
+        tables[name] = np.concatenate(parts)
+    episodes = {name: np.concatenate([log.episodes[name] for log in logs]) for name in first.episodes}
+    windows = [window for log in logs for window in log.config["windows"]]
+    return RunLog({**first.config, "windows": windows}, episodes, tables)
+
+
 # ---------------------------------------------------------------------------------------------------------------- files
 
 
@@ -191,7 +227,7 @@ def save(log: RunLog, folder: str | Path) -> Path:
 
     `ConfigError` where pyarrow is not installed, or `folder` holds a log already.
     """
-    arrow, parquet = _pyarrow()
+    arrow, parquet = needs_pyarrow()
     path = Path(folder)
     if (path / HEADER).exists():
         raise ConfigError(f"{path} holds a run log already; take another folder")
@@ -217,7 +253,7 @@ UNITS = {
 
 def load(folder: str | Path) -> RunLog:
     """The log that `save` left in `folder`; `DataError` where it is not whole or not what was written."""
-    _, parquet = _pyarrow()
+    _, parquet = needs_pyarrow()
     path = Path(folder)
     try:
         header = json.loads((path / HEADER).read_text(encoding="utf-8"))
@@ -266,7 +302,8 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _pyarrow() -> tuple[Any, Any]:
+def needs_pyarrow() -> tuple[Any, Any]:
+    """pyarrow and its Parquet module; `ConfigError` with the remedy where it is not installed."""
     try:
         import pyarrow
         import pyarrow.parquet

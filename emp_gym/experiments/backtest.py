@@ -17,7 +17,7 @@ from emp_gym.agents import registry
 from emp_gym.agents.base import parameters
 from emp_gym.evaluation import metrics
 from emp_gym.evaluation.metrics import Estimate
-from emp_gym.experiments.config import EvaluationConfig
+from emp_gym.experiments.config import EvaluationConfig, RunConfig
 from emp_gym.experiments.recording import Recorder
 from emp_gym.governance.kill_gate import heed
 from emp_gym.types import ConfigError, DataError, Gate, RunLog
@@ -147,10 +147,28 @@ class Comparison:
         return next((row for row in self.rows[1:] if row.name == name), None)
 
 
+def judge(
+    config: RunConfig, agents: Sequence[Any], *, chosen: Sequence[Window] | None = None, record: bool = False
+) -> tuple[Comparison, list[RunLog], dict[str, RunLog]]:
+    """Evaluates `agents` (one per training seed) and the baselines on the same held-out windows: (comparison, logs of the
+    agents, logs of the baselines). `chosen` None: the windows that the config asks for; with `record` the logs have tables.
+    """
+    judged, env_id, env_kwargs = config.evaluation, config.env_id, config.env
+    chosen = windows(env_id, env_kwargs, judged) if chosen is None else list(chosen)
+    runs = [
+        evaluate(agent, env_id, env_kwargs, chosen, judged.seed, judged.split, record=Recorder() if record else None)
+        for agent in agents
+    ]
+    baselines, skipped = run_baselines(env_id, env_kwargs, chosen, judged, record=record)
+    baselines = {name: log for name, log in baselines.items() if name != config.agent_name}
+    dates = window_dates(env_id, env_kwargs, chosen, judged.split)
+    return compare(config.agent_name, runs, baselines, dates, judged, skipped), runs, baselines
+
+
 def run_baselines(
-    env_id: str, env_kwargs: Mapping[str, Any], chosen: Sequence[Window], config: EvaluationConfig
-) -> tuple[dict[str, RunLog], dict[str, str]]:
-    """Episodes of every baseline on the windows, and why any was left out.
+    env_id: str, env_kwargs: Mapping[str, Any], chosen: Sequence[Window], config: EvaluationConfig, *, record: bool = False
+) -> tuple[dict[str, RunLog], dict[str, str]]:  # fmt: skip
+    """Episodes of every baseline on the windows, and why any was left out; with `record` their logs have tables.
 
     A baseline that learns (VWAP's volume curve) does so on the training split first.
     """
@@ -164,7 +182,8 @@ def run_baselines(
         agent = build(name, env, config.seed)
         if hasattr(agent, "learn"):
             agent.learn(training_env(env_id, env_kwargs), 1 << 20)
-        logs[name] = evaluate(agent, env_id, env_kwargs, chosen, config.seed, config.split)
+        recorder = Recorder() if record else None
+        logs[name] = evaluate(agent, env_id, env_kwargs, chosen, config.seed, config.split, record=recorder)
     env.close()
     return logs, skipped
 

@@ -16,7 +16,7 @@ from emp_gym.envs.wrappers.diary import describe
 from emp_gym.evaluation import runlog
 from emp_gym.evaluation.runlog import HORIZONS, NEVER_RESTED, NO_ACTION, NO_REGIME, UNKNOWN_PLACE, Horizon
 from emp_gym.sensory.regime import label
-from emp_gym.types import I8, I64, Bool, ConfigError, OrderKind, Outcome
+from emp_gym.types import F64, I8, I64, Bool, ConfigError, OrderKind, Outcome
 
 RESTS = (OrderKind.LIMIT, OrderKind.REPLACE)
 
@@ -180,12 +180,43 @@ class Recorder:
         accounts["episode"], accounts["day"], accounts["arrival2"] = np.arange(n), self._day, self._arrival2
         accounts["decisions"] = np.bincount(steps["episode"], minlength=n) - 1
         accounts["tick"] = lanes.tape.days["tick"][self._day]
+        accounts["deadline_row"] = self._deadlines()
+        accounts["twap2"] = self._twap2(lanes.market.state["start_row"], accounts["deadline_row"])
         if lanes.task.reward == "shortfall":
             accounts["parent_side"], accounts["parent"] = lanes.episodes["parent_side"], lanes.task.parent
             accounts["mark2"] = self._arrival2
         else:
             accounts["mark2"] = lanes.market.state["mid2"]
         return accounts
+
+    def _deadlines(self) -> I64:
+        """Rows in which the episodes end if nothing ends them before [W]."""
+        lanes, tape = self._lanes, self._lanes.tape
+        state = lanes.market.state
+        rows = state["start_row"].copy()
+        for day in np.unique(self._day):
+            own, mine = tape.rows[tape.day_slice(int(day))], self._day == day
+            if lanes.pace.rows:
+                for _ in range(lanes.episode):
+                    rows[mine] = own["group_end"][np.minimum(rows[mine] + lanes.pace.rows, len(own) - 1)]
+            else:
+                until = own["time_ns"][rows[mine]] + lanes.pace.ns * lanes.episode
+                rows[mine] = np.searchsorted(own["time_ns"], until, side="right") - 1
+            rows[mine] = np.minimum(rows[mine], own["group_end"][state["end_row"][mine]])
+        return rows
+
+    def _twap2(self, first: I64, last: I64) -> F64:
+        """Twice the time-weighted mean mid from row `first` to row `last` [W] of each episode's day."""
+        mean = np.zeros(len(first))
+        for day in np.unique(self._day):
+            own, mine = self._lanes.tape.rows[self._lanes.tape.day_slice(int(day))], self._day == day
+            low, high = first[mine], last[mine]
+            above = (own["mid2"] - own["mid2"][low[0]]).astype(np.float64)
+            area = np.concatenate([[0.0], np.cumsum(above[:-1] * np.diff(own["time_ns"]))])
+            span = own["time_ns"][high] - own["time_ns"][low]
+            part = np.divide(area[high] - area[low], span, out=above[low], where=span > 0)
+            mean[mine] = own["mid2"][low[0]] + part
+        return mean
 
     def _ahead(self, orders: np.ndarray, rows: I64) -> I64:
         """Volume ahead of `orders` when they join their queues (decided at `rows`), as the market's rule has it."""
@@ -253,16 +284,10 @@ def _decided(steps: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 
 def _of_order(fills: np.ndarray, orders: np.ndarray, name: str, otherwise: int) -> np.ndarray:
-    """Column `name` of the order of each fill, by episode and id."""
-    entered = orders[np.isin(orders["kind"], (*RESTS, OrderKind.MARKET)) & (orders["outcome"] == Outcome.ACCEPTED)]
-    order = np.lexsort((entered["id"], entered["episode"]))
-    entered = entered[order]
-    width = int(max(entered["id"].max(initial=0), fills["id"].max(initial=0))) + 1
-    keys = entered["episode"].astype(np.int64) * width + entered["id"]
-    wanted = fills["episode"].astype(np.int64) * width + np.maximum(fills["id"], 0)
-    at = np.searchsorted(keys, wanted)
-    found = np.full(len(fills), otherwise, np.int64)
-    at_most = np.minimum(at, max(len(keys) - 1, 0))
-    there = (keys[at_most] == wanted) & (fills["id"] > 0) if len(keys) else np.zeros(len(fills), bool)
-    found[there] = entered[name][at_most[there]]
-    return found
+    """Column `name` of the order of each fill; `otherwise` for those that are of none."""
+    known = orders[runlog.entered(orders)]
+    keys, wanted = runlog.order_keys(known, fills)
+    keys = np.append(keys, -2)  # somebody must be found
+    order = np.argsort(keys)
+    at = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
+    return np.where(keys[at] == wanted, np.append(known[name], otherwise)[at], otherwise)

@@ -34,6 +34,14 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
                    help="env.KEY, evaluation.KEY (e.g. evaluation.split=all) or agent.KEY")  # fmt: skip
     p.add_argument("--report", type=Path, metavar="DIR", help="also write report.md and pictures there")
+    p.add_argument("--log", type=Path, metavar="DIR",
+                   help="also leave a run log of every agent and baseline below it: steps, orders, fills, verdicts")  # fmt: skip
+    p.add_argument("--walk-forward", type=int, metavar="K",
+                   help="train on the past and judge on the days that follow, K times over the data's dates")  # fmt: skip
+    p.add_argument("--embargo", type=int, default=0, metavar="DAYS",
+                   help="with --walk-forward: calendar days left out before each test (default: 0)")  # fmt: skip
+    p.add_argument("--run-dir", type=Path, metavar="DIR",
+                   help="with --walk-forward: where the folds' runs go (default: runs/ENV-AGENT-walkK)")  # fmt: skip
     p.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
     return p
 
@@ -51,6 +59,9 @@ def _run(a: argparse.Namespace) -> int:
         raise ConfigError("--policy names a registered version; say in which folder: --govern LOGDIR")
     if a.agent is not None and a.govern is not None:
         raise ConfigError("--govern takes registered policies only: --policy NAME, or --run DIR of a governed run")
+    _check(a)
+    if a.walk_forward is not None:
+        return _walk(a)
     with judging.governance(a.govern) as governed:
         if governed and a.policy is not None:
             a.run = governed.registry.load(a.policy)
@@ -62,20 +73,79 @@ def _run(a: argparse.Namespace) -> int:
     return 0
 
 
-def _judge(config: Any, agents: list[Any], runs: list[Any], a: argparse.Namespace) -> None:
-    from emp_gym.experiments import training
+def _check(a: argparse.Namespace) -> None:
+    """Refuses what does not go together, before anything is run."""
+    if a.walk_forward is None and (a.embargo or a.run_dir is not None):
+        raise ConfigError("--embargo and --run-dir belong to --walk-forward K")
+    if a.walk_forward is not None:
+        for flag in ("govern", "report"):
+            if getattr(a, flag) is not None:
+                raise ConfigError(f"--walk-forward trains agents of its own and does not go with --{flag}")
+        if a.walk_forward < 1 or a.embargo < 0:
+            raise ConfigError(f"expected --walk-forward >= 1 and --embargo >= 0, got {a.walk_forward} and {a.embargo}")
+    if a.log is not None:
+        from emp_gym.evaluation import runlog
+
+        runlog.needs_pyarrow()
+        if list(a.log.glob("*/runlog.json")):
+            raise ConfigError(f"--log {a.log}: it holds run logs already; take another folder")
+
+
+def _walk(a: argparse.Namespace) -> int:
+    from emp_gym.experiments import walking
+    from emp_gym.experiments.commands.terminal import Bar
+    from emp_gym.experiments.runs import RunFolder
+
+    if a.run is not None:
+        folders = sorted(path.parent for path in a.run.glob("seed-*/config.json")) or [a.run]
+        config = _adapted(RunFolder.open(folders[0]).config, a)
+    else:
+        config = _named(a)
+    root = a.run_dir or Path("runs") / f"{config.env_id}-{config.agent_name.rpartition(':')[2].lower()}-walk{a.walk_forward}"
+    found = walking.walk(
+        config, a.walk_forward, root, lambda label: Bar(config.total_timesteps, label), embargo=a.embargo,
+        record=a.log is not None,
+    )  # fmt: skip
+    if a.log is not None:
+        _save_logs(a.log, config.agent_name, [found.agent], found.baselines)
+    _show(found.comparison, a)
+    return 0
+
+
+def _save_logs(folder: Path, name: str, runs: Sequence[Any], baselines: Any) -> None:
+    """One run log a folder: the agent's (a number behind it if there are several seeds), and the baselines'."""
+    from emp_gym.evaluation import runlog
+
+    own = name.rpartition(":")[2].lower()
+    names = [own] if len(runs) == 1 else [f"{own}-{i}" for i in range(len(runs))]
+    for label, log in [*zip(names, runs), *baselines.items()]:
+        runlog.save(log, folder / label)
+    say(f"run logs: {', '.join([*names, *baselines])} below {folder}")
+
+
+def _show(comparison: Any, a: argparse.Namespace) -> None:
     from emp_gym.experiments.commands import judging
     from emp_gym.experiments.report import as_json
 
-    if a.report is not None:
-        a.report.mkdir(parents=True, exist_ok=True)
-        judging.judge_and_report(config, runs, agents, a.report)
-        return
-    comparison, _ = training.judge(config, agents)
     if a.json:
         print(json.dumps(as_json(comparison)))
     else:
         judging.show(comparison)
+
+
+def _judge(config: Any, agents: list[Any], runs: list[Any], a: argparse.Namespace) -> None:
+    from emp_gym.experiments import backtest
+    from emp_gym.experiments.commands import judging
+
+    if a.log is not None or a.report is None:
+        comparison, logs, baselines = backtest.judge(config, agents, record=a.log is not None)
+        if a.log is not None:
+            _save_logs(a.log, config.agent_name, logs, baselines)
+    if a.report is not None:
+        a.report.mkdir(parents=True, exist_ok=True)
+        judging.judge_and_report(config, runs, agents, a.report)
+        return
+    _show(comparison, a)
 
 
 def _adapted(config: Any, a: argparse.Namespace) -> Any:
@@ -108,13 +178,19 @@ def _from_run(a: argparse.Namespace) -> tuple[Any, list[Any], list[Any]]:
     return config, agents, runs
 
 
-def _from_name(a: argparse.Namespace) -> tuple[Any, list[Any], list[Any]]:
-    from emp_gym.experiments import backtest
+def _named(a: argparse.Namespace) -> Any:
+    """The configuration for ``--agent``."""
     from emp_gym.experiments.config import RunConfig
 
     if a.env is None:
         raise ConfigError("--env is missing: which environment? e.g. --env emp-lob-v0")
-    config = _adapted(replace(RunConfig(), agent_name=a.agent), a)
+    return _adapted(replace(RunConfig(), agent_name=a.agent), a)
+
+
+def _from_name(a: argparse.Namespace) -> tuple[Any, list[Any], list[Any]]:
+    from emp_gym.experiments import backtest
+
+    config = _named(a)
     env = backtest.make_env(config.env_id, config.env, 1, split=config.evaluation.split)
     agent = backtest.build(a.agent, env, config.seed, config.agent)
     env.close()

@@ -1,0 +1,164 @@
+"""Walk-forward judgement: an agent is trained on the past and judged on the days that follow, again and again.
+
+Days are the samples: an episode never leaves its day, so a fold that cuts between days has nothing to purge, and `embargo`
+leaves out days before each test. The folds' training runs go through `training.train` like any other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emp_gym.agents import registry
+from emp_gym.data import store
+from emp_gym.data.tape import TapeSet
+from emp_gym.evaluation import runlog
+from emp_gym.evaluation.splits import walk_forward
+from emp_gym.experiments import backtest, training
+from emp_gym.experiments.backtest import Comparison, Window
+from emp_gym.experiments.config import RunConfig
+from emp_gym.experiments.runs import RunFolder
+from emp_gym.types import ConfigError, RunLog
+
+Showing = Callable[[str], AbstractContextManager[training.Progress]]
+"""Gives a progress display for what has that label."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Numbers of days, ascending, as in the data."""
+
+    train: tuple[int, ...]
+    test: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What came of it. The logs hold the episodes of all folds, one after the other."""
+
+    folds: list[Fold]
+    comparison: Comparison
+    agent: RunLog
+    baselines: dict[str, RunLog]
+
+
+def folds_of(tape: TapeSet, count: int, embargo: int = 0) -> list[Fold]:
+    """`count` folds in order of date; training expands. Days of one date (several symbols) stay together.
+
+    A test begins at least `embargo` calendar days after the last day of training. `ConfigError` for too few dates.
+    """
+    dates = [date.fromisoformat(day.date).toordinal() for day in tape.info]
+    known = np.unique(dates)
+    if len(known) <= count:
+        raise ConfigError(
+            f"--walk-forward {count} needs at least {count + 1} dates, the data has {len(known)}; take fewer folds, or "
+            "more days"
+        )
+    splits = walk_forward(known, known, folds=count, gap=embargo)
+
+    def days(which: np.ndarray) -> tuple[int, ...]:
+        return tuple(int(day) for day in np.flatnonzero(np.isin(dates, known[which])))
+
+    return [Fold(days(split.train), days(split.test)) for split in splits]
+
+
+def fold_tape(tape: TapeSet, fold: Fold, folder: Path) -> Path:
+    """A tape at `folder` that trains on the fold's days only: all others are marked as held out. Arrays are links."""
+    if tape.path is None:
+        raise ConfigError("walk-forward needs days that are kept in files, got a tape in memory; save it first")
+    folder.mkdir(parents=True)
+    for file in sorted(tape.path.glob("*.npy")):
+        (folder / file.name).symlink_to(file.resolve())
+    info = tuple(
+        replace(day, source={**day.source, "held_out": number not in fold.train}) for number, day in enumerate(tape.info)
+    )
+    marked = replace(tape, info=info)
+    meta = json.loads((tape.path / "meta.json").read_text(encoding="utf-8"))
+    meta |= {"hash": marked.hash, "days": [asdict(day) for day in info]}
+    (folder / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
+    return folder
+
+
+def walk(
+    config: RunConfig, count: int, root: Path, showing: Showing, *, embargo: int = 0, record: bool = False
+) -> Walk:  # fmt: skip
+    """Trains the agent of `config` on each of `count` folds below `root` (agents that do not learn are only built), and
+    judges it and the baselines on the fold's test days; baselines that learn do so on the fold's training days.
+    """
+    if config.evaluation.split != "test":
+        raise ConfigError(f"--walk-forward makes its own test days; leave evaluation.split={config.evaluation.split!r} out")
+    if (root / "walk_forward.json").exists() or list(root.glob("fold-*")):
+        raise ConfigError(f"{root} already holds a walk; take another --run-dir")
+    tape = store.tapes(config.env.get("data"))
+    folds = folds_of(tape, count, embargo)
+    agents: list[RunLog] = []
+    baselines: list[dict[str, RunLog]] = []
+    skipped: dict[str, str] = {}
+    for number, fold in enumerate(folds):
+        path = root / f"fold-{number}"
+        data = fold_tape(tape, fold, path / "days.tape")
+        own = replace(config, env={**config.env, "data": str(data.resolve())})
+        agent = _agent(own, path, showing, f"fold {number + 1} of {count}: {len(fold.train)} days")
+        chosen = _windows(own, fold)
+        part, runs, others = backtest.judge(own, [agent], chosen=chosen, record=record)
+        agents.append(runs[0])
+        baselines.append(others)
+        skipped |= part.skipped
+    agent_log, logs = _joined(config, agents), {name: _joined(config, [b[name] for b in baselines]) for name in baselines[0]}
+    dates = [tape.info[day].date for day, _ in agent_log.config["windows"]]
+    comparison = backtest.compare(config.agent_name, [agent_log], logs, dates, config.evaluation, skipped)
+    RunFolder(root).write_json("walk_forward.json", _described(config, tape, folds, embargo, comparison))
+    return Walk(folds, comparison, agent_log, logs)
+
+
+def _agent(config: RunConfig, path: Path, showing: Showing, label: str) -> Any:
+    """The agent as it leaves its training."""
+    if hasattr(registry.find(config.agent_name), "learn"):
+        with showing(label) as progress:
+            return training.train(config, path / "run", progress)[1]
+    env = backtest.make_env(config.env_id, config.env, 1, split="test")
+    agent = backtest.build(config.agent_name, env, config.seed, config.agent)
+    env.close()
+    return agent
+
+
+def _windows(config: RunConfig, fold: Fold) -> list[Window]:
+    """Windows of the fold's own test days; `episodes` of the config picks so many a fold, evenly."""
+    every = replace(config.evaluation, episodes=None)
+    own = [window for window in backtest.windows(config.env_id, config.env, every) if window[0] in fold.test]
+    n = config.evaluation.episodes
+    return own if n is None or n >= len(own) else [own[i * len(own) // n] for i in range(n)]
+
+
+def _joined(config: RunConfig, logs: Sequence[RunLog]) -> RunLog:
+    log = runlog.join(logs)
+    return replace(log, config={**log.config, "env_kwargs": dict(config.env)})
+
+
+def _described(
+    config: RunConfig, tape: TapeSet, folds: Sequence[Fold], embargo: int, comparison: Comparison
+) -> dict[str, Any]:  # fmt: skip
+    """The folds by date, and the P&L of each."""
+    days = np.array([day for day, _ in comparison.windows])
+    rows = {row.name: row.episodes["pnl"].mean(axis=0) for row in comparison.rows}
+    return {
+        "config": asdict(config),
+        "embargo_days": embargo,
+        "data_hash": tape.hash,
+        "folds": [
+            {
+                "train": [tape.info[day].date for day in fold.train],
+                "test": [tape.info[day].date for day in fold.test],
+                "episodes": int(np.isin(days, fold.test).sum()),
+                "pnl_currency_per_episode": {n: float(v[np.isin(days, fold.test)].mean()) for n, v in rows.items()},
+            }
+            for fold in folds
+        ],
+    }
