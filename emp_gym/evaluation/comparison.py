@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emp_gym.evaluation.metrics import Estimate, paired, resampled
+from emp_gym.evaluation.metrics import Estimate, bootstrap, paired, resampled
 from emp_gym.types import F64, I64, ConfigError, RunLog
 
 
@@ -16,8 +16,8 @@ class Paired:
 
     difference: Estimate  # mean of first - second, block bootstrap over days
     p_value: float  # Wilcoxon's signed-rank test, two-sided, over blocks; NaN where nothing differs
-    improvement: Estimate  # probability that a window of the first beats one of the second; 0.5 = alike
-    wins: float  # share of windows in which the first is ahead of the second in the same window; ties count half
+    improvement: Estimate  # probability that a window of the first beats any one of the second; 0.5 = alike
+    wins: Estimate  # probability that it beats the second in the same window; ties count half
 
 
 def compare(
@@ -28,7 +28,8 @@ def compare(
     The signed-rank test (Wilcoxon 1945) takes the mean difference of each day as one observation, or of each window where
     there is one day: windows of one day share its market. It needs differences that are independent and symmetric, and at
     least 6 of them to reach 0.05. The probability of improvement is Mann and Whitney's, unpaired as in rliable
-    (`reliability.probability_of_improvement`): over all pairs of windows, ties half.
+    (`reliability.probability_of_improvement`): over all pairs of windows, ties half, both sides drawn on their own; `wins`
+    is the paired one.
     """
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if not (first.shape == second.shape == np.shape(days)) or first.ndim != 1 or not len(first):
@@ -36,13 +37,14 @@ def compare(
     ahead = np.sign(first[:, None] - second[None]) / 2 + 0.5
 
     def improvement(weights: F64) -> F64:
-        return ((weights @ ahead) * weights).sum(axis=1) / weights.sum(axis=1) ** 2
+        others = np.roll(weights, 1, axis=0)  # another draw
+        return ((weights @ ahead) * others).sum(axis=1) / (weights.sum(axis=1) * others.sum(axis=1))
 
     return Paired(
         paired(first, second, days, rng, level=level, resamples=resamples),
         signed_rank(by_day(first - second, days)),
         resampled(improvement, days, rng, level=level, resamples=resamples),
-        float((np.sign(first - second) / 2 + 0.5).mean()),
+        bootstrap(np.diag(ahead), days, rng, level=level, resamples=resamples),
     )
 
 

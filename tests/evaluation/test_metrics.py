@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from emp_gym.evaluation import metrics
+from emp_gym.types import ConfigError
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -98,3 +99,41 @@ def test_rates_by_hand() -> None:
     found = metrics.rates(episodes)
     assert found["fill_rate"] == 0.25 and found["maker_share"] == 0.5
     assert found["masked_rate"] == 0.05 and found["pnl_per_lot"] == 0.1 and found["pnl"] == 2.0
+
+
+def test_resampled_means_have_the_interval_of_the_mean() -> None:
+    values, days = np.random.default_rng(3).normal(size=60), np.repeat(np.arange(12), 5)
+    plain = metrics.bootstrap(values, days, rng(1), resamples=500)
+    as_ratio = metrics.resampled(metrics.ratio(values, np.ones(60)), days, rng(1), resamples=500)
+    assert (as_ratio.mean, as_ratio.low, as_ratio.high) == pytest.approx((plain.mean, plain.low, plain.high))
+    assert (as_ratio.blocks, as_ratio.block) == (12, "day")
+
+
+def test_statistics_of_weights_are_those_of_repeated_windows() -> None:
+    draw = np.random.default_rng(0)
+    values, bottom = draw.normal(size=23), draw.uniform(1, 2, 23)
+    weights = draw.integers(0, 4, (5, 23)).astype(float)
+    for counts in weights:
+        own = np.repeat(values, counts.astype(int))
+        whole = np.repeat(bottom, counts.astype(int))
+        n = len(own)
+        tail = np.sort(own)
+        full, part = divmod(0.2 * n, 1)
+        worst = (tail[: int(full)].sum() + part * tail[int(full)]) / (0.2 * n)
+        expected = {
+            metrics.ratio(values, bottom): own.sum() / whole.sum(),
+            metrics.sharpe(values): own.mean() / own.std(ddof=1),
+            metrics.sortino(values): own.mean() / np.sqrt((np.minimum(own, 0) ** 2).mean()),
+            metrics.cvar(values, 0.2): worst,
+        }
+        for statistic, value in expected.items():
+            assert statistic(counts[None])[0] == pytest.approx(value)
+
+
+def test_what_is_not_defined_is_said() -> None:
+    flat = metrics.resampled(metrics.sharpe(np.full(20, 3.0)), np.arange(20), rng())
+    assert np.isnan(flat.mean) and flat.low is None and flat.note == "not defined here"
+    few = metrics.resampled(metrics.cvar(np.arange(5.0)), np.arange(5), rng())
+    assert few.mean == 0.0 and few.low is None and "too few" in few.note
+    with pytest.raises(ConfigError, match="share"):
+        metrics.cvar(np.zeros(3), 0.0)

@@ -9,13 +9,16 @@ import fakes
 import numpy as np
 import pytest
 
+from emp_gym.data import store
 from emp_gym.evaluation import runlog
+from emp_gym.evaluation.runlog import Horizon
 from emp_gym.experiments import backtest
 from emp_gym.experiments.config import EvaluationConfig
 from emp_gym.experiments.recording import Recorder
-from emp_gym.types import ConfigError, DataError, RunLog
+from emp_gym.types import NS, ConfigError, DataError, OrderKind, Outcome, RunLog
+from tests.evaluation.logs import SMALL, recorded, tape_file
+from tests.market.by_hand import Hand
 
-SMALL = "synthetic:rows=6000"
 SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {},
     "latency and fees": {"latency_ns": [200_000, 100_000_000], "maker_fee_bps": -0.2, "taker_fee_bps": 0.3},
@@ -24,25 +27,17 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "gates": [{"gate": "cap-quantity", "largest": 30}, "emp_gym.risk.gates:AllowAll"],
     },
     "by time, touch": {"every": "20 s", "fills": "touch", "latency_ns": 5_000_000_000, "taker_fee_bps": 1.7},
-    "large clips": {"order_quantity": 5000, "max_position": 50_000, "parent": 20_000, "impact": "permanent"},
+    "large clips": {"order_quantity": 5000, "max_position": 50_000, "impact": "permanent"},
 }  # fmt: skip
 IDS = ("emp-lob-v0", "emp-lob-market-making-v0", "emp-lob-execution-v0")
 PARQUET = importlib.util.find_spec("pyarrow") is not None
 
 
-def record(env_id: str, episodes: int = 12, seed: int = 0, agent: str = "random", **kwargs: Any) -> RunLog:
-    kwargs = {"data": SMALL, "episode": "50 decisions", **kwargs}
-    if env_id != "emp-lob-execution-v0":
-        kwargs.pop("parent", None)
-    chosen = backtest.windows(env_id, kwargs, EvaluationConfig(episodes=episodes))
-    env = backtest.make_env(env_id, kwargs, 1)
-    return backtest.evaluate(backtest.build(agent, env, seed), env_id, kwargs, chosen, seed, record=Recorder())
-
-
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("env_id", IDS)
 def test_pnl_from_the_log_alone_is_the_environments_own_to_the_unit(env_id: str, setting: str) -> None:
-    log = record(env_id, **SETTINGS[setting])
+    more = {"parent": 20_000} if setting == "large clips" and env_id == IDS[2] else {}
+    log = recorded(env_id, **SETTINGS[setting], **more)
     own = np.rint(log.episodes["pnl"] * 2e8).astype(np.int64)
     assert np.count_nonzero(own) > 6, "episodes without a trade would show nothing"
     assert np.array_equal(runlog.pnl2(log), own)
@@ -50,6 +45,9 @@ def test_pnl_from_the_log_alone_is_the_environments_own_to_the_unit(env_id: str,
     assert np.array_equal(ends["position"], runlog.final_position(log))
     assert np.array_equal(ends["fees"], runlog.per_episode(log.fills, log.fills["fee"], len(own)))
     assert np.array_equal(np.bincount(log.steps["episode"], log.steps["reward"]).round(6), log.episodes["return"].round(6))
+    captured = log.fills["side"] * (log.fills["mid2_lots"] - 2 * log.fills["price"] * log.fills["quantity"])
+    captured = runlog.per_episode(log.fills, captured, len(own)) * runlog.price_to_cash(log)
+    assert np.array_equal(captured, np.rint(log.episodes["spread_captured"] * 2e8))
     if setting == "impact and gates":
         assert (log.verdicts["after"] < log.verdicts["before"]).any() and log.orders["quantity"].max() <= 30
     if setting == "large clips":
@@ -58,8 +56,132 @@ def test_pnl_from_the_log_alone_is_the_environments_own_to_the_unit(env_id: str,
         assert (log.fills["id"] == -1).any(), "positions were closed at the end"
 
 
+class Spy:
+    """Random actions, and what the view showed when they were taken."""
+
+    def __init__(self, env: Any, seed: int) -> None:
+        self.agent, self.shown, self.asked = backtest.build("random", env, seed), [], []
+
+    def bind(self, env: Any) -> None:
+        self.env = env.unwrapped
+
+    def initial_state(self, lanes: int) -> Any:
+        return self.agent.initial_state(lanes)
+
+    def act(self, observation: Any, state: Any, mask: Any = None) -> Any:
+        view = self.env.view
+        columns = (view.time_ns, view.bid_price[:, 0, 0], view.mid2[:, 0], view.position[:, 0], view.cash, view.equity2)
+        self.shown.append([column.copy() for column in columns])
+        self.orders = {int(i): int(a) for i, a in zip(view.order_id[0], view.order_ahead[0]) if i}
+        action, state = self.agent.act(observation, state, mask)
+        self.asked.append(np.array(action))
+        return action, state
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_steps_show_what_the_agent_saw_and_did(env_id: str) -> None:
+    keywords = {"latency_ns": [0, 300_000_000], "data": SMALL}
+    spy = Spy(backtest.make_env(env_id, keywords, 1), 3)
+    log = recorded(env_id, agent=spy, **keywords)
+    names = ("time_ns", "bid", "mid2", "position", "cash", "equity2")
+    acted = log.steps[log.steps["decision"] < log.accounts["decisions"][log.steps["episode"]]]
+    for step in acted:
+        seen = [column[step["episode"]] for column in spy.shown[step["decision"]]]
+        assert [step[name] for name in names] == seen
+        action = spy.asked[step["decision"]][step["episode"]]
+        told = step["action"] if env_id != IDS[1] else [step[f"lever_{i}"] for i in range(3)]
+        assert np.array_equal(told, action)
+    assert (acted["seen_row"] < acted["row"]).any() and (acted["tape_mid2"] != acted["mid2"]).any()
+
+
+class Poster:
+    """Posts once, and then looks at the volume ahead."""
+
+    def __init__(self, action: int) -> None:
+        self.action, self.ahead = action, list[int]()
+
+    def bind(self, env: Any) -> None:
+        self.env = env.unwrapped
+
+    def initial_state(self, lanes: int) -> int:
+        return 0
+
+    def act(self, observation: Any, state: Any, mask: Any = None) -> Any:
+        ids = self.env.view.order_id[0]
+        self.ahead += self.env.view.order_ahead[0][ids > 0].tolist()
+        return np.array([0 if state else self.action]), 1
+
+
+@pytest.mark.parametrize(("latency", "action", "ahead"), [
+    (0, 3, [7]), (0, 6, [3, 4]), (1_500_000_000, 3, [9]), (2_500_000_000, 6, [3, 5]),
+])  # fmt: skip
+def test_volume_ahead_at_posting_is_what_the_market_gave(
+    latency: int, action: int, ahead: list[int], tmp_path: Any
+) -> None:
+    hand = Hand({99: 7, 98: 3}, {101: 4, 102: 5})  # a row a second
+    hand.new(1, 99, 2, 7).new(-1, 101, 1, 8) if latency else hand
+    hand.quiet(60)
+    poster = Poster(action)
+    log = recorded(
+        agent=poster, episodes=1, split="all", data=tape_file(hand, tmp_path / "day.tape"), latency_ns=[latency, 0],
+        every="5 messages", episode="3 decisions", order_quantity=1,
+    )  # fmt: skip
+    assert log.orders["kind"].tolist() == [OrderKind.LIMIT] * len(ahead)
+    assert log.orders["outcome"].tolist() == [Outcome.ACCEPTED] * len(ahead)
+    assert log.orders["ahead"].tolist() == ahead == poster.ahead[: len(ahead)]
+
+
+def test_mids_after_fills_are_those_of_the_tape() -> None:
+    log = recorded(every="1000 messages")
+    tape, fills = store.tapes(SMALL), log.fills
+    lost = 0
+    for fill in fills[:: max(len(fills) // 50, 1)]:
+        own = tape.rows[tape.day_slice(int(log.accounts["day"][fill["episode"]]))]
+        for horizon in runlog.horizons(log):
+            if horizon.messages:
+                later = own["mid2"][int(fill["row"]) + horizon.messages :][:1]
+            else:
+                until = fill["time_ns"] + horizon.ns
+                later = own["mid2"][own["time_ns"] <= until][-1:] if until <= own["time_ns"][-1] else []
+            assert fill[horizon.column] == (later[0] if len(later) else 0)
+            lost += len(later) == 0
+    assert lost, "some horizons end after the day"
+
+
+def test_recording_changes_nothing() -> None:
+    chosen = backtest.windows(IDS[0], {"data": SMALL}, EvaluationConfig(episodes=6))
+    agents = [backtest.build("random", backtest.make_env(IDS[0], {}, 1), 1) for _ in range(2)]
+    plain, kept = (
+        backtest.evaluate(agent, IDS[0], {"data": SMALL}, chosen, record=record)
+        for agent, record in zip(agents, (None, Recorder()))
+    )
+    assert all(np.array_equal(plain.episodes[name], kept.episodes[name]) for name in plain.episodes)
+    with pytest.raises(ConfigError, match="records one evaluation"):
+        record = Recorder()
+        for agent in agents:
+            backtest.evaluate(agent, IDS[0], {"data": SMALL}, chosen, record=record)
+
+
+def test_joined_logs_keep_their_numbers() -> None:
+    first, second = recorded(episodes=4), recorded(episodes=3, seed=5)
+    both = runlog.join([first, second])
+    assert runlog.pnl2(both).tolist() == [*runlog.pnl2(first), *runlog.pnl2(second)]
+    assert len(both.config["windows"]) == 7 and both.steps["episode"].max() == 6
+    assert first.steps["episode"].max() == 3, "the parts are as they were"
+    with pytest.raises(DataError, match="same columns and tables"):
+        runlog.join([first, RunLog(first.config, first.episodes)])
+
+
+def test_horizons_are_called_after_their_length() -> None:
+    names = [Horizon(ns=ns).name for ns in (NS, 90 * NS, 1_500_000_000, 7_000, 11)]
+    assert names == ["1s", "90s", "1500ms", "7us", "11ns"] and Horizon(messages=10).column == "mid2_after_10_messages"
+    for wrong in ({}, {"messages": 1, "ns": 1}, {"ns": -1}):
+        with pytest.raises(ConfigError, match="exactly one"):
+            Horizon(**wrong)
+
+
 def test_a_changed_fill_breaks_the_identity() -> None:
-    log = record(IDS[0])
+    log = recorded(IDS[0])
     log.fills["price"][3] += 100
     assert not np.array_equal(runlog.pnl2(log), np.rint(log.episodes["pnl"] * 2e8))
 
@@ -67,7 +189,7 @@ def test_a_changed_fill_breaks_the_identity() -> None:
 @pytest.mark.skipif(not PARQUET, reason="pyarrow is not installed (extra: parquet)")
 @pytest.mark.parametrize("env_id", IDS[:2])
 def test_a_log_survives_its_files(env_id: str, tmp_path: Any) -> None:
-    log = record(env_id, gates=["cap-quantity"])
+    log = recorded(env_id, gates=["cap-quantity"])
     back = runlog.load(runlog.save(log, tmp_path / "log"))
     assert set(back.tables) == set(log.tables) and set(back.episodes) == set(log.episodes)
     for name, table in log.tables.items():
