@@ -189,7 +189,7 @@ def _parent(log: RunLog) -> dict[str, Part]:
     fills, accounts, w = log.fills, log.accounts, len(log.accounts)
     side, parent, arrival2 = (accounts[name] * 1.0 for name in ("parent_side", "parent", "arrival2"))
     done = accounts["parent_side"] * runlog.final_position(log)
-    left = parent - done
+    left: F64 = parent - done
     end2 = _grid(log, "tape_mid2")[:, -1]
     missed = side * left * (end2 - arrival2) / 2 * price_to_cash(log) / CASH_UNITS
     value = arrival2 / 2 * parent * price_to_cash(log) / CASH_UNITS
@@ -203,7 +203,7 @@ def _parent(log: RunLog) -> dict[str, Part]:
             shortfall, one, "bp of the arrival value",
             "Perold (1988): cost against the arrival mid, fees included, what was not executed at the last mid"),
         "price_advantage_vs_twap_bp": Part(
-            advantage * there, there * 1.0, "bp",
+            np.where(there, advantage, 0.0), there.astype(np.float64), "bp",
             "mean price against the time-weighted mid of the whole window, fees left out; positive is better than it"),
         "unfilled_lots": Part(left, one, "lots", "of the parent order, when the episode was over"),
         "left_to_the_deadline_lots": Part(

@@ -91,7 +91,7 @@ def resampled(
         return Estimate(point, blocks=count, block=block, note="not defined here")
     drawn = rng.multinomial(count, np.full(count, 1 / count), size=resamples)
     values = statistic(drawn[:, codes].astype(np.float64))
-    low, high = np.nanquantile(values, [0.5 - level / 2, 0.5 + level / 2])
+    low, high = np.nanquantile(values, [0.5 - level / 2, 0.5 + level / 2]).tolist()
     wider = _wider(count, level)
     return Estimate(point, point + (low - point) * wider, point + (high - point) * wider, count, block)
 

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from emp_gym.types import I64, NS, ConfigError, DataError, OrderKind, Outcome, RunLog
+from emp_gym.types import I64, NS, Bool, ConfigError, DataError, OrderKind, Outcome, RunLog
 
 SCHEMA = 1
 HEADER = "runlog.json"
@@ -217,6 +217,18 @@ def join(logs: Sequence[RunLog]) -> RunLog:
     episodes = {name: np.concatenate([log.episodes[name] for log in logs]) for name in first.episodes}
     windows = [window for log in logs for window in log.config["windows"]]
     return RunLog({**first.config, "windows": windows}, episodes, tables)
+
+
+def select(log: RunLog, chosen: Bool) -> RunLog:
+    """The log of the episodes `chosen` [W] only (days of one kind, say), numbered anew."""
+    number = np.cumsum(chosen) - 1
+    tables = {}
+    for name, table in log.tables.items():
+        tables[name] = table[chosen[table["episode"]]]
+        tables[name]["episode"] = number[tables[name]["episode"]]
+    windows = [window for window, own in zip(log.config["windows"], chosen, strict=True) if own]
+    episodes = {name: values[chosen] for name, values in log.episodes.items()}
+    return RunLog({**log.config, "windows": windows}, episodes, tables)
 
 
 # ---------------------------------------------------------------------------------------------------------------- files

@@ -28,9 +28,7 @@ class Recorder:
     those at which mids after fills are kept; `regime` labels every row of the tapes (None: nobody knows).
     """
 
-    def __init__(
-        self, horizons: Sequence[Horizon] = HORIZONS, regime: Callable[[TapeSet], I8] | None = label
-    ) -> None:  # fmt: skip
+    def __init__(self, horizons: Sequence[Horizon] = HORIZONS, regime: Callable[[TapeSet], I8] | None = label) -> None:
         self.horizons, self._regime = tuple(horizons), regime
         self._lanes: Any = None
 
@@ -168,9 +166,10 @@ class Recorder:
             table["regime"] = NO_REGIME if labels is None else labels[at]
             if table is steps:
                 steps["tape_mid2"] = tape.rows["mid2"][at]
-        orders["time_ns"] = _decided(steps, orders)["time_ns"]
         tables["accounts"] = self._accounts(steps)
-        orders["ahead"] = self._ahead(orders, _decided(steps, orders)["row"])
+        decided = np.searchsorted(steps["episode"], orders["episode"]) + orders["decision"]
+        orders["time_ns"] = steps["time_ns"][decided]
+        orders["ahead"] = self._ahead(orders, steps["row"][decided])
         tables["fills"] = self._seen_afterwards(fills, orders)
         return tables
 
@@ -275,12 +274,6 @@ def _volume_ahead(tape: TapeSet, day: int, row: I64, side: I8, price: I64) -> I6
     lots = np.where(there & (gap == 0), levels["size"], 0).sum(axis=1)
     inside = ~there[:, -1] | (there & (gap < 0)).any(axis=1)
     return np.where(at_price, lots, np.where(inside, 0, UNKNOWN_PLACE))
-
-
-def _decided(steps: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """For each row of `table` the step in which it was decided."""
-    first = np.searchsorted(steps["episode"], table["episode"])
-    return steps[first + table["decision"]]
 
 
 def _of_order(fills: np.ndarray, orders: np.ndarray, name: str, otherwise: int) -> np.ndarray:

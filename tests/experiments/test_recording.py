@@ -11,6 +11,7 @@ import pytest
 
 from emp_gym.data import store
 from emp_gym.evaluation import runlog
+from emp_gym.evaluation.attribution import attribute, one_tick
 from emp_gym.evaluation.runlog import Horizon
 from emp_gym.experiments import backtest
 from emp_gym.experiments.config import EvaluationConfig
@@ -170,6 +171,16 @@ def test_joined_logs_keep_their_numbers() -> None:
     assert first.steps["episode"].max() == 3, "the parts are as they were"
     with pytest.raises(DataError, match="same columns and tables"):
         runlog.join([first, RunLog(first.config, first.episodes)])
+
+
+def test_chosen_episodes_keep_what_is_theirs() -> None:
+    log = recorded()
+    wide = ~one_tick(log)
+    assert wide.any() and not wide.all()
+    own = runlog.select(log, wide)
+    assert np.array_equal(runlog.pnl2(own), runlog.pnl2(log)[wide]) and len(own.config["windows"]) == wide.sum()
+    assert np.array_equal(attribute(own).by_regime, attribute(log).by_regime[wide])
+    assert not one_tick(own).any()
 
 
 def test_horizons_are_called_after_their_length() -> None:
