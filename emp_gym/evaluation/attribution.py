@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emp_gym.evaluation.runlog import Horizon, horizons, per_episode, pnl2, price_to_cash
+from emp_gym.evaluation import runlog
+from emp_gym.evaluation.runlog import Horizon, horizons, pnl2, price_to_cash
 from emp_gym.types import CASH_UNITS, EMPTY_ASK, EMPTY_BID, F64, I64, NS, ConfigError, Regime, RunLog
 
 TERMS = ("spread2", "impact2", "adverse2", "drift2", "fees2")
@@ -142,11 +143,8 @@ def _events(
 
 def _grow_old(log: RunLog, horizon: Horizon) -> np.ndarray:
     """Maker's fills whose youth ends before their episode does."""
-    fills, steps = log.fills, log.steps
-    ends = steps[np.flatnonzero(np.diff(steps["episode"], append=-1))]
-    clock = "time_ns" if horizon.ns else "row"
-    end = np.zeros(len(log.accounts), np.int64)
-    end[ends["episode"]] = ends[clock]
+    fills, clock = log.fills, "time_ns" if horizon.ns else "row"
+    end = runlog.ends(log)[clock]
     old_at = fills[clock] + (horizon.ns or horizon.messages)
     return np.flatnonzero(fills["maker"] & (old_at <= end[fills["episode"]]) & (fills[horizon.column] != 0))
 
@@ -183,9 +181,3 @@ def per_regime_decisions(log: RunLog) -> I64:
     """Decisions taken in each regime [10], order of `Attribution.by_regime`."""
     acted = log.steps["decision"] < log.accounts["decisions"][log.steps["episode"]]
     return np.bincount(log.steps["regime"][acted] % (UNKNOWN + 1), minlength=UNKNOWN + 1)
-
-
-__all__ = [
-    "ONE_TICK", "TERM", "TERMS", "UNKNOWN", "Attribution", "attribute", "one_tick", "per_episode", "per_regime_decisions",
-    "spread_ticks",
-]  # fmt: skip

@@ -190,7 +190,7 @@ def _parent(log: RunLog) -> dict[str, Part]:
     side, parent, arrival2 = (accounts[name] * 1.0 for name in ("parent_side", "parent", "arrival2"))
     done = accounts["parent_side"] * runlog.final_position(log)
     left: F64 = parent - done
-    end2 = _grid(log, "tape_mid2")[:, -1]
+    end2 = runlog.ends(log)["tape_mid2"]
     missed = side * left * (end2 - arrival2) / 2 * price_to_cash(log) / CASH_UNITS
     value = arrival2 / 2 * parent * price_to_cash(log) / CASH_UNITS
     paid2 = 2.0 * per_episode(fills, fills["side"] * fills["price"] * fills["quantity"], w) * side

@@ -181,6 +181,11 @@ def price_to_cash(log: RunLog) -> int:
     return int(log.config["price_to_cash"])
 
 
+def ends(log: RunLog) -> np.ndarray:
+    """The last step of each episode, STEP [W]."""
+    return log.steps[np.flatnonzero(np.diff(log.steps["episode"], append=-1))]
+
+
 def final_position(log: RunLog) -> I64:
     """Lots held at the end [W], from the fills alone."""
     fills = log.fills

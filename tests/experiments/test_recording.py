@@ -42,7 +42,7 @@ def test_pnl_from_the_log_alone_is_the_environments_own_to_the_unit(env_id: str,
     own = np.rint(log.episodes["pnl"] * 2e8).astype(np.int64)
     assert np.count_nonzero(own) > 6, "episodes without a trade would show nothing"
     assert np.array_equal(runlog.pnl2(log), own)
-    ends = log.steps[np.flatnonzero(np.diff(log.steps["episode"], append=-1))]
+    ends = runlog.ends(log)
     assert np.array_equal(ends["position"], runlog.final_position(log))
     assert np.array_equal(ends["fees"], runlog.per_episode(log.fills, log.fills["fee"], len(own)))
     assert np.array_equal(np.bincount(log.steps["episode"], log.steps["reward"]).round(6), log.episodes["return"].round(6))
