@@ -108,12 +108,15 @@ def ratio(top: F64, bottom: F64) -> Statistic:
 
 def sharpe(values: F64) -> Statistic:
     """Mean over standard deviation (n - 1) of `values` [W], a window each: not annualised; NaN without variation."""
+    middle = values.mean() if len(values) else 0.0
+    centred = values - middle  # squares of large numbers that hardly differ would leave nothing
 
     def statistic(weights: F64) -> F64:
         n = weights.sum(axis=1)
-        mean = weights @ values / n
-        square = np.maximum(weights @ values**2 / n - mean**2, 0) * n / np.maximum(n - 1, 1)
-        return np.divide(mean, np.sqrt(square), out=np.full(len(n), np.nan), where=square > 1e-24 * (1 + mean**2))
+        ahead = weights @ centred / n
+        square = np.maximum(weights @ centred**2 / n - ahead**2, 0) * n / np.maximum(n - 1, 1)
+        varied = square > 1e-24 * (1 + middle**2)
+        return np.divide(ahead + middle, np.sqrt(square), out=np.full(len(n), np.nan), where=varied)
 
     return statistic
 
