@@ -20,10 +20,6 @@ class Bound(BaseAgent):
     _env: Any = None
     _policy: Any = None
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._random = np.random.default_rng(self.seed)
-
     def bind(self, env: Any) -> None:
         """Reads problem and state of `env` from now on; raises `ConfigError` where its optimum is not known."""
         env = env.unwrapped
@@ -43,7 +39,7 @@ class Bound(BaseAgent):
             raise ConfigError("an oracle must be bound to its environment first: agent.bind(env)")
         action = self._policy(*self._env.truth())
         if isinstance(self.action_space, spaces.Discrete) and action.shape[1] > 1:  # probabilities: a mixed policy
-            below = action.cumsum(axis=1) <= self._random.random((len(action), 1))
+            below = action.cumsum(axis=1) <= self._env.chances()[:, None]
             action = np.minimum(below.sum(axis=1, keepdims=True), action.shape[1] - 1)
         return self._env.encode(action), state
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from emp_gym.agents.baselines import TABLE
 from emp_gym.agents.names import nearest
+from emp_gym.envs import CERTIFICATES, ENVIRONMENTS
 from emp_gym.types import ConfigError
 
 GROUP = "emp_gym.agents"
@@ -16,13 +17,15 @@ GROUP = "emp_gym.agents"
 
 BUILT_IN = {
     "ppo": "emp_gym.agents.ppo:PPO",
+    "optimal": "emp_gym.agents.certified:Optimal",
+    "naive": "emp_gym.agents.certified:Naive",
     **{row.name: f"{row.agent.__module__}:{row.agent.__qualname__}" for row in TABLE},
 }
 
 BASELINES = {
     env_id: tuple(row.name for row in TABLE if env_id in row.tasks)
-    for env_id in ("emp-lob-v0", "emp-lob-market-making-v0", "emp-lob-execution-v0")
-}
+    for env_id in ENVIRONMENTS
+} | dict.fromkeys(CERTIFICATES, ("naive", "random", "optimal"))
 """What an evaluation compares with, by environment id."""
 
 

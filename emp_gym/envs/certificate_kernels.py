@@ -59,6 +59,13 @@ def normal(key, step, number):
 
 
 @njit
+def chances(state, out):
+    """A number in [0, 1) [N] for each lane's next decision, for policies that mix actions: apart from the market's own."""
+    for i in range(len(state)):
+        out[i] = uniform(state[i].key, state[i].step, 6)
+
+
+@njit
 def begin(lanes, random, pinned, salt, stagger, steps, state):
     """New episodes: `pinned` [n] gives their number (and with it their noise), -1 counts on from the lane's stream."""
     for j in range(len(lanes)):

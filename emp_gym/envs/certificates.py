@@ -326,6 +326,12 @@ class _Face:
         """(decisions taken [N], state [N, S] in the problem's own units): for the optimal policy and its rivals only."""
         return self.lanes.state["step"].copy(), self.lanes.rules.truth(self.lanes.state)
 
+    def chances(self) -> F64:
+        """A number in [0, 1) [N] for the next decision of a policy that mixes actions, the same in a pinned episode."""
+        out = np.empty(len(self.lanes.state))
+        kernels.chances(self.lanes.state, out)
+        return out
+
     def encode(self, action: F64) -> np.ndarray:
         """The environment's actions [N, ...] for those in the problem's own units [N, A]."""
         return self.lanes.rules.encode(action)

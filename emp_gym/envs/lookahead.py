@@ -27,6 +27,7 @@ from emp_gym.data import lobster
 from emp_gym.data.futures import Source, source
 from emp_gym.data.lobster_futures import LobsterDay
 from emp_gym.data.tape import build
+from emp_gym.envs import CERTIFICATES
 from emp_gym.envs.subject import failure, feature_name, flat, resolve, sampler
 from emp_gym.types import ConfigError, DataError
 
@@ -315,6 +316,8 @@ def lookahead_id(name: str, data: str | None = None, **kwargs: Any) -> Report:
     env_id, factory = resolve(name)
     if factory is not None:
         return lookahead(lambda given: factory(given, **kwargs), _needed(name, data))
+    if env_id in CERTIFICATES:
+        raise NoData("a certificate draws its noise as it goes: there are no data whose future could be rewritten")
     if not _takes_recorded_days(env_id):
         return lookahead(lambda given: gym.make(env_id, data=str(given), **kwargs), _needed(name, data))
     settings = {"split": "all", "info": "full", "episode": "64 decisions"} | kwargs

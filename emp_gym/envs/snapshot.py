@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 Arrays = dict[str, np.ndarray]
 
 STATELESS: tuple[type, ...] = (AllowAll, CapQuantity)
-MONITORS = ("peak2", "level_ns", "asked_ns", "changed_ns", "top")
 
 
 def save(env: Any, path: Path) -> None:
@@ -107,7 +106,7 @@ def _of_gate(gate: Any) -> Arrays:
     if isinstance(gate, StageGate):
         return _of_gate(gate.risk)
     if isinstance(gate, KillGate):
-        watched = {} if gate._monitors is None else {name: getattr(gate._monitors, name) for name in MONITORS}
+        watched = {} if gate._monitors is None else gate._monitors.arrays()
         return watched if gate._own is None else watched | {"own": gate._own}
     if hasattr(gate, "arrays") and hasattr(gate, "restore"):
         return gate.arrays()
@@ -132,6 +131,6 @@ def _restore_gate(gate: Any, saved: Arrays, view: View) -> None:
             gate._own = saved.pop("own").view(np.int8)
         if saved:
             gate._monitors = Monitors(gate.rules, view)
-            _fill({name: getattr(gate._monitors, name) for name in MONITORS}, saved)
+            gate._monitors.restore(saved)
     elif hasattr(gate, "arrays") and hasattr(gate, "restore"):
         gate.restore(saved)

@@ -120,11 +120,11 @@ class Row:
 
     name: str
     episodes: Mapping[str, np.ndarray]
-    pnl: Estimate  # currency per episode
+    pnl: Estimate  # currency per episode (or what else the comparison judges)
     reward: Estimate  # sum of rewards per episode
     rates: Mapping[str, float]
     ahead: Estimate | None = None  # the judged agent's pnl minus this one's, paired
-    share: float | None = None  # of the way from hold to the oracle
+    share: float | None = None  # of the way from hold to the oracle, or from the best naive policy to the optimum
 
 
 @dataclass
@@ -138,6 +138,7 @@ class Comparison:
     level: float
     seeds: int = 1
     skipped: dict[str, str] = field(default_factory=dict)  # baseline -> why it is not there
+    judged: str = "pnl"  # or "value": the sum of rewards without their noise, of problems whose optimum is known
 
     @property
     def agent(self) -> Row:
@@ -180,12 +181,21 @@ def run_baselines(
             skipped[name] = "recorded days have no planted signal"
             continue
         agent = build(name, env, config.seed)
-        if hasattr(agent, "learn"):
-            agent.learn(training_env(env_id, env_kwargs), 1 << 20)
+        try:
+            calibrate(agent, env_id, env_kwargs)
+        except DataError as error:
+            skipped[name] = str(error)
+            continue
         recorder = Recorder() if record else None
         logs[name] = evaluate(agent, env_id, env_kwargs, chosen, config.seed, config.split, record=recorder)
     env.close()
     return logs, skipped
+
+
+def calibrate(agent: Any, env_id: str, env_kwargs: Mapping[str, Any]) -> None:
+    """Lets a baseline that measures something on the training split do so; `DataError` where it cannot."""
+    if hasattr(agent, "learn"):
+        agent.learn(training_env(env_id, env_kwargs), 1 << 20)
 
 
 def training_env(env_id: str, env_kwargs: Mapping[str, Any]) -> Any:
@@ -210,6 +220,7 @@ def compare(
     """Numbers, intervals and paired differences of `runs` (one per training seed, same windows) against `baselines`."""
     chosen: list[Window] = [(int(day), int(row)) for day, row in runs[0].config["windows"]]
     days = np.array([day for day, _ in chosen])
+    judged = "value" if "value" in runs[0].episodes else "pnl"
 
     def estimate(values: np.ndarray) -> Estimate:
         rng = np.random.default_rng(np.random.SeedSequence([config.seed, 17]))  # the same draws for every row
@@ -217,7 +228,7 @@ def compare(
 
     def row(label: str, logs: Sequence[RunLog]) -> Row:
         episodes = {key: np.stack([log.episodes[key] for log in logs]) for key in logs[0].episodes}
-        return Row(label, episodes, estimate(episodes["pnl"]), estimate(episodes["return"]), metrics.rates(episodes))
+        return Row(label, episodes, estimate(episodes[judged]), estimate(episodes["return"]), metrics.rates(episodes))
 
     rows = [row(name, runs), *(row(label, [log]) for label, log in baselines.items())]
     comparison = Comparison(
@@ -228,14 +239,16 @@ def compare(
         config.level,
         len(runs),
         dict(skipped or {}),
+        judged,
     )
-    mine = rows[0].episodes["pnl"]
+    mine = rows[0].episodes[judged]
     for other in rows[1:]:
-        other.ahead = estimate(mine - other.episodes["pnl"])
-    hold, oracle = comparison.row("hold"), comparison.row("oracle")
-    if hold is not None and oracle is not None:
-        for each in rows:
-            each.share = metrics.oracle_share(each.pnl.mean, hold.pnl.mean, oracle.pnl.mean)
+        other.ahead = estimate(mine - other.episodes[judged])
+    for nothing, all_of_it in (("hold", "oracle"), ("naive", "optimal")):
+        low, high = comparison.row(nothing), comparison.row(all_of_it)
+        if low is not None and high is not None:
+            for each in rows:
+                each.share = metrics.oracle_share(each.pnl.mean, low.pnl.mean, high.pnl.mean)
     return comparison
 
 

@@ -26,7 +26,7 @@ from emp_gym.experiments.config import RunConfig
 from emp_gym.experiments.runs import LANES, RunFolder, provenance
 from emp_gym.experiments.tensorboard import ScalarWriter
 from emp_gym.governance.kill_gate import Killed, heed
-from emp_gym.types import ConfigError, EmpGymError, Gate, RunLog
+from emp_gym.types import ConfigError, EmpGymError, Gate
 
 LOGGER = logging.getLogger("emp_gym.experiments.training")
 MARKET_TAGS = {
@@ -373,17 +373,6 @@ def _agent_config(config: RunConfig) -> dict[str, Any]:
     return wanted
 
 
-def judge(config: RunConfig, agents: Sequence[Any]) -> tuple[backtest.Comparison, list[RunLog]]:
-    """Evaluates `agents` (one per training seed) and the baselines on the same held-out windows."""
-    judged = config.evaluation
-    chosen = backtest.windows(config.env_id, config.env, judged)
-    runs = [backtest.evaluate(agent, config.env_id, config.env, chosen, judged.seed, judged.split) for agent in agents]
-    baselines, skipped = backtest.run_baselines(config.env_id, config.env, chosen, judged)
-    baselines = {name: log for name, log in baselines.items() if name != config.agent_name}
-    dates = backtest.window_dates(config.env_id, config.env, chosen, judged.split)
-    return backtest.compare(config.agent_name, runs, baselines, dates, judged, skipped), runs
-
-
 def load(run: RunFolder, env_id: str, env_kwargs: Mapping[str, Any], split: str) -> Any:
     """The agent of a finished run, for `env_id`; raises `DataError` where spaces or features differ."""
     config = run.config
@@ -399,4 +388,4 @@ def for_seed(config: RunConfig, seed: int) -> RunConfig:
     return replace(config, seed=seed)
 
 
-__all__ = ["Interrupted", "Meter", "MeteredVectorEnv", "Recorder", "for_seed", "judge", "load", "train"]
+__all__ = ["Interrupted", "Meter", "MeteredVectorEnv", "Recorder", "for_seed", "load", "train"]

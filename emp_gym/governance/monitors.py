@@ -99,6 +99,16 @@ class Monitors:
             monitor_kernels.watch(which, _shown(view), view.price_to_cash, self.limits, self.lanes, self.books, found)
         return found
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What one step leaves to the next; a copy in `restore` goes on as this one."""
+        return {"lanes": self.lanes, "books": self.books, "new": np.array(self._new)}
+
+    def restore(self, saved: Mapping[str, np.ndarray]) -> None:
+        """Takes over what `arrays` gave, or its bytes."""
+        for name, own in (("lanes", self.lanes), ("books", self.books)):
+            own[...] = saved[name].view(own.dtype).reshape(own.shape)
+        self._new = bool(saved["new"].view(np.bool_).item())
+
 
 def _shown(view: View) -> Shown:
     return Shown(

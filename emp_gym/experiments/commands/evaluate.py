@@ -194,4 +194,6 @@ def _from_name(a: argparse.Namespace) -> tuple[Any, list[Any], list[Any]]:
     env = backtest.make_env(config.env_id, config.env, 1, split=config.evaluation.split)
     agent = backtest.build(a.agent, env, config.seed, config.agent)
     env.close()
+    if getattr(agent, "learns_first", False):
+        backtest.calibrate(agent, config.env_id, config.env)
     return config, [agent], []

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emp_gym.experiments import backtest, pictures, report, training
+from emp_gym.experiments import backtest, pictures, report
 from emp_gym.experiments.backtest import Comparison
 from emp_gym.experiments.commands.terminal import console, say
 from emp_gym.experiments.config import RunConfig
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def judge_and_report(config: RunConfig, runs: Sequence[RunFolder], agents: Sequence[Any], root: Path) -> Comparison:
     """Leaves report and pictures in `root` and the table on stdout. `runs` and `agents`: one per training seed."""
-    comparison, _ = training.judge(config, agents)
+    comparison, _, _ = backtest.judge(config, agents)
     drawn = draw(config, [run.path / "curves.csv" for run in runs], agents[0], comparison, root)
     env = backtest.make_env(config.env_id, config.env, 1, split=config.evaluation.split)
     reward = getattr(getattr(env.unwrapped, "task", None), "reward", None)

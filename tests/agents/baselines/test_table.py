@@ -14,7 +14,7 @@ import emp_gym  # noqa: F401  (registers the ids)
 from emp_gym.agents import registry
 from emp_gym.agents.base import parameters
 from emp_gym.agents.baselines import TABLE
-from emp_gym.envs import ENVIRONMENTS
+from emp_gym.envs import CERTIFICATES, ENVIRONMENTS
 from emp_gym.types import ConfigError
 
 
@@ -23,7 +23,7 @@ def env(env_id: str) -> Any:
     return gym.make_vec(env_id, num_envs=1)
 
 
-@pytest.mark.parametrize("env_id", registry.BASELINES)
+@pytest.mark.parametrize("env_id", ENVIRONMENTS)
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
 def test_a_baseline_accepts_its_tasks_and_refuses_the_others(row: Any, env_id: str) -> None:
     made = env(env_id)
@@ -35,9 +35,12 @@ def test_a_baseline_accepts_its_tasks_and_refuses_the_others(row: Any, env_id: s
 
 
 def test_every_order_book_task_has_baselines() -> None:
-    assert set(registry.BASELINES) <= set(ENVIRONMENTS)
-    assert all({"hold", "random"} < set(names) for names in registry.BASELINES.values())
-    assert [name for name in registry.BUILT_IN if name != "ppo"] == [row.name for row in TABLE]
+    assert all({"hold", "random"} < set(registry.BASELINES[env_id]) for env_id in ENVIRONMENTS)
+    assert [name for name in registry.BUILT_IN if name not in ("ppo", "optimal", "naive")] == [row.name for row in TABLE]
+
+
+def test_every_certificate_is_judged_beside_its_two_ends() -> None:
+    assert all({"naive", "optimal"} < set(registry.BASELINES[env_id]) for env_id in CERTIFICATES)
 
 
 def test_the_page_names_every_baseline_its_source_and_its_parameters(root: Path) -> None:
