@@ -11,21 +11,24 @@ from typing import Any
 BUDGETS = {
     "emp-almgren-chriss-v0": 2_000_000,
     "emp-obizhaeva-wang-v0": 3_000_000,
-    "emp-cartea-jaimungal-v0": 8_000_000,
-    "emp-avellaneda-stoikov-v0": 8_000_000,
-    "emp-glft-v0": 8_000_000,
+    "emp-cartea-jaimungal-v0": 12_000_000,
+    "emp-avellaneda-stoikov-v0": 12_000_000,
+    "emp-glft-v0": 12_000_000,
     "emp-garleanu-pedersen-v0": 4_000_000,
 }
 """Steps of training over all lanes, by environment: the same for every agent."""
 LADDER = 1_000_000
 
 _SMOOTH = {"entropy": 0.0, "learning_rate": 1e-3, "deviation": 0.3}
+_QUOTES = _SMOOTH | {
+    "gamma": 1.0, "gae_lambda": 0.7, "n_steps": 25, "batch_size": 6400, "n_epochs": 2,  # fills are rare: noise, not signal, limits
+}  # fmt: skip
 _PPO: dict[str, dict[str, Any]] = {
     "emp-almgren-chriss-v0": _SMOOTH | {"gamma": 1.0, "gae_lambda": 0.95, "n_steps": 10},
     "emp-obizhaeva-wang-v0": _SMOOTH | {"gamma": 1.0, "gae_lambda": 0.95, "n_steps": 22},
-    "emp-cartea-jaimungal-v0": _SMOOTH | {"gamma": 1.0, "gae_lambda": 0.5, "n_steps": 50, "batch_size": 6400},
-    "emp-avellaneda-stoikov-v0": _SMOOTH | {"gamma": 1.0, "gae_lambda": 0.5, "n_steps": 50, "batch_size": 6400},
-    "emp-glft-v0": _SMOOTH | {"gamma": 1.0, "gae_lambda": 0.5, "n_steps": 50, "batch_size": 6400},
+    "emp-cartea-jaimungal-v0": _QUOTES,
+    "emp-avellaneda-stoikov-v0": _QUOTES,
+    "emp-glft-v0": _QUOTES,
     "emp-garleanu-pedersen-v0": _SMOOTH | {"gamma": 0.98, "gae_lambda": 0.9, "n_steps": 50, "batch_size": 6400},
 }
 PRESETS = {"ppo": _PPO}
