@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ TERM_NAMES = {
 }  # fmt: skip
 
 WIDTH = 9.0  # inches of a picture that fills the report
+NARROW = 7.0  # inches below which panels stand one below the other
 STYLE: Any = {
     "figure.dpi": 130,
     "savefig.dpi": 130,
@@ -44,24 +46,30 @@ STYLE: Any = {
     "xtick.color": MUTED,
     "ytick.color": MUTED,
     "legend.frameon": False,
-    "legend.fontsize": 9,
+    "legend.fontsize": "small",
 }
 
 
 @contextmanager
 def figure(path: Path, title: str = "", **layout: Any) -> Iterator[tuple[Any, Any]]:
-    """(figure, axes) of ``plt.subplots(**layout)``, written to `path` when the block ends well, and closed in any case."""
+    """(figure, axes) of ``plt.subplots(**layout)``, written to `path` when the block ends well, and closed in any case.
+
+    Letters of a narrow picture are smaller, by the root of its share of `WIDTH`; its title is broken into lines.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    with plt.rc_context(STYLE):
+    width = layout.get("figsize", (WIDTH, 0))[0]
+    scale = min(1.0, (width / WIDTH) ** 0.5)
+    with plt.rc_context({**STYLE, "font.size": 10 * scale, "axes.titlesize": 10.5 * scale}):
         drawn, axes = plt.subplots(**{"layout": "constrained", **layout})
         try:
             yield drawn, axes
             if title:
-                drawn.suptitle(title, x=0.008, ha="left", color=INK, fontweight="bold", fontsize=11.5)
+                lines = textwrap.fill(title, int(width / (0.098 * scale)))
+                drawn.suptitle(lines, x=0.008, ha="left", color=INK, fontweight="bold", fontsize=11.5 * scale)
             drawn.savefig(path, metadata={"Software": None})
         finally:
             plt.close(drawn)

@@ -9,7 +9,19 @@ import numpy as np
 
 from emp_gym.evaluation.runlog import price_to_cash
 from emp_gym.experiments.backtest import Comparison
-from emp_gym.experiments.drawing import AGENT, BUYS, DRAWDOWN, INK, MUTED, SELLS, WIDTH, clock, figure, money_axis
+from emp_gym.experiments.drawing import (
+    AGENT,
+    BUYS,
+    DRAWDOWN,
+    INK,
+    MUTED,
+    NARROW,
+    SELLS,
+    WIDTH,
+    clock,
+    figure,
+    money_axis,
+)
 from emp_gym.types import CASH_UNITS, EMPTY_ASK, EMPTY_BID, F64, I64, NS, RunLog
 
 HOUR = 3600 * NS
@@ -45,7 +57,7 @@ def draw(log: RunLog, number: int, title: str, path: Path, width: float = WIDTH)
     with figure(path, title, **layout) as (_, (top, middle, bottom)):
         _price(top, hours, steps, fills, unit)
         _inventory(middle, hours, steps["position"])
-        _equity(bottom, hours, equity, f"Equity, marked at {mark}, fees included")
+        _equity(bottom, hours, equity, f"Equity at {mark}, fees included")
         bottom.margins(x=0.01)
         clock(bottom)
         bottom.set_xlabel(f"time of day, {day['symbol']} {day['date']}")
@@ -58,11 +70,17 @@ def _price(axis: Any, hours: F64, steps: np.ndarray, fills: np.ndarray, unit: fl
     axis.step(hours, (bid + ask) / 2, where="post", color=INK, linewidth=0.9, label="mid")
     _fills(axis, fills, unit)
     axis.set_ylabel("price, currency")
-    axis.set_title("Price and own fills" + ("" if len(fills) else ": none"))
+    narrow = axis.figure.get_figwidth() < NARROW
+    axis.set_title("Price and own fills" + ("" if len(fills) else ": none"), pad=36 if narrow else None)
     axis.margins(y=0.08)
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.2f}")
     axis.legend(
-        loc="lower right", bbox_to_anchor=(1.01, 0.99), ncols=6, handletextpad=0.3, columnspacing=1.0, fontsize=8
+        loc="lower right",
+        bbox_to_anchor=(1.01, 0.99),
+        ncols=3 if narrow else 6,
+        handletextpad=0.3,
+        columnspacing=1.0,
+        fontsize="small",
     )
 
 
@@ -94,12 +112,10 @@ def _inventory(axis: Any, hours: F64, position: np.ndarray) -> None:
 
 def _equity(axis: Any, hours: F64, equity: F64, title: str) -> None:
     peak = np.maximum.accumulate(equity)
-    axis.fill_between(
-        hours, equity, peak, color=DRAWDOWN, alpha=0.2, linewidth=0, label="drawdown from the highest so far"
-    )
+    axis.fill_between(hours, equity, peak, color=DRAWDOWN, alpha=0.2, linewidth=0, label="drawdown")
     axis.plot(hours, equity, color=AGENT, linewidth=1.5, label="equity")
     axis.axhline(0, color=INK, linewidth=0.8)
     axis.set_ylabel("currency")
     axis.set_title(title)
-    axis.legend(loc="lower right", bbox_to_anchor=(1.01, 0.97), ncols=2, fontsize=8)
+    axis.legend(loc="lower right", bbox_to_anchor=(1.01, 0.97), ncols=2, fontsize="small")
     money_axis(axis)

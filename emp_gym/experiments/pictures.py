@@ -17,6 +17,7 @@ from emp_gym.experiments.drawing import (
     DRAWDOWN,
     INK,
     MUTED,
+    NARROW,
     RIVALS,
     TERM_NAMES,
     TERMS,
@@ -79,7 +80,7 @@ def learning_curve(curves: Sequence[Mapping[str, F64]], title: str, path: Path, 
         for axis in [*axes[-1], *(axes[-2, 1:] if len(panels) % columns else [])]:
             axis.set_xlabel("environment steps, millions")
             axis.xaxis.set_tick_params(labelbottom=True)
-        axes[0, 0].legend(loc="best", fontsize=8)
+        axes[0, 0].legend(loc="best", fontsize="small")
     return True
 
 
@@ -132,7 +133,8 @@ def iqm_band(table: F64, level: float = 0.95, seed: int = 0) -> tuple[F64, F64, 
 def comparison_chart(comparison: Comparison, path: Path, width: float = WIDTH) -> None:
     """P&L per episode of the agent and of every baseline: mean, interval, and each window as a dot."""
     rows = comparison.rows
-    with figure(path, figsize=(width, 0.5 * len(rows) + 1.3)) as (_, axis):
+    title = f"{comparison.agent.name} and its baselines on {comparison.env_id}"
+    with figure(path, title, figsize=(width, 0.5 * len(rows) + 1.3)) as (_, axis):
         jitter = np.random.default_rng(0)
         for place, row in enumerate(reversed(rows)):
             colour = AGENT if row is comparison.agent else MUTED
@@ -149,9 +151,7 @@ def comparison_chart(comparison: Comparison, path: Path, width: float = WIDTH) -
         axis.set_yticks(range(len(rows)), [row.name for row in reversed(rows)], color=INK)
         axis.grid(axis="y", visible=False)
         money_axis(axis, "x")
-        interval = f", {comparison.level:.0%} interval" if comparison.agent.pnl.low is not None else ""
-        axis.set_xlabel(f"P&L per held-out episode, currency (dots: episodes; disc: mean{interval})")
-        axis.set_title(f"{comparison.agent.name} and its baselines on {comparison.env_id}")
+        axis.set_xlabel("P&L per held-out episode, currency")
 
 
 # ---- equity over all held-out time
@@ -189,7 +189,7 @@ def equity_curve(
         _days(top, bottom, comparison, spans)
         top.axhline(0, color=INK, linewidth=0.8)
         top.set_ylabel("equity,\ncurrency")
-        top.legend(loc="best", fontsize=8.5)
+        top.legend(loc="best", fontsize="small")
         bottom.set_ylabel("drawdown,\ncurrency")
         bottom.set_xlabel(_held_out_label(comparison))
         for axis in (top, bottom):
@@ -254,15 +254,14 @@ def _days(top: Any, bottom: Any, comparison: Comparison, spans: F64) -> None:
             axis.axvline(x, color=MUTED, linewidth=0.6, linestyle=(0, (2, 3)))
         if x >= free:
             top.annotate(comparison.days[i], (x, 1.0), xycoords=("data", "axes fraction"), xytext=(2, 2),
-                         textcoords="offset points", fontsize=7, color=MUTED)  # fmt: skip
+                         textcoords="offset points", fontsize="x-small", color=MUTED)  # fmt: skip
             free = x + room
 
 
 def _held_out_label(comparison: Comparison) -> str:
     days, episodes = len(set(comparison.days)), len(comparison.windows)
-    where = f" of {days} days" if days > 1 else f" of {comparison.days[0]}"
-    many = f"{episodes} episodes{where}, one after the other" if episodes > 1 else f"1 episode{where}"
-    return f"minutes of held-out trading: {many}"
+    many = f"{episodes} episodes" if episodes > 1 else "1 episode"
+    return f"minutes of held-out trading ({many}, {f'{days} days' if days > 1 else comparison.days[0]})"
 
 
 # ---- attribution
@@ -274,16 +273,19 @@ def attribution_bars(terms: Mapping[str, Mapping[str, Estimate]], title: str, pa
     `terms`: agent -> term (and "pnl") -> currency per episode; the judged agent first.
     """
     mine, *others = terms
-    side = len(others) > 0
-    layout = {"ncols": 1 + side, "figsize": (width, max(3.0, 0.42 * len(terms) + 1.5)),
-              "gridspec_kw": {"width_ratios": [1, 1.15]} if side else None}  # fmt: skip
+    height = max(2.6, 0.42 * len(terms) + 1.1)
+    panels = 2 if others else 1
+    layout: dict[str, Any] = {"ncols": panels, "figsize": (width, height + 0.4), "squeeze": False}
+    if width < NARROW:
+        layout |= {"ncols": 1, "nrows": panels, "figsize": (width, height * panels)}
+    elif others:
+        layout["gridspec_kw"] = {"width_ratios": [1, 1.15]}
     with figure(path, title, **layout) as (_, axes):
-        left = axes[0] if side else axes
-        _waterfall(left, terms[mine])
-        left.set_title(f"{mine}: adding up to its P&L")
-        if side:
-            _stacks(axes[1], terms)
-            axes[1].set_title("Beside the baselines")
+        _waterfall(axes.flat[0], terms[mine])
+        axes.flat[0].set_title(f"{mine}: adding up to its P&L")
+        if others:
+            _stacks(axes.flat[1], terms)
+            axes.flat[1].set_title("Beside the baselines")
 
 
 LABEL = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.6}
@@ -308,7 +310,7 @@ def _waterfall(axis: Any, terms: Mapping[str, Estimate]) -> None:
     axis.set_xlim(min(reach) - 0.08 * span, max(reach) + 0.42 * span)
     for place, (name, end) in enumerate([*zip(names, pairwise(reach)), ("pnl", (pnl.high or 0.0, pnl.mean))]):
         axis.annotate(short(terms[name].mean), (max(*end, 0.0 if name == "pnl" else -np.inf), place), xytext=(4, 0),
-                      textcoords="offset points", va="center", fontsize=8.5, color=INK, bbox=LABEL)  # fmt: skip
+                      textcoords="offset points", va="center", fontsize="small", color=INK, bbox=LABEL)  # fmt: skip
     axis.set_yticks(range(len(names) + 1), [*(TERM_NAMES[name] for name in names), "P&L"], color=INK)
     axis.invert_yaxis()
     axis.axvline(0, color=INK, linewidth=0.8)
@@ -339,9 +341,8 @@ def _stacks(axis: Any, terms: Mapping[str, Mapping[str, Estimate]]) -> None:
     axis.autoscale_view()
     money_axis(axis, "x")
     handles, labels = axis.get_legend_handles_labels()
-    axis.figure.legend(
-        handles, labels, loc="outside lower center", ncols=6, fontsize=8, handlelength=1.2, columnspacing=1.2
-    )
+    columns = 3 if axis.figure.get_figwidth() < NARROW else 6
+    axis.figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=1.2, columnspacing=1.2)
 
 
 # ---- what an assumption is worth
@@ -370,10 +371,10 @@ def gap_chart(rows: Sequence[tuple[str, Estimate, Estimate]], title: str, path: 
         left.axvline(rows[0][1].mean, color=AGENT, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         left.set_yticks(range(len(rows)), [name for name, _, _ in rows], color=INK)
         left.invert_yaxis()
-        left.set_title("P&L under each setting")
-        right.set_title("Claimed beyond the honest setting")
+        left.set_title("P&L")
+        right.set_title("Beyond the honest setting")
         left.set_xlabel("currency per episode")
-        right.set_xlabel("paired difference, currency per episode")
+        right.set_xlabel("paired difference, currency")
 
 
 __all__ = [

@@ -121,7 +121,7 @@ def document(comparison: Comparison, findings: Findings, facts: Facts, pictures:
         Text(f"**{verdict(comparison, findings.optimum)}** Judged on {summary_line(comparison)}."),
         _table(MONEY, [money_cells(row) for row in comparison.rows]),
         *(Text(f"Left out: {left} ({why}).") for left, why in comparison.skipped.items()),
-        *picture("comparison", "P&L of every held-out episode, mean and interval"),
+        *picture("comparison", "P&L of every held-out episode (dots), mean (disc) and interval (bar)"),
         *_optimum(findings.optimum),
         *_pairs(comparison, findings),
         *picture("equity", "Equity over all held-out episodes, one after the other, and its drawdown"),
