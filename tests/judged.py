@@ -14,7 +14,7 @@ from emp_gym.experiments.config import EvaluationConfig, RunConfig
 from emp_gym.types import RunLog
 
 KWARGS = {"data": "synthetic:rows=6000", "episode": "50 decisions"}
-EPISODES = 12
+EPISODES = 8
 
 
 @dataclass(frozen=True)

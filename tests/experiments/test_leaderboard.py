@@ -63,7 +63,7 @@ def test_numbers_are_those_of_the_evaluation(runs: Path) -> None:
 def test_runs_that_differ_in_their_seed_are_seeds_of_one_agent(runs: Path, tmp_path: Path) -> None:
     for seed in range(4):
         told = json.loads((runs / "taker" / "evaluation.json").read_text())["results"]
-        told["ofi-taker"]["pnl_by_window"] = [[seed * 1.0] * 12]
+        told["ofi-taker"]["pnl_by_window"] = [[seed * 1.0] * 8]
         changed(runs / "taker", tmp_path / f"seed{seed}", training_seeds=[seed], results=told, total_timesteps=1000)
     (board,) = leaderboard.boards([tmp_path])
     (entry,) = board.entries
@@ -83,7 +83,7 @@ def test_another_budget_or_the_same_seed_again_is_another_row(runs: Path, tmp_pa
 def test_other_windows_are_refused(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = json.loads((runs / "taker" / "evaluation.json").read_text())
     other = changed(runs / "taker", tmp_path / "other", windows=told["windows"][:-1])
-    with pytest.raises(ConfigError, match=r"judged on different windows of emp-lob-v0 \(12 and 11\)"):
+    with pytest.raises(ConfigError, match=r"judged on different windows of emp-lob-v0 \(8 and 7\)"):
         leaderboard.boards([runs, other])
     assert command.main([str(runs), str(other)]) == 2
     captured = capsys.readouterr()
@@ -132,4 +132,4 @@ def test_terminal_markdown_and_json_have_the_same_numbers(runs: Path, capsys: py
     for row in board["rows"]:
         shown = f"{row['pnl']['mean']:,.2f}".replace("-", "−")
         assert shown in text and shown in terminal
-    assert "12 test windows of" in text and board["data_hash"][:8] in text
+    assert "8 test windows of 8 days" in text and board["data_hash"][:8] in text
