@@ -30,7 +30,7 @@ CROWDED = 400  # fills of one kind from which markers shrink and fade
 
 def median_window(comparison: Comparison) -> int:
     """The window whose P&L is the agent's median (its first seed's): neither its best nor its worst."""
-    pnl = comparison.agent.episodes["pnl"][0]
+    pnl = comparison.agent.episodes[comparison.judged][0]
     return int(np.argsort(pnl, kind="stable")[len(pnl) // 2])
 
 

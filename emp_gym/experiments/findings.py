@@ -26,6 +26,8 @@ Terms = Mapping[str, Estimate]
 """spread, impact, adverse, drift, fees and pnl: currency per episode."""
 RISK = {"sharpe_per_episode": metrics.sharpe, "sortino_per_episode": metrics.sortino, "cvar5_currency": metrics.cvar}
 PNL = "pnl_currency_per_episode"
+KNOWING = ("oracle", "optimal")
+"""Agents that know what nobody can know, or the best policy: marks to aim at, not baselines to be beaten."""
 
 
 @dataclass(frozen=True)
@@ -78,15 +80,15 @@ def find(
     def rng() -> np.random.Generator:  # the draws of `backtest.compare`: what is shown twice has one interval
         return np.random.default_rng(np.random.SeedSequence([config.seed, 17]))
 
-    mine = comparison.agent.episodes["pnl"].mean(axis=0)
+    mine = comparison.agent.episodes[comparison.judged].mean(axis=0)
     against = {}
     for row in comparison.rows[1:]:
-        pair = pairs.compare(mine, row.episodes["pnl"].mean(axis=0), days, rng(), **options)
+        pair = pairs.compare(mine, row.episodes[comparison.judged].mean(axis=0), days, rng(), **options)
         difference = pair.difference if row.ahead is None else row.ahead
         against[row.name] = replace(
             pair, difference=difference, improvement=clipped(pair.improvement), wins=clipped(pair.wins)
         )
-    adjusted = benjamini_hochberg({name: pair.p_value for name, pair in against.items() if name != "oracle"})
+    adjusted = benjamini_hochberg({name: pair.p_value for name, pair in against.items() if name not in KNOWING})
     if not all("accounts" in log.tables for log in [*runs, *baselines.values()]):
         return Findings(against, adjusted, optimum=optimum)
     logs = {comparison.agent.name: list(runs), **{name: [log] for name, log in baselines.items()}}

@@ -19,13 +19,12 @@ from emp_gym.evaluation import metrics
 from emp_gym.evaluation.metrics import Estimate
 from emp_gym.evaluation.reliability import stratified_interval
 from emp_gym.experiments.document import Block, Heading, Table, Text
-from emp_gym.experiments.findings import clipped
+from emp_gym.experiments.findings import KNOWING, clipped
 from emp_gym.experiments.report import SCHEMA, told_columns
 from emp_gym.experiments.wording import bare, interval, number
 from emp_gym.types import F64, I64, ConfigError, DataError
 
 EVALUATION = "evaluation.json"
-ORACLE = "oracle"
 
 
 @dataclass(frozen=True)
@@ -223,7 +222,7 @@ def _joined(first: Entry, second: Entry) -> Entry:
 def rows(board: Board, seed: int = 0, resamples: int = 2000) -> list[Row]:
     """Lines of a board: agents and baselines by mean P&L (by score, where there is one), the oracle last."""
     days = np.array([day for day, _ in board.windows], np.int64)
-    rivals = [entry for entry in board.baselines if entry.agent != ORACLE]
+    rivals = [entry for entry in board.baselines if entry.agent not in KNOWING]
     best = max(rivals, key=lambda entry: entry.pnl.mean(), default=None)
     names = [entry.agent for entry in board.entries]
     found = []
@@ -235,7 +234,7 @@ def rows(board: Board, seed: int = 0, resamples: int = 2000) -> list[Row]:
 
 
 def _place(row: Row) -> tuple[bool, float, float]:
-    return row.agent == ORACLE, -(row.score.mean if row.score else -np.inf), -row.pnl.mean
+    return row.agent in KNOWING, -(row.score.mean if row.score else -np.inf), -row.pnl.mean
 
 
 def _row(

@@ -27,6 +27,7 @@ from emp_gym.experiments.drawing import (
     smooth,
 )  # fmt: skip
 from emp_gym.experiments.episode import marked2
+from emp_gym.experiments.findings import KNOWING
 from emp_gym.experiments.wording import short
 from emp_gym.types import CASH_UNITS, F64, I64, RunLog
 
@@ -138,7 +139,7 @@ def comparison_chart(comparison: Comparison, path: Path, width: float = WIDTH) -
         jitter = np.random.default_rng(0)
         for place, row in enumerate(reversed(rows)):
             colour = AGENT if row is comparison.agent else MUTED
-            dots = row.episodes["pnl"].mean(axis=0)
+            dots = row.episodes[comparison.judged].mean(axis=0)
             axis.scatter(
                 dots, place + jitter.uniform(-0.17, 0.17, len(dots)), s=11, color=colour, alpha=0.35, linewidths=0
             )
@@ -151,7 +152,9 @@ def comparison_chart(comparison: Comparison, path: Path, width: float = WIDTH) -
         axis.set_yticks(range(len(rows)), [row.name for row in reversed(rows)], color=INK)
         axis.grid(axis="y", visible=False)
         money_axis(axis, "x")
-        axis.set_xlabel("P&L per held-out episode, currency")
+        what = "P&L" if comparison.judged == "pnl" else comparison.judged
+        unit = "currency" if comparison.judged == "pnl" else "the problem's unit"
+        axis.set_xlabel(f"{what} per held-out episode, {unit}")
 
 
 # ---- equity over all held-out time
@@ -228,7 +231,7 @@ def drawdown(equity: F64) -> F64:
 
 def best_baselines(comparison: Comparison, count: int = len(RIVALS)) -> list[Row]:
     """The baselines with the highest mean P&L, best first; neither the oracle, who knows, nor one that holds at zero."""
-    rivals = [row for row in comparison.rows[1:] if row.name != "oracle" and np.any(row.episodes["pnl"])]
+    rivals = [row for row in comparison.rows[1:] if row.name not in KNOWING and np.any(row.episodes[comparison.judged])]
     return sorted(rivals, key=lambda row: -row.pnl.mean)[:count]
 
 

@@ -37,6 +37,13 @@ MONEY = ("agent", "P&L per episode", "ahead by (paired)", "return", "oracle shar
 TRADE = ("agent", "lots", "maker", "orders", "fill rate", "mean inventory", "max inventory", "spread", "fees", "masked")
 
 
+def money_titles(comparison: Comparison) -> tuple[str, ...]:
+    """`MONEY`, in the words of problems that are judged by their value."""
+    if comparison.judged == "pnl":
+        return MONEY
+    return ("agent", f"{comparison.judged} per episode", *MONEY[2:4], "score, sampled")
+
+
 def money_cells(row: Row) -> list[str]:
     share = "" if row.share is None else percent(row.share)
     return [row.name, interval(row.pnl), bare(row.ahead), number(row.reward.mean), share]
@@ -76,9 +83,9 @@ def terminal_table(comparison: Comparison, width: int = WIDE) -> Any:
     money = [money_cells(row) for row in comparison.rows]
     trade = [[cells[at] for at in (1, 2, 3, 4, 5, -1)] for cells in map(trade_cells, comparison.rows)]
     if width >= WIDE:
-        titles = (*MONEY, *TRADE[1:6], TRADE[-1])
+        titles = (*money_titles(comparison), *TRADE[1:6], TRADE[-1])
         return plain_table(title, *told_columns(titles, [[*m, *t] for m, t in zip(money, trade)]))
-    first = told_columns(("agent", "P&L per episode", "ahead by (paired)", "oracle"), [[*m[:3], m[4]] for m in money])
+    first = told_columns((*money_titles(comparison)[:3], "oracle"), [[*m[:3], m[4]] for m in money])
     names = ("agent", "return", "lots", "maker", "orders", "fills", "inventory", "masked")
     below = told_columns(names, [[m[0], m[3], *t] for m, t in zip(money, trade)])
     return Group(plain_table(title, *first), "", plain_table("", *below))
@@ -119,7 +126,7 @@ def document(comparison: Comparison, findings: Findings, facts: Facts, pictures:
     blocks: list[Block] = [
         Heading(f"{name} on {comparison.env_id}", 1),
         Text(f"**{verdict(comparison, findings.optimum)}** Judged on {summary_line(comparison)}."),
-        _table(MONEY, [money_cells(row) for row in comparison.rows]),
+        _table(money_titles(comparison), [money_cells(row) for row in comparison.rows]),
         *(Text(f"Left out: {left} ({why}).") for left, why in comparison.skipped.items()),
         *picture("comparison", "P&L of every held-out episode (dots), mean (disc) and interval (bar)"),
         *_optimum(findings.optimum),
@@ -279,13 +286,14 @@ def as_json(comparison: Comparison, findings: Findings | None = None, facts: Fac
             "ahead": None if row.ahead is None else asdict(row.ahead),
             "oracle_share": row.share,
             **{name: value for name, value in row.rates.items() if name not in ("pnl", "return")},
-            "pnl_by_window": row.episodes["pnl"].tolist(),
+            "pnl_by_window": row.episodes[comparison.judged].tolist(),
         }
 
     return {
         "schema": SCHEMA,
         "env": comparison.env_id,
         "agent": comparison.agent.name,
+        "judged": comparison.judged,
         "seeds": comparison.seeds,
         "level": comparison.level,
         "windows": [list(window) for window in comparison.windows],

@@ -30,7 +30,7 @@ from emp_gym.experiments.leaderboard import Board, Entry
 from emp_gym.experiments.recording import Recorder
 from emp_gym.experiments.runs import commit
 from emp_gym.experiments.wording import bare, number
-from emp_gym.types import ConfigError, RunLog
+from emp_gym.types import ConfigError, DataError, RunLog
 
 BASELINES = "baselines"
 MARKETS = tuple(name for name in ENVIRONMENTS if name.startswith("emp-lob-"))
@@ -96,8 +96,13 @@ def cells(plan: Plan) -> list[Cell]:
 def _seeds(plan: Plan, agent: str) -> range:
     """What neither learns nor draws is the same for every seed."""
     cls = registry.find(agent)
-    varies = hasattr(cls, "learn") or getattr(cls, "stochastic", False)
+    varies = _learns(cls) or getattr(cls, "stochastic", False)
     return range(plan.seeds if varies else 1)
+
+
+def _learns(cls: type) -> bool:
+    """Whether an agent is trained; a rule that measures something first is not."""
+    return hasattr(cls, "learn") and not getattr(cls, "learns_first", False)
 
 
 def run(
@@ -134,7 +139,9 @@ def _done(cell: Cell) -> dict[str, Any]:
             return _baselines(cell, kwargs)
         try:
             agent = backtest.build(cell.agent, env, cell.seed, cell.parameters)
-        except ConfigError as error:
+            if not _learns(type(agent)):  # a rule that measures something on the training days
+                backtest.calibrate(agent, cell.env, kwargs)
+        except (ConfigError, DataError) as error:
             return {"skipped": str(error)}
         return _certificate(cell) if cell.env in CERTIFICATES else _market(cell, kwargs, agent)
     finally:
@@ -151,7 +158,7 @@ def _certificate(cell: Cell) -> dict[str, Any]:
 
 def _market(cell: Cell, kwargs: Mapping[str, Any], agent: Any) -> dict[str, Any]:
     began = time.perf_counter()
-    learns = hasattr(agent, "learn")
+    learns = _learns(type(agent))
     if learns:
         agent.learn(backtest.training_env(cell.env, kwargs), cell.budget, None)
     seconds = time.perf_counter() - began
@@ -317,7 +324,7 @@ def _how(plan: Plan, found: Mapping[Cell, Mapping[str, Any]], folder: Path) -> t
     commits = sorted({str(told["commit"]) for told in found.values()})
     seconds = sum(float(told["wall_seconds"]) for told in found.values())
     kept = [read_json(path)["cell"] for path in sorted(folder.glob("*.json"))]
-    trained = [c for c in kept if c["agent"] in plan.agents and hasattr(registry.find(c["agent"]), "learn")]
+    trained = [c for c in kept if c["agent"] in plan.agents and _learns(registry.find(c["agent"]))]
     trials = [f"{agent} {count}" for agent in plan.agents if (count := sum(c["agent"] == agent for c in trained))]
     budgets = "each certificate's own" if plan.certificate_budget is None else number(plan.certificate_budget, 0)
     return (

@@ -6,7 +6,7 @@ import numpy as np
 
 from emp_gym.evaluation.metrics import Estimate
 from emp_gym.experiments.backtest import Comparison, Row
-from emp_gym.experiments.findings import Optimum
+from emp_gym.experiments.findings import KNOWING, Optimum
 from emp_gym.experiments.wording import bare, interval, number, percent
 
 
@@ -32,9 +32,13 @@ def scored(name: str, optimum: Optimum) -> str:
 
 def _headline(comparison: Comparison) -> str:
     """The first sentence."""
+    own = interval(comparison.agent.pnl)
+    if comparison.judged != "pnl":
+        return f"{_rank(comparison, comparison.agent.name)}; its {comparison.judged} is {own} per held-out episode."
     if _costs(comparison):  # a parent order costs money whoever executes it: only the rank tells
-        made = f"{interval(comparison.agent.pnl)} per held-out episode against the arrival price"
-        return f"{_rank(comparison, comparison.agent.name)}; it made {made}."
+        return (
+            f"{_rank(comparison, comparison.agent.name)}; it made {own} per held-out episode against the arrival price."
+        )
     return f"{_money(comparison)[:-1]}, and {_rank(comparison)}."
 
 
@@ -42,7 +46,7 @@ def _money(comparison: Comparison) -> str:
     """Whether it makes or loses money."""
     name, pnl = comparison.agent.name, comparison.agent.pnl
     sure = "" if pnl.clear or pnl.mean == 0 else _doubt(pnl)
-    if pnl.mean == 0 and not np.any(comparison.agent.episodes["pnl"]):
+    if pnl.mean == 0 and not np.any(comparison.agent.episodes[comparison.judged]):
         return f"{name} neither makes nor loses money."
     verb = "loses money" if pnl.mean < 0 else "makes money"
     return f"{name} {verb}: {interval(pnl)} per held-out episode{sure}."
@@ -75,7 +79,7 @@ def _flipped(gap: Estimate) -> tuple[float | None, float | None]:
 
 def best_rival(comparison: Comparison) -> Row | None:
     """The baseline with the highest mean P&L; the oracle, who knows, is none."""
-    rivals = [row for row in comparison.rows[1:] if row.name != "oracle"]
+    rivals = [row for row in comparison.rows[1:] if row.name not in KNOWING]
     return max(rivals, key=lambda row: row.pnl.mean, default=None)
 
 
@@ -86,7 +90,7 @@ def _costs(comparison: Comparison) -> bool:
 
 def _others(comparison: Comparison) -> str:
     """How it stands to every baseline."""
-    rivals = [row for row in comparison.rows[1:] if row.name != "oracle" and row.ahead is not None]
+    rivals = [row for row in comparison.rows[1:] if row.name not in KNOWING and row.ahead is not None]
     clear = [row.name for row in rivals if row.ahead is not None and row.ahead.clear and row.ahead.mean > 0]
     mean = [row.name for row in rivals if row.ahead is not None and row.ahead.mean > 0 and row.name not in clear]
     behind = [row.name for row in rivals if row.ahead is not None and row.ahead.mean <= 0]
@@ -100,6 +104,7 @@ def _others(comparison: Comparison) -> str:
     if behind:
         parts.append(f"not ahead of {', '.join(behind)}")
     if comparison.agent.share is not None:
-        parts.append(f"{percent(comparison.agent.share)} of the way from hold to the oracle")
+        way = "hold to the oracle" if comparison.judged == "pnl" else "the best naive policy to the optimum"
+        parts.append(f"{percent(comparison.agent.share)} of the way from {way}")
     text = "; ".join(parts)
     return f"{text[:1].upper()}{text[1:]}." if parts else ""

@@ -79,7 +79,7 @@ def test_who_does_not_fit_is_told_and_the_others_go_on(done: tuple[Path, dict[Ce
     _, found = done
     skipped = {cell.agent for cell, told in found.items() if "skipped" in told}
     assert skipped == {"twap"}
-    assert all(t["skipped"].startswith("twap") for t in found.values() if "skipped" in t)
+    assert all(t["skipped"] for t in found.values() if "skipped" in t) and len(found) > len(PLAN.certificates)
 
 
 def test_scores_and_boards_are_made_of_the_cells(done: tuple[Path, dict[Cell, dict[str, Any]]]) -> None:
