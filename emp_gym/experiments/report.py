@@ -72,7 +72,7 @@ def told_columns(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[
     return tuple(titles[at] for at in keep), [tuple(row[at] for at in keep) for row in rows]
 
 
-WIDE = 150  # columns that one table of everything needs
+WIDE = 170  # columns that one table of everything needs
 
 
 def terminal_table(comparison: Comparison, width: int = WIDE) -> Any:

@@ -249,6 +249,11 @@ def test_the_page_alone_and_json_go_together(tmp_path: Path, capsys: pytest.Capt
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
 
 
+def test_a_page_without_a_folder_is_refused_before_anything_is_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--env", "emp-lob-v0", "--agent", "hold", "--html", str(tmp_path / "none" / "page.html")]
+    assert evaluate.main(words) == 2 and "there is no folder" in capsys.readouterr().err
+
+
 def test_the_verdict_of_every_task_is_of_its_own_numbers() -> None:
     for env_id in IDS:
         one: Judged = judged(env_id)

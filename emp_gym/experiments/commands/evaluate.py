@@ -89,6 +89,8 @@ def _check(a: argparse.Namespace) -> None:
                 raise ConfigError(f"--walk-forward trains agents of its own and does not go with --{flag}")
         if a.walk_forward < 1 or a.embargo < 0:
             raise ConfigError(f"expected --walk-forward >= 1 and --embargo >= 0, got {a.walk_forward} and {a.embargo}")
+    if a.html is not None and not a.html.parent.is_dir():
+        raise ConfigError(f"--html {a.html}: there is no folder {a.html.parent}; make it first")
     if a.log is not None:
         from emp_gym.evaluation import runlog
 
