@@ -1,53 +1,35 @@
-"""Pictures of a run: how it learned, how it compares, and one episode with its own fills."""
+"""Pictures of a judged run: how it learned, how it compares, its equity over all held-out time, where its P&L came from."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from emp_gym.experiments import backtest
-from emp_gym.experiments.backtest import Comparison
-from emp_gym.types import CASH_UNITS, F64, NS
-
-INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
-BUYS, SELLS, EQUITY = "#0b7a75", "#d1495b", "#2f4b7c"
-STYLE = {
-    "figure.dpi": 130,
-    "savefig.dpi": 130,
-    "font.size": 10,
-    "font.family": "DejaVu Sans",
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlesize": 11,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "grid.color": GRID,
-    "grid.linewidth": 0.8,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-}
-
-
-def _pyplot() -> Any:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt
-
+from emp_gym.evaluation.metrics import Estimate
+from emp_gym.experiments.backtest import Comparison, Row
+from emp_gym.experiments.drawing import (
+    AGENT,
+    DRAWDOWN,
+    INK,
+    MUTED,
+    NARROW,
+    RIVALS,
+    TERM_NAMES,
+    TERMS,
+    WIDTH,
+    figure,
+    money_axis,
+    smooth,
+)  # fmt: skip
+from emp_gym.experiments.episode import marked2
+from emp_gym.experiments.findings import KNOWING
+from emp_gym.experiments.wording import short
+from emp_gym.types import CASH_UNITS, F64, I64, RunLog
 
 # ---- learning curve
 
@@ -65,36 +47,41 @@ PANELS = (
     ("market/pnl", "P&L per training episode", "currency"),
     ("market/inventory", "Mean absolute inventory", "lots"),
     ("market/fill_rate", "Orders that got a fill", "share"),
-    ("market/spread_captured", "Spread captured per episode (negative: paid)", "currency"),
+    ("market/spread_captured", "Spread captured per episode", "currency"),
 )
+POINTS = 200  # of a curve over seeds
+DRAWS = 1000  # of its bootstrap
 
 
-def learning_curve(curves: Sequence[Mapping[str, F64]], title: str, path: Path) -> bool:
-    """Draws one line per seed for what was recorded; False where nothing was (an agent that does not learn)."""
+def learning_curve(curves: Sequence[Mapping[str, F64]], title: str, path: Path, width: float = WIDTH) -> bool:
+    """Draws what was recorded while learning; False where nothing was (an agent that does not learn).
+
+    One seed: its values and their running mean. Several: a thin line a seed, and the interquartile mean over seeds with its
+    95 % bootstrap band (of three seeds or more).
+    """
     panels = [panel for panel in PANELS if any(_tells(panel[0], curve) for curve in curves)][:4]
     if not panels:
         return False
-    plt = _pyplot()
-    shades = [EQUITY] if len(curves) == 1 else [plt.get_cmap("viridis")(i / len(curves)) for i in range(len(curves))]
-    with plt.rc_context(STYLE):
-        columns = min(2, len(panels))
-        lines = -(-len(panels) // columns)
-        figure, axes = plt.subplots(lines, columns, figsize=(5.2 * columns, 2.9 * lines), squeeze=False, sharex=True)
+    columns = min(2, len(panels))
+    lines = -(-len(panels) // columns)
+    layout = {"nrows": lines, "ncols": columns, "figsize": (width, 2.6 * lines), "squeeze": False, "sharex": True}
+    with figure(path, title, **layout) as (_, axes):
         for axis, (tag, name, unit) in zip(axes.flat, panels):
-            for shade, curve in zip(shades, curves):
-                if tag in curve:
-                    _learning_line(axis, curve["steps"] / 1e6, curve[tag], shade)
+            told = [curve for curve in curves if tag in curve]
+            if len(told) == 1:
+                _one_seed(axis, told[0]["steps"] / 1e6, told[0][tag])
+            else:
+                _many_seeds(axis, [(curve["steps"] / 1e6, curve[tag]) for curve in told])
             axis.set_title(name)
             axis.set_ylabel(unit)
             axis.margins(x=0.01)
+            money_axis(axis)
         for axis in axes.flat[len(panels) :]:
             axis.set_visible(False)
-        for axis in axes[-1]:
+        for axis in [*axes[-1], *(axes[-2, 1:] if len(panels) % columns else [])]:
             axis.set_xlabel("environment steps, millions")
-        figure.suptitle(title, x=0.01, ha="left", color=INK, fontweight="bold")
-        figure.tight_layout()
-        figure.savefig(path)
-        plt.close(figure)
+            axis.xaxis.set_tick_params(labelbottom=True)
+        axes[0, 0].legend(loc="best", fontsize="small")
     return True
 
 
@@ -106,163 +93,294 @@ def _tells(tag: str, curve: Mapping[str, F64]) -> bool:
     return tag == "rollout/ep_rew_mean" or returns is None or not np.allclose(curve[tag], returns, equal_nan=True)
 
 
-def _learning_line(axis: Any, steps: F64, values: F64, colour: Any) -> None:
+def _one_seed(axis: Any, steps: F64, values: F64) -> None:
     seen = np.isfinite(values)
-    steps, values = steps[seen], values[seen]
-    axis.plot(steps, values, color=colour, alpha=0.25, linewidth=1)
-    axis.plot(steps, smooth(values), color=colour, linewidth=2)
+    axis.plot(steps[seen], values[seen], color=AGENT, alpha=0.3, linewidth=0.9, label="every iteration")
+    axis.plot(steps[seen], smooth(values[seen]), color=AGENT, linewidth=2, label="running mean")
 
 
-def smooth(values: F64, share: float = 0.08) -> F64:
-    """Running mean over `share` of the points, shorter at the ends."""
-    half = max(1, int(len(values) * share / 2))
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    low = np.maximum(np.arange(len(values)) - half, 0)
-    high = np.minimum(np.arange(len(values)) + half + 1, len(values))
-    return (total[high] - total[low]) / (high - low)
+def _many_seeds(axis: Any, curves: Sequence[tuple[F64, F64]]) -> None:
+    smoothed = []
+    for steps, values in curves:
+        seen = np.isfinite(values)
+        if seen.any():
+            smoothed.append((steps[seen], smooth(values[seen])))
+    grid = np.linspace(max(s[0] for s, _ in smoothed), min(s[-1] for s, _ in smoothed), POINTS)
+    table = np.stack([np.interp(grid, steps, values) for steps, values in smoothed])  # [S, POINTS]
+    for at, (steps, values) in enumerate(smoothed):
+        axis.plot(steps, values, color=MUTED, alpha=0.55, linewidth=0.8, label="each seed" if at == 0 else None)
+    middle, low, high = iqm_band(table)
+    if len(table) >= 3:
+        axis.fill_between(grid, low, high, color=AGENT, alpha=0.22, linewidth=0, label="95 % interval")
+    axis.plot(grid, middle, color=AGENT, linewidth=2, label=f"IQM of {len(table)} seeds")
+
+
+def iqm_band(table: F64, level: float = 0.95, seed: int = 0) -> tuple[F64, F64, F64]:
+    """Interquartile mean over seeds of `table` [S, P] at each point, and its percentile bootstrap bounds: [P] each."""
+
+    def iqm(values: F64) -> F64:
+        ordered = np.sort(values, axis=-2)
+        cut = values.shape[-2] // 4
+        return ordered[..., cut : values.shape[-2] - cut, :].mean(axis=-2)
+
+    drawn = np.random.default_rng(seed).integers(len(table), size=(DRAWS, len(table)))
+    low, high = np.quantile(iqm(table[drawn]), [0.5 - level / 2, 0.5 + level / 2], axis=0)
+    return iqm(table), low, high
 
 
 # ---- comparison
 
 
-def comparison_chart(comparison: Comparison, path: Path) -> None:
+def comparison_chart(comparison: Comparison, path: Path, width: float = WIDTH) -> None:
     """P&L per episode of the agent and of every baseline: mean, interval, and each window as a dot."""
-    plt = _pyplot()
-    with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(8.4, 0.62 * len(comparison.rows) + 1.5))
+    rows = comparison.rows
+    title = f"{comparison.agent.name} and its baselines on {comparison.env_id}"
+    with figure(path, title, figsize=(width, 0.5 * len(rows) + 1.3)) as (_, axis):
         jitter = np.random.default_rng(0)
-        for place, row in enumerate(reversed(comparison.rows)):
-            colour = EQUITY if row is comparison.agent else MUTED
-            dots = row.episodes["pnl"].mean(axis=0)
+        for place, row in enumerate(reversed(rows)):
+            colour = AGENT if row is comparison.agent else MUTED
+            dots = row.episodes[comparison.judged].mean(axis=0)
             axis.scatter(
-                dots, place + jitter.uniform(-0.16, 0.16, len(dots)), s=12, color=colour, alpha=0.35, linewidths=0
+                dots, place + jitter.uniform(-0.17, 0.17, len(dots)), s=11, color=colour, alpha=0.35, linewidths=0
             )
             if row.pnl.low is not None:
                 axis.plot(
                     [row.pnl.low, row.pnl.high], [place, place], color=colour, linewidth=3, solid_capstyle="round"
                 )
-            axis.plot(row.pnl.mean, place, "o", color=colour, markersize=8, markeredgecolor="white")
+            axis.plot(row.pnl.mean, place, "o", color=colour, markersize=7, markeredgecolor="white")
         axis.axvline(0, color=INK, linewidth=0.8)
-        axis.set_yticks(range(len(comparison.rows)), [row.name for row in reversed(comparison.rows)], color=INK)
+        axis.set_yticks(range(len(rows)), [row.name for row in reversed(rows)], color=INK)
         axis.grid(axis="y", visible=False)
-        axis.set_xlabel("P&L per held-out episode, currency: windows, mean and interval")
-        axis.set_title(f"{comparison.env_id}: {comparison.agent.name} and its baselines")
-        figure.tight_layout()
-        figure.savefig(path)
-        plt.close(figure)
+        money_axis(axis, "x")
+        what = "P&L" if comparison.judged == "pnl" else comparison.judged
+        unit = "currency" if comparison.judged == "pnl" else "the problem's unit"
+        axis.set_xlabel(f"{what} per held-out episode, {unit}")
 
 
-# ---- one episode
+# ---- equity over all held-out time
+
+DRAWN = 4000  # points of an equity line
 
 
-@dataclass
-class Trace:
-    """One episode, decision by decision. Times in hours after midnight, prices and equity in currency, position in
-    lots."""
+def equity_curve(
+    comparison: Comparison, runs: Sequence[RunLog], baselines: Mapping[str, RunLog], title: str, path: Path,
+    width: float = WIDTH,
+) -> None:  # fmt: skip
+    """Equity of the agent added up over all windows, one after the other, with its drawdown; the best baselines beside.
 
-    date: str
-    hours: list[float] = field(default_factory=list)
-    bid: list[float] = field(default_factory=list)
-    ask: list[float] = field(default_factory=list)
-    position: list[float] = field(default_factory=list)
-    equity: list[float] = field(default_factory=list)
-    fills: list[tuple[float, float, int, float, bool]] = field(default_factory=list)  # hours, price, side, lots, maker
-
-
-def trace(
-    agent: Any, env_id: str, env_kwargs: Mapping[str, Any], window: tuple[int, int], split: str, date: str
-) -> Trace | None:
-    """Plays one window and notes what a picture needs; None for environments that publish no view."""
-    env = backtest.make_env(env_id, env_kwargs, 1, split=split, autoreset_mode="Disabled")
-    core: Any = env.unwrapped
-    if not (hasattr(core, "view") and hasattr(core, "last_fills")):
-        env.close()
-        return None
-    if hasattr(agent, "bind"):
-        agent.bind(env)
-    seen = Trace(date)
-    unit = core.tape_set.info[window[0]].instrument.price_unit
-    observation, info = env.reset(seed=0, options={"day": [window[0]], "start": [window[1]]})
-    state = agent.initial_state(1)
-    _note(seen, core, unit)
-    done = False
-    while not done:
-        action, state = agent.act(observation, state, info.get("action_mask"))
-        observation, _, terminated, truncated, info = env.step(action)
-        done = bool(terminated[0] or truncated[0])
-        _note(seen, core, unit)
-    env.close()
-    return seen
-
-
-def _note(seen: Trace, core: Any, unit: float) -> None:
-    view, fills = core.view, core.last_fills
-    hour = 3600 * NS
-    seen.hours.append(float(view.time_ns[0]) / hour)
-    seen.bid.append(float(view.bid_price[0, 0, 0]) * unit)
-    seen.ask.append(float(view.ask_price[0, 0, 0]) * unit)
-    seen.position.append(float(view.position[0, 0]))
-    seen.equity.append(float(view.equity2[0]) / 2 / CASH_UNITS)
-    if len(seen.hours) > 1:
-        for time_ns, price, side, lots, maker in zip(
-            fills.time_ns, fills.price, fills.side, fills.quantity, fills.maker
-        ):
-            seen.fills.append((float(time_ns) / hour, float(price) * unit, int(side), float(lots), bool(maker)))
+    Several seeds: a thin line each and their mean. The drawdown is each seed's own, and the mean of them.
+    """
+    rivals = [row.name for row in best_baselines(comparison) if row.name in baselines]
+    spans = np.max([minutes(log) for log in [*runs, *(baselines[name] for name in rivals)]], axis=0)
+    lines = [whole_equity(log, spans) for log in runs]
+    times = lines[0][0] if len(lines) == 1 else np.linspace(0.0, spans.sum(), DRAWN)
+    common = [line if len(lines) == 1 else np.interp(times, at, line) for at, line in lines]
+    layout = {"nrows": 2, "sharex": True, "figsize": (width, 5.0), "gridspec_kw": {"height_ratios": [2.2, 1]}}
+    with figure(path, title, **layout) as (_, (top, bottom)):
+        for colour, name in zip(RIVALS, rivals):
+            _thin(top, *whole_equity(baselines[name], spans), color=colour, linewidth=1.3, label=name)
+        if len(lines) > 1:
+            for line in common:
+                _thin(top, times, line, color=AGENT, alpha=0.3, linewidth=0.7)
+                _thin(bottom, times, drawdown(line), color=DRAWDOWN, alpha=0.35, linewidth=0.7)
+        label = comparison.agent.name + (f", mean of {len(lines)} seeds" if len(lines) > 1 else "")
+        _thin(top, times, np.mean(common, axis=0), color=AGENT, linewidth=2, label=label)
+        under = np.mean([drawdown(line) for line in common], axis=0)
+        keep = _kept(len(times))
+        bottom.fill_between(times[keep], under[keep], 0, color=DRAWDOWN, alpha=0.3, linewidth=0)
+        _thin(bottom, times, under, color=DRAWDOWN, linewidth=1.2)
+        _days(top, bottom, comparison, spans)
+        top.axhline(0, color=INK, linewidth=0.8)
+        top.set_ylabel("equity,\ncurrency")
+        top.legend(loc="best", fontsize="small")
+        bottom.set_ylabel("drawdown,\ncurrency")
+        bottom.set_xlabel(_held_out_label(comparison))
+        for axis in (top, bottom):
+            axis.margins(x=0.01)
+            money_axis(axis)
+            money_axis(axis, "x")
 
 
-def episode(seen: Trace, title: str, path: Path) -> None:
-    """Price with own fills, inventory, equity."""
-    plt = _pyplot()
-    hours = np.array(seen.hours)
-    bid, ask = np.array(seen.bid), np.array(seen.ask)
-    with plt.rc_context(STYLE):
-        figure, (top, middle, bottom) = plt.subplots(
-            3, 1, figsize=(10.5, 8.2), sharex=True, gridspec_kw={"height_ratios": [3, 1.2, 1.4]}
-        )
-        top.fill_between(
-            hours, bid, ask, step="post", color=MUTED, alpha=0.22, linewidth=0, label="best bid to best ask"
-        )
-        top.step(hours, (bid + ask) / 2, where="post", color=INK, linewidth=1, label="mid")
-        _fills(top, seen)
-        top.set_ylabel("price")
-        top.set_title("Price and own fills")
-        top.legend(loc="lower right", bbox_to_anchor=(1.0, 0.99), ncols=6, handletextpad=0.4, columnspacing=1.2)
-        position = np.array(seen.position)
-        middle.fill_between(hours, 0, np.maximum(position, 0), step="post", color=BUYS, alpha=0.55, linewidth=0)
-        middle.fill_between(hours, 0, np.minimum(position, 0), step="post", color=SELLS, alpha=0.55, linewidth=0)
-        middle.axhline(0, color=INK, linewidth=0.8)
-        middle.set_ylabel("lots")
-        middle.set_title("Inventory")
-        bottom.plot(hours, seen.equity, color=EQUITY, linewidth=1.8)
-        bottom.fill_between(hours, 0, seen.equity, color=EQUITY, alpha=0.1, linewidth=0)
-        bottom.axhline(0, color=INK, linewidth=0.8)
-        bottom.set_ylabel("currency")
-        bottom.set_title("Equity, marked at mid, fees included")
-        bottom.xaxis.set_major_formatter(lambda hour, _: f"{int(hour):02d}:{round((hour % 1) * 60) % 60:02d}")
-        bottom.set_xlabel(f"time of day, {seen.date}")
-        bottom.margins(x=0.01)
-        figure.suptitle(title, x=0.01, ha="left", color=INK, fontweight="bold")
-        figure.tight_layout()
-        figure.savefig(path)
-        plt.close(figure)
+def minutes(log: RunLog) -> F64:
+    """How long each episode lasted [W]."""
+    first, last = _first_and_last(log)
+    return (log.steps["time_ns"][last] - log.steps["time_ns"][first]) / 60e9
 
 
-def _fills(axis: Any, seen: Trace) -> None:
-    if not seen.fills:
+def whole_equity(log: RunLog, spans: F64) -> tuple[F64, F64]:
+    """(minutes of held-out time [P], equity added up over the windows [P], currency); a window takes `spans` [W] minutes."""
+    steps = log.steps
+    first, last = _first_and_last(log)
+    equity2, episode = marked2(log), steps["episode"]
+    before = np.concatenate([[0.0], np.cumsum(spans)[:-1]])
+    base = np.concatenate([[0], np.cumsum(equity2[last])[:-1]])
+    times = before[episode] + (steps["time_ns"] - steps["time_ns"][first[episode]]) / 60e9
+    return times, (base[episode] + equity2) / (2 * CASH_UNITS)
+
+
+def _first_and_last(log: RunLog) -> tuple[I64, I64]:
+    """Rows of the steps at which each episode begins and ends [W]."""
+    first = np.searchsorted(log.steps["episode"], np.arange(len(log.accounts)))
+    return first, np.append(first[1:], len(log.steps)) - 1
+
+
+def drawdown(equity: F64) -> F64:
+    """How far `equity` [P] is below its highest so far (0 at the start included): <= 0."""
+    return equity - np.maximum(np.maximum.accumulate(equity), 0.0)
+
+
+def best_baselines(comparison: Comparison, count: int = len(RIVALS)) -> list[Row]:
+    """The baselines with the highest mean P&L, best first; neither the oracle, who knows, nor one that holds at zero."""
+    rivals = [row for row in comparison.rows[1:] if row.name not in KNOWING and np.any(row.episodes[comparison.judged])]
+    return sorted(rivals, key=lambda row: -row.pnl.mean)[:count]
+
+
+def _kept(points: int) -> np.ndarray:
+    return np.unique(np.linspace(0, points - 1, min(points, DRAWN)).astype(np.int64))
+
+
+def _thin(axis: Any, times: F64, values: F64, **look: Any) -> None:
+    keep = _kept(len(times))
+    axis.plot(times[keep], values[keep], **look)
+
+
+def _days(top: Any, bottom: Any, comparison: Comparison, spans: F64) -> None:
+    """Light lines between days, their dates above where there is room."""
+    starts = [i for i, day in enumerate(comparison.days) if i == 0 or day != comparison.days[i - 1]]
+    if len(starts) < 2:
         return
-    hours, prices, sides, lots, makers = (np.array(column) for column in zip(*seen.fills))
-    size = 18 + 42 * np.sqrt(lots / lots.max())
-    for side, marker, colour, name in ((1, "^", BUYS, "bought"), (-1, "v", SELLS, "sold")):
-        for maker, face, how in ((True, "white", "resting"), (False, colour, "taking")):
-            chosen = (sides == side) & (makers == maker)
-            if chosen.any():
-                axis.scatter(
-                    hours[chosen], prices[chosen], s=size[chosen], marker=marker, facecolors=face, edgecolors=colour,
-                    linewidths=1.1, label=f"{name}, {how}", zorder=3,
-                )  # fmt: skip
+    at = np.concatenate([[0.0], np.cumsum(spans)])[starts]
+    free = -np.inf
+    room = spans.sum() / (top.figure.get_figwidth() * 1.15)
+    for x, i in zip(at, starts):
+        for axis in (top, bottom) if i else ():
+            axis.axvline(x, color=MUTED, linewidth=0.6, linestyle=(0, (2, 3)))
+        if x >= free:
+            top.annotate(comparison.days[i], (x, 1.0), xycoords=("data", "axes fraction"), xytext=(2, 2),
+                         textcoords="offset points", fontsize="x-small", color=MUTED)  # fmt: skip
+            free = x + room
 
 
-def median_window(comparison: Comparison) -> int:
-    """The window whose P&L is the agent's median: neither its best nor its worst."""
-    pnl = comparison.agent.episodes["pnl"][0]
-    return int(np.argsort(pnl, kind="stable")[len(pnl) // 2])
+def _held_out_label(comparison: Comparison) -> str:
+    days, episodes = len(set(comparison.days)), len(comparison.windows)
+    many = f"{episodes} episodes" if episodes > 1 else "1 episode"
+    return f"minutes of held-out trading ({many}, {f'{days} days' if days > 1 else comparison.days[0]})"
+
+
+# ---- attribution
+
+
+def attribution_bars(terms: Mapping[str, Mapping[str, Estimate]], title: str, path: Path, width: float = WIDTH) -> None:
+    """Where the P&L came from: the judged agent's terms one by one, adding up to its P&L, and everybody's stacked.
+
+    `terms`: agent -> term (and "pnl") -> currency per episode; the judged agent first.
+    """
+    mine, *others = terms
+    height = max(2.6, 0.42 * len(terms) + 1.1)
+    panels = 2 if others else 1
+    layout: dict[str, Any] = {"ncols": panels, "figsize": (width, height + 0.4), "squeeze": False}
+    if width < NARROW:
+        layout |= {"ncols": 1, "nrows": panels, "figsize": (width, height * panels)}
+    elif others:
+        layout["gridspec_kw"] = {"width_ratios": [1, 1.15]}
+    with figure(path, title, **layout) as (_, axes):
+        _waterfall(axes.flat[0], terms[mine])
+        axes.flat[0].set_title(f"{mine}: adding up to its P&L")
+        if others:
+            _stacks(axes.flat[1], terms)
+            axes.flat[1].set_title("Beside the baselines")
+
+
+LABEL = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.6}
+
+
+def _waterfall(axis: Any, terms: Mapping[str, Estimate]) -> None:
+    names = [name for name in TERMS if name in terms]
+    total = 0.0
+    reach = [0.0]
+    for place, name in enumerate(names):
+        value = terms[name].mean
+        axis.barh(place, value, left=total, color=TERMS[name], height=0.62)
+        axis.plot([total + value] * 2, [place - 0.31, place + 1.31], color=MUTED, linewidth=0.7)
+        total += value
+        reach.append(total)
+    pnl = terms["pnl"]
+    axis.barh(len(names), pnl.mean, color=INK, height=0.62)
+    if pnl.low is not None and pnl.high is not None:
+        axis.plot([pnl.low, pnl.high], [len(names)] * 2, color=MUTED, linewidth=2.5, solid_capstyle="round")
+        reach += [pnl.low, pnl.high]
+    span = (max(reach) - min(reach)) or 1.0
+    axis.set_xlim(min(reach) - 0.08 * span, max(reach) + 0.42 * span)
+    for place, (name, end) in enumerate([*zip(names, pairwise(reach)), ("pnl", (pnl.high or 0.0, pnl.mean))]):
+        axis.annotate(short(terms[name].mean), (max(*end, 0.0 if name == "pnl" else -np.inf), place), xytext=(4, 0),
+                      textcoords="offset points", va="center", fontsize="small", color=INK, bbox=LABEL)  # fmt: skip
+    axis.set_yticks(range(len(names) + 1), [*(TERM_NAMES[name] for name in names), "P&L"], color=INK)
+    axis.invert_yaxis()
+    axis.axvline(0, color=INK, linewidth=0.8)
+    axis.grid(axis="y", visible=False)
+    axis.set_xlabel("currency per episode")
+    axis.locator_params(axis="x", nbins=5)
+    money_axis(axis, "x")
+
+
+def _stacks(axis: Any, terms: Mapping[str, Mapping[str, Estimate]]) -> None:
+    for place, parts in enumerate(terms.values()):
+        up = down = 0.0
+        for name, colour in TERMS.items():
+            value = parts[name].mean
+            axis.barh(place, value, left=up if value > 0 else down, color=colour, height=0.62,
+                      label=TERM_NAMES[name] if place == 0 else None)  # fmt: skip
+            up, down = up + max(value, 0.0), down + min(value, 0.0)
+        axis.plot(parts["pnl"].mean, place, "D", color="white", markeredgecolor=INK, markersize=5.5,
+                  label="P&L" if place == 0 else None)  # fmt: skip
+    axis.set_yticks(range(len(terms)), list(terms), color=INK)
+    axis.invert_yaxis()
+    axis.axvline(0, color=INK, linewidth=0.8)
+    axis.grid(axis="y", visible=False)
+    axis.set_xlabel("currency per episode")
+    axis.locator_params(axis="x", nbins=6)
+    axis.margins(x=0.06)
+    axis.use_sticky_edges = False
+    axis.autoscale_view()
+    money_axis(axis, "x")
+    handles, labels = axis.get_legend_handles_labels()
+    columns = 3 if axis.figure.get_figwidth() < NARROW else 6
+    axis.figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=1.2, columnspacing=1.2)
+
+
+# ---- what an assumption is worth
+
+
+def gap_chart(rows: Sequence[tuple[str, Estimate, Estimate]], title: str, path: Path, width: float = WIDTH) -> None:
+    """P&L under each setting (left) and its paired distance from the first one, the honest setting (right)."""
+    layout = {"ncols": 2, "sharey": True, "figsize": (width, 0.36 * len(rows) + 1.5)}
+    with figure(path, title, **layout) as (_, (left, right)):
+        for place, (_, pnl, gap) in enumerate(rows):
+            honest = place == 0
+            for axis, estimate in ((left, pnl), (right, gap)):
+                if axis is right and honest:
+                    continue
+                colour = AGENT if honest else DRAWDOWN if place == len(rows) - 1 else RIVALS[0]
+                if estimate.low is not None:
+                    axis.plot(
+                        [estimate.low, estimate.high], [place] * 2, color=colour, linewidth=3, solid_capstyle="round"
+                    )
+                axis.plot(estimate.mean, place, "o", color=colour, markersize=7, markeredgecolor="white")
+        for axis in (left, right):
+            axis.axvline(0, color=INK, linewidth=0.8)
+            axis.grid(axis="y", visible=False)
+            axis.locator_params(axis="x", nbins=5)
+            money_axis(axis, "x")
+        left.axvline(rows[0][1].mean, color=AGENT, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        left.set_yticks(range(len(rows)), [name for name, _, _ in rows], color=INK)
+        left.invert_yaxis()
+        left.set_title("P&L")
+        right.set_title("Beyond the honest setting")
+        left.set_xlabel("currency per episode")
+        right.set_xlabel("paired difference, currency")
+
+
+__all__ = [
+    "attribution_bars", "best_baselines", "comparison_chart", "drawdown", "equity_curve", "gap_chart", "iqm_band",
+    "learning_curve", "read_curves", "whole_equity",
+]  # fmt: skip

@@ -1,82 +1,78 @@
-"""What came of a run, for people: a table on the terminal, ``report.md`` with the same figures, ``evaluation.json``.
+"""What came of a run, for people: a table on the terminal, ``report.md`` and ``report.html`` with the same figures, and
+``evaluation.json``.
 
 Lines of ``report.md`` that begin with "|" hold nothing but results: the same seed, data and code give the same lines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from emp_gym.evaluation.metrics import Estimate
+from emp_gym.experiments import facts as told
+from emp_gym.experiments import page
 from emp_gym.experiments.backtest import Comparison, Row
+from emp_gym.experiments.document import Block, Heading, Picture, Table, Text, markdown, markdown_table
+from emp_gym.experiments.document import Facts as Statements
+from emp_gym.experiments.drawing import TERM_NAMES, TERMS
+from emp_gym.experiments.facts import Facts
+from emp_gym.experiments.findings import Findings, InRegime, Optimum
 from emp_gym.experiments.runs import RunFolder
+from emp_gym.experiments.verdict import verdict
+from emp_gym.experiments.wording import bare, interval, number, p_value, percent
 
-READING = """\
-P&L is in currency per episode, with the position closed at the book's prices at the end; `return` is the sum of
-rewards ({unit}). Intervals are {level:.0%} block bootstraps: {blocks} are drawn with replacement, because windows of
-one day share its regime (with several seeds, seeds are drawn too). `ahead by` is paired: {agent} minus that baseline
-on the same windows. `fill rate` = orders that got any fill / orders sent; `maker` = share of lots that were filled
-while resting; `spread` = side x (mid - price) x lots, summed; `masked` = share of decisions whose action was not
-allowed and was executed as "keep"; `oracle share` = how far from `hold` to the oracle, which takes with knowledge of
-the planted signal. Own fills are an assumption: see `fills`, `latency_ns` and `impact` in the configuration."""
-
+SCHEMA = 2
 REWARD_UNITS = {"shortfall": "basis points of the arrival price, paid is negative"}
 DEFAULT_UNIT = "ticks per clip for the environments of this package"
 
 
-def number(value: float, digits: int = 2) -> str:
-    """`value` with thousands separators, a true minus and no negative zero."""
-    text = f"{value:,.{digits}f}"
-    return text.replace("-", "−") if float(text.replace(",", "")) else f"{0:.{digits}f}"
-
-
-def interval(estimate: Estimate) -> str:
-    """``1.23 [0.10, 2.36]``, or the mean and why there is no interval."""
-    if estimate.low is None or estimate.high is None:
-        return f"{number(estimate.mean)} ({estimate.note})"
-    return f"{number(estimate.mean)} [{number(estimate.low)}, {number(estimate.high)}]"
-
-
-def bare(estimate: Estimate | None) -> str:
-    """As `interval`, without the reason where there is none: the column beside it has said it."""
-    return "" if estimate is None else number(estimate.mean) if estimate.low is None else interval(estimate)
-
+# ---- the comparison on one line, and on the terminal
 
 MONEY = ("agent", "P&L per episode", "ahead by (paired)", "return", "oracle share")
 TRADE = ("agent", "lots", "maker", "orders", "fill rate", "mean inventory", "max inventory", "spread", "fees", "masked")
 
 
+def money_titles(comparison: Comparison) -> tuple[str, ...]:
+    """`MONEY`, in the words of problems that are judged by their value."""
+    if comparison.judged == "pnl":
+        return MONEY
+    return ("agent", f"{comparison.judged} per episode", *MONEY[2:4], "score, sampled")
+
+
 def money_cells(row: Row) -> list[str]:
-    share = "" if row.share is None else f"{row.share:.0%}".replace("-", "−")
+    share = "" if row.share is None else percent(row.share)
     return [row.name, interval(row.pnl), bare(row.ahead), number(row.reward.mean), share]
 
 
 def trade_cells(row: Row) -> list[str]:
+    """Empty where the environment's summary does not say."""
     r = row.rates
-    return [
-        row.name,
-        number(r.get("filled", 0.0), 0),
-        f"{r.get('maker_share', 0.0):.0%}",
-        number(r.get("orders", 0.0), 1),
-        f"{r.get('fill_rate', 0.0):.0%}",
-        number(r.get("mean_abs_inventory", 0.0), 1),
-        number(r.get("max_inventory", 0.0), 1),
-        number(r.get("spread_captured", 0.0)),
-        number(r.get("fees", 0.0)),
-        f"{r.get('masked_rate', 0.0):.1%}",
-    ]
+    formats: dict[str, Callable[[float], str]] = {
+        "filled": lambda x: number(x, 0),
+        "maker_share": percent,
+        "orders": lambda x: number(x, 1),
+        "fill_rate": percent,
+        "mean_abs_inventory": lambda x: number(x, 1),
+        "max_inventory": lambda x: number(x, 1),
+        "spread_captured": number,
+        "fees": number,
+        "masked_rate": lambda x: percent(x, 1),
+    }
+    return [row.name, *(show(r[name]) if name in r else "" for name, show in formats.items())]
 
 
-def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of which every line begins with "|"."""
-    lines = [" | ".join(titles), " | ".join(["---"] + ["---:"] * (len(titles) - 1)), *(" | ".join(row) for row in rows)]
-    return "\n".join(f"| {line} |" for line in lines)
+def told_columns(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Without the columns in which nothing stands."""
+    keep = [at for at in range(len(titles)) if at == 0 or any(row[at] for row in rows)]
+    return tuple(titles[at] for at in keep), [tuple(row[at] for at in keep) for row in rows]
 
 
-WIDE = 150  # columns that one table of everything needs
+WIDE = 170  # columns that one table of everything needs
 
 
 def terminal_table(comparison: Comparison, width: int = WIDE) -> Any:
@@ -84,30 +80,24 @@ def terminal_table(comparison: Comparison, width: int = WIDE) -> Any:
     from rich.console import Group
 
     title = f"{comparison.env_id}: {comparison.agent.name} on {summary_line(comparison)}"
-    trade = (*TRADE[1:6], "masked")
-    money_rows = [money_cells(row) for row in comparison.rows]
-    trade_rows = [[cells[i] for i in (1, 2, 3, 4, 5, -1)] for cells in map(trade_cells, comparison.rows)]
+    money = [money_cells(row) for row in comparison.rows]
+    trade = [[cells[at] for at in (1, 2, 3, 4, 5, -1)] for cells in map(trade_cells, comparison.rows)]
     if width >= WIDE:
-        whole = [[*money, *made] for money, made in zip(money_rows, trade_rows, strict=True)]
-        return _terminal_table(title, (*MONEY, *trade), whole)
-    first = [[name, pnl, ahead, share] for name, pnl, ahead, _, share in money_rows]
-    below = [[money[0], money[3], *made] for money, made in zip(money_rows, trade_rows, strict=True)]
-    return Group(
-        _terminal_table(title, ("agent", "P&L per episode", "ahead by (paired)", "oracle"), first),
-        "",
-        _terminal_table("", ("agent", "return", "lots", "maker", "orders", "fills", "inventory", "masked"), below),
-    )
+        titles = (*money_titles(comparison), *TRADE[1:6], TRADE[-1])
+        return plain_table(title, *told_columns(titles, [[*m, *t] for m, t in zip(money, trade)]))
+    first = told_columns((*money_titles(comparison)[:3], "oracle"), [[*m[:3], m[4]] for m in money])
+    names = ("agent", "return", "lots", "maker", "orders", "fills", "inventory", "masked")
+    below = told_columns(names, [[m[0], m[3], *t] for m, t in zip(money, trade)])
+    return Group(plain_table(title, *first), "", plain_table("", *below))
 
 
-def _terminal_table(title: str, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
+def plain_table(title: str, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
     """A rich table; the first row, the judged agent's, stands out."""
-    from rich.table import Table
+    from rich.table import Table as RichTable
 
-    table = Table(title=title or None, title_justify="left", show_edge=False)
-    for name in titles:
-        table.add_column(
-            name, justify="left" if name == "agent" else "right", no_wrap=name == "agent", overflow="fold"
-        )
+    table = RichTable(title=title or None, title_justify="left", show_edge=False)
+    for at, name in enumerate(titles):
+        table.add_column(name, justify="right" if at else "left", no_wrap=not at, overflow="fold")
     for at, row in enumerate(rows):
         table.add_row(*row, style=None if at else "bold")
     return table
@@ -115,72 +105,179 @@ def _terminal_table(title: str, titles: Sequence[str], rows: Sequence[Sequence[s
 
 def summary_line(comparison: Comparison) -> str:
     """How many windows of how many days, and of how many seeds."""
-    days = len(set(comparison.days))
+    windows, days = len(comparison.windows), len(set(comparison.days))
+    plural = "s" if windows > 1 else ""
     seeds = f", {comparison.seeds} seeds" if comparison.seeds > 1 else ""
-    return f"{len(comparison.windows)} held-out windows of {days} day{'s' if days > 1 else ''}{seeds}"
+    if comparison.days and comparison.days[0].startswith("day "):  # an environment without dates
+        return f"{windows} held-out episode{plural}{seeds}"
+    return f"{windows} held-out window{plural} of {days} day{'s' if days > 1 else ''}{seeds}"
 
 
-def verdict(comparison: Comparison) -> str:
-    """One sentence: what the agent won, and which baselines it is ahead of by more than the interval."""
-    agent = comparison.agent
-    rivals = [row for row in comparison.rows[1:] if row.name != "oracle" and row.ahead is not None]
-    clear = [row.name for row in rivals if row.ahead is not None and row.ahead.clear and row.ahead.mean > 0]
-    mean = [row.name for row in rivals if row.ahead is not None and row.ahead.mean > 0 and row.name not in clear]
-    behind = [row.name for row in rivals if row.ahead is not None and row.ahead.mean <= 0]
-    parts = [f"{agent.name} made {interval(agent.pnl)} per episode"]
-    if clear:
-        parts.append(f"ahead of {', '.join(clear)} by more than the interval")
-    if mean:
-        why = "there are too few windows to say more" if agent.pnl.low is None else "not by more than the interval"
-        parts.append(f"ahead of {', '.join(mean)} in the mean, but {why}")
-    if behind:
-        parts.append(f"not ahead of {', '.join(behind)}")
-    if agent.share is not None:
-        parts.append(f"{agent.share:.0%} of the way from hold to the oracle".replace("-", "−"))
-    return "; ".join(parts) + "."
+# ---- the document
 
 
-def report_text(
-    comparison: Comparison, config: Any, provenance: dict[str, Any], pictures: dict[str, str], reward: str | None
-) -> str:
-    """The whole of ``report.md``."""
-    agent = comparison.agent
-    block = agent.pnl.block
-    reading = READING.format(
-        unit=REWARD_UNITS.get(reward or "", DEFAULT_UNIT),
-        level=comparison.level,
-        blocks=f"{block}s",
-        agent=agent.name,
+def document(comparison: Comparison, findings: Findings, facts: Facts, pictures: Mapping[str, str]) -> list[Block]:
+    """The report. `pictures`: what there is of comparison, equity, attribution, learning, episode -> file name."""
+
+    def picture(key: str, title: str) -> list[Block]:
+        return [Picture(title, pictures[key])] if key in pictures else []
+
+    name = comparison.agent.name
+    blocks: list[Block] = [
+        Heading(f"{name} on {comparison.env_id}", 1),
+        Text(f"**{verdict(comparison, findings.optimum)}** Judged on {summary_line(comparison)}."),
+        _table(money_titles(comparison), [money_cells(row) for row in comparison.rows]),
+        *(Text(f"Left out: {left} ({why}).") for left, why in comparison.skipped.items()),
+        *picture("comparison", "P&L of every held-out episode (dots), mean (disc) and interval (bar)"),
+        *_optimum(findings.optimum),
+        *_pairs(comparison, findings),
+        *picture("equity", "Equity over all held-out episodes, one after the other, and its drawdown"),
+        *_attribution(findings, picture("attribution", "Where the P&L came from")),
+        *_regimes(findings),
+        Heading("How it traded"),
+        _table(TRADE, [trade_cells(row) for row in comparison.rows]),
+        *picture("episode", "One held-out episode, that of median P&L"),
+        *_measures(name, findings),
+        *(
+            [Heading("How it learned"), *picture("learning", "Training, not held out")]
+            if "learning" in pictures
+            else []
+        ),
+        Heading("How to read this"),
+        Statements(_reading(comparison, facts, findings)),
+        Heading("What was run"),
+        Statements(told.lines(facts)),
+    ]
+    return blocks
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """The judged agent's row first; columns without content are left out."""
+    names, cells = told_columns(titles, rows)
+    return Table(names, tuple(cells), strong=0)
+
+
+def _optimum(optimum: Optimum | None) -> list[Block]:
+    if optimum is None:
+        return []
+    base, value = optimum.base
+    rows = [
+        ("score, interquartile mean over seeds", interval(optimum.score, 3)),
+        ("score of each seed", ", ".join(number(score, 3) for score in optimum.scores)),
+        ("value of the optimum", number(optimum.optimum, 4)),
+        (f"value of the best naive policy, {base}", number(value, 4)),
+        ("value of the agent by", "exact evaluation" if optimum.exact else "common random numbers"),
+    ]
+    return [Heading("Against the known optimum"), Table(("", "value"), tuple(rows))]
+
+
+def _pairs(comparison: Comparison, findings: Findings) -> list[Block]:
+    """Against each baseline, episode by episode."""
+    blocks = comparison.agent.pnl.blocks
+    titles = (
+        "against",
+        "difference (paired)",
+        "Wilcoxon p",
+        "p adjusted",
+        "probability of improvement",
+        "episodes won",
     )
-    parts = [
-        f"# {agent.name} on {comparison.env_id}",
-        f"{verdict(comparison)} Judged on {summary_line(comparison)}.",
-        markdown_table(MONEY, [money_cells(row) for row in comparison.rows]),
-        markdown_table(TRADE, [trade_cells(row) for row in comparison.rows]),
+    rows = [
+        (name, bare(pair.difference), p_value(pair.p_value, blocks), p_value(findings.adjusted.get(name, float("nan")), blocks),
+         bare(pair.improvement), bare(pair.wins))
+        for name, pair in findings.pairs.items()
+    ]  # fmt: skip
+    return [Heading("Against each baseline"), Table(titles, tuple(rows))] if rows else []
+
+
+def _attribution(findings: Findings, picture: list[Block]) -> list[Block]:
+    if not findings.attribution:
+        return []
+    titles = ("agent", *(TERM_NAMES[term] for term in TERMS), "P&L")
+    rows = [
+        (name, *(bare(terms[term]) for term in TERMS), bare(terms["pnl"]))
+        for name, terms in findings.attribution.items()
     ]
-    parts += [f"Left out: {name} ({why})." for name, why in comparison.skipped.items()]
-    parts += [f"![{title}]({file})" for title, file in pictures.items()]
-    parts += ["## How to read this", reading, "## What was run", _facts(config, provenance)]
-    return "\n\n".join(parts) + "\n"
+    return [Heading("Where the P&L came from"), *picture, Table(titles, tuple(rows), strong=0)]
 
 
-def _facts(config: Any, provenance: dict[str, Any]) -> str:
-    data = provenance.get("data") or []
-    versions = ", ".join(f"{name} {version}" for name, version in provenance.get("versions", {}).items())
-    lines = [
-        f"- agent `{config.agent_name}` {config.agent or '(its defaults)'}, "
-        f"{config.total_timesteps:,} steps, seed {config.seed}",
-        f"- environment `{config.env_id}` {config.env or '(its defaults)'}",
-        f"- data: {len(data)} days"
-        + (f", {data[0]['date']} to {data[-1]['date']}" if data and "date" in data[0] else ""),
-        f"- commit {provenance.get('commit') or 'unknown'}; {versions}",
-        "- everything else: `config.json`, `provenance.json`, `evaluation.json`, `curves.csv` beside this file",
+def _regimes(findings: Findings) -> list[Block]:
+    def row(part: InRegime, first: Sequence[str]) -> tuple[str, ...]:
+        return (part.name, *first, *(number(part.terms[term]) for term in TERMS), interval(part.pnl))
+
+    terms = tuple(TERM_NAMES[term] for term in TERMS)
+    blocks: list[Block] = []
+    if findings.regimes:
+        rows = [row(part, [percent(part.share, 1)]) for part in findings.regimes]
+        blocks += [Heading("By market regime"), Table(("regime", "decisions", *terms, "P&L"), tuple(rows))]
+    if findings.ticks:
+        rows = [row(part, [percent(part.share), number(part.spread_ticks or 0.0)]) for part in findings.ticks]
+        titles = ("tick regime", "episodes", "spread, ticks", *terms, "P&L")
+        blocks += [Heading("By tick regime"), Table(titles, tuple(rows))]
+    return blocks
+
+
+def _measures(name: str, findings: Findings) -> list[Block]:
+    if name not in findings.measures:
+        return []
+    rows = [
+        (measure.replace("_", " "), _figure(figure.estimate), figure.unit, figure.meaning)
+        for measure, figure in findings.measures[name].items()
+        if np.isfinite(figure.estimate.mean)
     ]
-    return "\n".join(lines)
+    return [Heading("All measures"), Table(("measure", name, "unit", "meaning"), tuple(rows), texts=(2, 3))]
 
 
-def as_json(comparison: Comparison) -> dict[str, Any]:
-    """The comparison as plain numbers."""
+def _figure(estimate: Estimate) -> str:
+    """An estimate with digits that fit its size."""
+    size = abs(estimate.mean)
+    return bare(estimate, 0 if size >= 1000 else 1 if size >= 100 else 2 if size >= 1 else 3)
+
+
+def _reading(comparison: Comparison, facts: Facts, findings: Findings) -> tuple[str, ...]:
+    """What the numbers mean; only of those that are there."""
+    name, block = comparison.agent.name, comparison.agent.pnl.block
+    unit = REWARD_UNITS.get(facts.reward or "", DEFAULT_UNIT if facts.market else "the problem's")
+    money = "currency" if facts.market else "the problem's unit"
+    told = [
+        f"P&L is in {money} per episode, `return` the sum of rewards (unit: {unit}).",
+        f"Intervals are {comparison.level:.0%} block bootstraps: {block}s are drawn with replacement"
+        + (", because windows of one day share its market" if block == "day" else "")
+        + (" (and seeds, where P&L is told)." if comparison.seeds > 1 else "."),
+        f"`ahead by` and `difference` are paired: {name} minus that baseline on the same windows.",
+    ]
+    if facts.market:
+        told += [
+            "A position is closed at the book's prices at the end of its episode.",
+            "`fill rate`: orders that got any fill / orders sent; `maker`: lots filled while resting / lots; `spread`: "
+            "side x (mid - price) x lots; `masked`: decisions whose action was not allowed and was executed as `keep`.",
+            "Own fills are an assumption: see `own fills` below.",
+        ]
+    if comparison.agent.share is not None:
+        told.append(
+            "`oracle share`: how far from `hold` to the oracle, which takes with knowledge of the planted signal."
+        )
+    if findings.pairs:
+        told += [
+            f"The Wilcoxon test takes {'the mean difference of each day' if block == 'day' else 'each window'} as one "
+            "observation; `p adjusted` is after Benjamini and Hochberg over all baselines but the oracle.",
+            f"`probability of improvement`: that an episode of {name} beats one of the baseline, both drawn at random; "
+            "`episodes won`: the same episode, ties half. The best baseline is chosen after the fact, which is to the "
+            "agent's disadvantage.",
+        ]
+    if findings.attribution:
+        told += [
+            "Terms of the P&L add up to it exactly, as integers; rows of the regimes add up to the whole. A regime is known "
+            "from earlier rows only. What the terms do not mean: `docs/evaluation.md`.",
+        ]
+    return tuple(told)
+
+
+# ---- files
+
+
+def as_json(comparison: Comparison, findings: Findings | None = None, facts: Facts | None = None) -> dict[str, Any]:
+    """Everything as plain numbers."""
 
     def plain(row: Row) -> dict[str, Any]:
         return {
@@ -189,24 +286,40 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
             "ahead": None if row.ahead is None else asdict(row.ahead),
             "oracle_share": row.share,
             **{name: value for name, value in row.rates.items() if name not in ("pnl", "return")},
-            "pnl_by_window": row.episodes["pnl"].tolist(),
+            "pnl_by_window": row.episodes[comparison.judged].tolist(),
         }
 
     return {
+        "schema": SCHEMA,
         "env": comparison.env_id,
         "agent": comparison.agent.name,
+        "judged": comparison.judged,
         "seeds": comparison.seeds,
         "level": comparison.level,
         "windows": [list(window) for window in comparison.windows],
         "days": comparison.days,
         "skipped": comparison.skipped,
         "results": {row.name: plain(row) for row in comparison.rows},
+        "findings": None if findings is None else findings.as_json(),
+        "run": None if facts is None else facts.as_json(),
+        "verdict": verdict(comparison, None if findings is None else findings.optimum),
     }
 
 
-def write(run: RunFolder, comparison: Comparison, text: str) -> Path:
-    """Leaves ``report.md`` and ``evaluation.json`` in the run's folder; returns the report's path."""
+def write(
+    run: RunFolder, comparison: Comparison, findings: Findings, facts: Facts, pictures: Mapping[str, str]
+) -> Path:  # fmt: skip
+    """Leaves ``report.md``, ``report.html`` and ``evaluation.json`` in the run's folder, where its pictures are already;
+    returns the text's path."""
+    blocks = document(comparison, findings, facts, pictures)
     path = run.path / "report.md"
-    path.write_text(text, encoding="utf-8")
-    run.write_json("evaluation.json", as_json(comparison))
+    path.write_text(markdown(blocks), encoding="utf-8")
+    title = f"{comparison.agent.name} on {comparison.env_id}"
+    (run.path / "report.html").write_text(page.html(blocks, run.path, title), encoding="utf-8")
+    run.write_json("evaluation.json", as_json(comparison, findings, facts))
     return path
+
+
+__all__ = [
+    "as_json", "document", "interval", "markdown_table", "number", "terminal_table", "verdict", "write",
+]  # fmt: skip

@@ -1,5 +1,5 @@
 """``benchmark``: speed of reading, replay, environments, training, the log, the risk layer, the diary
-and the certificates, with what proves it."""
+and the certificates, with what proves it; what agents are worth."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from emp_gym.experiments.benchmark.figures import SMALL, Effort, Figures, shown
 from emp_gym.types import EmpGymError
 
-NAMES = ("parse", "replay", "env", "train", "log", "risk", "diary", "certificates")
+NAMES = ("parse", "replay", "env", "train", "log", "risk", "diary", "certificates", "agents")
+OF_AGENTS = ("agents", "seeds", "out")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,9 +29,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, metavar="S", help="at least, per sample (default: 0.4)")
     parser.add_argument("--small", action="store_true", help="a few seconds: shows that it runs, not how fast")
     parser.add_argument("--long", action="store_true", help="env: watch memory over ten million steps")
+    parser.add_argument("--agents", nargs="+", metavar="NAME", help="agents: who takes part (default: ppo hold random)")
+    parser.add_argument("--seeds", type=int, metavar="K", help="agents: training runs each (default: 5)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="agents: where cells and table are kept and found again "
+                        "(default: runs/benchmark-agents)")  # fmt: skip
     arguments = parser.parse_args(argv)
     if arguments.long and arguments.name != "env":
         parser.error("--long belongs to env")
+    for name in OF_AGENTS:
+        if getattr(arguments, name) is not None and arguments.name != "agents":
+            parser.error(f"--{name} belongs to agents")
     try:
         figures = _measure(arguments)
     except EmpGymError as error:
@@ -49,7 +59,9 @@ def _measure(arguments: argparse.Namespace) -> Figures:
         effort = replace(effort, seconds=arguments.seconds)
     figures = Figures()
     module = importlib.import_module(f"emp_gym.experiments.benchmark.{arguments.name}")
-    options = {"long": arguments.long} if arguments.name == "env" else {}
+    options: dict[str, Any] = {"long": arguments.long} if arguments.name == "env" else {}
+    if arguments.name == "agents":
+        options = {name: value for name in OF_AGENTS if (value := getattr(arguments, name)) is not None}
     module.measure(figures, effort, arguments.data, **options)
     return figures
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from emp_gym.experiments.commands.terminal import data_argument, guarded, say
@@ -33,7 +35,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--episodes", type=int, metavar="N", help="windows, spread evenly over the split (default: all)")
     p.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
                    help="env.KEY, evaluation.KEY (e.g. evaluation.split=all) or agent.KEY")  # fmt: skip
-    p.add_argument("--report", type=Path, metavar="DIR", help="also write report.md and pictures there")
+    p.add_argument("--report", type=Path, metavar="DIR", help="also write report.md, report.html and pictures there")
+    p.add_argument("--html", type=Path, metavar="FILE", help="also write the report as one page that needs nothing else")
+    p.add_argument("--fidelity", action="store_true",
+                   help="also replay under every assumption about fills, latency, impact and fees: what an optimistic "
+                   "backtest would have claimed, and what is left (with --report: fidelity.md, .html, .png, .json, too)")  # fmt: skip
     p.add_argument("--log", type=Path, metavar="DIR",
                    help="also leave a run log of every agent and baseline below it: steps, orders, fills, verdicts")  # fmt: skip
     p.add_argument("--walk-forward", type=int, metavar="K",
@@ -78,11 +84,13 @@ def _check(a: argparse.Namespace) -> None:
     if a.walk_forward is None and (a.embargo or a.run_dir is not None):
         raise ConfigError("--embargo and --run-dir belong to --walk-forward K")
     if a.walk_forward is not None:
-        for flag in ("govern", "report"):
-            if getattr(a, flag) is not None:
+        for flag in ("govern", "report", "html", "fidelity"):
+            if getattr(a, flag):
                 raise ConfigError(f"--walk-forward trains agents of its own and does not go with --{flag}")
         if a.walk_forward < 1 or a.embargo < 0:
             raise ConfigError(f"expected --walk-forward >= 1 and --embargo >= 0, got {a.walk_forward} and {a.embargo}")
+    if a.html is not None and not a.html.parent.is_dir():
+        raise ConfigError(f"--html {a.html}: there is no folder {a.html.parent}; make it first")
     if a.log is not None:
         from emp_gym.evaluation import runlog
 
@@ -93,6 +101,7 @@ def _check(a: argparse.Namespace) -> None:
 
 def _walk(a: argparse.Namespace) -> int:
     from emp_gym.experiments import walking
+    from emp_gym.experiments.commands import judging
     from emp_gym.experiments.commands.terminal import Bar
     from emp_gym.experiments.runs import RunFolder
 
@@ -107,45 +116,48 @@ def _walk(a: argparse.Namespace) -> int:
         record=a.log is not None,
     )  # fmt: skip
     if a.log is not None:
-        _save_logs(a.log, config.agent_name, [found.agent], found.baselines)
+        judging.save_logs(a.log, config.agent_name, [found.agent], found.baselines)
     _show(found.comparison, a)
     return 0
 
 
-def _save_logs(folder: Path, name: str, runs: Sequence[Any], baselines: Any) -> None:
-    """One run log a folder: the agent's (a number behind it if there are several seeds), and the baselines'."""
-    from emp_gym.evaluation import runlog
-
-    own = name.rpartition(":")[2].lower()
-    names = [own] if len(runs) == 1 else [f"{own}-{i}" for i in range(len(runs))]
-    for label, log in [*zip(names, runs), *baselines.items()]:
-        runlog.save(log, folder / label)
-    say(f"run logs: {', '.join([*names, *baselines])} below {folder}")
-
-
-def _show(comparison: Any, a: argparse.Namespace) -> None:
+def _show(comparison: Any, a: argparse.Namespace, found: Any = None, assumed: Any = None) -> None:
+    """The result on stdout: one JSON object, or tables. `found`: what a report was made of; `assumed`: the fidelity report."""
     from emp_gym.experiments.commands import judging
     from emp_gym.experiments.report import as_json
 
     if a.json:
-        print(json.dumps(as_json(comparison)))
-    else:
-        judging.show(comparison)
+        told = as_json(comparison, found)
+        print(json.dumps(told if assumed is None else told | {"fidelity": assumed.as_json()}))
+        return
+    judging.show(comparison, found)
+    if assumed is not None:
+        judging.show_fidelity(assumed)
+    if a.report is not None:
+        judging.told_where(a.report)
 
 
 def _judge(config: Any, agents: list[Any], runs: list[Any], a: argparse.Namespace) -> None:
-    from emp_gym.experiments import backtest
+    from emp_gym.experiments import backtest, fidelity
     from emp_gym.experiments.commands import judging
 
-    if a.log is not None or a.report is None:
+    found = assumed = None
+    if a.report is not None or a.html is not None:
+        with nullcontext(a.report) if a.report is not None else TemporaryDirectory() as folder:
+            root = Path(folder)
+            root.mkdir(parents=True, exist_ok=True)
+            comparison, found = judging.judge_into(config, runs, agents, root, a.log)
+            if a.html is not None:
+                a.html.write_bytes((root / "report.html").read_bytes())
+    else:
         comparison, logs, baselines = backtest.judge(config, agents, record=a.log is not None)
         if a.log is not None:
-            _save_logs(a.log, config.agent_name, logs, baselines)
-    if a.report is not None:
-        a.report.mkdir(parents=True, exist_ok=True)
-        judging.judge_and_report(config, runs, agents, a.report)
-        return
-    _show(comparison, a)
+            judging.save_logs(a.log, config.agent_name, logs, baselines)
+    if a.fidelity:
+        assumed = fidelity.replay(config, agents, progress=lambda name: say(f"replaying: {name}"))
+        if a.report is not None:
+            fidelity.write(assumed, a.report)
+    _show(comparison, a, found, assumed)
 
 
 def _adapted(config: Any, a: argparse.Namespace) -> Any:

@@ -2,34 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emp_gym.experiments import backtest, pictures, report
+import numpy as np
+
+from emp_gym.experiments import backtest, episode, findings, pictures, report
 from emp_gym.experiments.backtest import Comparison
 from emp_gym.experiments.commands.terminal import console, say
 from emp_gym.experiments.config import RunConfig
+from emp_gym.experiments.facts import gather
+from emp_gym.experiments.findings import Findings, Optimum
 from emp_gym.experiments.runs import RunFolder, provenance
+from emp_gym.types import RunLog
 
 if TYPE_CHECKING:
+    from emp_gym.experiments.fidelity import Fidelity
     from emp_gym.experiments.governed import Governed
     from emp_gym.governance.record import Version
 
 
 def judge_and_report(config: RunConfig, runs: Sequence[RunFolder], agents: Sequence[Any], root: Path) -> Comparison:
-    """Leaves report and pictures in `root` and the table on stdout. `runs` and `agents`: one per training seed."""
-    comparison, _, _ = backtest.judge(config, agents)
-    drawn = draw(config, [run.path / "curves.csv" for run in runs], agents[0], comparison, root)
-    env = backtest.make_env(config.env_id, config.env, 1, split=config.evaluation.split)
-    reward = getattr(getattr(env.unwrapped, "task", None), "reward", None)
-    text = report.report_text(comparison, config, provenance(env), drawn, reward)
-    env.close()
-    path = report.write(RunFolder(root), comparison, text)
-    show(comparison)
-    console().print(f"Report:     {path}", soft_wrap=True, highlight=False)
+    """As `judge_into`, with table and verdict on stdout."""
+    comparison, found = judge_into(config, runs, agents, root)
+    show(comparison, found)
+    told_where(root)
     return comparison
+
+
+def judge_into(
+    config: RunConfig, runs: Sequence[RunFolder], agents: Sequence[Any], root: Path, log: Path | None = None
+) -> tuple[Comparison, Findings]:  # fmt: skip
+    """Leaves report and pictures in `root`, and run logs below `log`. `runs` and `agents`: one per training seed."""
+    began = time.perf_counter()
+    env = backtest.make_env(config.env_id, config.env, 1, split=config.evaluation.split)
+    record = hasattr(getattr(env.unwrapped, "lanes", None), "market")
+    comparison, logs, baselines = backtest.judge(config, agents, record=record)
+    facts = gather(config, runs, provenance(env), env, time.perf_counter() - began)
+    env.close()
+    if log is not None:
+        save_logs(log, config.agent_name, logs, baselines)
+    found = findings.find(comparison, logs, baselines, config.evaluation, optimum(config, agents))
+    drawn = draw(config, [run.path / "curves.csv" for run in runs], comparison, logs, baselines, found, root)
+    report.write(RunFolder(root), comparison, found, facts, drawn)
+    return comparison, found
+
+
+def told_where(root: Path) -> None:
+    """Where the report is, on stdout."""
+    console().print(f"Report:     {root / 'report.md'} and report.html", soft_wrap=True, highlight=False)
+
+
+def optimum(config: RunConfig, agents: Sequence[Any]) -> Optimum | None:
+    """How `agents` stand to the known optimum of a certificate; None for every other environment."""
+    from emp_gym.envs import CERTIFICATES
+
+    if config.env_id.rpartition(":")[2] not in CERTIFICATES or config.env:
+        return None
+    from emp_gym.evaluation import optimal
+    from emp_gym.evaluation.reliability import stratified_interval
+    from emp_gym.experiments import certify
+
+    judged = [certify.judge(agent, config.env_id) for agent in agents]
+    scores = np.array([one.score for one in judged])
+    rng = np.random.default_rng(np.random.SeedSequence([config.evaluation.seed, len(scores)]))
+    problem = optimal.problem(CERTIFICATES[config.env_id.rpartition(":")[2]])
+    estimate = stratified_interval(scores, rng, level=config.evaluation.level)
+    exact = all(one.exact for one in judged)
+    return Optimum(estimate, tuple(scores.tolist()), problem.optimal().value, problem.base(), exact)
+
+
+def save_logs(folder: Path, name: str, runs: Sequence[RunLog], baselines: Mapping[str, RunLog]) -> None:
+    """One run log a folder: the agent's (a number behind it if there are several seeds), and the baselines'."""
+    from emp_gym.evaluation import runlog
+
+    own = name.rpartition(":")[2].lower()
+    names = [own] if len(runs) == 1 else [f"{own}-{i}" for i in range(len(runs))]
+    for label, log in [*zip(names, runs), *baselines.items()]:
+        runlog.save(log, folder / label)
+    say(f"run logs: {', '.join([*names, *baselines])} below {folder}")
 
 
 def governance(path: Path | None, *, create: bool = False) -> AbstractContextManager[Governed | None]:
@@ -50,29 +104,43 @@ def enter_evidence(
         say(f"{version.name} ({version.version[:12]}): evaluation entered as evidence, entry {receipt.seq}")
 
 
-def draw(config: RunConfig, curves: Sequence[Path], agent: Any, comparison: Comparison, root: Path) -> dict[str, str]:
-    """Draws what there is to draw; returns title -> file name, in the order of the report."""
-    drawn = {"Held-out P&L beside the baselines": "comparison.png"}
-    pictures.comparison_chart(comparison, root / "comparison.png")
+def draw(
+    config: RunConfig, curves: Sequence[Path], comparison: Comparison, logs: Sequence[RunLog],
+    baselines: Mapping[str, RunLog], found: Findings, root: Path,
+) -> dict[str, str]:  # fmt: skip
+    """Draws what there is to draw; returns what -> file name."""
     name = f"{config.agent_name} on {config.env_id}"
+    drawn = {"comparison": "comparison.png"}
+    pictures.comparison_chart(comparison, root / "comparison.png")
     recorded = [pictures.read_curves(path) for path in curves if path.exists()]
     if pictures.learning_curve(recorded, f"{name}: learning", root / "learning_curve.png"):
-        drawn["Learning curve"] = "learning_curve.png"
-    at = pictures.median_window(comparison)
-    split = config.evaluation.split
-    seen = pictures.trace(agent, config.env_id, config.env, comparison.windows[at], split, comparison.days[at])
-    if seen is not None:
-        pictures.episode(seen, f"{name}: the held-out episode of median P&L", root / "episode.png")
-        drawn["One held-out episode, that of median P&L"] = "episode.png"
-    return drawn
+        drawn["learning"] = "learning_curve.png"
+    if not found.attribution:
+        return drawn
+    pictures.equity_curve(comparison, logs, baselines, f"{name}: held-out equity", root / "equity.png")
+    pictures.attribution_bars(found.attribution, f"{name}: where the P&L came from", root / "attribution.png")
+    at = episode.median_window(comparison)
+    episode.draw(logs[0], at, f"{name}: the held-out episode of median P&L", root / "episode.png")
+    return drawn | {"equity": "equity.png", "attribution": "attribution.png", "episode": "episode.png"}
 
 
-def show(comparison: Comparison) -> None:
-    """The table of results and its reading in one sentence, on stdout."""
+def show(comparison: Comparison, found: Findings | None = None) -> None:
+    """The table of results and its reading, on stdout."""
     out = console()
     out.print()
     out.print(report.terminal_table(comparison, out.width))
     out.print()
-    out.print(report.verdict(comparison), highlight=False)
+    out.print(report.verdict(comparison, None if found is None else found.optimum), highlight=False)
     for name, why in comparison.skipped.items():
         out.print(f"Left out: {name} ({why}).", highlight=False)
+
+
+def show_fidelity(fidelity: Fidelity) -> None:
+    """The fidelity report on stdout."""
+    from emp_gym.experiments.fidelity import TITLES, cells, reading
+
+    out = console()
+    out.print()
+    out.print(report.plain_table("What the P&L assumes", TITLES, [cells(one) for one in fidelity.outcomes]))
+    out.print()
+    out.print(reading(fidelity), highlight=False)

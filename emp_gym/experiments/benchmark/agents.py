@@ -1,0 +1,48 @@
+"""What agents are worth: scores against known optima, held-out P&L beside the baselines; see `emp_gym.experiments.suite`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from emp_gym.experiments import leaderboard, suite
+from emp_gym.experiments.benchmark.figures import SMALL, Effort, Figures, say
+from emp_gym.experiments.document import markdown
+from emp_gym.experiments.suite import Plan
+
+TABLE = "agents.md"
+SMALL_PLAN = {
+    "seeds": 2, "certificates": ("emp-almgren-chriss-v0", "emp-ladder-trend-v0"), "markets": ("emp-lob-v0",),
+    "budget": 2048, "certificate_budget": 2048, "episodes": 2,
+}  # fmt: skip
+"""Shows in about a minute that it runs, not how good anybody is."""
+
+
+def measure(
+    figures: Figures, effort: Effort, data: Sequence[str] | None = None, *, agents: Sequence[str] = ("ppo", "hold", "random"),
+    seeds: int | None = None, out: Path = Path("runs/benchmark-agents"),
+) -> None:  # fmt: skip
+    """Runs what of the suite `out` does not hold yet, leaves ``agents.md`` there, and adds a figure for each agent and
+    environment: over seeds, the score or the mean held-out P&L. `data`: real days, besides the synthetic ones."""
+    plan = Plan(tuple(agents))
+    if effort is SMALL:
+        plan = replace(plan, **SMALL_PLAN)  # type: ignore[arg-type]
+    if seeds is not None:
+        plan = replace(plan, seeds=seeds)
+    if data:
+        plan = replace(plan, days=(None, *(str(Path(path).resolve()) for path in data)))
+    found = suite.run(plan, out / "cells", say)
+    for env, row in suite.scores(found).items():
+        for agent, score in row.items():
+            figures.add(f"{env}, {agent}", score.scores, "score, 1 = optimum; over seeds")
+    for board in suite.boards(plan, found):
+        for entry in (*board.entries, *board.baselines):
+            figures.add(
+                f"{leaderboard.title(board)}, {entry.agent}",
+                entry.pnl.mean(axis=1).tolist(),
+                "currency per episode; over seeds",
+            )
+    path = out / TABLE
+    path.write_text(markdown(suite.document(plan, found, out / "cells")), encoding="utf-8")
+    say(f"table: {path}")

@@ -1,0 +1,146 @@
+"""What was run, for a report: configuration, data, commit, seeds, time, machine, trials."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from emp_gym.experiments import machine
+from emp_gym.experiments.config import RunConfig
+from emp_gym.experiments.runs import RunFolder
+
+LATENCY, IMPACT, FILLS = 0, "none", "exact"
+"""Of an environment with a book that was not asked for others."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything besides the results. None: not known, or of no meaning here."""
+
+    config: RunConfig
+    provenance: dict[str, Any]
+    data_hash: str | None = None
+    seeds: tuple[int, ...] = ()  # of training
+    env_steps: int | None = None  # of training, each seed
+    train_seconds: float | None = None  # mean over seeds, of the part since the last resume
+    judge_seconds: float | None = None
+    machine: str = field(default_factory=machine.described)
+    trials: int | None = None  # that count against the run, from its ledger
+    reward: str | None = None  # the task's
+    market: bool = False  # a book of ours, so that fills, latency and impact mean something
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``evaluation.json``."""
+        return {
+            "data_hash": self.data_hash,
+            "settings": {key: value for key, value in self.config.env.items() if key != "data"},
+            "agent_config": self.config.agent,
+            "split": self.config.evaluation.split,
+            "training_seeds": list(self.seeds),
+            "total_timesteps": self.env_steps,
+            "train_seconds": self.train_seconds,
+            "judge_seconds": self.judge_seconds,
+            "machine": self.machine,
+            "trials": self.trials,
+            "commit": self.provenance.get("commit"),
+        }
+
+
+def gather(
+    config: RunConfig, runs: Sequence[RunFolder], provenance: dict[str, Any], env: Any, judge_seconds: float | None = None
+) -> Facts:  # fmt: skip
+    """The facts of `runs`, one a training seed (none for an agent that was not trained); `env` is one they were judged in."""
+    learned = [told for run in runs if (told := learning_time(run.path / "curves.csv")) is not None]
+    counted = [count for run in runs if (count := trials(run)) is not None]
+    tape = getattr(env.unwrapped, "tape_set", None)
+    lanes = getattr(env.unwrapped, "lanes", None)
+    return Facts(
+        config,
+        provenance,
+        data_hash=getattr(tape, "hash", None),
+        seeds=tuple(run.config.seed for run in runs),
+        env_steps=max((steps for steps, _ in learned), default=None),
+        train_seconds=sum(seconds for _, seconds in learned) / len(learned) if learned else None,
+        judge_seconds=judge_seconds,
+        trials=max(counted, default=None),
+        reward=getattr(getattr(env.unwrapped, "task", None), "reward", None),
+        market=hasattr(lanes, "market"),
+    )
+
+
+def learning_time(curves: Path) -> tuple[int, float] | None:
+    """(steps done, seconds since training began or went on) as the last row of ``curves.csv`` has it; None without one."""
+    if not curves.exists():
+        return None
+    with curves.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("time/fps")]
+    if not rows:
+        return None
+    steps, speed = int(rows[-1]["steps"]), float(rows[-1]["time/fps"])
+    return steps, steps / speed if speed > 0 else 0.0
+
+
+def trials(run: RunFolder) -> int | None:
+    """How many trials count against what `run` gave, itself included; None where nobody counted, or not here."""
+    told = run.governance
+    ledger_path = Path(told.get("folder", "")) / "ledger.log"
+    if not told or not ledger_path.is_file():
+        return None
+    from emp_gym.governance.evidence import count_trials
+    from emp_gym.governance.ledger import Ledger
+    from emp_gym.governance.reader import LogReader
+
+    with LogReader(ledger_path) as reader:
+        state = Ledger(reader, clock=lambda: 0).state
+    given = [version for version in state.versions.values() if version.trial == told.get("trial")]
+    return count_trials(state, given[0]) if given else len(state.trials)
+
+
+def lines(facts: Facts) -> tuple[str, ...]:
+    """The statements of "What was run"."""
+    config, data = facts.config, facts.provenance.get("data") or []
+    versions = ", ".join(f"{name} {version}" for name, version in facts.provenance.get("versions", {}).items())
+    told = [
+        f"agent `{config.agent_name}` {_given(config.agent)}",
+        f"environment `{config.env_id}` {_given(config.env)}",
+    ]
+    if facts.market:
+        env = config.env
+        told.append(
+            f"own fills: `{env.get('fills', FILLS)}`, latency {env.get('latency_ns', LATENCY)} ns, impact "
+            f"`{env.get('impact', IMPACT)}`; what these are worth: `scripts/evaluate.py ... --fidelity`"
+        )
+    if data:
+        dates = f", {data[0]['date']} to {data[-1]['date']}" if "date" in data[0] else ""
+        told.append(f"data: {len(data)} day{'s' if len(data) > 1 else ''}{dates}, hash `{facts.data_hash}`")
+    told.append(_training(facts))
+    told.append(
+        f"evaluation: split `{config.evaluation.split}`, bootstrap seed {config.evaluation.seed}, "
+        f"{config.evaluation.resamples:,} resamples" + _seconds(facts.judge_seconds, ", {} with all baselines")
+    )
+    told.append(
+        "trials: not counted (a run with `--govern LOGDIR` counts them)"
+        if facts.trials is None
+        else f"trials: {facts.trials} count against this one in its ledger; the result is not deflated by them here"
+    )
+    told.append(f"machine: {facts.machine}; seconds are wall clock, other programs included")
+    told.append(f"commit {facts.provenance.get('commit') or 'unknown'}; {versions}")
+    return tuple(told)
+
+
+def _training(facts: Facts) -> str:
+    if not facts.seeds or facts.env_steps is None:
+        return "training: none"
+    seeds = f"seed{'s' if len(facts.seeds) > 1 else ''} {', '.join(map(str, facts.seeds))}"
+    return f"training: {facts.env_steps:,} environment steps, {seeds}" + _seconds(facts.train_seconds, ", {} a seed")
+
+
+def _seconds(seconds: float | None, text: str) -> str:
+    return "" if seconds is None else text.format(f"{seconds:,.0f} s")
+
+
+def _given(keywords: dict[str, Any]) -> str:
+    return f"`{keywords}`" if keywords else "with its defaults"

@@ -1,0 +1,283 @@
+"""The fidelity report: what an optimistic backtest would have claimed for a policy, and what is left of it.
+
+One policy plays the same windows under every assumption about its own fills, latency, impact and fees. One assumption at a
+time is relaxed (or tightened) from the *honest* setting; then all are relaxed at once. Differences are paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emp_gym.evaluation import comparison as pairs
+from emp_gym.evaluation import metrics
+from emp_gym.evaluation.metrics import Estimate
+from emp_gym.experiments import backtest, page, pictures
+from emp_gym.experiments.backtest import Window
+from emp_gym.experiments.config import RunConfig
+from emp_gym.experiments.document import Block, Facts, Heading, Picture, Table, Text, markdown
+from emp_gym.experiments.runs import RunFolder
+from emp_gym.experiments.wording import bare, interval, number, p_value, percent
+from emp_gym.types import F64, ConfigError
+
+HONEST: dict[str, Any] = {
+    "fills": "exact",
+    "latency_ns": 200_000,  # order and feed, each: software in the exchange's building
+    "impact": "resilient",  # depth that was taken comes back with a half-life of 1 s
+    "maker_fee_bps": 0.0,  # no rebate is counted on
+    "taker_fee_bps": 0.3,  # 30 mils a share of 100
+}
+"""What is assumed where the run did not say otherwise."""
+KEYS = tuple(HONEST)
+JUDGED: dict[str, Any] = {
+    "fills": "exact", "latency_ns": 0, "impact": "none", "maker_fee_bps": None, "taker_fee_bps": None,
+}  # fmt: skip
+"""The environments' own defaults; a fee of None is the instrument's."""
+LATENCIES = {"0 ms": 0, "1 ms": 1_000_000, "10 ms": 10_000_000}
+NO_FEES = {"maker_fee_bps": 0.0, "taker_fee_bps": 0.0}
+REBATE = {"maker_fee_bps": -0.2, "taker_fee_bps": 0.3}
+OPTIMISTIC = {"fills": "optimistic", "latency_ns": 0, "impact": "none", **NO_FEES}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Assumptions by name; `keywords` are the environment's."""
+
+    name: str
+    dial: str  # what was turned: "", fills, latency, impact, fees, all
+    keywords: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A policy under one setting."""
+
+    setting: Setting
+    pnl: Estimate  # currency per episode
+    gap: Estimate  # minus the P&L of the honest setting, same windows; 0 for that one
+    p_value: float  # Wilcoxon, of the gap; NaN where nothing differs
+    lots: float  # filled per episode
+    maker_share: float  # of them
+    episodes: F64  # P&L [S, W]
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Outcomes: the honest setting first, the optimistic corner last."""
+
+    env_id: str
+    agent: str
+    outcomes: tuple[Outcome, ...]
+    windows: tuple[Window, ...]
+    days: int
+    seeds: int
+    level: float
+
+    @property
+    def honest(self) -> Outcome:
+        return self.outcomes[0]
+
+    @property
+    def optimistic(self) -> Outcome:
+        return self.outcomes[-1]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain numbers."""
+        return {
+            "env": self.env_id,
+            "agent": self.agent,
+            "seeds": self.seeds,
+            "level": self.level,
+            "windows": [list(window) for window in self.windows],
+            "settings": {
+                one.setting.name: {
+                    "dial": one.setting.dial,
+                    "keywords": dict(one.setting.keywords),
+                    "pnl": asdict(one.pnl),
+                    "gap": asdict(one.gap),
+                    "p_value": one.p_value if np.isfinite(one.p_value) else None,
+                    "lots": one.lots,
+                    "maker_share": one.maker_share,
+                    "pnl_by_window": one.episodes.tolist(),
+                }
+                for one in self.outcomes
+            },
+        }
+
+
+def settings(env: Mapping[str, Any]) -> list[Setting]:
+    """Every setting for a run whose environment was made with `env`: where that is at least as strict as `HONEST`, it is
+    taken for the honest one (a latency or an impact of its own, fees that it named)."""
+    judged = {key: env.get(key, default) for key, default in JUDGED.items()}
+    honest = dict(HONEST)
+    if judged["latency_ns"] not in (0, [0, 0], (0, 0)):
+        honest["latency_ns"] = judged["latency_ns"]
+    if judged["impact"] != "none":
+        honest["impact"] = judged["impact"]
+    if any(judged[key] is not None for key in NO_FEES):
+        honest |= {key: judged[key] for key in NO_FEES}
+    found = [Setting(f"honest: {described(honest)}", "", honest)]
+
+    def turned(name: str, dial: str, **keywords: Any) -> None:
+        setting = {**honest, **keywords}
+        if setting not in [dict(one.keywords) for one in found]:
+            found.append(Setting(name, dial, setting))
+
+    for fills in ("touch", "optimistic"):
+        turned(f"fills {fills}", "fills", fills=fills)
+    for name, latency in LATENCIES.items():
+        turned(f"latency {name}", "latency", latency_ns=latency)
+    for impact in ("none", "resilient", "permanent"):
+        turned(f"impact {impact}", "impact", impact=impact)
+    turned("no fees", "fees", **NO_FEES)
+    turned("fees with a maker's rebate", "fees", **REBATE)
+    turned(f"as the run was judged: {described(judged)}", "all", **judged)
+    found = [one for one in found if dict(one.keywords) != OPTIMISTIC]
+    return [*found, Setting("all optimistic", "all", OPTIMISTIC)]
+
+
+def described(setting: Mapping[str, Any]) -> str:
+    """``exact queue, 0.2 ms, resilient, fees 0/0.3 bp``."""
+    fills = {"exact": "exact queue"}.get(setting["fills"], f"{setting['fills']} fills")
+    impact = {"none": "no impact"}.get(setting["impact"], setting["impact"])
+    fees = [setting["maker_fee_bps"], setting["taker_fee_bps"]]
+    paid = (
+        "the venue's fees"
+        if fees == [None, None]
+        else "fees " + "/".join("–" if f is None else f"{f:g}" for f in fees) + " bp"
+    )
+    return f"{fills}, {_milliseconds(setting['latency_ns'])}, {impact}, {paid}"
+
+
+def _milliseconds(latency: Any) -> str:
+    parts = latency if isinstance(latency, list | tuple) else [latency]
+    return " + ".join(f"{part / 1e6:g} ms" for part in parts)
+
+
+def replay(
+    config: RunConfig, agents: Sequence[Any], chosen: Sequence[Window] | None = None,
+    progress: Callable[[str], None] = lambda name: None,
+) -> Fidelity:  # fmt: skip
+    """`agents` (one a training seed) under every setting, on the windows of `config`; `progress` is told each setting's name.
+
+    `ConfigError` for environments without a market of ours: there is nothing to assume about fills there.
+    """
+    judged, env_id = config.evaluation, config.env_id
+    env = backtest.make_env(env_id, config.env, 1, split=judged.split)
+    market = hasattr(getattr(env.unwrapped, "lanes", None), "market")
+    env.close()
+    if not market:
+        raise ConfigError(
+            f"--fidelity: {env_id} has no order book in which fills would be an assumption; take an emp-lob-* id"
+        )
+    chosen = backtest.windows(env_id, config.env, judged) if chosen is None else list(chosen)
+    days = np.array([day for day, _ in chosen], np.int64)
+    options: dict[str, Any] = {"level": judged.level, "resamples": judged.resamples}
+    outcomes: list[Outcome] = []
+    for setting in settings(config.env):
+        progress(setting.name)
+        keywords = {**config.env, **{key: value for key, value in setting.keywords.items() if value is not None}}
+        logs = [backtest.evaluate(agent, env_id, keywords, chosen, judged.seed, judged.split) for agent in agents]
+        episodes = {name: np.stack([log.episodes[name] for log in logs]) for name in ("pnl", "filled", "maker_filled")}
+        pnl = episodes["pnl"]
+        gap = pnl - (outcomes[0].episodes if outcomes else pnl)
+        filled = episodes["filled"]
+        outcomes.append(
+            Outcome(
+                setting, _estimate(pnl, days, judged.seed, options), _estimate(gap, days, judged.seed, options),
+                pairs.signed_rank(pairs.by_day(gap.mean(axis=0), days)), float(filled.mean()),
+                float(episodes["maker_filled"].sum() / max(filled.sum(), 1)), pnl,
+            )
+        )  # fmt: skip
+    return Fidelity(
+        env_id, config.agent_name, tuple(outcomes), tuple(chosen), len(set(days.tolist())), len(agents), judged.level
+    )
+
+
+def _estimate(values: F64, days: np.ndarray, seed: int, options: Mapping[str, Any]) -> Estimate:
+    return metrics.bootstrap(values, days, np.random.default_rng(np.random.SeedSequence([seed, 17])), **options)
+
+
+# ---- for people
+
+TITLES = ("setting", "P&L per episode", "beyond the honest one (paired)", "Wilcoxon p", "lots", "maker")
+
+
+def cells(one: Outcome) -> tuple[str, ...]:
+    honest = not one.setting.dial
+    p = "" if honest else p_value(one.p_value, one.gap.blocks)
+    return (
+        one.setting.name, interval(one.pnl), "" if honest else bare(one.gap), p, number(one.lots, 0), percent(one.maker_share),
+    )  # fmt: skip
+
+
+def reading(fidelity: Fidelity) -> str:
+    """In a sentence or two: the claim, what is left, and which assumption carries most of it."""
+    claim, left = fidelity.optimistic, fidelity.honest
+    text = (
+        f"An optimistic backtest would have claimed {interval(claim.pnl)} per episode for {fidelity.agent}; the honest setting "
+        f"leaves {interval(left.pnl)}"
+    )
+    gap = claim.gap
+    sure = "" if gap.clear or gap.low is None else ", an interval that includes 0"
+    text += f" (a difference of {bare(gap)}{sure})."
+    if claim.pnl.mean > 0 >= left.pnl.mean:
+        text += " The profit is an assumption."
+    elif claim.pnl.mean > 0 and gap.mean > 0:
+        text += f" That is {percent(left.pnl.mean / claim.pnl.mean)} of the claim."
+    elif gap.mean < 0:
+        text += " Here the optimistic setting is the worse one: more fills are not better fills for this policy."
+    single = [one for one in fidelity.outcomes if one.setting.dial not in ("", "all")]
+    most = max(single, key=lambda one: abs(one.gap.mean), default=None)
+    if most is not None and most.gap.mean:
+        text += f" One at a time, {most.setting.name} matters most: {bare(most.gap)}."
+    return text
+
+
+def document(fidelity: Fidelity, picture: str) -> list[Block]:
+    """The report as blocks."""
+    windows = len(fidelity.windows)
+    return [
+        Heading(f"Fidelity: {fidelity.agent} on {fidelity.env_id}", 1),
+        Text(f"**{reading(fidelity)}**"),
+        Table(TITLES, tuple(cells(one) for one in fidelity.outcomes), strong=0),
+        Picture("P&L under every setting, and what each claims beyond the honest one", picture),
+        Heading("How to read this"),
+        Facts(
+            (
+                f"The same policy ({fidelity.seeds} training seed{'s' if fidelity.seeds > 1 else ''}) on the same {windows} "
+                f"windows of {fidelity.days} day{'s' if fidelity.days > 1 else ''}, not trained again: it may have been "
+                "trained under other assumptions than it is replayed under.",
+                "Each row changes one assumption of the first; `as the run was judged` and `all optimistic` change several.",
+                f"Differences are paired; intervals are {fidelity.level:.0%} block bootstraps over days (windows, where there "
+                "is one day).",
+                "`touch`: filled when a trade prints at the price, whatever the queue. `optimistic`: filled whole when the "
+                "price is touched. Latency holds for orders and for the feed. `resilient`: depth that was taken comes back "
+                "with a half-life of 1 s; `permanent`: not within the episode. Fees: maker/taker, basis points of the value.",
+                "The honest setting is not the truth: nobody answers our orders in a replay (`docs/market.md`).",
+            )
+        ),
+    ]
+
+
+def write(fidelity: Fidelity, folder: Path) -> Path:
+    """Leaves ``fidelity.md``, ``.html``, ``.png`` and ``.json`` in `folder`; returns the text's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [(_short(one.setting.name), one.pnl, one.gap) for one in fidelity.outcomes]
+    title = f"{fidelity.agent} on {fidelity.env_id}: what its P&L assumes"
+    pictures.gap_chart(rows, title, folder / "fidelity.png")
+    blocks = document(fidelity, "fidelity.png")
+    path = folder / "fidelity.md"
+    path.write_text(markdown(blocks), encoding="utf-8")
+    (folder / "fidelity.html").write_text(page.html(blocks, folder, title), encoding="utf-8")
+    RunFolder(folder).write_json("fidelity.json", fidelity.as_json())
+    return path
+
+
+def _short(name: str) -> str:
+    """For an axis: the assumptions themselves stand in the table."""
+    return name.partition(":")[0]

@@ -1,0 +1,337 @@
+"""The benchmark of agents: certificates, ladder and order books, several seeds, the same budget for everybody.
+
+The suite is a list of *cells*, one training run (or one run of all baselines) each. A cell is kept as a small JSON file that
+says what it is of, and is not done again; whatever was interrupted goes on where it stood.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emp_gym.agents import registry
+from emp_gym.agents.base import read_json
+from emp_gym.agents.presets import preset
+from emp_gym.envs import CERTIFICATES, ENVIRONMENTS
+from emp_gym.evaluation import measures
+from emp_gym.evaluation.metrics import Estimate
+from emp_gym.evaluation.reliability import stratified_interval
+from emp_gym.experiments import backtest, certify, leaderboard, machine
+from emp_gym.experiments.config import EvaluationConfig
+from emp_gym.experiments.document import Block, Facts, Heading, Table, Text
+from emp_gym.experiments.leaderboard import Board, Entry
+from emp_gym.experiments.recording import Recorder
+from emp_gym.experiments.runs import commit
+from emp_gym.experiments.wording import bare, number
+from emp_gym.types import ConfigError, DataError, RunLog
+
+BASELINES = "baselines"
+MARKETS = tuple(name for name in ENVIRONMENTS if name.startswith("emp-lob-"))
+LADDER = "emp-ladder-"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run."""
+
+    agents: tuple[str, ...]
+    seeds: int = 5
+    certificates: tuple[str, ...] = tuple(CERTIFICATES)
+    markets: tuple[str, ...] = MARKETS
+    days: tuple[str | None, ...] = (None,)  # of the markets: None are the embedded synthetic days, else a path
+    budget: int = 4_000_000  # training steps on a market
+    certificate_budget: int | None = None  # None: that of each certificate
+    episodes: int | None = None  # held-out windows; None: all
+
+    def __post_init__(self) -> None:
+        for name in self.agents:
+            registry.find(name)
+        if self.seeds < 1:
+            raise ConfigError(f"--seeds must be at least 1, got {self.seeds}")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One piece of work. Its file is named after what it is of, so another budget is another cell."""
+
+    env: str
+    agent: str
+    seed: int
+    budget: int
+    data: str | None = None
+    episodes: int | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def file(self) -> str:
+        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True, default=str).encode()).hexdigest()[:10]
+        name = self.agent.replace(":", ".").replace("/", ".")
+        return f"{self.env}-{name}-seed{self.seed}-{digest}.json"
+
+
+def cells(plan: Plan) -> list[Cell]:
+    """All cells of `plan`, cheap ones of an environment before dear ones."""
+    found = []
+    for env in plan.certificates:
+        for agent in plan.agents:
+            budget, parameters = preset(agent, env)
+            for seed in _seeds(plan, agent):
+                found.append(Cell(env, agent, seed, plan.certificate_budget or budget, parameters=parameters))
+    for env in plan.markets:
+        for data in plan.days:
+            found.append(Cell(env, BASELINES, 0, 0, data, plan.episodes))
+            for agent in plan.agents:
+                for seed in _seeds(plan, agent):
+                    found.append(Cell(env, agent, seed, plan.budget, data, plan.episodes, preset(agent, env)[1]))
+    return found
+
+
+def _seeds(plan: Plan, agent: str) -> range:
+    """What neither learns nor draws is the same for every seed."""
+    cls = registry.find(agent)
+    varies = _learns(cls) or getattr(cls, "stochastic", False)
+    return range(plan.seeds if varies else 1)
+
+
+def _learns(cls: type) -> bool:
+    """Whether an agent is trained; a rule that measures something first is not."""
+    return hasattr(cls, "learn") and not getattr(cls, "learns_first", False)
+
+
+def run(
+    plan: Plan, folder: Path, say: Callable[[str], None] = lambda line: None, clock: Callable[[], float] = time.perf_counter
+) -> dict[Cell, dict[str, Any]]:  # fmt: skip
+    """What came of every cell of `plan`; those that `folder` holds are read, the others done and kept there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {}
+    todo = cells(plan)
+    for at, cell in enumerate(todo, 1):
+        path = folder / cell.file
+        if not path.exists():
+            say(f"{at} of {len(todo)}: {cell.agent} on {cell.env}, seed {cell.seed}")
+            began = clock()
+            told = _done(cell)
+            told |= {"cell": asdict(cell), "wall_seconds": round(clock() - began, 1)}
+            told |= {"machine": machine.described(), "commit": commit()}
+            aside = path.with_suffix(".tmp")
+            aside.write_text(json.dumps(told) + "\n", encoding="utf-8")
+            aside.replace(path)
+        found[cell] = read_json(path)
+    return found
+
+
+# ---- one cell
+
+
+def _done(cell: Cell) -> dict[str, Any]:
+    """Results of one cell; an agent that does not fit the environment leaves the reason under "skipped"."""
+    kwargs = {} if cell.data is None else {"data": cell.data}
+    env = backtest.make_env(cell.env, kwargs, 1, split="test")
+    try:
+        if cell.agent == BASELINES:
+            return _baselines(cell, kwargs)
+        try:
+            agent = backtest.build(cell.agent, env, cell.seed, cell.parameters)
+            if not _learns(type(agent)):  # a rule that measures something on the training days
+                backtest.calibrate(agent, cell.env, kwargs)
+        except (ConfigError, DataError) as error:
+            return {"skipped": str(error)}
+        return _certificate(cell) if cell.env in CERTIFICATES else _market(cell, kwargs, agent)
+    finally:
+        env.close()
+
+
+def _certificate(cell: Cell) -> dict[str, Any]:
+    one = certify.certify(cell.agent, cell.env, [cell.seed], total_timesteps=cell.budget)
+    return {
+        "score": one.runs[0].score, "exact": one.runs[0].exact, "passed": one.passed, "abstention": one.abstention,
+        "env_steps": one.env_steps, "seconds": one.seconds,
+    }  # fmt: skip
+
+
+def _market(cell: Cell, kwargs: Mapping[str, Any], agent: Any) -> dict[str, Any]:
+    began = time.perf_counter()
+    learns = _learns(type(agent))
+    if learns:
+        agent.learn(backtest.training_env(cell.env, kwargs), cell.budget, None)
+    seconds = time.perf_counter() - began
+    log = backtest.evaluate(agent, cell.env, kwargs, _windows(cell, kwargs), record=Recorder())
+    return {
+        **_kept(log), "windows": log.config["windows"], "data_hash": log.config["data_hash"],
+        "env_steps": int(getattr(agent, "num_timesteps", cell.budget)) if learns else 0, "seconds": seconds,
+    }  # fmt: skip
+
+
+def _baselines(cell: Cell, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    config = EvaluationConfig(episodes=cell.episodes)
+    logs, skipped = backtest.run_baselines(cell.env, kwargs, _windows(cell, kwargs), config, record=True)
+    return {"results": {name: _kept(log) for name, log in logs.items()}, "left_out": skipped}
+
+
+def _windows(cell: Cell, kwargs: Mapping[str, Any]) -> list[backtest.Window]:
+    return backtest.windows(cell.env, kwargs, EvaluationConfig(episodes=cell.episodes))
+
+
+def _kept(log: RunLog) -> dict[str, Any]:
+    """What the tables need of a log."""
+    parts = measures.parts(log)
+    return {
+        "pnl": log.episodes["pnl"].tolist(),
+        "drawdown": float(parts["max_drawdown_currency"].top.mean()),
+        "turnover": float(parts["turnover_currency_per_episode"].top.mean()),
+    }
+
+
+# ---- tables
+
+
+@dataclass(frozen=True)
+class Score:
+    """An agent on a certificate."""
+
+    scores: tuple[float, ...]  # of each seed
+    estimate: Estimate
+    passed: bool
+    abstention: bool
+
+
+def scores(found: Mapping[Cell, Mapping[str, Any]]) -> dict[str, dict[str, Score]]:
+    """Certificate -> agent -> score, of those that could be run."""
+    table: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+    for cell, told in found.items():
+        if "score" in told:
+            table.setdefault(cell.env, {}).setdefault(cell.agent, []).append(told)
+    return {env: {agent: _score(runs) for agent, runs in row.items()} for env, row in table.items()}
+
+
+def _score(runs: Sequence[Mapping[str, Any]]) -> Score:
+    own = tuple(float(run["score"]) for run in runs)
+    estimate = stratified_interval(np.array(own), np.random.default_rng(np.random.SeedSequence([17, len(own)])))
+    abstention = bool(runs[0]["abstention"])
+    high_enough = estimate.mean >= certify.PASS and (estimate.low is None or estimate.low >= certify.PASS_LOW)
+    return Score(own, estimate, all(run["passed"] for run in runs) if abstention else high_enough, abstention)
+
+
+def boards(plan: Plan, found: Mapping[Cell, Mapping[str, Any]]) -> list[Board]:
+    """A board for each market and data, as the leaderboard has it."""
+    made = []
+    for env in plan.markets:
+        for data in plan.days:
+            mine = {c: told for c, told in found.items() if c.env == env and c.data == data and "skipped" not in told}
+            own = {c: told for c, told in mine.items() if c.agent != BASELINES}
+            if not own:
+                continue
+            base = next(told for c, told in mine.items() if c.agent == BASELINES)
+            one = next(iter(own.values()))
+            entries = tuple(_entry(agent, {c: t for c, t in own.items() if c.agent == agent}) for agent in plan.agents
+                            if any(c.agent == agent for c in own))  # fmt: skip
+            baselines = tuple(
+                Entry(
+                    "",
+                    name,
+                    name,
+                    np.atleast_2d(np.array(b["pnl"])),
+                    (),
+                    b["drawdown"],
+                    b["turnover"],
+                    None,
+                    None,
+                    None,
+                )
+                for name, b in base["results"].items()
+                if name not in plan.agents
+            )
+            windows = tuple((int(day), int(row)) for day, row in one["windows"])
+            made.append(Board(env, {}, one["data_hash"], "test", windows, 0.95, entries, baselines))
+    return made
+
+
+def _entry(agent: str, own: Mapping[Cell, Mapping[str, Any]]) -> Entry:
+    told = list(own.values())
+    trained = any(one["env_steps"] for one in told)
+    return Entry(
+        "", agent, agent, np.array([one["pnl"] for one in told]), tuple(cell.seed for cell in own) if trained else (),
+        float(np.mean([one["drawdown"] for one in told])), float(np.mean([one["turnover"] for one in told])),
+        max(one["env_steps"] for one in told) or None,
+        float(np.mean([one["seconds"] for one in told])) if trained else None, len(told) if trained else None,
+    )  # fmt: skip
+
+
+def document(plan: Plan, found: Mapping[Cell, Mapping[str, Any]], folder: Path) -> list[Block]:
+    """The tables that a README shows, with what made them."""
+    blocks: list[Block] = []
+    table = scores(found)
+    if table:
+        blocks += [Heading("Certificates and ladder: score against the known optimum"), _certificates(plan, table)]
+        blocks.append(Text(_passes(plan, table)))
+    for board in boards(plan, found):
+        titles, rows = leaderboard.table(board)
+        blocks += [Heading(leaderboard.title(board)), Table(titles, tuple(rows))]
+    skipped = sorted({f"{c.agent} on {c.env}: {t['skipped']}" for c, t in found.items() if "skipped" in t})
+    if skipped:
+        blocks += [Heading("Not run"), Facts(tuple(skipped))]
+    return [*blocks, Heading("How it was made"), Facts(_how(plan, found, folder))]
+
+
+def _certificates(plan: Plan, table: Mapping[str, Mapping[str, Score]]) -> Table:
+    """Environments as rows, agents as columns; below them all that can be scored, together."""
+    rows = []
+    for env, row in table.items():
+        name = env.removeprefix("emp-").removesuffix("-v0").replace("ladder-", "ladder: ")
+        rows.append((name, *(_told(row.get(agent)) for agent in plan.agents)))
+    whole = []
+    for agent in plan.agents:
+        own = [row[agent] for row in table.values() if agent in row and not row[agent].abstention]
+        runs = min((len(score.scores) for score in own), default=0)
+        matrix = np.array([score.scores[:runs] for score in own]).T
+        rng = np.random.default_rng(np.random.SeedSequence([17, 0]))
+        whole.append(bare(stratified_interval(matrix, rng), 3) if runs else "")
+    rows.append(("**all that have a score, IQM**", *whole))
+    return Table(("", *plan.agents), tuple(rows))
+
+
+def _told(score: Score | None) -> str:
+    if score is None:
+        return "–"
+    if score.abstention:
+        return "abstains" if score.passed else "trades"
+    return bare(score.estimate, 3) + (" ✓" if score.passed else "")
+
+
+def _passes(plan: Plan, table: Mapping[str, Mapping[str, Score]]) -> str:
+    counted = [
+        f"{agent} passes {sum(row[agent].passed for row in table.values() if agent in row)} of "
+        f"{sum(agent in row for row in table.values())}"
+        for agent in plan.agents
+    ]
+    return (
+        f"{'; '.join(counted)}. Score 1 is the optimum, 0 the best naive policy; interquartile mean over seeds with its "
+        "stratified bootstrap interval. ✓: at least 0.95 with a lower bound of 0.90; where the optimum is to hold, an agent passes "
+        "by not trading. A feed-forward policy must fail the rung that asks for memory."
+    )
+
+
+def _how(plan: Plan, found: Mapping[Cell, Mapping[str, Any]], folder: Path) -> tuple[str, ...]:
+    """Machine, time, seeds, budgets, trials."""
+    machines = sorted({str(told["machine"]) for told in found.values()})
+    commits = sorted({str(told["commit"]) for told in found.values()})
+    seconds = sum(float(told["wall_seconds"]) for told in found.values())
+    kept = [read_json(path)["cell"] for path in sorted(folder.glob("*.json"))]
+    trained = [c for c in kept if c["agent"] in plan.agents and _learns(registry.find(c["agent"]))]
+    trials = [f"{agent} {count}" for agent in plan.agents if (count := sum(c["agent"] == agent for c in trained))]
+    budgets = "each certificate's own" if plan.certificate_budget is None else number(plan.certificate_budget, 0)
+    return (
+        f"{plan.seeds} seed{'s' if plan.seeds > 1 else ''} (one for what neither learns nor draws); budgets, the same for "
+        f"every agent: {budgets} on certificates, {plan.budget:,} steps on order books",
+        f"{number(seconds / 60, 1)} minutes of wall clock in all on {'; '.join(machines)}; other programs included",
+        f"training runs on record in this folder, those of other budgets included: {', '.join(trials) or 'none'}; parameters "
+        "come from `emp_gym/agents/presets.py`, and what was tried to find them is not counted",
+        f"commit {', '.join(commits)}",
+    )

@@ -1,0 +1,46 @@
+"""How numbers are written: in texts, tables and pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from emp_gym.evaluation.metrics import Estimate
+
+MINUS = "−"
+
+
+def number(value: float, digits: int = 2) -> str:
+    """`value` with thousands separators, a true minus and no negative zero."""
+    text = f"{value:,.{digits}f}"
+    return text.replace("-", MINUS) if float(text.replace(",", "")) else f"{0:.{digits}f}"
+
+
+def short(value: float) -> str:
+    """`value` with about three digits: 1,234 · 12.3 · 0.123."""
+    size = abs(value)
+    return number(value, 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 or not size else 3)
+
+
+def interval(estimate: Estimate, digits: int = 2) -> str:
+    """``1.23 [0.10, 2.36]``, or the mean and why there is no interval."""
+    if not np.isfinite(estimate.mean):
+        return "–"
+    if estimate.low is None or estimate.high is None:
+        return f"{number(estimate.mean, digits)} ({estimate.note})"
+    return f"{number(estimate.mean, digits)} [{number(estimate.low, digits)}, {number(estimate.high, digits)}]"
+
+
+def bare(estimate: Estimate | None, digits: int = 2) -> str:
+    """As `interval`, without the reason where there is none: the column beside it has said it."""
+    if estimate is None:
+        return ""
+    return number(estimate.mean, digits) if estimate.low is None else interval(estimate, digits)
+
+
+def p_value(value: float, observations: int) -> str:
+    """A p-value of so many observations; "–" of fewer than 6, with which a signed-rank test can say nothing."""
+    return "–" if not np.isfinite(value) or observations < 6 else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def percent(value: float, digits: int = 0) -> str:
+    return f"{value:.{digits}%}".replace("-", MINUS)

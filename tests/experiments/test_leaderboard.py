@@ -1,0 +1,135 @@
+"""Leaderboard: what was judged alike stands in one table; what was not is refused, with what to do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from judged import judged, left
+
+from emp_gym.evaluation import metrics
+from emp_gym.evaluation.reliability import iqm
+from emp_gym.experiments import leaderboard
+from emp_gym.experiments.commands import leaderboard as command
+from emp_gym.types import ConfigError, DataError
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders: random (three seeds), and ofi-taker."""
+    root = tmp_path_factory.mktemp("runs")
+    left(judged(seeds=3), root / "random")
+    left(judged(agent="ofi-taker"), root / "taker")
+    return root
+
+
+def changed(folder: Path, to: Path, **changes: Any) -> Path:
+    """A copy of a run with other words in its evaluation; keys of "run" are found there."""
+    shutil.copytree(folder, to)
+    told = json.loads((to / "evaluation.json").read_text())
+    for key, value in changes.items():
+        (told["run"] if key in told["run"] else told)[key] = value
+    (to / "evaluation.json").write_text(json.dumps(told))
+    return to
+
+
+def test_runs_judged_alike_stand_in_one_table(runs: Path) -> None:
+    (board,) = leaderboard.boards([runs])
+    rows = leaderboard.rows(board)
+    assert {row.agent for row in rows} == {"random", "ofi-taker", "hold", "symmetric"}
+    assert {row.agent for row in rows if row.baseline} == {"hold", "symmetric"}
+    assert [row.pnl.mean for row in rows] == sorted((row.pnl.mean for row in rows), reverse=True)
+    best = max((row for row in rows if row.baseline), key=lambda row: row.pnl.mean)
+    assert best.improvement is None and all(row.improvement is not None for row in rows if row is not best)
+
+
+def test_numbers_are_those_of_the_evaluation(runs: Path) -> None:
+    (board,) = leaderboard.boards([runs / "random"])
+    row = next(row for row in leaderboard.rows(board, resamples=200) if row.agent == "random")
+    pnl = judged(seeds=3).comparison.agent.episodes["pnl"]
+    assert row.seeds == 3 and row.pnl == judged(seeds=3).comparison.agent.pnl
+    assert row.sharpe == pytest.approx(np.mean([one.mean() / one.std(ddof=1) for one in pnl]))
+    told = json.loads((runs / "random" / "evaluation.json").read_text())["findings"]["measures"]["random"]
+    assert row.drawdown == told["max_drawdown_currency"]["estimate"]["mean"]
+    assert row.turnover == told["turnover_currency_per_episode"]["estimate"]["mean"]
+    one = np.ones((1, len(board.windows)))
+    assert row.sharpe == pytest.approx(np.mean([metrics.sharpe(values)(one)[0] for values in pnl]))
+
+
+def test_runs_that_differ_in_their_seed_are_seeds_of_one_agent(runs: Path, tmp_path: Path) -> None:
+    for seed in range(4):
+        told = json.loads((runs / "taker" / "evaluation.json").read_text())["results"]
+        told["ofi-taker"]["pnl_by_window"] = [[seed * 1.0] * 8]
+        changed(runs / "taker", tmp_path / f"seed{seed}", training_seeds=[seed], results=told, total_timesteps=1000)
+    (board,) = leaderboard.boards([tmp_path])
+    (entry,) = board.entries
+    row = next(row for row in leaderboard.rows(board) if not row.baseline)
+    assert entry.seeds == (0, 1, 2, 3) and row.iqm is not None and row.iqm.mean == iqm(np.arange(4.0)) == 1.5
+    assert row.iqm.low is not None and row.iqm.low < 1.5 and row.env_steps == 1000
+
+
+def test_another_budget_or_the_same_seed_again_is_another_row(runs: Path, tmp_path: Path) -> None:
+    for name, seed, budget in (("a", 0, 1000), ("b", 0, 1000), ("c", 1, 2000)):
+        changed(runs / "taker", tmp_path / name, training_seeds=[seed], total_timesteps=budget)
+    (board,) = leaderboard.boards([tmp_path])
+    names = [row.agent for row in leaderboard.rows(board) if not row.baseline]
+    assert sorted(names) == ["ofi-taker (a)", "ofi-taker (b)", "ofi-taker (c)"]
+
+
+def test_other_windows_are_refused(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = json.loads((runs / "taker" / "evaluation.json").read_text())
+    other = changed(runs / "taker", tmp_path / "other", windows=told["windows"][:-1])
+    with pytest.raises(ConfigError, match=r"judged on different windows of emp-lob-v0 \(8 and 7\)"):
+        leaderboard.boards([runs, other])
+    assert command.main([str(runs), str(other)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and "cannot be compared" in captured.err
+
+
+@pytest.mark.parametrize(
+    "change", [{"data_hash": "another"}, {"settings": {"fills": "optimistic"}}, {"env": "emp-lob-v1"}, {"split": "all"}]
+)
+def test_other_data_settings_splits_and_environments_are_other_tables(
+    change: dict[str, Any], runs: Path, tmp_path: Path
+) -> None:
+    other = changed(runs / "taker", tmp_path / "other", **change)
+    boards = leaderboard.boards([runs, other])
+    assert len(boards) == 2 and all("ofi-taker" in {entry.agent for entry in board.entries} for board in boards)
+
+
+def test_a_baseline_that_differs_between_runs_is_told(runs: Path, tmp_path: Path) -> None:
+    told = json.loads((runs / "taker" / "evaluation.json").read_text())["results"]
+    told["symmetric"]["pnl_by_window"][0][0] += 1
+    other = changed(runs / "taker", tmp_path / "other", results=told)
+    (board,) = leaderboard.boards([runs, other])
+    assert len(board.notes) == 1 and board.notes[0].startswith("symmetric differs between")
+
+
+def test_what_was_not_judged_or_by_another_version_is_refused(runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nothing was judged here.*evaluate.py --run"):
+        leaderboard.boards([tmp_path])
+    with pytest.raises(DataError, match=r"schema 1, expected 2.*judge the run again"):
+        leaderboard.boards([changed(runs / "taker", tmp_path / "old", schema=1)])
+
+
+def test_the_evaluation_of_all_seeds_stands_for_theirs(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "random", tmp_path / "run")
+    shutil.copytree(runs / "random", tmp_path / "run" / "seed-0")
+    assert leaderboard.judged_folders([tmp_path]) == [tmp_path / "run"] == leaderboard.judged_folders([tmp_path / "run"])
+
+
+def test_terminal_markdown_and_json_have_the_same_numbers(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main([str(runs), "--json"]) == 0
+    (board,) = json.loads(capsys.readouterr().out)
+    assert command.main([str(runs), "--markdown"]) == 0
+    text = capsys.readouterr().out
+    assert command.main([str(runs)]) == 0
+    terminal = capsys.readouterr().out
+    for row in board["rows"]:
+        shown = f"{row['pnl']['mean']:,.2f}".replace("-", "−")
+        assert shown in text and shown in terminal
+    assert "8 test windows of 8 days" in text and board["data_hash"][:8] in text
