@@ -56,7 +56,7 @@ class BaseAgent:
     """
 
     Config: ClassVar[type | None] = None
-    stochastic: ClassVar[bool] = False  # actions differ from episode to episode by design
+    stochastic: bool = False  # actions differ from episode to episode by design
 
     def __init__(
         self,

@@ -91,6 +91,7 @@ class PPO(BaseAgent):
             self.policy: ActorCriticPolicy = LanePolicy(
                 observation_space, action_space, lambda _: 0.0, **self._policy_arguments()
             )
+        self.stochastic = not self.config.deterministic
         self.num_timesteps = 0
         self._sampler = torch.Generator().manual_seed(seed)
         self._resumed: Arrays | None = None

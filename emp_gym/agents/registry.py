@@ -23,8 +23,7 @@ BUILT_IN = {
 }
 
 BASELINES = {
-    env_id: tuple(row.name for row in TABLE if env_id in row.tasks)
-    for env_id in ENVIRONMENTS
+    env_id: tuple(row.name for row in TABLE if env_id in row.tasks) for env_id in ENVIRONMENTS
 } | dict.fromkeys(CERTIFICATES, ("naive", "random", "optimal"))
 """What an evaluation compares with, by environment id."""
 

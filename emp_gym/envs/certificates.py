@@ -17,7 +17,7 @@ An episode ends after the problem's number of decisions (`terminated`: nothing c
 the number of the episode, and with it all its noise, the same for every policy (common random numbers); `stagger` cuts
 first episodes short at random. Rewards and `summary` are in the problem's unit; the step that ends an episode adds
 `summary`: return, value (the return with mean-zero noise integrated out: same mean, less variance), pnl (what the market
-paid, risk penalties aside), turnover, cost, max_inventory, mean_abs_inventory, length, clipped, day, start.
+paid, risk penalties aside), turnover, cost, max_inventory, mean_abs_inventory (not on the ladder), length, clipped, day, start.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ class CertificateLanes:
 
     def reset(self, lanes: I64, options: Mapping[str, Any] | None = None) -> None:
         """New episodes in `lanes` [n]; options: day (number of the episode, one or one a lane), stagger."""
-        options = options or {}
+        options = {name: value for name, value in (options or {}).items() if value is not None}
         unknown = set(options) - {"day", "start", "stagger", "reset_mask"}
         if unknown:
             raise ConfigError(f"unknown reset option {sorted(unknown)}; known: day, stagger, reset_mask")
@@ -278,6 +278,8 @@ class CertificateLanes:
             "length": chosen["step"], "clipped": self._clipped[lanes], "day": chosen["episode"],
             "start": np.zeros(len(lanes), np.int64),
         }  # fmt: skip
+        if isinstance(self.rules, _Table):  # a table's states have numbers, not holdings
+            del numbers["max_inventory"], numbers["mean_abs_inventory"]
         whole = {name: np.zeros(self.lanes, values.dtype) for name, values in numbers.items()}
         for name, values in numbers.items():
             whole[name][lanes] = values

@@ -102,7 +102,11 @@ def _fill(own: Arrays, saved: Mapping[str, np.ndarray]) -> None:
 def _of_gate(gate: Any) -> Arrays:
     if isinstance(gate, RiskGate):
         state = gate._state
-        return {} if state is None or gate._desk is None else {**vars(state), "objections": gate._desk.objections}
+        return (
+            {}
+            if state is None or gate._desk is None
+            else {**vars(state), "objections": gate._desk.objections.sum(axis=0)}
+        )
     if isinstance(gate, StageGate):
         return _of_gate(gate.risk)
     if isinstance(gate, KillGate):
@@ -125,7 +129,8 @@ def _restore_gate(gate: Any, saved: Arrays, view: View) -> None:
         gate._state = RiskState.empty(*view.position.shape)
         gate.observe(view)  # makes its buffers
         assert gate._desk is not None
-        _fill({**vars(gate._state), "objections": gate._desk.objections}, saved)
+        gate._desk.objections[...] = 0  # a row a thread; this machine may have others
+        _fill({**vars(gate._state), "objections": gate._desk.objections[0]}, saved)
     elif isinstance(gate, KillGate):
         if "own" in saved:
             gate._own = saved.pop("own").view(np.int8)

@@ -163,7 +163,10 @@ def judge(
     baselines, skipped = run_baselines(env_id, env_kwargs, chosen, judged, record=record)
     baselines = {name: log for name, log in baselines.items() if name != config.agent_name}
     dates = window_dates(env_id, env_kwargs, chosen, judged.split)
-    return compare(config.agent_name, runs, baselines, dates, judged, skipped), runs, baselines
+    env = make_env(env_id, env_kwargs, 1)
+    problem = getattr(env.unwrapped, "problem", None)
+    env.close()
+    return compare(config.agent_name, runs, baselines, dates, judged, skipped, problem), runs, baselines
 
 
 def run_baselines(
@@ -216,8 +219,10 @@ def compare(
     dates: Sequence[str],
     config: EvaluationConfig,
     skipped: Mapping[str, str] | None = None,
+    problem: Any = None,
 ) -> Comparison:
-    """Numbers, intervals and paired differences of `runs` (one per training seed, same windows) against `baselines`."""
+    """Numbers, intervals and paired differences of `runs` (one per training seed, same windows) against `baselines`;
+    `problem` is the environment's where its optimum is known."""
     chosen: list[Window] = [(int(day), int(row)) for day, row in runs[0].config["windows"]]
     days = np.array([day for day, _ in chosen])
     judged = "value" if "value" in runs[0].episodes else "pnl"
@@ -244,11 +249,12 @@ def compare(
     mine = rows[0].episodes[judged]
     for other in rows[1:]:
         other.ahead = estimate(mine - other.episodes[judged])
-    for nothing, all_of_it in (("hold", "oracle"), ("naive", "optimal")):
-        low, high = comparison.row(nothing), comparison.row(all_of_it)
-        if low is not None and high is not None:
-            for each in rows:
-                each.share = metrics.oracle_share(each.pnl.mean, low.pnl.mean, high.pnl.mean)
+    hold, oracle = comparison.row("hold"), comparison.row("oracle")
+    for each in rows:
+        if problem is not None:
+            each.share = problem.score(each.pnl.mean)
+        elif hold is not None and oracle is not None:
+            each.share = metrics.oracle_share(each.pnl.mean, hold.pnl.mean, oracle.pnl.mean)
     return comparison
 
 

@@ -38,8 +38,8 @@ class Judgement:
     score: float
     value: float  # J, in the problem's unit of reward
     error: float  # standard error of the score by sampling; 0 where J is exact
-    turnover: float  # traded in a step
-    cost: float  # paid for trading in a step
+    turnover: float | None  # traded in a step; None where it was not looked at
+    cost: float | None  # paid for trading in a step
     exact: bool
 
 
@@ -127,7 +127,7 @@ def judge(agent: Any, env_id: str, episodes: int = EPISODES) -> Judgement:
         found = problem.judge(_policy(agent, env))
         value, error, turnover, cost = found.value, 0.0, found.turnover, found.cost
     elif memoryless and "inventory" in problem.state[0]:
-        value, error, turnover, cost = problem.evaluate(_policy(agent, env)), 0.0, float("nan"), 0.0
+        value, error, turnover, cost = problem.evaluate(_policy(agent, env)), 0.0, None, None
     else:
         memoryless = False
         mine, best = _episodes(agent, env_id, episodes), _optimal_episodes(env_id, episodes)

@@ -97,7 +97,8 @@ class Governed:
             self._trial, self._parent, self.story = self.ledger.note_trial(payload).seq, "", ""
         else:
             self._go_on(run, payload)
-        self._policy, self._diaries = (version_name(config, self._trial), ""), []
+        self._end_diaries()
+        self._policy = version_name(config, self._trial), ""
         return self._trial
 
     def _go_on(self, run: RunFolder, payload: dict[str, Any]) -> None:
@@ -212,11 +213,16 @@ class Governed:
             names = {trial: f"trial {trial} of {self.folder.path}" for trial in sorted(self._line(told["trial"]))}
             seals.check(last, trials=names, log_id=log.log_id, public_key=log.public_key)
 
+    def _end_diaries(self) -> None:
+        """What an agent did not close itself: closing twice does nothing."""
+        for diary in self._diaries:
+            diary.close()
+        self._diaries = []
+
     def close(self) -> None:
         """Ends the diaries and waits until the ledger knows of a kill."""
         try:
-            for diary in self._diaries:
-                diary.close()
+            self._end_diaries()
             self.switch.finish()
         finally:
             self.folder.close()

@@ -12,7 +12,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -383,9 +382,4 @@ def load(run: RunFolder, env_id: str, env_kwargs: Mapping[str, Any], split: str)
     return agent
 
 
-def for_seed(config: RunConfig, seed: int) -> RunConfig:
-    """`config` with another training seed; the evaluation stays the same."""
-    return replace(config, seed=seed)
-
-
-__all__ = ["Interrupted", "Meter", "MeteredVectorEnv", "Recorder", "for_seed", "load", "train"]
+__all__ = ["Interrupted", "Meter", "MeteredVectorEnv", "Recorder", "load", "train"]

@@ -52,7 +52,7 @@ class Walk:
 def folds_of(tape: TapeSet, count: int, embargo: int = 0) -> list[Fold]:
     """`count` folds in order of date; training expands. Days of one date (several symbols) stay together.
 
-    A test begins at least `embargo` calendar days after the last day of training. `ConfigError` for too few dates.
+    `embargo` calendar days between the last day of training and the first of a test are left out. `ConfigError` for too few dates.
     """
     dates = [date.fromisoformat(day.date).toordinal() for day in tape.info]
     known = np.unique(dates)

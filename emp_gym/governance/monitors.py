@@ -14,6 +14,7 @@ from emp_gym.governance.monitor_kernels import BOOK, LANE, LIMITS, OFF, Shown
 from emp_gym.types import CASH_UNITS, I8, I64, ConfigError, Orders, Stop, View
 
 MS = 1_000_000  # ns in a millisecond
+LARGEST = 10**10  # of any limit: currency, ms (115 days) or messages, so that 64 bits hold what is counted
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class MonitorRules:
     messages: Mapping[str, int] | None = None  # {"count": n, "window_ms": w}: new orders and cancels of a lane
 
     def __post_init__(self) -> None:
-        if self.drawdown is not None and not _amount(self.drawdown) > 0:
-            raise ConfigError(f"drawdown must be an amount of currency > 0, got {self.drawdown!r}")
+        if self.drawdown is not None and not 0 < _amount(self.drawdown) <= LARGEST:
+            raise ConfigError(f"drawdown must be an amount of currency > 0, up to {LARGEST:,}, got {self.drawdown!r}")
         for name in ("stale_ms", "latency_ms"):
             _whole(name, getattr(self, name))
         if self.messages is not None:
@@ -50,8 +51,8 @@ def _amount(value: Any) -> Decimal:
 
 
 def _whole(name: str, value: Any) -> None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise ConfigError(f"{name} must be an integer from 1 up, got {value!r}")
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST):
+        raise ConfigError(f"{name} must be an integer from 1 to {LARGEST:,}, got {value!r}")
 
 
 def bucket(count: int, window_ms: int) -> tuple[int, int]:

@@ -1,5 +1,9 @@
 """Certificates: the environments against the dynamic programmes, which were written from the models on their own."""
 
+import os
+import subprocess
+import sys
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -127,6 +131,31 @@ def test_a_staggered_first_episode_is_cut_not_finished():
 def test_what_cannot_be_is_refused_by_name(arguments, words):
     with pytest.raises(ConfigError, match=words):
         gym.make_vec("emp-cartea-jaimungal-v0", num_envs=2, **arguments).reset()
+
+
+def test_a_day_of_none_is_no_pin():
+    env = gym.make_vec("emp-cartea-jaimungal-v0", num_envs=2)
+    assert env.reset(seed=0, options={"day": None, "start": None})[0].shape == (2, 2)
+
+
+def test_the_kernels_are_plain_python():
+    code = (
+        "import gymnasium as gym, emp_gym\n"
+        "from emp_gym.envs import CERTIFICATES\n"
+        "for name in CERTIFICATES:\n"
+        "    env = gym.make_vec(name, num_envs=3, autoreset_mode='SameStep')\n"
+        "    env.reset(seed=0); env.action_space.seed(0)\n"
+        "    print(name, [env.step(env.action_space.sample())[1].tolist() for _ in range(4)])\n"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code], env=os.environ | {"NUMBA_DISABLE_JIT": off}, capture_output=True,
+            text=True, check=True,
+        ).stdout
+        for off in ("0", "1")
+    ]  # fmt: skip
+    assert said[0] == said[1]
+    assert len(said[0].splitlines()) == len(CERTIFICATES)
 
 
 def test_reset_options_that_cannot_be_are_refused():

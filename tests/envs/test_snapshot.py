@@ -68,6 +68,22 @@ def test_lanes_go_on_to_the_bit_where_they_stood(name, arguments, mode, tmp_path
     assert ends > 6
 
 
+def test_lanes_go_on_where_there_are_other_cores(tmp_path, monkeypatch, root):
+    monkeypatch.chdir(root)
+    first = gym.make_vec("emp-lob-v0", num_envs=256, threads=2, gates=[STRICT])
+    first.action_space.seed(0)
+    first.reset(seed=0)
+    for _ in range(20):
+        first.step(first.action_space.sample())
+    snapshot.save(first, tmp_path / "lanes.npz")
+    second = gym.make_vec("emp-lob-v0", num_envs=256, threads=1, gates=[STRICT])
+    second.reset(options={"state": str(tmp_path / "lanes.npz")})
+    counts = [env.unwrapped.lanes.gates[0].counters() for env in (first, second)]
+    assert counts[0] == counts[1] and sum(counts[0].values()) > 0
+    action = first.action_space.sample()
+    assert all(same(x, y) for x, y in zip(first.step(action), second.step(action), strict=True))
+
+
 def test_a_state_of_other_lanes_or_another_task_is_refused(tmp_path):
     env = gym.make_vec("emp-lob-v0", num_envs=2)
     env.reset(seed=0)

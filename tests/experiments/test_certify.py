@@ -117,3 +117,24 @@ def test_episodes_of_the_optimum_are_played_once(monkeypatch):
     for _ in range(2):
         judge(built(Naive, "emp-garleanu-pedersen-v0"), "emp-garleanu-pedersen-v0", 64)
     assert list(module._kept) == [("emp-garleanu-pedersen-v0", 64)]
+
+
+def test_the_record_is_json_that_anybody_reads():
+    record = certify("hold", "emp-cartea-jaimungal-v0", [0, 1]).as_json()
+    assert json.loads(json.dumps(record, allow_nan=False))["turnover"] == [None, None]
+
+
+def test_an_agent_that_draws_its_actions_is_sampled():
+    env_id = "emp-ladder-trend-v0"
+    env = gym.make_vec(env_id, num_envs=1)
+    drawing = registry.find("ppo")(env.single_observation_space, env.single_action_space, env.spec, deterministic=False)
+    assert not judge(drawing, env_id, 256).exact
+    assert judge(built(registry.find("ppo"), env_id), env_id).exact
+
+
+def test_a_problem_without_days_cannot_be_governed(tmp_path, capsys):
+    from emp_gym.experiments.commands import train
+
+    arguments = ["--env", "emp-ladder-quote-v0", "--govern", str(tmp_path / "log"), "--run-dir", str(tmp_path / "run")]
+    assert train.main(arguments) == 2
+    assert "nothing to govern" in capsys.readouterr().err

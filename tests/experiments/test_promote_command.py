@@ -304,6 +304,18 @@ def test_a_refused_person_leaves_no_key_behind(
     assert promote.main([str(log), "--add-signer", "bob", *new, *alice]) == 0
 
 
+def test_a_key_that_may_open_the_switch_is_on_a_line_of_its_own(tmp_path: Path) -> None:
+    from emp_gym.governance import kill_state
+    from emp_gym.governance.heads import KeyFile
+
+    keys = [KeyFile.generate(tmp_path / name).public_key for name in ("a.key", "b.key")]
+    (tmp_path / "log" / "keys").mkdir(parents=True)
+    (tmp_path / "log" / "kill").mkdir()
+    (tmp_path / "log" / "keys" / "rearm.pub").write_text(f"{keys[0].hex()} alice", encoding="utf-8")  # by hand, no line end
+    assert kill.main([str(tmp_path / "log"), "--allow", str(tmp_path / "b.key"), "--who", "bob"]) == 0
+    assert set(kill_state.rearm_keys(tmp_path / "log")) == set(keys)
+
+
 def test_a_revoked_key_signs_no_promotion_and_opens_no_switch(
     promoted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -149,8 +149,10 @@ class _Kept:
         self, env: Any, log: Log, policy: tuple[str, str] | None, regime: Labels | None, durable: bool, rows: int | None, actor: str
     ) -> None:  # fmt: skip
         lanes = getattr(env.unwrapped, "lanes", None)
-        if lanes is None:
-            raise ConfigError(f"the diary needs an environment of EMP Gym, got {type(env.unwrapped).__name__}")
+        if lanes is None or not hasattr(lanes, "market"):
+            raise ConfigError(
+                f"the diary needs an order-book environment of EMP Gym, got {type(env.unwrapped).__name__}"
+            )
         levers = 0 if lanes.task.menu else int(lanes.task.action_space.shape[0])
         n, slots = lanes.orders.kind.shape
         about = describe(env)

@@ -27,8 +27,8 @@ LimitsLike = str | Path | Mapping[str, Any] | Limits
 def install(env: Any, gate: G) -> G:
     """`gate`, put between task and market of an environment of ours, behind the gates that are there."""
     lanes = getattr(env.unwrapped, "lanes", None)
-    if lanes is None:
-        raise ConfigError(f"gates need an environment of EMP Gym, got {type(env.unwrapped).__name__}")
+    if lanes is None or not hasattr(lanes, "market"):
+        raise ConfigError(f"gates need an order-book environment of EMP Gym, got {type(env.unwrapped).__name__}")
     lanes.gates = (*lanes.gates, gate)
     return gate
 

@@ -106,7 +106,7 @@ def _walk(a: argparse.Namespace) -> int:
     from emp_gym.experiments.runs import RunFolder
 
     if a.run is not None:
-        folders = sorted(path.parent for path in a.run.glob("seed-*/config.json")) or [a.run]
+        folders = _folders(a.run)
         config = _adapted(RunFolder.open(folders[0]).config, a)
     else:
         config = _named(a)
@@ -175,12 +175,25 @@ def _adapted(config: Any, a: argparse.Namespace) -> Any:
     return validate(config)
 
 
+def _folders(run: Path) -> list[Path]:
+    """The folder of a run, or those of all seeds of a series; `DataError` where one is missing."""
+    from emp_gym.experiments.runs import SEEDS, RunFolder
+
+    if not (run / SEEDS).exists():
+        return sorted(path.parent for path in run.glob("seed-*/config.json")) or [run]
+    folders = [run / f"seed-{config.seed}" for config in RunFolder(run).series]
+    missing = [folder.name for folder in folders if not (folder / "model.json").exists()]
+    if missing:
+        raise DataError(f"{run}: {', '.join(missing)} of {len(folders)} seeds have no model yet; go on with train.py --resume {run}")
+    return folders
+
+
 def _from_run(a: argparse.Namespace) -> tuple[Any, list[Any], list[Any]]:
     """Configuration, agents and run folders of ``--run``: one run, or the seeds below it."""
     from emp_gym.experiments import training
     from emp_gym.experiments.runs import RunFolder
 
-    folders = sorted(path.parent for path in a.run.glob("seed-*/config.json")) or [a.run]
+    folders = _folders(a.run)
     runs = [RunFolder.open(folder) for folder in folders]
     if not (folders[0] / "model.json").exists():
         raise DataError(f"{folders[0]} holds no model yet; finish it with train.py --resume {folders[0]}")

@@ -139,7 +139,10 @@ def _allow(a: argparse.Namespace) -> int:
     path = a.folder / "keys" / "rearm.pub"
     if key not in kill_state.rearm_keys(a.folder):
         path.parent.mkdir(mode=0o700, exist_ok=True)
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        cut = bool(before) and not before.endswith("\n")  # written by hand
         with path.open("a", encoding="utf-8") as file:
+            file.write("\n" if cut else "")
             file.write(f"{key.hex()} {' '.join((a.who or getpass.getuser()).split())}\n")
     owner = _owner(a.folder, key, a.who)
     print(f"{owner} may open the switch of {a.folder} ({path}); runs learn it at their start")
