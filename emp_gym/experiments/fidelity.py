@@ -211,7 +211,7 @@ def cells(one: Outcome) -> tuple[str, ...]:
     honest = not one.setting.dial
     p = "" if honest else p_value(one.p_value, one.gap.blocks)
     return (
-        one.setting.name, interval(one.pnl), "" if honest else bare(one.gap), p, number(one.lots, 0), percent(one.maker_share),
+        one.setting.name, bare(one.pnl), "" if honest else bare(one.gap), p, number(one.lots, 0), percent(one.maker_share),
     )  # fmt: skip
 
 
