@@ -87,11 +87,7 @@ class Governed:
         run = None if resume is None else RunFolder.open(resume)
         if run is not None:
             self._began_here(run)
-        if self.switch.check():
-            raise Killed(
-                f"stopped by the kill switch before it began: {self.switch.kill}; to go on, open it with "
-                f"scripts/kill.py {self.folder.path} --rearm --key FILE --reason TEXT"
-            )
+        self.must_be_open()
         payload = evidence.trial_payload(self.registry, config)
         if run is None:
             self._trial, self._parent, self.story = self.ledger.note_trial(payload).seq, "", ""
@@ -100,6 +96,14 @@ class Governed:
         self._end_diaries()
         self._policy = version_name(config, self._trial), ""
         return self._trial
+
+    def must_be_open(self) -> None:
+        """`Killed` while the kill switch is closed: nothing may be played, for evidence or to be looked at."""
+        if self.switch.check():
+            raise Killed(
+                f"stopped by the kill switch before it began: {self.switch.kill}; to go on, open it with "
+                f"scripts/kill.py {self.folder.path} --rearm --key FILE --reason TEXT"
+            )
 
     def _go_on(self, run: RunFolder, payload: dict[str, Any]) -> None:
         """Takes up the trial of `run`, or notes another one that goes on from it."""

@@ -173,7 +173,7 @@ def commit() -> str | None:
     git = ["git", "-C", str(root)]
     try:
         head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
-        state = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
+        state = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=True)
     except (FileNotFoundError, subprocess.CalledProcessError):  # no git, or no commit yet
         return None
     return head.stdout.strip() + ("+" if state.stdout.strip() else "")

@@ -138,3 +138,15 @@ def test_a_problem_without_days_cannot_be_governed(tmp_path, capsys):
     arguments = ["--env", "emp-ladder-quote-v0", "--govern", str(tmp_path / "log"), "--run-dir", str(tmp_path / "run")]
     assert train.main(arguments) == 2
     assert "nothing to govern" in capsys.readouterr().err
+
+
+def test_flags_that_would_do_nothing_and_names_that_are_none_are_refused(capsys):
+    for arguments, words in (
+        (["--agent", "random", "--only", "emp-ladder-noise-v0"], "belong to --certify"),
+        (["--certify", "--agent", "random", "--seeds", "0"], "expected 1 or more"),
+    ):
+        with pytest.raises(SystemExit):
+            check.main(arguments)
+        assert words in capsys.readouterr().err
+    assert check.main(["--certify", "--agent", "random", "--only", "emp-ladder-nose-v0"]) == 2
+    assert "did you mean emp-ladder-noise-v0" in capsys.readouterr().err

@@ -9,18 +9,26 @@ from collections.abc import Sequence
 from typing import Any
 
 from emp_gym.experiments.commands.terminal import Bar, console, say
+from emp_gym.types import ConfigError
 
-HEAD = ("certificate", "score", "95 % interval", "J of optimum", "base", "steps a seed", "s a seed", "")
+HEAD = ("certificate", "score", "95 % interval", "verdict", "J of optimum", "base", "steps a seed", "s a seed")
+NARROW = 4
+"""Columns that are shown where there is no room for all."""
+ROOM = 120
 
 
 def run(arguments: argparse.Namespace) -> int:
     """0 where every certificate was passed, 1 otherwise."""
     from emp_gym.agents import registry
+    from emp_gym.agents.names import nearest
     from emp_gym.envs import CERTIFICATES
     from emp_gym.experiments.certify import Certificate
 
     registry.find(arguments.agent)  # an unknown name is one line, before anything is trained
     chosen = arguments.only or list(CERTIFICATES)
+    for name in chosen:
+        if name.rpartition(":")[2] not in CERTIFICATES:
+            raise ConfigError(f"{name!r} is no certificate; did you mean {nearest(name, CERTIFICATES)}?")
     found: list[Certificate] = []
     for env_id in chosen:
         found.append(_one(arguments, env_id))
@@ -30,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps({certificate.env_id: certificate.as_json() for certificate in found}) + "\n")
     else:
         out = console()
-        out.print(_table(arguments.agent, found))
+        out.print(_table(arguments.agent, found, out.width))
         out.print(reading(found), highlight=False)
     return int(not all(certificate.passed for certificate in found))
 
@@ -74,20 +82,20 @@ def cells(c: Any) -> list[str]:
     """A row of the table."""
     name, value = c.base
     return [
-        c.env_id.removeprefix("emp-").removesuffix("-v0"), f"{c.score.mean:.3f}", _interval(c), f"{c.optimum:.4g}",
-        f"{name} {value:.4g}", f"{c.env_steps:,}", f"{c.seconds:.0f}", verdict(c),
+        c.env_id.removeprefix("emp-").removesuffix("-v0"), f"{c.score.mean:.3f}", _interval(c), verdict(c),
+        f"{c.optimum:.4g}", f"{name} {value:.4g}", f"{c.env_steps:,}", f"{c.seconds:.0f}",
     ]  # fmt: skip
 
 
-def _table(agent: str, found: Sequence[Any]) -> Any:
+def _table(agent: str, found: Sequence[Any], width: int) -> Any:
     from rich.table import Table
 
     table = Table(title=f"{agent}: {len(found[0].runs)} seeds", title_justify="left", show_edge=False)
-    for name in HEAD:
-        left = name in ("certificate", "base", "")
-        table.add_column(name, justify="left" if left else "right", no_wrap=name == "certificate", overflow="fold")
+    shown = HEAD if width >= ROOM else HEAD[:NARROW]
+    for name in shown:
+        table.add_column(name, justify="left" if name in ("certificate", "verdict", "base") else "right", no_wrap=True)
     for certificate in found:
-        table.add_row(*cells(certificate))
+        table.add_row(*cells(certificate)[: len(shown)])
     return table
 
 

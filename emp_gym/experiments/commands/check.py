@@ -30,6 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.certify and not arguments.agent:
         parser.error("--certify needs --agent NAME: which agent is to be certified?")
+    if not arguments.certify and (arguments.only or arguments.total_timesteps or (arguments.seeds, arguments.seed) != (5, 0)):
+        parser.error("--only, --seeds, --seed and --total-timesteps belong to --certify")
+    if arguments.seeds < 1:
+        parser.error(f"--seeds: expected 1 or more, got {arguments.seeds}")
     try:
         if arguments.env:
             return _environment(arguments)

@@ -69,6 +69,8 @@ def _run(a: argparse.Namespace) -> int:
     if a.walk_forward is not None:
         return _walk(a)
     with judging.governance(a.govern) as governed:
+        if governed:
+            governed.must_be_open()
         if governed and a.policy is not None:
             a.run = governed.registry.load(a.policy)
         config, agents, runs = _from_run(a) if a.run is not None else _from_name(a)
@@ -219,6 +221,10 @@ def _from_name(a: argparse.Namespace) -> tuple[Any, list[Any], list[Any]]:
     env = backtest.make_env(config.env_id, config.env, 1, split=config.evaluation.split)
     agent = backtest.build(a.agent, env, config.seed, config.agent)
     env.close()
+    if hasattr(agent, "learn") and not getattr(agent, "learns_first", False):
+        raise ConfigError(
+            f"{a.agent} has learned nothing yet: train it with train.py --env {a.env} --agent {a.agent}, then evaluate.py --run DIR"
+        )
     if getattr(agent, "learns_first", False):
         backtest.calibrate(agent, config.env_id, config.env)
     return config, [agent], []
