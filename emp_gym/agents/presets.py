@@ -11,7 +11,7 @@ from typing import Any
 BUDGETS = {
     "emp-almgren-chriss-v0": 2_000_000,
     "emp-obizhaeva-wang-v0": 3_000_000,
-    "emp-cartea-jaimungal-v0": 20_000_000,
+    "emp-cartea-jaimungal-v0": 12_000_000,
     "emp-avellaneda-stoikov-v0": 12_000_000,
     "emp-glft-v0": 12_000_000,
     "emp-garleanu-pedersen-v0": 4_000_000,

@@ -270,6 +270,7 @@ def observe_control(lanes, kind, p, limit, steps, state, out, clipped):
             out[i, 3] = _clip(s["move"] / 4.0, clipped, i)
         elif kind == QUOTING:
             out[i, 1] = s["x"] / limit
+            out[i, 2] = steps / (steps + 10.0 * (steps - s["step"]))
         else:
             out[i, 1] = s["x"] / limit
             out[i, 2] = _clip(s["y"] / p[5] / 4.0, clipped, i)

@@ -167,7 +167,11 @@ def _quoting(p: Any) -> tuple:
         p.steps, dt, p.arrival, p.decay, fills, p.max_offset, p.max_inventory, running, terminal, cara,
         p.volatility * dt**0.5, float(p.noise == "binomial"),
     )  # fmt: skip
-    names = (("elapsed", "1", 1.0), ("inventory", "lots", float(p.max_inventory)))
+    names = (
+        ("elapsed", "1", 1.0),
+        ("inventory", "lots", float(p.max_inventory)),
+        ("closing", "1", 1.0),
+    )  # the end, magnified
     return kernels.QUOTING, parameters, float(p.max_inventory), names
 
 

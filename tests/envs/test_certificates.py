@@ -135,7 +135,7 @@ def test_what_cannot_be_is_refused_by_name(arguments, words):
 
 def test_a_day_of_none_is_no_pin():
     env = gym.make_vec("emp-cartea-jaimungal-v0", num_envs=2)
-    assert env.reset(seed=0, options={"day": None, "start": None})[0].shape == (2, 2)
+    assert env.reset(seed=0, options={"day": None, "start": None})[0].shape == (2, 3)
 
 
 def test_the_kernels_are_plain_python():
