@@ -151,7 +151,15 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     if sqlite3.sqlite_version_info < (3, 37):
         raise NotALog(f"this Python's SQLite is {sqlite3.sqlite_version}; expected 3.37 or newer; use a newer Python")
     if not path.is_file():
-        raise NotALog(f"{path}: no such file")
+        logs = sorted(one.name for one in path.glob("*.log")) if path.is_dir() else []
+        said = (
+            f"a folder; its logs are {', '.join(logs)}"
+            if logs
+            else "a folder without logs"
+            if path.is_dir()
+            else "no such file"
+        )
+        raise NotALog(f"{path}: {said}")
     with tempfile.TemporaryDirectory(prefix="verify-") as scratch:
         try:
             db = _connected(path, "ro")
@@ -421,13 +429,15 @@ def _folded(hashes: Sequence[bytes]) -> bytes:
 def _revoked(db: sqlite3.Connection) -> Iterator[str]:
     """Keys of people that the ledger calls revoked, and signatures by them in entries that follow."""
     since: dict[str, int] = {}
-    kinds = " OR ".join(f"instr(body, '\"kind\":\"{kind}\"')" for kind in ("revoke", "signer", "promote"))
+    kinds = " OR ".join(f'instr(body, \'"kind":"{kind}"\')' for kind in ("revoke", "signer", "promote"))
     for seq, body, payload in db.execute(f"SELECT seq, body, payload FROM entry WHERE {kinds} ORDER BY seq").fetchall():
         try:
             kind, said = json.loads(body)["kind"], json.loads(payload)
             signers = [approval["signer"] for approval in said["approvals"]]
             late = [name for name in signers if name in since]
-            yield from (f"entry {seq} ({kind}): the signature of {name} does not count (entry {since[name]})" for name in late)
+            yield from (
+                f"entry {seq} ({kind}): the signature of {name} does not count (entry {since[name]})" for name in late
+            )
             if kind == "revoke" and said["name"] not in since:
                 since[said["name"]] = seq
                 yield f"entry {seq}: the key of {said['name']} is revoked by {', '.join(signers)}: {said['reason']}"
@@ -484,6 +494,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--public-key", metavar="HEX", help="the key that the log must be signed with")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
     arguments = parser.parse_args(argv)
+    if arguments.public_key is not None and not re.fullmatch(r"\s*[0-9a-fA-F]{64}\s*", arguments.public_key):
+        parser.error(f"--public-key: expected 64 hexadecimal digits, got {arguments.public_key!r}")
     say: Callable[[str], object] = sys.stdout.write
     try:
         report = verify(arguments.log, arguments.witness, arguments.public_key)

@@ -153,3 +153,14 @@ def test_the_verifier_knows_the_schema_that_the_writer_makes():
         db.execute(statement)
     rows = db.execute("SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY type, name")
     assert sha256("\n".join(" ".join(row) for row in rows).encode()).hexdigest() == verify.SCHEMA_SHA256
+
+
+def test_a_folder_and_a_key_that_is_none_are_said_to_be_that(tmp_path, capsys):
+    from emp_gym.governance import verify
+
+    (tmp_path / "ledger.log").write_bytes(b"")
+    assert verify.main([str(tmp_path)]) == 2
+    assert "its logs are ledger.log" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        verify.main([str(tmp_path / "ledger.log"), "--public-key", "abcd"])
+    assert ended.value.code == 2 and "64 hexadecimal digits" in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,11 +50,12 @@ def _one(arguments: argparse.Namespace, env_id: str) -> Any:
     from emp_gym.experiments.certify import certify
 
     budget = arguments.total_timesteps or preset(arguments.agent, env_id)[0]
-    first = arguments.seed
+    first, began = arguments.seed, time.monotonic()
     with Bar(budget * arguments.seeds, env_id.removeprefix("emp-").removesuffix("-v0")) as bar:
 
         def progress(seed: int, steps: int) -> None:
-            bar.update((seed - first) * budget + min(steps, budget), {})
+            done = (seed - first) * budget + min(steps, budget)
+            bar.update(done, {"time/fps": done / max(time.monotonic() - began, 1e-9)})
 
         return certify(
             arguments.agent, env_id, range(first, first + arguments.seeds), total_timesteps=budget, progress=progress
