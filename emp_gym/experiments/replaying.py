@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -79,7 +80,7 @@ def replay(
         for block in reader.blocks(told):
             if regime is None:
                 block.decisions["regime"] = UNKNOWN_REGIME
-            _run_again(env, told, recorder, player, block)
+            _run_again(env, told, recorder, player, block, reader.path.parent / "artefacts")
             difference, equal = _compare(block, recorder.take())
             same += equal
             if difference is not None:
@@ -116,18 +117,26 @@ def _environment(told: Run, data: Any, threads: int | None) -> Any:
     return env
 
 
-def _run_again(env: Any, told: Run, recorder: Recorder, player: _Player, block: Block) -> None:
+def _run_again(env: Any, told: Run, recorder: Recorder, player: _Player, block: Block, artefacts: Path) -> None:
     """Takes the steps up to the end of `block`, with the resets between."""
     n, steps = told.lanes, block.decisions["step"]
     for step in range(recorder.step, block.first_step + block.steps):
         for before, seed, options in told.resets:
             if before == step:
-                env.reset(seed=seed, options=options)
+                env.reset(seed=seed, options=_where_it_is(options, artefacts))
         low, high = np.searchsorted(steps, [step, step + 1])
         actions = np.zeros((n, *block.actions.shape[1:]), block.actions.dtype)
         actions[block.decisions["lane"][low:high]] = block.actions[low:high]
         player.turn_to(block, int(low), int(high))
         env.step(actions if told.about["face"] == "vector" else actions[0])
+
+
+def _where_it_is(options: Any, artefacts: Path) -> Any:
+    """A state of lanes that a reset began from lies among the artefacts beside the diary, wherever the folder is now."""
+    if not options or "state" not in options:
+        return options
+    here = artefacts / Path(options["state"]).name
+    return {**options, "state": str(here)} if here.is_file() else options
 
 
 class _Player:

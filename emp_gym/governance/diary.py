@@ -156,7 +156,8 @@ class DiaryReader:
         path = Path(path)
         if path.is_dir() and not (path / FILE).is_file():
             raise ConfigError(f"{path}: no such log here ({FILE}); expected the folder of train.py --govern")
-        self._log = LogReader(path / FILE if path.is_dir() else path)
+        self.path = path / FILE if path.is_dir() else path
+        self._log = LogReader(self.path)
         if self._log.profile != DIARY.name:
             self._log.close()
             raise ConfigError(

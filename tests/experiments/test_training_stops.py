@@ -117,10 +117,11 @@ def test_sigterm_closes_a_governed_run_and_the_same_trial_goes_on(whole, signall
         _, cut, resumed, registered = reader.entries()
     assert cut.value["checkpoint"] == resumed.value["checkpoint"] and resumed.value["steps"] == 3072
     assert (registered.kind, registered.value["trial"], registered.value["parent"]) == ("register", 0, "")
+    folder = folder.rename(tmp_path / "moved")
     with DiaryReader(folder) as reader:
         first, second = reader.runs()
         assert first.end == {"steps": 192, "decisions": 3072} and second.end == {"steps": 64, "decisions": 1024}
-        for each in (first, second):  # the second begins in the middle of episodes, from an artefact
+        for each in (first, second):  # the second begins in the middle of episodes, from an artefact beside the diary
             found = replay(reader, each.number)
             assert found.difference is None and found.decisions == each.end["decisions"]
     for log in ("ledger.log", "diary.log"):
