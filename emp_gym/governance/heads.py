@@ -52,16 +52,20 @@ class KeyFile:
 
         path = Path(path)
         pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        aside = path.with_name(f".{path.name}.{os.getpid()}.new")  # a process that dies here leaves no half of a key at `path`
+        aside.unlink(missing_ok=True)
         try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+                stream.write(pem)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.link(aside, path)
         except FileExistsError as error:
             raise ConfigError(
                 f"{path}: a key file is there already; use it (KeyFile) or choose another name"
             ) from error
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(pem)
-            stream.flush()
-            os.fsync(stream.fileno())
+        finally:
+            aside.unlink(missing_ok=True)
         sync_folder(path.parent)
         return cls(path)
 

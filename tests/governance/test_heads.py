@@ -123,3 +123,19 @@ def test_two_histories_of_one_log_and_a_damaged_copy_are_refused(tmp_path):
         path.write_bytes(text)
         with pytest.raises(LogTampered, match="not a kept head"):
             witness.latest("log-for-tests")
+
+
+def test_a_process_that_dies_while_it_writes_a_key_leaves_none(tmp_path, monkeypatch):
+    def dies(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("emp_gym.governance.heads.os.fsync", dies)
+        with pytest.raises(KeyboardInterrupt):
+            KeyFile.generate(tmp_path / "system.key")
+    assert not list(tmp_path.iterdir())
+    KeyFile.generate(tmp_path / "system.key")
+    assert [path.name for path in tmp_path.iterdir()] == ["system.key"]
+    assert (tmp_path / "system.key").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(ConfigError, match="already"):
+        KeyFile.generate(tmp_path / "system.key")
