@@ -32,7 +32,7 @@ from gymnasium.vector import AutoresetMode
 
 from emp_gym.envs import certificate_kernels as kernels
 from emp_gym.envs.certificate_kernels import STATE
-from emp_gym.envs.faces import NOBODY, ScalarFace, VectorFace, at_least_one, streams
+from emp_gym.envs.faces import NOBODY, Published, ScalarFace, VectorFace, at_least_one, streams
 from emp_gym.evaluation import optimal
 from emp_gym.types import F32, F64, I64, Bool, ConfigError, Feature
 
@@ -296,16 +296,10 @@ class CertificateLanes:
         return twin
 
 
-class _Face:
-    """What both faces publish besides Gymnasium's own."""
+class _Face(Published):
+    """What both faces publish besides their features."""
 
     lanes: CertificateLanes
-    _spec: Any = None
-
-    @property
-    def features(self) -> tuple[Feature, ...]:
-        """Name, unit and scale of each observation column."""
-        return self.lanes.features
 
     @property
     def starts(self) -> int:
@@ -316,17 +310,6 @@ class _Face:
     def problem(self) -> Any:
         """The problem with its closed form and its dynamic programme."""
         return self.lanes.problem
-
-    @property
-    def spec(self) -> Any:
-        """Gymnasium's spec; its `features` are this environment's."""
-        return self._spec
-
-    @spec.setter
-    def spec(self, spec: Any) -> None:
-        if spec is not None:
-            spec.features = self.lanes.features
-        self._spec = spec
 
     def truth(self) -> tuple[I64, F64]:
         """(decisions taken [N], state [N, S] in the problem's own units): for the optimal policy and its rivals only."""

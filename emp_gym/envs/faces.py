@@ -63,6 +63,29 @@ class NativeLanes(Protocol):
         ...
 
 
+class Published:
+    """What every face of ours publishes besides Gymnasium's own: mixed in before `VectorFace` or `ScalarFace`."""
+
+    lanes: Any
+    _spec: Any = None
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """Name, unit, scale and transform of each observation column."""
+        return self.lanes.features
+
+    @property
+    def spec(self) -> Any:
+        """Gymnasium's spec; its `features` are this environment's."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: Any) -> None:
+        if spec is not None:
+            spec.features = self.lanes.features
+        self._spec = spec
+
+
 class VectorFace(VectorEnv):
     """N lanes as one `VectorEnv`. A subclass says what its infos hold, and draws."""
 

@@ -40,39 +40,22 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
 from emp_gym.envs.core import Lanes
-from emp_gym.envs.faces import ScalarFace, VectorFace, at_least_one
+from emp_gym.envs.faces import Published, ScalarFace, VectorFace, at_least_one
 from emp_gym.sensory.lob import CLIP
-from emp_gym.types import ConfigError, Feature, Fills, Verdicts, View
+from emp_gym.types import ConfigError, Fills, Verdicts, View
 
 INFO = ("lean", "full")
 
 
-class _Face:
-    """What both faces publish besides Gymnasium's own."""
+class _Face(Published):
+    """What both faces publish besides their features."""
 
     lanes: Lanes
-    _spec: Any = None
-
-    @property
-    def features(self) -> tuple[Feature, ...]:
-        """Name, unit, scale and transform of each observation column."""
-        return self.lanes.features
 
     @property
     def constant_features(self) -> tuple[str, ...]:
         """Columns that may stay constant for long: the status between halts, orders in flight without latency."""
         return ("status",) if self.lanes.setup[0]["latency"] else ("status", "in_flight")
-
-    @property
-    def spec(self) -> Any:
-        """Gymnasium's spec; its `features` are this environment's."""
-        return self._spec
-
-    @spec.setter
-    def spec(self, spec: Any) -> None:
-        if spec is not None:
-            spec.features = self.lanes.features
-        self._spec = spec
 
     @property
     def task(self) -> Any:
