@@ -43,6 +43,7 @@ class Plan:
 
     agents: tuple[str, ...]
     seeds: int = 5
+    first_seed: int = 0
     certificates: tuple[str, ...] = tuple(CERTIFICATES)
     markets: tuple[str, ...] = MARKETS
     days: tuple[str | None, ...] = (None,)  # of the markets: None are the embedded synthetic days, else a path
@@ -97,7 +98,7 @@ def _seeds(plan: Plan, agent: str) -> range:
     """What neither learns nor draws is the same for every seed."""
     cls = registry.find(agent)
     varies = _learns(cls) or getattr(cls, "stochastic", False)
-    return range(plan.seeds if varies else 1)
+    return range(plan.first_seed, plan.first_seed + (plan.seeds if varies else 1))
 
 
 def _learns(cls: type) -> bool:
@@ -328,8 +329,8 @@ def _how(plan: Plan, found: Mapping[Cell, Mapping[str, Any]], folder: Path) -> t
     trials = [f"{agent} {count}" for agent in plan.agents if (count := sum(c["agent"] == agent for c in trained))]
     budgets = "each certificate's own" if plan.certificate_budget is None else number(plan.certificate_budget, 0)
     return (
-        f"{plan.seeds} seed{'s' if plan.seeds > 1 else ''} (one for what neither learns nor draws); budgets, the same for "
-        f"every agent: {budgets} on certificates, {plan.budget:,} steps on order books",
+        f"{plan.seeds} seed{'s' if plan.seeds > 1 else ''} from {plan.first_seed} on (one for what neither learns nor draws); "
+        f"budgets, the same for every agent: {budgets} on certificates, {plan.budget:,} steps on order books",
         f"{number(seconds / 60, 1)} minutes of wall clock in all on {'; '.join(machines)}; other programs included",
         f"training runs on record in this folder, those of other budgets included: {', '.join(trials) or 'none'}; parameters "
         "come from `emp_gym/agents/presets.py`, and what was tried to find them is not counted",

@@ -71,6 +71,8 @@ def test_what_neither_learns_nor_draws_runs_once_and_everybody_has_one_budget() 
     assert {agent: max(c.seed for c in own if c.agent == agent) + 1 for agent in plan.agents} == {
         "ppo": 3, "random": 3, "hold": 1,
     }  # fmt: skip
+    later = suite.cells(replace(plan, first_seed=10))
+    assert sorted({cell.seed for cell in later if cell.agent == "ppo"}) == [10, 11, 12]
     for env in {cell.env for cell in own}:
         assert len({cell.budget for cell in own if cell.env == env}) == 1, env
 

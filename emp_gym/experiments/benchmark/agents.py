@@ -21,11 +21,12 @@ SMALL_PLAN = {
 
 def measure(
     figures: Figures, effort: Effort, data: Sequence[str] | None = None, *, agents: Sequence[str] = ("ppo", "hold", "random"),
-    seeds: int | None = None, out: Path = Path("runs/benchmark-agents"),
+    seeds: int | None = None, seed: int = 0, out: Path = Path("runs/benchmark-agents"),
 ) -> None:  # fmt: skip
     """Runs what of the suite `out` does not hold yet, leaves ``agents.md`` there, and adds a figure for each agent and
-    environment: over seeds, the score or the mean held-out P&L. `data`: real days, besides the synthetic ones."""
-    plan = Plan(tuple(agents))
+    environment: over seeds, the score or the mean held-out P&L. `data`: real days, besides the synthetic ones. Training
+    seeds count from `seed` on."""
+    plan = Plan(tuple(agents), first_seed=seed)
     if effort is SMALL:
         plan = replace(plan, **SMALL_PLAN)  # type: ignore[arg-type]
     if seeds is not None:

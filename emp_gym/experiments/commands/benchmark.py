@@ -16,7 +16,7 @@ from emp_gym.experiments.benchmark.figures import SMALL, Effort, Figures, shown
 from emp_gym.types import EmpGymError
 
 NAMES = ("parse", "replay", "env", "train", "log", "risk", "diary", "certificates", "agents")
-OF_AGENTS = ("agents", "seeds", "out")
+OF_AGENTS = ("agents", "seeds", "seed", "out")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--long", action="store_true", help="env: watch memory over ten million steps")
     parser.add_argument("--agents", nargs="+", metavar="NAME", help="agents: who takes part (default: ppo hold random)")
     parser.add_argument("--seeds", type=int, metavar="K", help="agents: training runs each (default: 5)")
+    parser.add_argument("--seed", type=int, metavar="N", help="agents: the first of them (default: 0)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="agents: where cells and table are kept and found again "
                         "(default: runs/benchmark-agents)")  # fmt: skip
     arguments = parser.parse_args(argv)
