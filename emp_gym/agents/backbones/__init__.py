@@ -1,0 +1,8 @@
+"""Encoders of observations, by name: feed-forward, recurrent, convolutional over book levels, and state-space.
+
+`encoder` makes one, `NAMES` lists them, `Encoder` says what all of them promise.
+"""
+
+from emp_gym.agents.backbones.base import NAMES, Encoder, State, encoder
+
+__all__ = ["NAMES", "Encoder", "State", "encoder"]

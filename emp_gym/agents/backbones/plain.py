@@ -1,0 +1,60 @@
+"""The two usual encoders: a perceptron without memory and a gated recurrent unit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from emp_gym.agents.backbones.base import Encoder, State, at_least_one
+from emp_gym.types import Feature
+
+
+class MLP(Encoder):
+    """`layers` layers of `size` rectified units. No memory."""
+
+    def __init__(self, width: int, columns: Sequence[Feature] | None = None, *, size: int = 64, layers: int = 2) -> None:
+        super().__init__()
+        at_least_one(width=width, size=size, layers=layers)
+        self.size = size
+        parts: list[nn.Module] = []
+        for layer in range(layers):
+            linear = nn.Linear(width if layer == 0 else size, size)
+            nn.init.orthogonal_(linear.weight, math.sqrt(2.0))
+            nn.init.zeros_(linear.bias)
+            parts += [linear, nn.ReLU()]
+        self.net = nn.Sequential(*parts)
+
+    def forward(self, x: Tensor, state: State, fresh: Tensor) -> tuple[Tensor, State]:
+        return self.net(x), state
+
+
+class GRU(Encoder):
+    """torch's gated recurrent unit (Cho et al. 2014, arXiv 1406.1078), `layers` of `size` units.
+
+    A sequence is read in stretches between the decisions at which any lane begins an episode, so many lanes that end at
+    different times cost more calls. State: ``hidden`` [N, layers, size].
+    """
+
+    recurrent = True
+
+    def __init__(self, width: int, columns: Sequence[Feature] | None = None, *, size: int = 64, layers: int = 1) -> None:
+        super().__init__()
+        at_least_one(width=width, size=size, layers=layers)
+        self.size = size
+        self.gru = nn.GRU(width, size, layers)
+
+    def initial_state(self, lanes: int) -> State:
+        return {"hidden": self.gru.weight_hh_l0.new_zeros((lanes, self.gru.num_layers, self.size))}
+
+    def forward(self, x: Tensor, state: State, fresh: Tensor) -> tuple[Tensor, State]:
+        hidden = state["hidden"].transpose(0, 1).contiguous()
+        cuts = sorted({0, *fresh.any(dim=1).nonzero().flatten().tolist()})
+        outputs = []
+        for begin, end in zip(cuts, [*cuts[1:], len(x)], strict=True):
+            hidden = hidden.masked_fill(fresh[begin].reshape(1, -1, 1), 0.0)
+            y, hidden = self.gru(x[begin:end], hidden)
+            outputs.append(y)
+        return torch.cat(outputs), {"hidden": hidden.transpose(0, 1)}
