@@ -122,6 +122,11 @@ class NativeVecEnv(VecEnv):
         mask = info.get("action_mask")
         self._mask = None if mask is None else np.array(mask, bool)
 
+    @property
+    def mask(self) -> Bool | None:
+        """Which actions are allowed now, bool [N, A], not to be written to; None where the environment publishes no mask."""
+        return self._mask
+
     def action_masks(self) -> Bool:
         """Which actions are allowed now, bool [N, A]; raises AttributeError where the environment publishes no mask."""
         if self._mask is None:

@@ -1,13 +1,8 @@
-"""Proximal policy optimisation: Stable-Baselines3's PPO with large-batch defaults for native vector environments.
+"""PPO as an agent: acting, learning, files.
 
-The algorithm is SB3's (Schulman et al. 2017, arXiv 1707.06347). What is ours is the plumbing around it: rollouts
-without Python work per lane, one value call for all lanes that were cut, own random generators, a running scale of
-rewards, and files without pickles. A model is ``model.json`` (parameters, spaces, hash of the features) and
-``model.safetensors`` (weights); a checkpoint adds ``training.json`` and ``training.safetensors`` (Adam's moments,
-reward scale, generators, step count).
-
-Masks: SB3's PPO samples without them, so a masked action is executed as "keep" by the environment while training; `act`
-gives masked actions no probability.
+A model is ``model.json`` (parameters, spaces, hash of the features) and ``model.safetensors`` (weights, and what a baseline
+measured); a checkpoint adds ``training.json`` and ``training.safetensors`` (Adam's moments, reward scale, generators, memory of the
+lanes, step count).
 """
 
 from __future__ import annotations
@@ -16,59 +11,31 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.policies import ActorCriticPolicy
-from torch import nn
 
+from emp_gym.agents.backbones import encoder
 from emp_gym.agents.base import Arrays, BaseAgent, Callback, read_arrays, read_json, write_arrays
-from emp_gym.agents.ppo_training import LaneBuffer, LanePolicy, LanePPO, RunningFeatures
+from emp_gym.agents.ppo.config import ACTIVATIONS, PLAIN, PPOConfig, sequence_batch, whole_batch
+from emp_gym.agents.ppo.policy import LanePolicy, RunningFeatures, Seen
+from emp_gym.agents.ppo.residual import PREFIX, Residual
+from emp_gym.agents.ppo.rollout import LaneBuffer
+from emp_gym.agents.ppo.training import Correction, LanePPO
 from emp_gym.types import F32, Bool, ConfigError, MakeEnv
-
-ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU}
-
-
-@dataclass(frozen=True)
-class PPOConfig:
-    """Parameters of `PPO`. Steps count over all lanes."""
-
-    num_envs: int = 1024  # lanes
-    n_steps: int = 32  # decisions per lane and rollout
-    batch_size: int = 2048
-    n_epochs: int = 4
-    learning_rate: float = 3e-3
-    final_learning_rate: float = 1e-4  # reached linearly at the end of training
-    gamma: float = 0.97  # per decision: looks about 30 decisions ahead
-    gae_lambda: float = 0.9
-    clip_range: float = 0.2
-    entropy: float = 0.002
-    value: float = 0.5
-    max_grad_norm: float = 0.5
-    target_kl: float | None = None
-    layers: tuple[int, ...] = (64, 64)  # of the policy and of the value network, which share nothing
-    deviation: float = 1.0  # of Gaussian actions at the beginning, in units of the action
-    activation: str = "relu"  # tanh costs a third of the speed and learns no better here
-    normalise_observation: bool = True  # running mean and variance, frozen outside of learn()
-    normalise_reward: bool = True  # divided by the running deviation of the discounted return
-    threads: int = 2  # torch threads while learning
-    deterministic: bool = True  # act() takes the most probable action
-
-    def __post_init__(self) -> None:
-        if self.activation not in ACTIVATIONS:
-            raise ConfigError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
-        object.__setattr__(self, "layers", tuple(int(width) for width in self.layers))
-        for name in ("num_envs", "n_steps", "batch_size", "n_epochs", "threads"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: expected at least 1, got {getattr(self, name)}")
 
 
 class PPO(BaseAgent):
-    """PPO for `Discrete` and `Box` actions. State: none (the policy has no memory)."""
+    """PPO for `Discrete` and `Box` actions.
+
+    State: None for a policy without memory; else a dict of arrays [N, ...], the encoder's and, below "base", the baseline's.
+    `correct_values`, where it is set before `learn`, changes the values that enter the advantages: it is called with
+    observations f4 [N, D], values f4 [N] and the scale by which rewards are divided, and gives values [N].
+    """
 
     Config: ClassVar[type | None] = PPOConfig
     config: PPOConfig
@@ -87,11 +54,20 @@ class PPO(BaseAgent):
                 f"PPO takes Box observations and Discrete or Box actions, got {observation_space} and {action_space}; "
                 "flatten them with a gymnasium wrapper"
             )
-        with _global_torch_seed(seed):
-            self.policy: ActorCriticPolicy = LanePolicy(
-                observation_space, action_space, lambda _: 0.0, **self._policy_arguments()
+        c = self.config
+        self.residual: Residual | None = None
+        if c.residual is not None:
+            self.residual = Residual(
+                c.residual, observation_space, action_space, spec, seed, c.residual_options, c.residual_scale
             )
-        self.stochastic = not self.config.deterministic
+        self.learns_first = self.residual is not None and self.residual.waits
+        with _global_torch_seed(seed):
+            self.policy = LanePolicy(observation_space, action_space, lambda _: 0.0, **self._policy_arguments())
+        if self.residual is not None:
+            for parameter in self.policy.action_net.parameters():
+                torch.nn.init.zeros_(parameter)
+        self.stochastic = not c.deterministic
+        self.correct_values: Correction | None = None
         self.num_timesteps = 0
         self._sampler = torch.Generator().manual_seed(seed)
         self._resumed: Arrays | None = None
@@ -99,34 +75,65 @@ class PPO(BaseAgent):
         self._trainer: LanePPO | None = None
 
     def _policy_arguments(self) -> dict[str, Any]:
-        layers = list(self.config.layers)
+        c = self.config
+        layers = list(c.layers)
+        width = math.prod(self.observation_space.shape or ())
+        options = {"size": c.extractor_width, **c.extractor_options}
+        made = partial(encoder, c.extractor, width, self.features or None, **options)
         return {
             "net_arch": {"pi": layers, "vf": layers},
-            "log_std_init": math.log(self.config.deviation),
-            "activation_fn": ACTIVATIONS[self.config.activation],
+            "log_std_init": math.log(c.deviation),
+            "activation_fn": ACTIVATIONS[c.activation],
             "features_extractor_class": RunningFeatures,
-            "features_extractor_kwargs": {"active": self.config.normalise_observation},
+            "features_extractor_kwargs": {"active": c.normalise_observation},
+            "extractor": None if c.extractor == PLAIN else made,
+            "shared": c.shared,
+            "prior": 0.0 if c.residual is None else c.residual_prior,
         }
 
     # ---- acting
 
+    def initial_state(self, lanes: int) -> Any:
+        memory: dict[str, Any] = {
+            name: tensor.numpy() for name, tensor in self.policy.initial_state(lanes, ("policy",)).items()
+        }
+        base = None if self.residual is None else self.residual.initial_state(lanes)
+        return (memory if base is None else memory | {"base": base}) or None
+
     @torch.no_grad()
     def act(self, observation: F32, state: Any, mask: Bool | None = None) -> tuple[np.ndarray, Any]:
         self.policy.set_training_mode(False)
-        distribution: Any = self.policy.get_distribution(torch.as_tensor(observation, dtype=torch.float32))
+        memory = dict(state or {})
+        before = memory.pop("base", None)
+        base, after = None, None
+        if self.residual is not None:
+            base, after = self.residual.propose(observation, before, mask)
+        menu = isinstance(self.action_space, spaces.Discrete)
+        seen = Seen(
+            torch.as_tensor(observation, dtype=torch.float32),
+            None if mask is None or not menu else torch.as_tensor(mask, dtype=torch.bool),
+            torch.from_numpy(base) if menu and base is not None else None,
+            {name: torch.from_numpy(array) for name, array in memory.items()} or None,
+        )
+        heads, tensors = self.policy.act(seen)
+        following = {name: tensor.numpy() for name, tensor in tensors.items()}
+        following = following if after is None else following | {"base": after}
+        return self._taken(heads, base), following or None
+
+    def _taken(self, heads: torch.Tensor, base: np.ndarray | None) -> np.ndarray:
+        """Actions [N, ...] of what the policy gives [N, A]: the most probable, or drawn."""
         if isinstance(self.action_space, spaces.Discrete):
-            logits = distribution.distribution.logits
-            if mask is not None:
-                logits = logits.masked_fill(~torch.as_tensor(mask, dtype=torch.bool), -torch.inf)
             if not self.config.deterministic:
-                logits = logits - torch.empty_like(logits).exponential_(generator=self._sampler).log()
-            return logits.argmax(dim=1).numpy() + int(self.action_space.start), state
+                heads = heads - torch.empty_like(heads).exponential_(generator=self._sampler).log()
+            return heads.argmax(dim=1).numpy() + int(self.action_space.start)
         assert isinstance(self.action_space, spaces.Box)
-        normal = distribution.distribution
-        action = normal.mean
         if not self.config.deterministic:
-            action = action + normal.stddev * torch.randn(action.shape, generator=self._sampler)
-        return np.clip(action.numpy(), self.action_space.low, self.action_space.high), state
+            deviation = torch.ones_like(heads) * self.policy.log_std.exp()
+            heads = heads + deviation * torch.randn(heads.shape, generator=self._sampler)
+        action = heads.numpy().reshape(len(heads), *self.action_space.shape)
+        if self.residual is not None and base is not None:
+            return self.residual.perform(base, action)
+        return np.clip(action, self.action_space.low, self.action_space.high)
 
     # ---- learning
 
@@ -135,10 +142,12 @@ class PPO(BaseAgent):
 
         Training that was resumed goes on as if never stopped, to the bit, if the environment's first reset goes on in the
         middle of episodes (its info says ``continued``). Where it does not, lanes begin new episodes, seeded by the seed
-        and the steps seen; all else goes on.
+        and the steps seen; all else goes on. A baseline that has to measure something does so first; its steps are not counted.
         """
         from emp_gym.envs.sb3 import NativeVecEnv
 
+        if self.residual is not None:
+            self.residual.calibrate(make_env)
         threads = torch.get_num_threads()
         torch.set_num_threads(self.config.threads)
         env = NativeVecEnv(make_env(num_envs=self.config.num_envs))
@@ -152,14 +161,16 @@ class PPO(BaseAgent):
 
     def _make_trainer(self, env: Any, total_timesteps: int, callback: Callback | None) -> LanePPO:
         c = self.config
-        size = env.num_envs * c.n_steps
+        batch = whole_batch(env.num_envs * c.n_steps, c.batch_size)
+        if self.policy.recurrent:
+            batch = sequence_batch(env.num_envs, c.n_steps, c.batch_size)
         with _global_torch_seed(self.seed):
             trainer = LanePPO(
                 LanePolicy,
                 env,
                 learning_rate=lambda left: c.final_learning_rate + left * (c.learning_rate - c.final_learning_rate),
                 n_steps=c.n_steps,
-                batch_size=whole_batch(size, c.batch_size),
+                batch_size=batch,
                 n_epochs=c.n_epochs,
                 gamma=c.gamma,
                 gae_lambda=c.gae_lambda,
@@ -173,7 +184,10 @@ class PPO(BaseAgent):
                 device="cpu",
             )
         env.seed(int(np.random.SeedSequence([self.seed, self.num_timesteps]).generate_state(1)[0]))
-        trainer.prepare(self.seed, c.normalise_reward, self._report(callback))
+        trainer.prepare(
+            self.seed, c.normalise_reward, self._report(callback),
+            masks=c.masks, residual=self.residual, correct=self.correct_values,
+        )  # fmt: skip
         trainer.policy.load_state_dict(self.policy.state_dict())
         self.policy = trainer.policy
         trainer.num_timesteps = self.num_timesteps
@@ -195,10 +209,14 @@ class PPO(BaseAgent):
     # ---- files
 
     def arrays(self) -> Arrays:
-        return {name: tensor.detach().cpu().numpy() for name, tensor in self.policy.state_dict().items()}
+        weights = {name: tensor.detach().cpu().numpy() for name, tensor in self.policy.state_dict().items()}
+        return weights if self.residual is None else weights | self.residual.arrays()
 
     def restore(self, arrays: Arrays) -> None:
-        self.policy.load_state_dict({name: torch.from_numpy(value) for name, value in arrays.items()})
+        if self.residual is not None:
+            self.residual.restore(arrays)
+        weights = {name: torch.from_numpy(array) for name, array in arrays.items() if not name.startswith(PREFIX)}
+        self.policy.load_state_dict(weights)
 
     def checkpoint(self, folder: Path) -> None:
         """`save`, and what training needs to go on after its last iteration."""
@@ -218,14 +236,6 @@ class PPO(BaseAgent):
         self._boundary = self._resumed
 
 
-def whole_batch(size: int, wanted: int) -> int:
-    """The largest batch up to `wanted` that divides a rollout of `size` steps evenly."""
-    count = -(-size // wanted)
-    while size % count:
-        count += 1
-    return size // count
-
-
 @contextmanager
 def _global_torch_seed(seed: int) -> Iterator[None]:
     """Weights are drawn from torch's global generator: seeded here, and left as it was found."""
@@ -234,4 +244,4 @@ def _global_torch_seed(seed: int) -> Iterator[None]:
         yield
 
 
-__all__ = ["PPO", "PPOConfig", "whole_batch"]
+__all__ = ["PPO"]
