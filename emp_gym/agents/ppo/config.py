@@ -58,6 +58,8 @@ class PPOConfig:
                 f"extractor: expected one of {', '.join(NAMES)}, got {self.extractor!r}; "
                 f"did you mean {nearest(self.extractor, NAMES)}?"
             )
+        if self.extractor == PLAIN and self.extractor_options:
+            raise ConfigError(f"extractor_options: extractor {PLAIN} is `layers` alone and has none, got {self.extractor_options}")
         object.__setattr__(self, "layers", tuple(int(width) for width in self.layers))
         for name in ("num_envs", "n_steps", "batch_size", "n_epochs", "threads", "extractor_width"):
             if getattr(self, name) < 1:

@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from emp_gym.agents.base import read_arrays, write_arrays
-from emp_gym.agents.ppo import PPO, whole_batch
-from emp_gym.agents.ppo_training import RewardScale, RunningFeatures
+from emp_gym.agents.ppo import PPO
+from emp_gym.agents.ppo.config import sequence_batch, whole_batch
+from emp_gym.agents.ppo.policy import RunningFeatures
+from emp_gym.agents.ppo.rollout import RewardScale
 from emp_gym.types import ConfigError, DataError
 
 SMALL: dict[str, Any] = {"num_envs": 16, "n_steps": 16, "batch_size": 64, "n_epochs": 2, "layers": (16,), "threads": 1}
@@ -124,7 +126,13 @@ def test_zero_dimensional_arrays_survive_the_file(tmp_path: Path) -> None:
     assert read_arrays(tmp_path / "a.safetensors")["x"].shape == ()
 
 
-@pytest.mark.parametrize(("key", "value"), [("activation", "rectifier"), ("n_epochs", 0), ("num_env", 3)])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("activation", "rectifier"), ("n_epochs", 0), ("num_env", 3), ("extractor", "gruu"), ("extractor_width", 0),
+        ("extractor_options", {"layers": 2}), ("residual", "glf"), ("residual_scale", 0.0),
+    ],
+)  # fmt: skip
 def test_impossible_parameters(key: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=key):
         agent(**{key: value})
@@ -135,6 +143,7 @@ def test_batches_divide_the_rollout() -> None:
     assert whole_batch(1_000, 300) == 250
     assert whole_batch(100, 300) == 100
     assert whole_batch(7, 4) == 1
+    assert sequence_batch(16, 32, 128) == 128 and sequence_batch(16, 32, 5) == 32 and sequence_batch(12, 32, 5 * 32) == 128
 
 
 def test_running_statistics_equal_those_of_all_rows() -> None:
@@ -178,8 +187,36 @@ def test_the_value_of_a_cut_episode_is_added_once(monkeypatch: pytest.MonkeyPatc
     infos = [{"terminal_observation": last[i], "TimeLimit.truncated": i != 2, "episode": {}} for i in range(4)]
     rewards, lanes = np.zeros(16, np.float32), np.array([1, 5, 8, 11])
     with torch.no_grad():
-        trainer._bootstrap(rewards, lanes, infos)
+        trainer._bootstrap(rewards, lanes, infos, {})
         for i, lane in enumerate(lanes):
             expected = trainer.gamma * float(trainer.policy.predict_values(torch.from_numpy(last[i : i + 1])))
             assert rewards[lane] == pytest.approx(0.0 if i == 2 else expected, rel=1e-5)
     assert (np.delete(rewards, lanes) == 0).all()
+
+
+def test_values_may_be_corrected_before_they_enter_the_advantages() -> None:
+    """A correction that changes nothing leaves every weight; another is heard of with observations, values and the scale
+    of rewards, in the rollout, at cuts and at its end."""
+    plain, same_values, corrected = agent(), agent(), agent()
+    same_values.correct_values = lambda observation, values, scale: values
+    heard: list[tuple[int, float]] = []
+
+    def doubled(observation: np.ndarray, values: np.ndarray, scale: float) -> np.ndarray:
+        assert observation.shape == (len(values), 8) and values.ndim == 1
+        heard.append((len(values), float(scale)))
+        return 2.0 * values + 1.0
+
+    corrected.correct_values = doubled
+    for one in (plain, same_values, corrected):
+        one.learn(fakes.make_env, 2 * ROLLOUT)
+    assert same(plain.arrays(), same_values.arrays())
+    assert not same(plain.arrays(), corrected.arrays())
+    whole = [n for n, _ in heard if n == 16]
+    assert len(whole) >= 2 * 17 and len(whole) < len(heard), "16 decisions and the end of each rollout; and cuts of few lanes"
+    assert corrected._trainer is not None and corrected._trainer.scale is not None
+    assert heard[-1][1] == pytest.approx(corrected._trainer.scale.deviation)
+    before = agent(normalise_reward=False)
+    before.correct_values = doubled
+    heard.clear()
+    before.learn(fakes.make_env, ROLLOUT)
+    assert {scale for _, scale in heard} == {1.0}
