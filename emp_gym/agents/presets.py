@@ -6,6 +6,7 @@ agent's own defaults.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 BUDGETS = {
@@ -34,9 +35,21 @@ _PPO: dict[str, dict[str, Any]] = {
 PRESETS = {"ppo": _PPO}
 """Agent -> environment id -> parameters."""
 
+RECURRENT = ("gru", "mamba2", "mamba3")
+_RECALL = {
+    "num_envs": 256, "n_steps": 64, "batch_size": 4096, "layers": (64,), "shared": True, "entropy": 0.02,
+    "gamma": 0.5,  # nothing that is done here has an effect later: returns of more steps are noise
+}  # fmt: skip
+REMEMBERING: dict[str, dict[str, dict[str, Any]]] = {"ppo": {"emp-ladder-memory-v0": _RECALL}}
+"""The same, on top, where the agent's extractor has memory."""
 
-def preset(agent_name: str, env_id: str) -> tuple[int, dict[str, Any]]:
-    """(steps of training, parameters) recommended for `agent_name` on `env_id`."""
-    name = env_id.rpartition(":")[2]
+
+def preset(agent_name: str, env_id: str, given: Mapping[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+    """(steps of training, parameters) recommended for `agent_name` on `env_id` for someone who has `given` parameters: an
+    encoder with memory, or a baseline to act around, has its own recommendations."""
+    name, given = env_id.rpartition(":")[2], given or {}
     default = LADDER if name.startswith("emp-ladder-") else 4_000_000
-    return BUDGETS.get(name, default), dict(PRESETS.get(agent_name, {}).get(name, {}))
+    parameters = dict(PRESETS.get(agent_name, {}).get(name, {}))
+    if given.get("extractor") in RECURRENT:
+        parameters |= REMEMBERING.get(agent_name, {}).get(name, {})
+    return BUDGETS.get(name, default), parameters

@@ -85,7 +85,7 @@ def certify(
     """
     if env_id.rpartition(":")[2] not in CERTIFICATES:
         raise ConfigError(f"{env_id} is no certificate; they are {', '.join(CERTIFICATES)}")
-    budget, parameters = preset(agent_name, env_id)
+    budget, parameters = preset(agent_name, env_id, config)
     budget = total_timesteps or budget
     parameters = {**parameters, **(config or {})}
     learns = hasattr(registry.find(agent_name), "learn")

@@ -53,6 +53,10 @@ RESERVED = ("num_envs", "autoreset_mode", "split", "render_mode")
 """Environment keywords that training and evaluation set themselves."""
 
 
+SHORT = ("memory", "extractor", "residual")
+"""Parameters of the agent that ``--set`` takes without ``agent.`` before them."""
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file of overrides: nested keys as in `RunConfig`."""
     try:
@@ -73,8 +77,8 @@ def assignments(pairs: Sequence[str]) -> dict[str, Any]:
         key, equals, text = pair.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"--set {pair}: expected key=value, e.g. --set agent.n_epochs=3")
-        node = tree
-        *parents, last = key.strip().split(".")
+        node, key = tree, key.strip()
+        *parents, last = (f"agent.{key}" if key in SHORT else key).split(".")
         for parent in parents:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):

@@ -26,6 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     from emp_gym.experiments.certify import Certificate
 
     registry.find(arguments.agent)  # an unknown name is one line, before anything is trained
+    _parameters(arguments)
     chosen = arguments.only or list(CERTIFICATES)
     for name in chosen:
         if name.rpartition(":")[2] not in CERTIFICATES:
@@ -49,7 +50,8 @@ def _one(arguments: argparse.Namespace, env_id: str) -> Any:
     from emp_gym.agents.presets import preset
     from emp_gym.experiments.certify import certify
 
-    budget = arguments.total_timesteps or preset(arguments.agent, env_id)[0]
+    config = _parameters(arguments)
+    budget = arguments.total_timesteps or preset(arguments.agent, env_id, config)[0]
     first, began = arguments.seed, time.monotonic()
     with Bar(budget * arguments.seeds, env_id.removeprefix("emp-").removesuffix("-v0")) as bar:
 
@@ -58,8 +60,20 @@ def _one(arguments: argparse.Namespace, env_id: str) -> Any:
             bar.update(done, {"time/fps": done / max(time.monotonic() - began, 1e-9)})
 
         return certify(
-            arguments.agent, env_id, range(first, first + arguments.seeds), total_timesteps=budget, progress=progress
-        )
+            arguments.agent, env_id, range(first, first + arguments.seeds), total_timesteps=budget, config=config,
+            progress=progress,
+        )  # fmt: skip
+
+
+def _parameters(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Of the agent, from ``--set``; `ConfigError` for what it does not have, or what belongs to a run."""
+    from emp_gym.experiments.config import RunConfig, assignments, override, validate
+
+    tree = assignments(arguments.set)
+    for key in tree:
+        if key != "agent":
+            raise ConfigError(f"--set {key}: a certificate takes parameters of the agent only, e.g. --set agent.gamma=0.9")
+    return validate(override(RunConfig(agent_name=arguments.agent), tree)).agent
 
 
 def one_line(c: Any) -> str:

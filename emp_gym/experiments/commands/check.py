@@ -4,6 +4,7 @@
     check --env your_module:YourEnv --data bars.csv
     check --agent your_module:YourAgent
     check --certify --agent ppo                   does it learn? regret on environments with a known optimum
+    check --certify --agent ppo --only emp-ladder-memory-v0 --set extractor=gru
     check --queue DAY                             ghost orders: the recorded day judges the queue model
 
 Exit code 0: everything held; 1: there are findings; 2: the question was wrong.
@@ -30,8 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.certify and not arguments.agent:
         parser.error("--certify needs --agent NAME: which agent is to be certified?")
-    if not arguments.certify and (arguments.only or arguments.total_timesteps or (arguments.seeds, arguments.seed) != (5, 0)):
-        parser.error("--only, --seeds, --seed and --total-timesteps belong to --certify")
+    asked = arguments.only or arguments.total_timesteps or arguments.set or (arguments.seeds, arguments.seed) != (5, 0)
+    if not arguments.certify and asked:
+        parser.error("--only, --seeds, --seed, --total-timesteps and --set belong to --certify")
     if arguments.seeds < 1:
         parser.error(f"--seeds: expected 1 or more, got {arguments.seeds}")
     try:
@@ -64,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=5, metavar="K", help="of --certify (default: 5)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="the first of them (default: 0)")
     parser.add_argument("--total-timesteps", type=int, metavar="N", help="of --certify (default: the certificate's)")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+                        help="parameters of --agent in --certify, e.g. agent.n_epochs=2 extractor=gru")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
     return parser
 

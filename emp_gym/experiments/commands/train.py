@@ -144,7 +144,7 @@ def _configuration(a: argparse.Namespace) -> Any:
         return replace(config, **{key: value for key, value in flags.items() if value is not None})
 
     config = said(RunConfig())
-    budget, parameters = preset(config.agent_name, config.env_id)
+    budget, parameters = preset(config.agent_name, config.env_id, config.agent)
     config = said(RunConfig(total_timesteps=budget, agent=parameters))
     return with_risk(replace(config, env={**config.env, **data_argument(a.data)}), a.risk)
 
