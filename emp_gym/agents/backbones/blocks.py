@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from emp_gym.agents.backbones.base import Encoder, State, at_least_one
 from emp_gym.types import ConfigError
 
+SHORTEST = 1e-3  # first step Delta of the slowest heads
+
 
 class Mixer(nn.Module):
     """Mixes decisions over time: `size` numbers in, `size` numbers out, with the same promises as `Encoder`."""
@@ -26,14 +28,21 @@ class Mixer(nn.Module):
 
 
 class Heads:
-    """Sizes of a mixer, checked: `heads` heads of `values` values, `keys` keys each; `inner` = heads * values."""
+    """Sizes of a mixer, checked: `heads` heads of `values` values with `keys` keys each; `inner` = heads * values."""
 
-    def __init__(self, size: int, expand: int, headdim: int, keys: int, chunk: int) -> None:
+    def __init__(self, size: int, expand: int, headdim: int, keys: int, longest: float, chunk: int) -> None:
         at_least_one(size=size, expand=expand, headdim=headdim, state=keys, chunk=chunk)
-        self.inner, self.values, self.keys, self.chunk = expand * size, headdim, keys, chunk
+        self.inner, self.values, self.keys, self.longest, self.chunk = expand * size, headdim, keys, longest, chunk
         self.heads = self.inner // headdim
         if self.inner % headdim:
             raise ConfigError(f"headdim: expected a divisor of expand * size = {self.inner}, got {headdim}")
+        if not SHORTEST <= longest:
+            raise ConfigError(f"longest: expected a first step Delta of at least {SHORTEST:g}, got {longest:g}")
+
+    def step_bias(self) -> Tensor:
+        """Biases [H] for which softplus gives first steps Delta drawn log-uniformly up to `longest`."""
+        steps = torch.exp(torch.empty(self.heads).uniform_(math.log(SHORTEST), math.log(self.longest)))
+        return steps + torch.log(-torch.expm1(-steps))
 
 
 class StateSpace(Encoder):
@@ -74,12 +83,6 @@ class StateSpace(Encoder):
             x = x + y
             after |= {prefix + name: value for name, value in own.items()}
         return self.norm(x), after
-
-
-def step_bias(heads: int, shortest: float = 1e-3, longest: float = 1e-1) -> Tensor:
-    """Biases [H] for which softplus gives steps Delta drawn log-uniformly from [shortest, longest]."""
-    steps = torch.exp(torch.empty(heads).uniform_(math.log(shortest), math.log(longest)))
-    return steps + torch.log(-torch.expm1(-steps))
 
 
 def outer(key: Tensor, value: Tensor) -> Tensor:

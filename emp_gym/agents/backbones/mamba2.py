@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from emp_gym.agents.backbones.base import State, at_least_one
-from emp_gym.agents.backbones.blocks import Heads, Mixer, StateSpace, outer, read, step_bias
+from emp_gym.agents.backbones.blocks import Heads, Mixer, StateSpace, outer, read
 from emp_gym.agents.backbones.scan import scan
 from emp_gym.types import Feature
 
@@ -19,10 +19,10 @@ class Mamba2(StateSpace):
 
     def __init__(
         self, width: int, columns: Sequence[Feature] | None = None, *, size: int = 64, layers: int = 1, state: int = 16,
-        headdim: int = 16, expand: int = 2, conv: int = 4, chunk: int = 32,
+        headdim: int = 16, expand: int = 2, conv: int = 4, longest: float = 0.1, chunk: int = 32,
     ) -> None:  # fmt: skip
         at_least_one(conv=conv)
-        sizes = Heads(size, expand, headdim, state, chunk)
+        sizes = Heads(size, expand, headdim, state, longest, chunk)
         super().__init__(width, size, layers, lambda: Mamba2Mixer(size, sizes, conv))
 
 
@@ -41,7 +41,7 @@ class Mamba2Mixer(Mixer):
         self.project = nn.Linear(size, sizes.inner + self.channels + sizes.heads, bias=False)
         self.filter = nn.Parameter(torch.empty(conv, self.channels).uniform_(-(conv**-0.5), conv**-0.5))
         self.filter_bias = nn.Parameter(torch.zeros(self.channels))
-        self.step_bias = nn.Parameter(step_bias(sizes.heads))
+        self.step_bias = nn.Parameter(sizes.step_bias())
         self.log_rate = nn.Parameter(torch.empty(sizes.heads).uniform_(1.0, 16.0).log())  # A = -exp(log_rate)
         self.skip = nn.Parameter(torch.ones(sizes.heads))  # D
         self.norm = nn.RMSNorm(sizes.inner, eps=1e-5)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from emp_gym.agents.backbones.base import State
-from emp_gym.agents.backbones.blocks import Heads, Mixer, StateSpace, outer, read, step_bias
+from emp_gym.agents.backbones.blocks import Heads, Mixer, StateSpace, outer, read
 from emp_gym.agents.backbones.scan import scan
 from emp_gym.types import ConfigError, Feature
 
@@ -25,9 +25,10 @@ class Mamba3(StateSpace):
 
     def __init__(
         self, width: int, columns: Sequence[Feature] | None = None, *, size: int = 64, layers: int = 1, state: int = 16,
-        headdim: int = 16, expand: int = 2, rotated: float = 0.5, chunk: int = 32,
+        headdim: int = 16, expand: int = 2, rotated: float = 1.0, longest: float = 0.1,
+        chunk: int = 32,
     ) -> None:  # fmt: skip
-        sizes = Heads(size, expand, headdim, state, chunk)
+        sizes = Heads(size, expand, headdim, state, longest, chunk)
         if not 0.0 <= rotated <= 1.0:
             raise ConfigError(f"rotated: expected a share from 0 to 1 of the state, got {rotated}")
         super().__init__(width, size, layers, lambda: Mamba3Mixer(size, sizes, int(state * rotated) // 2))
@@ -63,7 +64,7 @@ class Mamba3Mixer(Mixer):
         s = sizes
         self.parts = [s.inner, s.inner, s.keys, s.keys, s.heads, s.heads, s.heads, angles]
         self.project = nn.Linear(size, sum(self.parts), bias=False)
-        self.step_bias = nn.Parameter(step_bias(s.heads))
+        self.step_bias = nn.Parameter(s.step_bias())
         self.key_norm, self.query_norm = nn.RMSNorm(s.keys, eps=1e-5), nn.RMSNorm(s.keys, eps=1e-5)
         self.key_bias = nn.Parameter(torch.ones(s.heads, s.keys))
         self.query_bias = nn.Parameter(torch.ones(s.heads, s.keys))
