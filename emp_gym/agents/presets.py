@@ -35,21 +35,22 @@ _PPO: dict[str, dict[str, Any]] = {
 PRESETS = {"ppo": _PPO}
 """Agent -> environment id -> parameters."""
 
-RECURRENT = ("gru", "mamba2", "mamba3")
 _RECALL = {
-    "num_envs": 256, "n_steps": 64, "batch_size": 4096, "layers": (64,), "shared": True, "entropy": 0.02,
+    "num_envs": 256, "n_steps": 64, "batch_size": 4096, "layers": (64,), "shared": True, "entropy": 0.1,
     "gamma": 0.5,  # nothing that is done here has an effect later: returns of more steps are noise
 }  # fmt: skip
-REMEMBERING: dict[str, dict[str, dict[str, Any]]] = {"ppo": {"emp-ladder-memory-v0": _RECALL}}
-"""The same, on top, where the agent's extractor has memory."""
+_KEEPS = {"extractor_options": {"keeps": 64}}  # units that forget in a few decisions never hear of the cue
+REMEMBERING: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
+    "ppo": {"emp-ladder-memory-v0": {"gru": _RECALL | _KEEPS, "mamba2": _RECALL, "mamba3": _RECALL}}
+}
+"""The same, on top, for an extractor with memory: agent -> environment id -> extractor -> parameters."""
 
 
 def preset(agent_name: str, env_id: str, given: Mapping[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
-    """(steps of training, parameters) recommended for `agent_name` on `env_id` for someone who has `given` parameters: an
-    encoder with memory, or a baseline to act around, has its own recommendations."""
+    """(steps of training, parameters) recommended for `agent_name` on `env_id`; where the user has `given` an extractor with
+    memory, those of that extractor."""
     name, given = env_id.rpartition(":")[2], given or {}
     default = LADDER if name.startswith("emp-ladder-") else 4_000_000
     parameters = dict(PRESETS.get(agent_name, {}).get(name, {}))
-    if given.get("extractor") in RECURRENT:
-        parameters |= REMEMBERING.get(agent_name, {}).get(name, {})
+    parameters |= REMEMBERING.get(agent_name, {}).get(name, {}).get(str(given.get("extractor")), {})
     return BUDGETS.get(name, default), parameters

@@ -182,7 +182,8 @@ def _filled(offset, p):
 @njit
 def _quote(s, bid, ask, p):
     """p: steps, dt, arrival, decay, fills, largest offset, largest inventory, running penalty dt, terminal penalty,
-    CARA risk aversion (0: none), sigma sqrt(dt), whether the walk is binomial. x: inventory."""
+    CARA risk aversion (0: none), sigma sqrt(dt), whether the walk is binomial, whether rewards are increments of the certainty
+    equivalent instead of utility. x: inventory."""
     below, above = 0.5 * (np.float64(bid) + 1.0) * p[5], 0.5 * (np.float64(ask) + 1.0) * p[5]
     buys = 0.0 if s["x"] >= p[6] else _filled(below, p)
     sells = 0.0 if s["x"] <= -p[6] else _filled(above, p)
@@ -207,6 +208,8 @@ def _quote(s, bid, ask, p):
         reward = math.exp(-gamma * s["wealth"]) * -math.expm1(-gamma * gained) / gamma
         expected = math.exp(-gamma * s["certain"]) * -math.expm1(-gamma * (earned - lost)) / gamma
         s["certain"] += earned - lost
+        if p[12] > 0.0:
+            reward = earned - lost
     else:
         end = p[8] if last else 0.0
         penalty = p[7] * before * before

@@ -10,8 +10,13 @@ Keyword arguments are the parameters of the problem (JSON values), and:
 argument           default      meaning
 =================  ===========  ======================================================================================
 split              "train"      "train" or "test": which stream of noise pinned episodes are from
+reward             "own"        "own", or "certain" where the problem has risk aversion: see below
 autoreset_mode     "NextStep"   "NextStep", "SameStep" or "Disabled" (vector only)
 =================  ===========  ======================================================================================
+
+With risk aversion a reward is an increment of utility, which shrinks by exp(-aversion x what was earned so far): little is heard of
+late steps. ``reward="certain"`` gives what the step's fills earned less the certainty equivalent of the mid's next move. Its sum has nearly
+the same optimum (only the risk of the fills themselves is left out). `value` stays in utility, and so does a score.
 
 An episode ends after the problem's number of decisions (`terminated`: nothing comes after it). Reset options: `day` pins
 the number of the episode, and with it all its noise, the same for every policy (common random numbers); `stagger` cuts
@@ -46,9 +51,11 @@ BOUND = 2.0
 class _Control:
     """An analytic problem: continuous actions in [-1, 1], a handful of state variables."""
 
-    def __init__(self, problem: Any) -> None:
+    def __init__(self, problem: Any, certain: bool) -> None:
         self.problem, self.steps = problem, problem.decisions
         self.kind, parameters, self.limit, names = _CONTROLS[type(problem).__name__](problem)
+        if self.kind == kernels.QUOTING:
+            parameters = (*parameters, float(certain))
         self.parameters = np.array(parameters, np.float64)
         self.starts = 8 if self.kind == kernels.TRACKING else 1
         self.features = tuple(Feature(name, unit, scale, low=-BOUND, high=BOUND) for name, unit, scale in names)
@@ -198,11 +205,13 @@ _CONTROLS = {
 class CertificateLanes:
     """N lanes of one problem: see `emp_gym.envs.faces.NativeLanes`."""
 
-    def __init__(self, problem: str, lanes: int, split: str = "train", **parameters: Any) -> None:
+    def __init__(self, problem: str, lanes: int, split: str = "train", reward: str = "own", **parameters: Any) -> None:
         if split not in SALTS:
             raise ConfigError(f"split must be one of {list(SALTS)}, got {split!r}")
         self.problem = optimal.problem(problem, **parameters)
-        self.rules = _Table(self.problem) if isinstance(self.problem, optimal.Rung) else _Control(self.problem)
+        self._reward = _known_reward(reward, self.problem)
+        table = isinstance(self.problem, optimal.Rung)
+        self.rules = _Table(self.problem) if table else _Control(self.problem, reward == "certain")
         self.features, self.steps = self.rules.features, self.rules.steps
         self.lanes, self._salt = lanes, np.uint64(SALTS[split])
         self.state = np.zeros(lanes, STATE)
@@ -270,7 +279,7 @@ class CertificateLanes:
     @property
     def layout(self) -> str:
         """The problem: where it is the same, `arrays` mean the same."""
-        return f"{self.problem!r} {self.steps} {self._salt}"
+        return f"{self.problem!r} {self.steps} {self._salt}" + ("" if self._reward == "own" else f" {self._reward}")
 
     def summary(self, lanes: I64) -> dict[str, np.ndarray]:
         """Numbers of the episodes of `lanes`; 0 elsewhere."""
@@ -294,6 +303,14 @@ class CertificateLanes:
         shared = ("problem", "rules", "features", "_everyone")
         twin.__dict__ |= {k: v if k in shared else copy.deepcopy(v, memo) for k, v in self.__dict__.items()}
         return twin
+
+
+def _known_reward(reward: str, problem: Any) -> str:
+    if reward not in ("own", "certain"):
+        raise ConfigError(f"reward must be 'own' or 'certain', got {reward!r}")
+    if reward == "certain" and getattr(problem, "aversion", 0.0) <= 0.0:
+        raise ConfigError(f"reward='certain' is for problems with risk aversion, which {type(problem).__name__} has not; leave it out")
+    return reward
 
 
 class _Face(Published):

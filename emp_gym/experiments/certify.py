@@ -76,12 +76,14 @@ def certify(
     *,
     total_timesteps: int | None = None,
     config: Mapping[str, Any] | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Certificate:
     """Trains `agent_name` on `env_id` with each of `seeds` (an agent that does not learn is judged as it is).
 
     `progress(seed, steps)` is called while it learns. The budget and the parameters are the agent's preset for this
-    certificate, with those given on top.
+    certificate, with those given on top. `env_kwargs` are of the environment that it learns in (another form of reward, say);
+    it is judged on the certificate as it is.
     """
     if env_id.rpartition(":")[2] not in CERTIFICATES:
         raise ConfigError(f"{env_id} is no certificate; they are {', '.join(CERTIFICATES)}")
@@ -91,13 +93,13 @@ def certify(
     learns = hasattr(registry.find(agent_name), "learn")
     runs, seconds = [], 0.0
     for seed in seeds:
-        env = backtest.make_env(env_id, {}, 1)
+        env = backtest.make_env(env_id, env_kwargs or {}, 1)
         agent = backtest.build(agent_name, env, seed, parameters)
         env.close()
         began = time.perf_counter()
         if learns:
             report = None if progress is None else (lambda steps, _, seed=seed: progress(seed, steps))
-            agent.learn(backtest.training_env(env_id, {}), budget, report)
+            agent.learn(backtest.training_env(env_id, env_kwargs or {}), budget, report)
         seconds += time.perf_counter() - began
         runs.append(judge(agent, env_id))
     problem = optimal.problem(CERTIFICATES[env_id.rpartition(":")[2]])

@@ -198,17 +198,18 @@ class Shelf:
 
         def fill(folder: Path) -> None:
             getattr(self._agent, "checkpoint", self._agent.save)(folder)
-            if lanes and len(self.envs) == 1 and hasattr(self.envs[0].unwrapped, "lanes"):
-                self._keep_lanes(folder / LANES)
+            learning = [env for env in self.envs if not env.unwrapped.closed]  # one to calibrate a baseline is closed by now
+            if lanes and len(learning) == 1 and hasattr(learning[0].unwrapped, "lanes"):
+                self._keep_lanes(learning[0], folder / LANES)
             if self._keeper is not None:
                 self._keeper.seal(folder, steps)
 
         self._run.checkpoint(steps, fill)
         self.saved = steps
 
-    def _keep_lanes(self, path: Path) -> None:
+    def _keep_lanes(self, env: VectorEnv, path: Path) -> None:
         try:
-            snapshot.save(self.envs[0], path)
+            snapshot.save(env, path)
         except ConfigError as error:
             LOGGER.warning("a run that goes on from this checkpoint begins new episodes: %s", error)
 

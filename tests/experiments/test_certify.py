@@ -9,7 +9,7 @@ import pytest
 from emp_gym.agents import registry
 from emp_gym.agents.base import BaseAgent
 from emp_gym.agents.certified import Naive, Optimal
-from emp_gym.agents.presets import PRESETS, preset
+from emp_gym.agents.presets import PRESETS, REMEMBERING, preset
 from emp_gym.envs import CERTIFICATES
 from emp_gym.experiments import certify as module
 from emp_gym.experiments.certify import certify, judge
@@ -88,6 +88,11 @@ def test_a_preset_is_for_an_environment_and_parameters_that_exist():
             assert env_id in gym.registry
             assert set(parameters) <= known
     assert preset("ppo", "emp-unknown-v0")[1] == {}
+    for agent, table in REMEMBERING.items():
+        for env_id, extractors in table.items():
+            for extractor in extractors:
+                registry.find(agent).Config(extractor=extractor, **preset(agent, env_id, {"extractor": extractor})[1])
+    assert preset("ppo", "emp-ladder-memory-v0")[1] == {}, "memory is asked for, or there is none"
 
 
 def test_what_has_no_known_optimum_cannot_be_certified():
@@ -104,6 +109,24 @@ def test_the_command_prints_one_object_or_a_table(capsys):
     assert {"score", "low", "high", "seeds", "env_steps", "seconds"} <= set(record[ids[0]])
     assert check.main(["--certify", "--agent", "random", "--only", ids[0], "--seeds", "1"]) == 1
     assert "ladder-quote" in capsys.readouterr().out
+
+
+def test_the_command_takes_parameters_of_the_agent_and_says_what_is_none(capsys, monkeypatch):
+    from emp_gym.agents.ppo import PPO
+
+    seen = []
+    monkeypatch.setattr(PPO, "learn", lambda self, make_env, steps, callback=None: seen.append((self.config, steps)))
+    asked = ["--certify", "--agent", "ppo", "--only", "emp-ladder-memory-v0", "--seeds", "1", "--json", "--set"]
+    assert check.main([*asked, "extractor=gru", "agent.n_steps=32"]) == 1
+    (config, steps), = seen
+    assert (config.extractor, config.n_steps) == ("gru", 32)
+    assert config.gamma == preset("ppo", "emp-ladder-memory-v0", {"extractor": "gru"})[1]["gamma"], "the preset of memories"
+    assert steps == preset("ppo", "emp-ladder-memory-v0", {"extractor": "gru"})[0]
+    for wrong, says in (("agent.n_step=3", "agent.n_steps"), ("total_timesteps=3", "agent.KEY and env.KEY only"), ("env.reward=certain", "risk aversion")):
+        assert check.main([*asked, wrong]) == 2
+        assert says in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        check.main(["--agent", "ppo", "--set", "extractor=gru"])
 
 
 def test_the_command_needs_an_agent(capsys):

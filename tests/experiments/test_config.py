@@ -23,6 +23,11 @@ def test_set_overrides_nested_keys_with_types() -> None:
     assert config.env == {"episode": "8 decisions"}
 
 
+def test_some_parameters_of_the_agent_need_no_agent_before_them() -> None:
+    config = c.override(c.RunConfig(), c.assignments(["extractor=gru", "residual=twap", "agent.shared=true"]))
+    assert config.agent == {"extractor": "gru", "residual": "twap", "shared": True}
+
+
 @pytest.mark.parametrize(
     ("pair", "said"),
     [

@@ -34,17 +34,26 @@ class MLP(Encoder):
 class GRU(Encoder):
     """torch's gated recurrent unit (Cho et al. 2014, arXiv 1406.1078), `layers` of `size` units.
 
+    With `keeps` above 1 its units begin as memories of up to so many decisions: biases of the update gates are
+    log U(1, keeps) (Tallec and Ollivier 2018, arXiv 1804.11188, section 2); else torch's own, which forget in a few.
+
     A sequence is read in stretches between the decisions at which any lane begins an episode, so many lanes that end at
     different times cost more calls. State: ``hidden`` [N, layers, size].
     """
 
     recurrent = True
 
-    def __init__(self, width: int, columns: Sequence[Feature] | None = None, *, size: int = 64, layers: int = 1) -> None:
+    def __init__(
+        self, width: int, columns: Sequence[Feature] | None = None, *, size: int = 64, layers: int = 1, keeps: int = 1
+    ) -> None:
         super().__init__()
-        at_least_one(width=width, size=size, layers=layers)
+        at_least_one(width=width, size=size, layers=layers, keeps=keeps)
         self.size = size
         self.gru = nn.GRU(width, size, layers)
+        for layer in range(layers if keeps > 1 else 0):
+            bias = getattr(self.gru, f"bias_hh_l{layer}")  # of reset, update, new
+            with torch.no_grad():
+                bias[size : 2 * size] = torch.empty(size).uniform_(1.0, float(keeps)).log()
 
     def initial_state(self, lanes: int) -> State:
         return {"hidden": self.gru.weight_hh_l0.new_zeros((lanes, self.gru.num_layers, self.size))}

@@ -7,10 +7,13 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emp_gym.experiments.commands.terminal import Bar, console, say
 from emp_gym.types import ConfigError
+
+if TYPE_CHECKING:
+    from emp_gym.experiments.config import RunConfig
 
 HEAD = ("certificate", "score", "95 % interval", "verdict", "J of optimum", "base", "steps a seed", "s a seed")
 NARROW = 4
@@ -26,11 +29,11 @@ def run(arguments: argparse.Namespace) -> int:
     from emp_gym.experiments.certify import Certificate
 
     registry.find(arguments.agent)  # an unknown name is one line, before anything is trained
-    _parameters(arguments)
     chosen = arguments.only or list(CERTIFICATES)
     for name in chosen:
         if name.rpartition(":")[2] not in CERTIFICATES:
             raise ConfigError(f"{name!r} is no certificate; did you mean {nearest(name, CERTIFICATES)}?")
+        _settings(arguments, name)
     found: list[Certificate] = []
     for env_id in chosen:
         found.append(_one(arguments, env_id))
@@ -50,8 +53,8 @@ def _one(arguments: argparse.Namespace, env_id: str) -> Any:
     from emp_gym.agents.presets import preset
     from emp_gym.experiments.certify import certify
 
-    config = _parameters(arguments)
-    budget = arguments.total_timesteps or preset(arguments.agent, env_id, config)[0]
+    asked = _settings(arguments, env_id)
+    budget = arguments.total_timesteps or preset(arguments.agent, env_id, asked.agent)[0]
     first, began = arguments.seed, time.monotonic()
     with Bar(budget * arguments.seeds, env_id.removeprefix("emp-").removesuffix("-v0")) as bar:
 
@@ -60,20 +63,21 @@ def _one(arguments: argparse.Namespace, env_id: str) -> Any:
             bar.update(done, {"time/fps": done / max(time.monotonic() - began, 1e-9)})
 
         return certify(
-            arguments.agent, env_id, range(first, first + arguments.seeds), total_timesteps=budget, config=config,
-            progress=progress,
+            arguments.agent, env_id, range(first, first + arguments.seeds), total_timesteps=budget, config=asked.agent,
+            env_kwargs=asked.env, progress=progress,
         )  # fmt: skip
 
 
-def _parameters(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Of the agent, from ``--set``; `ConfigError` for what it does not have, or what belongs to a run."""
+def _settings(arguments: argparse.Namespace, env_id: str) -> RunConfig:
+    """Parameters of the agent, and of the environment that it learns in, from ``--set``; `ConfigError` for what they do not
+    have, or what belongs to a run."""
     from emp_gym.experiments.config import RunConfig, assignments, override, validate
 
     tree = assignments(arguments.set)
     for key in tree:
-        if key != "agent":
-            raise ConfigError(f"--set {key}: a certificate takes parameters of the agent only, e.g. --set agent.gamma=0.9")
-    return validate(override(RunConfig(agent_name=arguments.agent), tree)).agent
+        if key not in ("agent", "env"):
+            raise ConfigError(f"--set {key}: a certificate takes agent.KEY and env.KEY only, e.g. --set agent.gamma=0.9")
+    return validate(override(RunConfig(env_id=env_id, agent_name=arguments.agent), tree))
 
 
 def one_line(c: Any) -> str:

@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="the first of them (default: 0)")
     parser.add_argument("--total-timesteps", type=int, metavar="N", help="of --certify (default: the certificate's)")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
-                        help="parameters of --agent in --certify, e.g. agent.n_epochs=2 extractor=gru")  # fmt: skip
+                        help="of --certify: agent.KEY, or env.KEY of what it learns in, e.g. extractor=gru env.reward=certain")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
     return parser
 
