@@ -210,8 +210,9 @@ class CertificateLanes:
             raise ConfigError(f"split must be one of {list(SALTS)}, got {split!r}")
         self.problem = optimal.problem(problem, **parameters)
         self._reward = _known_reward(reward, self.problem)
-        table = isinstance(self.problem, optimal.Rung)
-        self.rules = _Table(self.problem) if table else _Control(self.problem, reward == "certain")
+        self.rules = (
+            _Table(self.problem) if isinstance(self.problem, optimal.Rung) else _Control(self.problem, reward == "certain")
+        )
         self.features, self.steps = self.rules.features, self.rules.steps
         self.lanes, self._salt = lanes, np.uint64(SALTS[split])
         self.state = np.zeros(lanes, STATE)

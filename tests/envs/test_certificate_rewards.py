@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-import emp_gym
 import gymnasium as gym
 import numpy as np
 import pytest
 
+import emp_gym
 from emp_gym.evaluation import optimal
 from emp_gym.types import ConfigError
 

@@ -122,7 +122,11 @@ def test_the_command_takes_parameters_of_the_agent_and_says_what_is_none(capsys,
     assert (config.extractor, config.n_steps) == ("gru", 32)
     assert config.gamma == preset("ppo", "emp-ladder-memory-v0", {"extractor": "gru"})[1]["gamma"], "the preset of memories"
     assert steps == preset("ppo", "emp-ladder-memory-v0", {"extractor": "gru"})[0]
-    for wrong, says in (("agent.n_step=3", "agent.n_steps"), ("total_timesteps=3", "agent.KEY and env.KEY only"), ("env.reward=certain", "risk aversion")):
+    for wrong, says in (
+        ("agent.n_step=3", "agent.n_steps"),
+        ("total_timesteps=3", "agent.KEY and env.KEY only"),
+        ("env.reward=certain", "risk aversion"),
+    ):
         assert check.main([*asked, wrong]) == 2
         assert says in capsys.readouterr().err
     with pytest.raises(SystemExit):

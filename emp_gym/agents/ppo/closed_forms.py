@@ -93,10 +93,11 @@ class ClosedForm(BaseAgent):
             raise ConfigError(f"{rule!r} is no closed form of {getattr(self.spec, 'id', 'this environment')}: {which}{near}")
         known = {field.name for field in fields(optimal.PROBLEMS[name])}
         given = {key: value for key, value in self.spec.kwargs.items() if key in known}
-        self.problem: Any = optimal.problem(name, **given)
+        problem: Any = optimal.problem(name, **given)
+        self.problem = problem
         self._held = "parent_left" if name in SALES else "inventory"
-        self._top = 1.0 if name in SALES else float(self.problem.max_offset)
-        self._rule = RULES[rule][1](self.problem)
+        self._top = 1.0 if name in SALES else float(problem.max_offset)
+        self._rule = RULES[rule][1](problem)
         assert isinstance(self.action_space, spaces.Box)
 
     def act(self, observation: F32, state: Any, mask: Bool | None = None) -> tuple[np.ndarray, Any]:

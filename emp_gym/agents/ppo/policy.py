@@ -163,7 +163,7 @@ class LanePolicy(ActorCriticPolicy):
         """Values [B, 1], log-probabilities [B] and entropies [B]; of sequences B = T N."""
         heads, values, _ = self.decide(obs if isinstance(obs, Seen) else Seen(obs))
         if not isinstance(self.action_space, spaces.Discrete):
-            distribution = self.action_dist.proba_distribution(heads, self.log_std)  # type: ignore[call-arg]
+            distribution = self.action_dist.proba_distribution(heads, self.log_std)
             return values, distribution.log_prob(actions), distribution.entropy()
         chosen = heads.gather(1, actions.long().reshape(-1, 1)).squeeze(1)
         return values, chosen, -(heads.exp() * heads).sum(dim=1)

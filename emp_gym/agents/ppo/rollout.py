@@ -85,11 +85,9 @@ class LaneBuffer(RolloutBuffer):
         order = torch.randperm(count, generator=self.generator)
         for rows in order.split(batch_size):
             chosen = {name: column.index_select(0, rows) for name, column in columns.items()}
-            seen = Seen(
-                chosen["observations"].reshape(-1, *self.obs_shape),
-                **{name: column.index_select(0, rows) for name, column in beside.items()},
-            )
-            yield _samples(seen, chosen)
+            shown = {name: column.index_select(0, rows) for name, column in beside.items()}
+            observation = chosen["observations"].reshape(-1, *self.obs_shape)
+            yield _samples(Seen(observation, shown.get("mask"), shown.get("choice")), chosen)
 
     def _sequences(self, batch_size: int) -> Iterator[RolloutBufferSamples]:
         columns = {name: torch.from_numpy(getattr(self, name)) for name in ("actions", *NUMBERS)}
@@ -99,7 +97,8 @@ class LaneBuffer(RolloutBuffer):
         for lanes in order.split(max(1, batch_size // self.buffer_size)):
             chosen = {name: column.index_select(1, lanes).flatten(0, 1) for name, column in columns.items()}
             state = {name: tensor.index_select(0, lanes) for name, tensor in self.state.items()}
-            yield _samples(Seen(state=state, **{n: c.index_select(1, lanes) for n, c in shown.items()}), chosen)
+            seen = {name: column.index_select(1, lanes) for name, column in shown.items()}
+            yield _samples(Seen(state=state, **seen), chosen)
 
 
 def _samples(seen: Seen, chosen: dict[str, Tensor]) -> RolloutBufferSamples:

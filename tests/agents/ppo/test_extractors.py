@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import emp_gym
 import fakes
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 
+import emp_gym
 from emp_gym.agents.base import read_arrays
 from emp_gym.agents.check import conformance
 from emp_gym.agents.ppo import PPO

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import emp_gym
 import gymnasium as gym
 import numpy as np
 import pytest
 
+import emp_gym
 from emp_gym.agents import registry
 from emp_gym.agents.check import conformance
 from emp_gym.agents.ppo import PPO
