@@ -36,7 +36,7 @@ PRESETS = {"ppo": _PPO}
 """Agent -> environment id -> parameters."""
 
 _RECALL = {
-    "num_envs": 256, "n_steps": 64, "batch_size": 4096, "layers": (64,), "shared": True, "entropy": 0.1,
+    "num_envs": 256, "n_steps": 64, "batch_size": 4096, "layers": (64,), "entropy": 0.1,
     "gamma": 0.5,  # nothing that is done here has an effect later: returns of more steps are noise
 }  # fmt: skip
 _KEEPS = {"extractor_options": {"keeps": 64}}  # units that forget in a few decisions never hear of the cue
