@@ -37,7 +37,7 @@ class PPOConfig:
     extractor: str = PLAIN  # what reads observations before `layers`: mlp (nothing), gru, cnn, mamba2, mamba3
     extractor_width: int = 64  # of its output
     extractor_options: dict[str, Any] = field(default_factory=dict)  # other parameters of the encoder
-    shared: bool = True  # policy and value network read one extractor, not one each
+    shared: bool = False  # policy and value network read one extractor, not one each
     deviation: float = 1.0  # of Gaussian actions at the beginning, in units of the action
     activation: str = "relu"  # tanh costs a third of the speed and learns no better here
     masks: bool = True  # masked entries of a menu have no probability while learning either, where a mask is published

@@ -151,8 +151,8 @@ def test_evaluation_changes_neither_weights_nor_what_observations_are_divided_by
     assert same(before, one.arrays())
 
 
-def test_policy_and_value_share_an_encoder_or_have_one_each() -> None:
-    apart, together = agent("gru", shared=False), agent("gru")
+def test_policy_and_value_share_an_encoder_only_when_asked() -> None:
+    apart, together = agent("gru"), agent("gru", shared=True)
     assert set(apart.policy.encoders) == {"policy", "value"} and set(together.policy.encoders) == {"policy"}
     assert set(apart.initial_state(3)) == {"policy.hidden"} and apart.policy.initial_state(3).keys() > {"value.hidden"}
     assert agent("mlp").initial_state(3) is None and agent("cnn", LOB).initial_state(3) is None
