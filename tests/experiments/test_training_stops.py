@@ -72,6 +72,19 @@ def curves(run: Path) -> list[dict[str, str]]:
     return [{tag: value for tag, value in row.items() if tag not in ("time/fps", "time/time_elapsed")} for row in rows]
 
 
+def test_a_run_with_memory_around_a_baseline_that_measures_first_goes_on_to_the_bit(signalled, tmp_path, capsys):
+    """The environment in which the baseline measured is closed by then, and is no lane of the run."""
+    asked = ["--env", "emp-lob-market-making-v0", "--total-timesteps", "1024", "--num-envs", "16", "--no-evaluation", "--set",
+             "extractor=gru", "residual=glft", "agent.residual_options={steps: 16384}", "agent.n_steps=16", "agent.batch_size=128",
+             "agent.n_epochs=1", "agent.layers=[8]", "agent.extractor_width=8", "agent.threads=1", "env.episode=8 decisions"]  # fmt: skip
+    assert train.main([*asked, "--run-dir", str(tmp_path / "whole")]) == 0
+    signalled(signal.SIGINT, 2)
+    assert train.main([*asked, "--run-dir", str(tmp_path / "cut")]) == 130
+    assert (tmp_path / "cut" / "checkpoints" / "000000000512" / "lanes.npz").exists()
+    assert train.main(["--resume", str(tmp_path / "cut"), "--no-evaluation"]) == 0
+    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+
+
 def test_ctrl_c_saves_and_resume_goes_on_to_the_bit(whole, signalled, tmp_path, capsys):
     run = tmp_path / "run"
     before = signal.getsignal(signal.SIGINT)

@@ -22,7 +22,7 @@ SMALL: dict[str, Any] = {"num_envs": 8, "n_steps": 16, "batch_size": 64, "n_epoc
                          "extractor_width": 16}  # fmt: skip
 ROLLOUT = 128
 RECURRENT = ("gru", "mamba2", "mamba3")
-LOB, BOX, MEMORY = "emp-lob-v0", "fake-box-v0", "emp-ladder-memory-v0"
+LOB, MENU, BOX, MEMORY = "emp-lob-v0", "fake-lob-v0", "fake-box-v0", "emp-ladder-memory-v0"
 assert emp_gym
 
 
@@ -45,10 +45,11 @@ def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
     return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize(("extractor", "env_id"), [*((name, BOX) for name in RECURRENT), ("gru", LOB), ("cnn", LOB)])
+@pytest.mark.parametrize(("extractor", "env_id"), [*((name, BOX) for name in RECURRENT), ("gru", MENU), ("cnn", LOB)])
 def test_ppo_conforms_with_every_extractor(extractor: str, env_id: str) -> None:
     fakes.register()
-    assert conformance("ppo", env_id, **{**SMALL, "extractor": extractor, "n_epochs": 1}) == []
+    wide = {"num_envs": 128, "batch_size": 2048, "n_epochs": 1}  # few updates
+    assert conformance("ppo", env_id, **{**SMALL, "extractor": extractor, **wide}) == []
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -149,6 +150,22 @@ def test_evaluation_changes_neither_weights_nor_what_observations_are_divided_by
         observation = (50.0 * np.random.default_rng(0).normal(size=(8, *one.observation_space.shape))).astype(np.float32)
         _, state = one.act(observation, state)
     assert same(before, one.arrays())
+
+
+def test_a_unit_that_is_to_keep_keeps() -> None:
+    """What is left of a cue after 24 empty decisions, of torch's own units and of those that begin as memories."""
+
+    def left(**options: Any) -> float:
+        one = agent("gru", **options)
+        encoder = one.policy.encoders["policy"]
+        state = encoder.initial_state(1)
+        states = [encoder.step(torch.tensor([[0.0, cue, 0.0]]), state)[1] for cue in (-1.0, 1.0)]
+        first = (states[0]["hidden"] - states[1]["hidden"]).norm()
+        for _ in range(24):
+            states = [encoder.step(torch.zeros(1, 3), each)[1] for each in states]
+        return float((states[0]["hidden"] - states[1]["hidden"]).norm() / first)
+
+    assert left() < 0.01 < 0.2 < left(extractor_options={"keeps": 64})
 
 
 def test_policy_and_value_share_an_encoder_only_when_asked() -> None:
