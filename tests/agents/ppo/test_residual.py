@@ -183,5 +183,6 @@ def test_an_unknown_parameter_of_the_baseline_is_told() -> None:
 @pytest.mark.parametrize(("name", "env_id", "extractor"), [("twap", "emp-almgren-chriss-v0", "gru"), ("pov", EXECUTE, "mlp")])
 def test_residual_ppo_conforms(name: str, env_id: str, extractor: str) -> None:
     options = {"rate": 0.05} if name == "pov" else {}
-    config = {**SMALL, "num_envs": 128, "batch_size": 2048, "n_epochs": 1, "residual": name, "residual_options": options, "extractor": extractor}
+    config = {**SMALL, "num_envs": 128, "batch_size": 2048, "n_epochs": 1, "extractor": extractor}
+    config |= {"residual": name, "residual_options": options}
     assert conformance("ppo", env_id, **config) == []
