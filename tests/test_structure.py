@@ -44,10 +44,10 @@ CONFINED = {  # package -> path prefixes below emp_gym where it may be imported
     "hftbacktest": ("experiments/",),
     "apsw": ("governance/",),
     "cryptography": ("governance/",),
-    "faiss": (),
-    "optuna": (),
+    "faiss": ("memory/",),
+    "optuna": ("experiments/",),
     "duckdb": (),
-    "ray": (),
+    "ray": ("agents/", "experiments/"),
 }
 COMPILERS = {"njit", "jit", "vectorize", "guvectorize", "cfunc", "stencil"}
 FORBIDDEN = {f"{name}.{compiler}" for name in ("numba", "nb") for compiler in COMPILERS}
