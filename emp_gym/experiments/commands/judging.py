@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from emp_gym.experiments import backtest, episode, findings, pictures, report
+from emp_gym.experiments import backtest, columns, episode, findings, pictures, report
 from emp_gym.experiments.backtest import Comparison
 from emp_gym.experiments.commands.terminal import console, say
 from emp_gym.experiments.config import RunConfig
@@ -137,10 +137,14 @@ def show(comparison: Comparison, found: Findings | None = None) -> None:
 
 def show_fidelity(fidelity: Fidelity) -> None:
     """The fidelity report on stdout."""
-    from emp_gym.experiments.fidelity import TITLES, cells, reading
+    from emp_gym.experiments.fidelity import SPARE, TITLES, cells, in_short, reading
 
     out = console()
+    rows = [(in_short(one.setting), *cells(one)[1:]) for one in fidelity.outcomes]
     out.print()
-    out.print(report.plain_table("What the P&L assumes", TITLES, [cells(one) for one in fidelity.outcomes]))
+    out.print(columns.table("What the P&L assumes", TITLES, rows, out.width, spare=SPARE, elsewhere=report.ELSEWHERE))
+    for one in fidelity.outcomes:
+        if in_short(one.setting) != one.setting.name:
+            out.print(one.setting.name, highlight=False)
     out.print()
     out.print(reading(fidelity), highlight=False)
