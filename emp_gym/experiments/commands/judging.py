@@ -79,11 +79,20 @@ def save_logs(folder: Path, name: str, runs: Sequence[RunLog], baselines: Mappin
     """One run log a folder: the agent's (a number behind it if there are several seeds), and the baselines'."""
     from emp_gym.evaluation import runlog
 
-    own = name.rpartition(":")[2].lower()
-    names = [own] if len(runs) == 1 else [f"{own}-{i}" for i in range(len(runs))]
+    names = labels(name, len(runs), list(baselines))
     for label, log in [*zip(names, runs), *baselines.items()]:
         runlog.save(log, folder / label)
     say(f"run logs: {', '.join([*names, *baselines])} below {folder}")
+
+
+def labels(name: str, seeds: int, baselines: Sequence[str]) -> list[str]:
+    """What the logs of the agent called `name` are called, one a seed: never what one of a baseline is."""
+    own = name.rpartition(":")[2].lower()
+    names = [own] if seeds == 1 else [f"{own}-{i}" for i in range(seeds)]
+    taken = {baseline.lower() for baseline in baselines}
+    while taken & set(names):
+        names = [f"{label}-judged" for label in names]
+    return names
 
 
 def governance(path: Path | None, *, create: bool = False) -> AbstractContextManager[Governed | None]:
