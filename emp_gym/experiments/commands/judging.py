@@ -39,7 +39,7 @@ def judge_into(
     """Leaves report and pictures in `root`, and run logs below `log`. `runs` and `agents`: one per training seed."""
     began = time.perf_counter()
     env = backtest.make_env(config.env_id, config.env, 1, split=config.evaluation.split)
-    record = hasattr(getattr(env.unwrapped, "lanes", None), "market")
+    record = log is not None or hasattr(getattr(env.unwrapped, "lanes", None), "market")
     comparison, logs, baselines = backtest.judge(config, agents, record=record)
     facts = gather(config, runs, provenance(env), env, time.perf_counter() - began)
     env.close()
