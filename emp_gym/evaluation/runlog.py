@@ -26,7 +26,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -254,9 +253,11 @@ def select(log: RunLog, chosen: Bool) -> RunLog:
 def save(log: RunLog, folder: str | Path) -> Path:
     """Writes the log into `folder`: ``runlog.json`` and a Parquet file each for the episodes and every table.
 
-    `ConfigError` where pyarrow is not installed, or `folder` holds a log already.
+    `ConfigError` where `folder` holds a log already.
     """
-    arrow, parquet = needs_pyarrow()
+    import pyarrow
+    from pyarrow import parquet
+
     path = Path(folder)
     if (path / HEADER).exists():
         raise ConfigError(f"{path} holds a run log already; take another folder")
@@ -264,7 +265,7 @@ def save(log: RunLog, folder: str | Path) -> Path:
     files = {}
     for name, columns in {"episodes": dict(log.episodes), **{n: _columns(t) for n, t in log.tables.items()}}.items():
         file = path / f"{name}.parquet"
-        parquet.write_table(arrow.table({key: arrow.array(value) for key, value in columns.items()}), file)
+        parquet.write_table(pyarrow.table({key: pyarrow.array(value) for key, value in columns.items()}), file)
         rows = len(next(iter(columns.values()), ()))
         files[name] = {"file": file.name, "rows": rows, "sha256": _digest(file), "columns": list(columns)}
     header = {"schema": SCHEMA, "units": UNITS, "tables": files, "config": dict(log.config)}
@@ -282,7 +283,8 @@ UNITS = {
 
 def load(folder: str | Path) -> RunLog:
     """The log that `save` left in `folder`; `DataError` where it is not whole or not what was written."""
-    _, parquet = needs_pyarrow()
+    from pyarrow import parquet
+
     path = Path(folder)
     try:
         header = json.loads((path / HEADER).read_text(encoding="utf-8"))
@@ -329,15 +331,3 @@ def extended(name: str, more: list[tuple[str, str]]) -> np.dtype:
 def _digest(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def needs_pyarrow() -> tuple[Any, Any]:
-    """pyarrow and its Parquet module; `ConfigError` with the remedy where it is not installed."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ConfigError(
-            "a run log is kept as Parquet, which needs pyarrow: pip install -c constraints.txt -e '.[parquet]'"
-        ) from error
-    return pyarrow, pyarrow.parquet

@@ -171,7 +171,6 @@ def test_what_does_not_go_together_is_refused_before_anything_runs(tmp_path: Pat
 
 
 def test_the_command_leaves_a_log_of_everyone(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
     folder = tmp_path / "logs"
     assert run("--agent", "symmetric", "--log", str(folder), "--json", *SHORT) == 0
     logs = {path.name: runlog.load(path) for path in folder.iterdir()}
@@ -220,11 +219,3 @@ def test_everybody_plays_once_whatever_is_left_of_it(tmp_path: Path, monkeypatch
     assert len(played) == len(set(played)) == 3
     told = json.loads((tmp_path / "report" / "evaluation.json").read_text())["results"]["symmetric"]
     assert told["pnl_by_window"][0] == runlog.load(tmp_path / "logs" / "symmetric").episodes["pnl"].tolist()
-
-
-def test_the_command_says_at_once_that_pyarrow_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    assert run("--agent", "symmetric", "--log", str(tmp_path)) == 2
-    assert "[parquet]" in capsys.readouterr().err
