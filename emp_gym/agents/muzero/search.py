@@ -28,10 +28,26 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from emp_gym.agents.muzero.gumbel import Scale, halving_table
+from emp_gym.agents.muzero.tree import (
+    Halving,
+    Leaves,
+    back_up_afterstates,
+    back_up_states,
+    conclude,
+    fill_afterstates,
+    fill_states,
+    open_actions,
+    open_outcomes,
+    plant,
+    settle_root,
+    walk,
+)
 from emp_gym.types import EmpGymError
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
+MOST_LOGITS = 500.0  # that a q can add
 Edge = Callable[[Any, Integers, Any, Floats, Floats], tuple[Floats, Floats]]
 """``(after [M, ...], code [M], latent [M, ...], reward [M], value [M]) -> (reward, value)`` for every new outcome."""
 
@@ -102,4 +118,144 @@ def search(
     `edge` may correct reward and value of every new outcome, for instance by a causal estimate of our own effect. A lane's
     result does not depend on the other lanes (as far as the model's rows do not). Raises SearchError.
     """
-    raise NotImplementedError
+    run = _Run(root, model, config, gumbel, edge)
+    if config.root_expansion:
+        run.expand_root()
+    for _ in range(config.simulations):
+        run.simulate()
+    return run.result()
+
+
+class _Run:
+    """One search: the tree, the latents of its nodes, and the model that is asked about new ones."""
+
+    def __init__(
+        self, root: Root, model: Model, config: SearchConfig, gumbel: Floats | None, edge: Edge | None
+    ) -> None:
+        logits = np.asarray(root.logits)
+        lanes, actions = logits.shape
+        self.model, self.edge = model, edge
+        self.codes, self.actions = model.codes, actions
+        self.scale = Scale(config.value_scale, config.visit_offset, config.q_floor)
+        self.halving = _halving(logits, root.mask, gumbel, config)
+        allowed, once = int(self.halving.mask.sum()), lanes * config.simulations
+        at_root = actions if config.root_expansion else 0
+        self.tree = plant(
+            lanes, 1 + at_root * self.codes + config.simulations, at_root + config.simulations, actions, self.codes
+        )
+        self.states = _Rows(lanes + (allowed * self.codes if at_root else 0) + once)
+        self.afterstates = _Rows((allowed if at_root else 0) + once)
+        self.leaves, self.behind = Leaves.empty(lanes), Leaves.empty(lanes)
+        roots = Leaves(np.arange(lanes), *np.zeros((3, lanes), np.int64))
+        nothing = np.zeros(lanes, np.float32)
+        value = _floats("root.value", root.value, lanes)
+        logits = _floats("root.logits", logits, lanes, actions)
+        fill_states(self.tree, roots, self.states.append(root.latent), nothing, nothing, logits, value)
+
+    def expand_root(self) -> None:
+        """All codes of all allowed actions, in one batch."""
+        actions = Leaves.empty(int(self.halving.mask.sum()))
+        open_actions(self.tree, self.halving.mask, actions)
+        self._ask_afterstates(actions)
+        outcomes = Leaves.empty(len(actions.lane) * self.codes)
+        open_outcomes(self.tree, actions, outcomes)
+        self._ask_states(outcomes)
+        settle_root(self.tree, outcomes)
+
+    def simulate(self) -> None:
+        """One new node in every lane."""
+        early = walk(self.tree, self.halving, self.scale, self.leaves)
+        afterstates, states = self.leaves.part(0, early), self.leaves.part(early, len(self.leaves.lane))
+        if early:
+            self._ask_afterstates(afterstates)
+        if self.codes == 1:  # nothing to wait for: straight through
+            open_outcomes(self.tree, afterstates, self.behind)
+            states = self.behind
+        elif early:
+            back_up_afterstates(self.tree, afterstates)
+        if len(states.lane):
+            self._ask_states(states)
+            back_up_states(self.tree, states)
+
+    def result(self) -> SearchResult:
+        lanes, actions = self.halving.mask.shape
+        weights, q = np.empty((2, lanes, actions), np.float32)
+        action, value = np.empty(lanes, np.int64), np.empty(lanes, np.float32)
+        conclude(self.tree, self.halving, self.scale, action, weights, q, value)
+        if not np.isfinite(value).all():
+            lane = int(np.flatnonzero(~np.isfinite(value))[0])
+            raise SearchError(
+                f"search: lane {lane} has the value {value[lane]}: the model answered with numbers that are none; "
+                f"expected finite logits, values and rewards (have its weights diverged?)"
+            )
+        return SearchResult(action, self.tree.visits[:, 0].astype(np.int64), weights, q, value)
+
+    def _ask_afterstates(self, leaves: Leaves) -> None:
+        count = len(leaves.lane)
+        after, value, chance = self.model.afterstate(self.states.take(leaves.row), leaves.edge)
+        if self.codes == 1:
+            value, chance = np.zeros(count, np.float32), np.ones((count, 1), np.float32)
+        value, chance = _floats("value", value, count), _floats("probabilities", chance, count, self.codes)
+        fill_afterstates(self.tree, leaves, self.afterstates.append(after), value, chance)
+
+    def _ask_states(self, leaves: Leaves) -> None:
+        count = len(leaves.lane)
+        after = self.afterstates.take(leaves.row)
+        latent, reward, discount, logits, value = self.model.outcome(after, leaves.edge)
+        if self.edge is not None:
+            reward, value = self.edge(after, leaves.edge, latent, reward, value)
+        fill_states(
+            self.tree, leaves, self.states.append(latent), _floats("reward", reward, count),
+            _floats("discount", discount, count), _floats("logits", logits, count, self.actions),
+            _floats("value", value, count),
+        )  # fmt: skip
+
+
+class _Rows:
+    """Latents in one numpy array or torch tensor, in the order in which they came."""
+
+    def __init__(self, room: int) -> None:
+        self.room, self.filled = room, 0
+        self.store: Any = None
+
+    def append(self, rows: Any) -> int:
+        """The row of the first of them."""
+        if self.store is None:
+            shape = (self.room, *rows.shape[1:])
+            self.store = rows.new_empty(shape) if hasattr(rows, "new_empty") else np.empty(shape, rows.dtype)
+        first, self.filled = self.filled, self.filled + len(rows)
+        self.store[first : self.filled] = rows
+        return first
+
+    def take(self, index: Integers) -> Any:
+        if isinstance(self.store, np.ndarray):
+            return self.store[index]
+        import torch
+
+        return self.store.index_select(0, torch.from_numpy(index).to(self.store.device))
+
+
+def _halving(logits: Any, mask: Any, gumbel: Any, config: SearchConfig) -> Halving:
+    mask = np.ones(logits.shape, np.bool_) if mask is None else np.ascontiguousarray(mask, np.bool_)
+    if mask.shape != logits.shape or not mask.any(axis=1).all():
+        raise SearchError(
+            f"search: a mask of shape {mask.shape} allows {mask.sum(axis=-1).min()} actions in some lane; expected shape "
+            f"{logits.shape} and at least one; leave lanes out that have nothing to decide"
+        )
+    most = min(config.max_considered, logits.shape[1])
+    shifted = logits.astype(np.float64)
+    shifted -= np.max(shifted, axis=1, keepdims=True, where=mask, initial=-np.inf)
+    return Halving(
+        halving_table(most, config.simulations),
+        np.minimum(most, mask.sum(axis=1)),
+        shifted,
+        shifted if gumbel is None else shifted + gumbel,
+        mask,
+    )
+
+
+def _floats(what: str, answer: Any, *shape: int) -> Floats:
+    array = np.ascontiguousarray(answer, np.float32)
+    if array.shape != shape:
+        raise SearchError(f"search: {what} of the model has the shape {array.shape}; expected {shape}, one row a question")
+    return array
