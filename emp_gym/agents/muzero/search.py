@@ -47,13 +47,13 @@ from emp_gym.types import EmpGymError
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
-MOST_LOGITS = 500.0  # that a q can add
+MOST_LOGITS = 500.0  # that a q may add to a logit
 Edge = Callable[[Any, Integers, Any, Floats, Floats], tuple[Floats, Floats]]
 """``(after [M, ...], code [M], latent [M, ...], reward [M], value [M]) -> (reward, value)`` for every new outcome."""
 
 
 class SearchError(EmpGymError, ValueError):
-    """The search was asked for something impossible, or its model answered with what is no number."""
+    """The search was asked for something impossible, or its model answered with something that is no answer."""
 
 
 class Model(Protocol):
@@ -97,6 +97,21 @@ class SearchConfig:
     root_expansion: bool = True
     """Every allowed root action x code is evaluated at once before the first simulation, so that the root's q are whole
     expectations under the model. It costs a batch of B x A x C rows, and counts as no simulation."""
+
+    def __post_init__(self) -> None:
+        least = 0 if self.root_expansion else 1
+        if self.simulations < least or self.max_considered < 1 or not self.q_floor > 0:
+            raise SearchError(
+                f"search: simulations={self.simulations}, max_considered={self.max_considered}, q_floor={self.q_floor}; "
+                f"expected at least {least}, at least 1, above 0"
+            )
+        added = self.value_scale * (self.visit_offset + self.simulations)
+        if not 0 <= added <= MOST_LOGITS:
+            raise SearchError(
+                f"search: value_scale {self.value_scale} x (visit_offset {self.visit_offset} + simulations "
+                f"{self.simulations}) adds {added} to a logit; expected 0 to {MOST_LOGITS}, else exp() overflows; "
+                f"change value_scale"
+            )
 
 
 @dataclass(frozen=True)
@@ -242,6 +257,8 @@ def _halving(logits: Any, mask: Any, gumbel: Any, config: SearchConfig) -> Halvi
             f"search: a mask of shape {mask.shape} allows {mask.sum(axis=-1).min()} actions in some lane; expected shape "
             f"{logits.shape} and at least one; leave lanes out that have nothing to decide"
         )
+    if gumbel is not None and gumbel.shape != logits.shape:
+        raise SearchError(f"search: gumbel has the shape {gumbel.shape}; expected {logits.shape}, one number an action")
     most = min(config.max_considered, logits.shape[1])
     shifted = logits.astype(np.float64)
     shifted -= np.max(shifted, axis=1, keepdims=True, where=mask, initial=-np.inf)

@@ -13,35 +13,43 @@ from typing import Any
 import numpy as np
 
 from emp_gym.agents.muzero.search import Root, SearchConfig, search
-from emp_gym.experiments.benchmark.figures import Effort, Figures, cores, rates
+from emp_gym.experiments.benchmark.figures import Effort, Figures, core_word, cores, rates
 
 ACTIONS, CODES, LATENT, SIMULATIONS = 9, 12, 128, 16
 LANES = (1, 64, 256)
 
 
 def measure(figures: Figures, effort: Effort, data: Sequence[str] | None = None) -> None:
-    """Adds for each number of lanes, with chance and without, with the root expanded and not: simulations and decisions a
-    second, and the share of the time that the network takes. `data` is of no meaning here."""
+    """Adds for each number of lanes and of cores, with chance and without, with the root expanded and not: simulations and
+    decisions a second, simulations a second of processor time (which other programs disturb less), and the share of the
+    time that the network takes. `data` is of no meaning here."""
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(cores())
     try:
         for lanes in LANES if effort.many >= 1024 else (1, effort.many):
-            for codes, expansion in ((CODES, True), (CODES, False), (1, False)):
-                work = _Planning(lanes, codes, expansion)
-                for _ in range(3):
-                    work()
-                work.model.seconds, begun = 0.0, time.perf_counter()
-                decisions = rates(work, effort)
-                took = time.perf_counter() - begun
-                chance = f"{codes} codes, root {'expanded' if expansion else 'not expanded'}" if codes > 1 else "no chance"
-                name = f"planning, {lanes} lanes, {SIMULATIONS} simulations, {ACTIONS} actions, {chance}"
-                figures.add(f"{name}: speed", [SIMULATIONS * rate for rate in decisions], "simulations/s")
-                figures.add(f"{name}: decisions", decisions, "decisions/s")
-                figures.add(f"{name}: in the network", [100 * work.model.seconds / took], "%")
+            for threads in sorted({1, cores()}) if lanes > 1 else [1]:
+                torch.set_num_threads(threads)
+                for codes, expansion in ((CODES, True), (CODES, False), (1, False)):
+                    _add(figures, effort, _Planning(lanes, codes, expansion), lanes, core_word(threads))
     finally:
         torch.set_num_threads(before)
+
+
+def _add(figures: Figures, effort: Effort, work: _Planning, lanes: int, on: str) -> None:
+    for _ in range(3):
+        work()
+    asked, searches, busy, begun = work.model.seconds, work.searches, time.process_time(), time.perf_counter()
+    decisions = rates(work, effort)
+    took, busy = time.perf_counter() - begun, time.process_time() - busy
+    simulations = SIMULATIONS * lanes * (work.searches - searches)
+    root = "expanded" if work.config.root_expansion else "not expanded"
+    chance = f"{work.model.codes} codes, root {root}" if work.model.codes > 1 else "no chance"
+    name = f"planning, {lanes} lanes, {SIMULATIONS} simulations, {ACTIONS} actions, {chance}, {on}"
+    figures.add(f"{name}: speed", [SIMULATIONS * rate for rate in decisions], "simulations/s")
+    figures.add(f"{name}: decisions", decisions, "decisions/s")
+    figures.add(f"{name}: speed by processor time", [simulations / busy], "simulations/s")
+    figures.add(f"{name}: in the network", [100 * (work.model.seconds - asked) / took], "%")
 
 
 class _Planning:
@@ -57,11 +65,11 @@ class _Planning:
         logits = random.standard_normal((lanes, ACTIONS), np.float32)
         self.root = Root(logits, random.standard_normal(lanes, np.float32), latent)
         self.gumbel = random.gumbel(size=(16, lanes, ACTIONS)).astype(np.float32)
-        self.turn = 0
+        self.searches = 0
 
     def __call__(self) -> float:
-        self.turn += 1
-        search(self.root, self.model, self.config, self.gumbel[self.turn % 16])
+        self.searches += 1
+        search(self.root, self.model, self.config, self.gumbel[self.searches % 16])
         return float(len(self.root.value))
 
 

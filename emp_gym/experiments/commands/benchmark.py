@@ -1,4 +1,4 @@
-"""``benchmark``: speed of reading, replay, environments, training, the log, the risk layer, the diary
+"""``benchmark``: speed of reading, replay, environments, training, the log, the risk layer, the diary,
 the certificates and the planner, with what proves it; what agents are worth."""
 
 from __future__ import annotations
