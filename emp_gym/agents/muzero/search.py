@@ -58,7 +58,7 @@ class SearchError(EmpGymError, ValueError):
 
 class Model(Protocol):
     """What the search asks of a model: two functions over M rows. Arrays are numpy float32; latents are the model's own,
-    numpy arrays or torch tensors (without gradient), one row each. Nothing is handed in twice, nothing is kept."""
+    numpy arrays or torch tensors (without gradient), one row each. Latents handed in are copies, free to be overwritten."""
 
     @property
     def codes(self) -> int:
@@ -165,7 +165,7 @@ class _Run:
         nothing = np.zeros(lanes, np.float32)
         value = _floats("root.value", root.value, lanes)
         logits = _floats("root.logits", logits, lanes, actions)
-        fill_states(self.tree, roots, self.states.append(root.latent), nothing, nothing, logits, value)
+        fill_states(self.tree, roots, self.states.append(root.latent, lanes), nothing, nothing, logits, value)
 
     def expand_root(self) -> None:
         """All codes of all allowed actions, in one batch."""
@@ -211,7 +211,7 @@ class _Run:
         if self.codes == 1:
             value, chance = np.zeros(count, np.float32), np.ones((count, 1), np.float32)
         value, chance = _floats("value", value, count), _floats("probabilities", chance, count, self.codes)
-        fill_afterstates(self.tree, leaves, self.afterstates.append(after), value, chance)
+        fill_afterstates(self.tree, leaves, self.afterstates.append(after, count), value, chance)
 
     def _ask_states(self, leaves: Leaves) -> None:
         count = len(leaves.lane)
@@ -220,7 +220,7 @@ class _Run:
         if self.edge is not None:
             reward, value = self.edge(after, leaves.edge, latent, reward, value)
         fill_states(
-            self.tree, leaves, self.states.append(latent), _floats("reward", reward, count),
+            self.tree, leaves, self.states.append(latent, count), _floats("reward", reward, count),
             _floats("discount", discount, count), _floats("logits", logits, count, self.actions),
             _floats("value", value, count),
         )  # fmt: skip
@@ -233,12 +233,14 @@ class _Rows:
         self.room, self.filled = room, 0
         self.store: Any = None
 
-    def append(self, rows: Any) -> int:
-        """The row of the first of them."""
+    def append(self, rows: Any, count: int) -> int:
+        """The row of the first of these `count` latents."""
+        if len(rows) != count:
+            raise SearchError(f"search: {len(rows)} rows of latents from the model; expected {count}, one a question")
         if self.store is None:
             shape = (self.room, *rows.shape[1:])
             self.store = rows.new_empty(shape) if hasattr(rows, "new_empty") else np.empty(shape, rows.dtype)
-        first, self.filled = self.filled, self.filled + len(rows)
+        first, self.filled = self.filled, self.filled + count
         self.store[first : self.filled] = rows
         return first
 

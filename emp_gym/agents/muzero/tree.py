@@ -180,11 +180,8 @@ def fill_afterstates(tree, leaves, first_row, value, chance):
     for i in range(len(leaves.lane)):
         b, node = leaves.lane[i], leaves.node[i]
         tree.after_row[b, node] = first_row + i
-        total = 0.0
         for c in range(chance.shape[1]):
-            total += chance[i, c]
-        for c in range(chance.shape[1]):
-            tree.chance[b, node, c] = chance[i, c] / total
+            tree.chance[b, node, c] = chance[i, c]
             tree.outcome[b, node, c] = NONE
             tree.outcome_visits[b, node, c] = 0
             tree.outcome_q[b, node, c] = value[i]

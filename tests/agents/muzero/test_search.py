@@ -171,6 +171,8 @@ def test_what_is_no_answer_is_refused(codes):
     short.outcome = lambda after, code: tuple(answer[:-1] for answer in world.outcome(after, code))
     with pytest.raises(SearchError, match="reward of the model has the shape"):
         search(world.root(range(6)), short, config)
+    with pytest.raises(SearchError, match="5 rows of latents"):
+        search(Root(world.logits, world.value, np.arange(5)), world, config)
     world.reward[:] = np.nan
     with pytest.raises(SearchError, match="diverged"):
         search(world.root(range(6)), world, config)
