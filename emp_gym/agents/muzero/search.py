@@ -97,6 +97,8 @@ class SearchConfig:
     root_expansion: bool = True
     """Every allowed root action x code is evaluated at once before the first simulation, so that the root's q are whole
     expectations under the model. It costs a batch of B x A x C rows, and counts as no simulation."""
+    least_chance: float = 0.0
+    """Codes less probable than this are left out of that batch, and count with the value of the afterstate. 0: exact."""
 
     def __post_init__(self) -> None:
         least = 0 if self.root_expansion else 1
@@ -152,6 +154,7 @@ class _Run:
         self.model, self.edge = model, edge
         self.codes, self.actions = model.codes, actions
         self.scale = Scale(config.value_scale, config.visit_offset, config.q_floor)
+        self.least_chance = config.least_chance if self.codes > 1 else 0.0
         self.halving = _halving(logits, root.mask, gumbel, config)
         allowed, once = int(self.halving.mask.sum()), lanes * config.simulations
         at_root = actions if config.root_expansion else 0
@@ -173,7 +176,7 @@ class _Run:
         open_actions(self.tree, self.halving.mask, actions)
         self._ask_afterstates(actions)
         outcomes = Leaves.empty(len(actions.lane) * self.codes)
-        open_outcomes(self.tree, actions, outcomes)
+        outcomes = outcomes.part(0, open_outcomes(self.tree, actions, self.least_chance, outcomes))
         self._ask_states(outcomes)
         settle_root(self.tree, outcomes)
 
@@ -184,7 +187,7 @@ class _Run:
         if early:
             self._ask_afterstates(afterstates)
         if self.codes == 1:  # nothing to wait for: straight through
-            open_outcomes(self.tree, afterstates, self.behind)
+            open_outcomes(self.tree, afterstates, 0.0, self.behind)
             states = self.behind
         elif early:
             back_up_afterstates(self.tree, afterstates)

@@ -166,12 +166,16 @@ def open_actions(tree, mask, leaves):
 
 
 @njit
-def open_outcomes(tree, afterstates, leaves):
-    """New states behind every code of these afterstates."""
-    codes = tree.chance.shape[2]
+def open_outcomes(tree, afterstates, least, leaves):
+    """New states behind every code of these afterstates that has at least this probability. Returns how many."""
+    count = 0
     for i in range(len(afterstates.lane)):
-        for c in range(codes):
-            _open_state(tree, afterstates.lane[i], afterstates.node[i], c, leaves, i * codes + c)
+        b, node = afterstates.lane[i], afterstates.node[i]
+        for c in range(tree.chance.shape[2]):
+            if tree.chance[b, node, c] >= least:
+                _open_state(tree, b, node, c, leaves, count)
+                count += 1
+    return count
 
 
 @njit

@@ -168,7 +168,12 @@ def test_what_is_no_answer_is_refused(codes):
     with pytest.raises(SearchError, match="gumbel"):
         search(world.root(range(6)), world, config, np.zeros((5, 3), np.float32))
     short = random_world(np.random.default_rng(4), 6, 3, codes)
-    short.outcome = lambda after, code: tuple(answer[:-1] for answer in world.outcome(after, code))
+
+    def outcome(after, code):
+        latent, reward, *rest = world.outcome(after, code)
+        return latent, reward[1:], *rest
+
+    short.outcome = outcome
     with pytest.raises(SearchError, match="reward of the model has the shape"):
         search(world.root(range(6)), short, config)
     with pytest.raises(SearchError, match="5 rows of latents"):

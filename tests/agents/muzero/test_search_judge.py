@@ -82,7 +82,8 @@ def judge(world, index, mask, gumbel, config):
         for a in allowed:
             root.after[a] = After(world, index, a)
             for c in range(codes):
-                root.after[a].open(c)
+                if root.after[a].chance[c] >= config.least_chance:
+                    root.after[a].open(c)
     sequence = halving(min(config.max_considered, len(allowed)), config.simulations)
     for considered in sequence:
         state, path = root, []
@@ -113,22 +114,20 @@ def judge(world, index, mask, gumbel, config):
     return np.array(root.visits), weights / weights.sum(), root.completed(), max(most, key=lambda a: gumbel[a] + x[a])
 
 
-@pytest.mark.parametrize("root_expansion", [False, True])
+@pytest.mark.parametrize("expansion", [{"root_expansion": False}, {}, {"least_chance": 0.15}])
 @pytest.mark.parametrize(
     ("actions", "codes", "simulations", "considered"),
     [(4, 3, 30, 16), (9, 12, 16, 16), (5, 2, 60, 3), (3, 5, 50, 16), (6, 1, 25, 4), (1, 4, 20, 16), (7, 3, 4, 16)],
 )
-def test_every_lane_is_as_the_judge_says(actions, codes, simulations, considered, root_expansion):
-    random = np.random.default_rng([actions, codes, simulations, root_expansion])
+def test_every_lane_is_as_the_judge_says(actions, codes, simulations, considered, expansion):
+    random = np.random.default_rng([actions, codes, simulations])
     world = random_world(random, 15, actions, codes)
     lanes = 6
     states = random.integers(0, 15, lanes)
     mask = random.random((lanes, actions)) < 0.8
     mask[:, 0] |= ~mask.any(axis=1)
     gumbel = random.gumbel(size=(lanes, actions))
-    config = SearchConfig(
-        simulations=simulations, q_floor=0.1, max_considered=considered, root_expansion=root_expansion
-    )
+    config = SearchConfig(simulations=simulations, q_floor=0.1, max_considered=considered, **expansion)
     single = Tabular(**{k: v.astype(np.float32) if v.dtype == float else v for k, v in vars(world).items()})
     found = search(single.root(states, mask), single, config, gumbel)
     for lane in range(lanes):
