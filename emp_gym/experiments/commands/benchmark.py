@@ -1,5 +1,5 @@
-"""``benchmark``: speed of reading, replay, environments, training, the log, the risk layer, the diary
-and the certificates, with what proves it; what agents are worth."""
+"""``benchmark``: speed of reading, replay, environments, training, the log, the risk layer, the diary,
+the certificates and the planner, with what proves it; what agents are worth."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from emp_gym.experiments.benchmark.figures import SMALL, Effort, Figures, shown
 from emp_gym.types import EmpGymError
 
-NAMES = ("parse", "replay", "env", "train", "log", "risk", "diary", "certificates", "agents")
+NAMES = ("parse", "replay", "env", "train", "log", "risk", "diary", "certificates", "planning", "agents")
 OF_AGENTS = ("agents", "seeds", "seed", "out")
 
 
