@@ -44,10 +44,10 @@ CONFINED = {  # package -> path prefixes below emp_gym where it may be imported
     "hftbacktest": ("experiments/",),
     "apsw": ("governance/",),
     "cryptography": ("governance/",),
-    "faiss": (),
-    "optuna": (),
+    "faiss": ("memory/",),
+    "optuna": ("experiments/",),
     "duckdb": (),
-    "ray": (),
+    "ray": ("agents/", "experiments/"),
 }
 COMPILERS = {"njit", "jit", "vectorize", "guvectorize", "cfunc", "stencil"}
 FORBIDDEN = {f"{name}.{compiler}" for name in ("numba", "nb") for compiler in COMPILERS}
@@ -244,7 +244,7 @@ PLANTED = [
     (wrong_doors, "scripts/a.py", "from emp_gym.envs import check\n"),
     (escaped_packages, "emp_gym/market/a.py", "def f():\n    import torch\n"),
     (escaped_packages, "emp_gym/envs/wrappers/a.py", "from stable_baselines3 import PPO\n"),
-    (escaped_packages, "emp_gym/experiments/a.py", "import optuna\n"),
+    (escaped_packages, "emp_gym/agents/a.py", "import optuna\n"),
     (printing, "emp_gym/data/a.py", "print('x')\n"),
     (foreign_compilers, "emp_gym/market/a.py", "import numba\n@numba.njit\ndef f(): pass\n"),
     (foreign_compilers, "emp_gym/market/a.py", "from numba import njit\n"),

@@ -110,7 +110,7 @@ class VectorFace(VectorEnv):
         self._ended = self._everyone.copy()  # lanes that wait for a reset
         self._again = NOBODY  # those of them that the next step resets
         self._flags = (np.zeros(num_envs, np.bool_), np.zeros(num_envs, np.bool_))
-        self._observation = np.zeros((num_envs, len(lanes.features)), np.float32)
+        self._observation = np.zeros((num_envs, len(lanes.features)), np.float32)  # never given away
         self._started = False
 
     def reset(
@@ -137,7 +137,6 @@ class VectorFace(VectorEnv):
             self.lanes.active[self._again] = False
         self.lanes.forget()
         self._started = True
-        self._observation = self._observation.copy()  # the one before was given away
         self.lanes.observe(lanes, self._observation)
         return self._observation.copy(), self._infos()
 
@@ -174,14 +173,8 @@ class VectorFace(VectorEnv):
         if len(self.lanes.ended):
             self._end(self.lanes.ended, ended, observation, infos)
         self._again = self.lanes.ended if self._mode is AutoresetMode.NEXT_STEP else NOBODY
-        self._observation = observation
-        return (
-            observation.copy() if self._mode is AutoresetMode.DISABLED else observation,
-            rewards,
-            terminated,
-            truncated,
-            infos,
-        )
+        self._observation[...] = observation  # which is the caller's from here on
+        return observation, rewards, terminated, truncated, infos
 
     def _end(self, lanes: np.ndarray, ended: np.ndarray, observation: np.ndarray, infos: dict[str, Any]) -> None:
         summary = self.lanes.summary(lanes)

@@ -10,6 +10,8 @@ orders      `SENT`: requests as the market got them, after all gates
 fills       `FILLED`: own executions, in order of time within a decision. `mid2_after_NAME` for each horizon of the log
 verdicts    `VERDICT`: what gates objected to
 accounts    `ACCOUNT`: one row an episode: where it was, and how its end is valued
+decisions   `DECIDED`: all that is told of environments without a market of ours (certificates): actions and rewards; there
+            are no other tables then
 ==========  ============================================================================================================
 
 All are sorted by episode and decision. Units are those of `emp_gym.types`: prices in price units, quantities in lots,
@@ -24,7 +26,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -118,8 +119,18 @@ ACCOUNT = np.dtype(
         ("mark2", "i8"),  # at half of which what is held at the end is valued; of a parent order the arrival mid
     ]
 )
+DECIDED = np.dtype(
+    [
+        ("episode", "i4"),
+        ("decision", "i4"),  # 0 .. T - 1
+        ("action", "i4"),  # its number; NO_ACTION where actions are numbers
+        ("reward", "f8"),  # in the environment's own unit
+    ]
+)
 TABLES = {"steps": STEP, "orders": SENT, "fills": FILLED, "verdicts": VERDICT, "accounts": ACCOUNT}
-MORE_COLUMNS = {"steps": "lever_", "fills": "mid2_after_"}
+"""Of an environment with a market."""
+EVERY_TABLE = {**TABLES, "decisions": DECIDED}
+MORE_COLUMNS = {"steps": "lever_", "fills": "mid2_after_", "decisions": "lever_"}
 """Beginnings of the names of further columns that a table may have."""
 
 
@@ -242,9 +253,11 @@ def select(log: RunLog, chosen: Bool) -> RunLog:
 def save(log: RunLog, folder: str | Path) -> Path:
     """Writes the log into `folder`: ``runlog.json`` and a Parquet file each for the episodes and every table.
 
-    `ConfigError` where pyarrow is not installed, or `folder` holds a log already.
+    `ConfigError` where `folder` holds a log already.
     """
-    arrow, parquet = needs_pyarrow()
+    import pyarrow
+    from pyarrow import parquet
+
     path = Path(folder)
     if (path / HEADER).exists():
         raise ConfigError(f"{path} holds a run log already; take another folder")
@@ -252,7 +265,7 @@ def save(log: RunLog, folder: str | Path) -> Path:
     files = {}
     for name, columns in {"episodes": dict(log.episodes), **{n: _columns(t) for n, t in log.tables.items()}}.items():
         file = path / f"{name}.parquet"
-        parquet.write_table(arrow.table({key: arrow.array(value) for key, value in columns.items()}), file)
+        parquet.write_table(pyarrow.table({key: pyarrow.array(value) for key, value in columns.items()}), file)
         rows = len(next(iter(columns.values()), ()))
         files[name] = {"file": file.name, "rows": rows, "sha256": _digest(file), "columns": list(columns)}
     header = {"schema": SCHEMA, "units": UNITS, "tables": files, "config": dict(log.config)}
@@ -264,13 +277,14 @@ def save(log: RunLog, folder: str | Path) -> Path:
 
 UNITS = {
     "price": "price_unit of config", "quantity": "lots", "cash": "1e-8 currency", "time_ns": "ns after local midnight",
-    "side": "+1 buy, -1 sell", "...2": "twice the amount", "episodes": "currency; lots; counts",
+    "side": "+1 buy, -1 sell", "reward": "the environment's own", "...2": "twice the amount", "episodes": "currency; lots; counts",
 }  # fmt: skip
 
 
 def load(folder: str | Path) -> RunLog:
     """The log that `save` left in `folder`; `DataError` where it is not whole or not what was written."""
-    _, parquet = needs_pyarrow()
+    from pyarrow import parquet
+
     path = Path(folder)
     try:
         header = json.loads((path / HEADER).read_text(encoding="utf-8"))
@@ -296,9 +310,9 @@ def _columns(table: np.ndarray) -> dict[str, np.ndarray]:
 
 def _structured(name: str, columns: Mapping[str, np.ndarray], path: Path) -> np.ndarray:
     """The table `name` from its columns."""
-    if name not in TABLES:
-        raise DataError(f"{path}: unknown table {name!r}; expected {sorted(TABLES)}")
-    known = TABLES[name]
+    if name not in EVERY_TABLE:
+        raise DataError(f"{path}: unknown table {name!r}; expected {sorted(EVERY_TABLE)}")
+    known = EVERY_TABLE[name]
     more = [key for key in columns if key not in (known.names or ())]
     start = MORE_COLUMNS.get(name)
     if any(key not in columns for key in known.names or ()) or not all(start and key.startswith(start) for key in more):
@@ -311,21 +325,9 @@ def _structured(name: str, columns: Mapping[str, np.ndarray], path: Path) -> np.
 
 def extended(name: str, more: list[tuple[str, str]]) -> np.dtype:
     """The dtype of table `name` with `more` columns (name, type)."""
-    return np.dtype([*TABLES[name].descr, *more])
+    return np.dtype([*EVERY_TABLE[name].descr, *more])
 
 
 def _digest(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def needs_pyarrow() -> tuple[Any, Any]:
-    """pyarrow and its Parquet module; `ConfigError` with the remedy where it is not installed."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ConfigError(
-            "a run log is kept as Parquet, which needs pyarrow: pip install -c constraints.txt -e '.[parquet]'"
-        ) from error
-    return pyarrow, pyarrow.parquet

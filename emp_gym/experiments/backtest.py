@@ -18,7 +18,7 @@ from emp_gym.agents.base import parameters
 from emp_gym.evaluation import metrics
 from emp_gym.evaluation.metrics import Estimate
 from emp_gym.experiments.config import EvaluationConfig, RunConfig
-from emp_gym.experiments.recording import Recorder
+from emp_gym.experiments.recording import Decisions, Recorder, recorder
 from emp_gym.governance.kill_gate import heed
 from emp_gym.types import ConfigError, DataError, Gate, RunLog
 
@@ -56,7 +56,7 @@ def windows(env_id: str, env_kwargs: Mapping[str, Any], config: EvaluationConfig
 def evaluate(
     agent: Any, env_id: str, env_kwargs: Mapping[str, Any], chosen: Sequence[Window], seed: int = 0, split: str = "test",
     watch: Callable[[Any, np.ndarray], None] | None = None, wrap: Callable[[Any], Any] | None = None,
-    record: Recorder | None = None,
+    record: Recorder | Decisions | None = None,
 ) -> RunLog:  # fmt: skip
     """One episode of `agent` on each window of `chosen`; episodes hold the environment's summary, arrays [W].
 
@@ -156,16 +156,16 @@ def judge(
     """
     judged, env_id, env_kwargs = config.evaluation, config.env_id, config.env
     chosen = windows(env_id, env_kwargs, judged) if chosen is None else list(chosen)
+    env = make_env(env_id, env_kwargs, 1)
+    problem = getattr(env.unwrapped, "problem", None)
     runs = [
-        evaluate(agent, env_id, env_kwargs, chosen, judged.seed, judged.split, record=Recorder() if record else None)
+        evaluate(agent, env_id, env_kwargs, chosen, judged.seed, judged.split, record=recorder(env) if record else None)
         for agent in agents
     ]
+    env.close()
     baselines, skipped = run_baselines(env_id, env_kwargs, chosen, judged, record=record)
     baselines = {name: log for name, log in baselines.items() if name != config.agent_name}
     dates = window_dates(env_id, env_kwargs, chosen, judged.split)
-    env = make_env(env_id, env_kwargs, 1)
-    problem = getattr(env.unwrapped, "problem", None)
-    env.close()
     return compare(config.agent_name, runs, baselines, dates, judged, skipped, problem), runs, baselines
 
 
@@ -189,8 +189,8 @@ def run_baselines(
         except DataError as error:
             skipped[name] = str(error)
             continue
-        recorder = Recorder() if record else None
-        logs[name] = evaluate(agent, env_id, env_kwargs, chosen, config.seed, config.split, record=recorder)
+        noting = recorder(env) if record else None
+        logs[name] = evaluate(agent, env_id, env_kwargs, chosen, config.seed, config.split, record=noting)
     env.close()
     return logs, skipped
 

@@ -302,14 +302,9 @@ def _csv(pages: Pages, path: Path) -> int:
 
 
 def _parquet(pages: Pages, path: Path) -> int:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ConfigError(
-            "--export: Parquet needs pyarrow, which is not installed: pip install -c constraints.txt -e '.[parquet]', "
-            "or export to a file that ends in .csv"
-        ) from error
+    import pyarrow
+    import pyarrow.parquet
+
     kinds = {int: pyarrow.int64(), float: pyarrow.float64(), bool: pyarrow.bool_(), str: pyarrow.string()}
     schema = pyarrow.schema([(name, kinds[kind]) for name, kind in FIELDS.items()])
     count = 0

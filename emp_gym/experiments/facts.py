@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from emp_gym.experiments import machine
 from emp_gym.experiments.config import RunConfig
 from emp_gym.experiments.runs import RunFolder
 
+SECONDS = "time/seconds"
+"""Column of ``curves.csv``: wall clock that training took so far, whatever cut it aside."""
 LATENCY, IMPACT, FILLS = 0, "none", "exact"
 """Of an environment with a book that was not asked for others."""
 
@@ -25,7 +27,7 @@ class Facts:
     data_hash: str | None = None
     seeds: tuple[int, ...] = ()  # of training
     env_steps: int | None = None  # of training, each seed
-    train_seconds: float | None = None  # mean over seeds, of the part since the last resume
+    train_seconds: float | None = None  # mean over seeds, all pieces of a run that went on
     judge_seconds: float | None = None
     machine: str = field(default_factory=machine.described)
     trials: int | None = None  # that count against the run, from its ledger
@@ -72,19 +74,29 @@ def gather(
 
 
 def learning_time(curves: Path) -> tuple[int, float] | None:
-    """(steps done, seconds since training began or went on) as the last row of ``curves.csv`` has it; None without one."""
+    """(steps done, seconds that they took) as the last row of ``curves.csv`` has it; None without one.
+
+    The pieces of a run that was cut and went on are added up; what was done after the checkpoint from which it went on is not in
+    the agent, and its time is not in here.
+    """
     if not curves.exists():
         return None
     with curves.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("time/fps")]
-    if not rows:
-        return None
-    steps, speed = int(rows[-1]["steps"]), float(rows[-1]["time/fps"])
-    return steps, steps / speed if speed > 0 else 0.0
+        rows = [row for row in csv.DictReader(file) if row.get(SECONDS) or row.get("time/fps")]
+    return (int(rows[-1]["steps"]), seconds_at(rows[-1])) if rows else None
+
+
+def seconds_at(row: Mapping[str, str]) -> float:
+    """Seconds of training up to a row of ``curves.csv``; of a file of an earlier version: since it last went on."""
+    if row.get(SECONDS):
+        return float(row[SECONDS])
+    speed = float(row.get("time/fps") or 0.0)
+    return int(row["steps"]) / speed if speed > 0 else 0.0
 
 
 def trials(run: RunFolder) -> int | None:
-    """How many trials count against what `run` gave, itself included; None where nobody counted, or not here."""
+    """How many trials count against what `run` gave, itself included: all of its ledger where it has given no version yet. None
+    where nobody counted, or not here."""
     told = run.governance
     ledger_path = Path(told.get("folder", "")) / "ledger.log"
     if not told or not ledger_path.is_file():
@@ -94,9 +106,11 @@ def trials(run: RunFolder) -> int | None:
     from emp_gym.governance.reader import LogReader
 
     with LogReader(ledger_path) as reader:
+        if reader.log_id != told.get("log_id"):
+            return None
         state = Ledger(reader, clock=lambda: 0).state
     given = [version for version in state.versions.values() if version.trial == told.get("trial")]
-    return count_trials(state, given[0]) if given else len(state.trials)
+    return max((count_trials(state, version) for version in given), default=len(state.trials))
 
 
 def lines(facts: Facts) -> tuple[str, ...]:

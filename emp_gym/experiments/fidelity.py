@@ -205,6 +205,8 @@ def _estimate(values: F64, days: np.ndarray, seed: int, options: Mapping[str, An
 # ---- for people
 
 TITLES = ("setting", "P&L per episode", "beyond the honest one (paired)", "Wilcoxon p", "lots", "maker")
+SPARE = ("maker", "lots", "Wilcoxon p")
+"""Columns that a narrow terminal may do without, the least important one first."""
 
 
 def cells(one: Outcome) -> tuple[str, ...]:
@@ -213,6 +215,11 @@ def cells(one: Outcome) -> tuple[str, ...]:
     return (
         one.setting.name, bare(one.pnl), "" if honest else bare(one.gap), p, number(one.lots, 0), percent(one.maker_share),
     )  # fmt: skip
+
+
+def in_short(setting: Setting) -> str:
+    """For a narrow table or an axis: its name without the assumptions that it stands for."""
+    return setting.name.partition(":")[0]
 
 
 def reading(fidelity: Fidelity) -> str:
@@ -267,7 +274,7 @@ def document(fidelity: Fidelity, picture: str) -> list[Block]:
 def write(fidelity: Fidelity, folder: Path) -> Path:
     """Leaves ``fidelity.md``, ``.html``, ``.png`` and ``.json`` in `folder`; returns the text's path."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [(_short(one.setting.name), one.pnl, one.gap) for one in fidelity.outcomes]
+    rows = [(in_short(one.setting), one.pnl, one.gap) for one in fidelity.outcomes]
     title = f"{fidelity.agent} on {fidelity.env_id}: what its P&L assumes"
     pictures.gap_chart(rows, title, folder / "fidelity.png")
     blocks = document(fidelity, "fidelity.png")
@@ -276,8 +283,3 @@ def write(fidelity: Fidelity, folder: Path) -> Path:
     (folder / "fidelity.html").write_text(page.html(blocks, folder, title), encoding="utf-8")
     RunFolder(folder).write_json("fidelity.json", fidelity.as_json())
     return path
-
-
-def _short(name: str) -> str:
-    """For an axis: the assumptions themselves stand in the table."""
-    return name.partition(":")[0]

@@ -34,7 +34,7 @@ class Entry:
     path: str
     agent: str
     identity: str  # same agent, parameters and budget: its runs are seeds of one another
-    pnl: F64  # [S, W] currency per episode
+    pnl: F64  # [S, W] currency per episode, or what else the board judges
     seeds: tuple[int, ...]  # of training; empty for what was not trained
     drawdown: float | None
     turnover: float | None
@@ -58,18 +58,24 @@ class Board:
     entries: tuple[Entry, ...]
     baselines: tuple[Entry, ...]
     notes: tuple[str, ...] = ()
+    judged: str = "pnl"  # or "value": J of a problem with a known optimum, in the problem's own unit
+
+    @property
+    def what(self) -> str:
+        """What is judged, in the words of a table."""
+        return "P&L" if self.judged == "pnl" else self.judged
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a board; estimates are in currency per episode, or None where they mean nothing."""
+    """A line of a board; estimates are of what the board judges, per episode, or None where they mean nothing."""
 
     agent: str
     baseline: bool
     seeds: int
     pnl: Estimate  # mean, blocks are days
     iqm: Estimate | None  # interquartile mean over seeds
-    sharpe: float | None  # per episode, mean over seeds
+    sharpe: float | None  # per episode, mean over seeds; of money only
     drawdown: float | None
     turnover: float | None
     improvement: Estimate | None  # probability, over the best baseline
@@ -148,7 +154,7 @@ def _board(group: Sequence[tuple[Path, dict[str, Any]]]) -> Board:
     others = tuple(entry for name, entry in baselines.items() if name not in own)
     return Board(
         first["env"], run["settings"], run["data_hash"], run["split"], windows, first["level"], tuple(entries), others,
-        tuple(notes),
+        tuple(notes), first["judged"],
     )  # fmt: skip
 
 
@@ -256,7 +262,7 @@ def _row(
         len(entry.pnl),
         metrics.bootstrap(entry.pnl, days, rng(), **options),
         stratified_interval(entry.pnl.mean(axis=1), rng(), **options) if entry.seeds else None,
-        float(np.mean(ratios)) if np.isfinite(ratios).all() else None,
+        float(np.mean(ratios)) if board.judged == "pnl" and np.isfinite(ratios).all() else None,
         entry.drawdown,
         entry.turnover,
         improvement,
@@ -269,9 +275,13 @@ def _row(
 
 
 TITLES = (
-    "agent", "score", "P&L per episode", "IQM over seeds", "seeds", "Sharpe", "drawdown", "turnover",
+    "agent", "score", "{} per episode", "IQM over seeds", "seeds", "Sharpe", "drawdown", "turnover",
     "P(beats best baseline)", "env steps", "seconds", "trials",
 )  # fmt: skip
+SPARE = (
+    "trials", "seconds", "turnover", "env steps", "drawdown", "Sharpe", "seeds", "P(beats best baseline)", "IQM over seeds",
+)  # fmt: skip
+"""Columns that a narrow terminal may do without, the least important one first."""
 
 
 def cells(row: Row) -> tuple[str, ...]:
@@ -306,16 +316,26 @@ def title(board: Board) -> str:
 
 def table(board: Board) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Titles and cells, without columns in which nothing stands."""
-    return told_columns(TITLES, [cells(row) for row in rows(board)])
+    return told_columns([title.format(board.what) for title in TITLES], [cells(row) for row in rows(board)])
 
 
-READING = (
-    "`*` is a baseline. P&L is in currency per episode with its block bootstrap interval over days; `IQM` is the interquartile "
-    "mean over training seeds with its stratified bootstrap interval. `P(beats best baseline)`: the probability that an episode "
-    "of the agent beats one of the baseline with the highest mean P&L (the oracle aside). Sharpe per episode, not annualised; "
-    "drawdown and turnover in currency, means over episodes; seconds of training are wall clock, a seed. `trials` that count "
-    "against the run stand in its ledger; empty: nobody counted. No number is deflated by them."
-)
+def reading(found: Sequence[Board]) -> str:
+    """What the numbers of these boards mean."""
+    judged = {board.judged for board in found}
+    text = "`*` is a baseline. "
+    if "pnl" in judged:
+        text += "P&L, drawdown and turnover are in currency, means over episodes; Sharpe is per episode, not annualised. "
+    if judged - {"pnl"}:
+        text += (
+            "`value` is J of an episode without the noise of its steps, in the problem's own unit, which is not currency; "
+            "`score` is 1 at the optimum and 0 at the best naive policy. "
+        )
+    return text + (
+        "Intervals are block bootstraps over days (episodes, where there are no days); `IQM` is the interquartile mean over training "
+        "seeds with its stratified bootstrap interval. `P(beats best baseline)`: the probability that an episode of the agent beats "
+        f"one of the baseline with the highest mean ({' and '.join(KNOWING)} aside). Seconds of training are wall clock, a seed. "
+        "`trials` that count against the run stand in its ledger; empty: nobody counted. No number is deflated by them."
+    )
 
 
 def document(found: Sequence[Board]) -> list[Block]:
@@ -325,7 +345,7 @@ def document(found: Sequence[Board]) -> list[Block]:
         titles, body = table(board)
         blocks += [Heading(title(board)), Table(titles, tuple(body)), *(Text(note) for note in board.notes)]
     machines = sorted({entry.machine for board in found for entry in board.entries if entry.machine})
-    return [*blocks, Text(READING), *([Text(f"Trained or judged on: {'; '.join(machines)}.")] if machines else [])]
+    return [*blocks, Text(reading(found)), *([Text(f"Trained or judged on: {'; '.join(machines)}.")] if machines else [])]
 
 
 def as_json(found: Sequence[Board]) -> list[dict[str, Any]]:
@@ -339,7 +359,17 @@ def as_json(found: Sequence[Board]) -> list[dict[str, Any]]:
             "windows": [list(window) for window in board.windows],
             "level": board.level,
             "notes": list(board.notes),
-            "rows": [asdict(row) for row in rows(board)],
+            "judged": board.judged,
+            "unit": UNITS.get(board.judged, "the problem's own"),
+            "rows": [_plain(row, board.judged) for row in rows(board)],
         }
         for board in found
     ]
+
+
+UNITS = {"pnl": "currency"}
+
+
+def _plain(row: Row, judged: str) -> dict[str, Any]:
+    """With what was judged under its own name."""
+    return {judged if key == "pnl" else key: value for key, value in asdict(row).items()}

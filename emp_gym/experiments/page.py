@@ -21,15 +21,20 @@ h2{font-size:1.15rem;margin:2.2rem 0 .6rem;padding-bottom:.2rem;border-bottom:1p
 p{max-width:46rem}li{overflow-wrap:anywhere}h1+p{font-size:1.08rem}
 code{font-family:ui-monospace,Menlo,Consolas,monospace;font-size:.9em;overflow-wrap:anywhere}
 .wide{overflow-x:auto;margin:1rem 0}
-table{border-collapse:collapse;font-size:.86rem;font-variant-numeric:tabular-nums;white-space:nowrap}
+table{border-collapse:collapse;font-size:.86rem;font-variant-numeric:tabular-nums}
 th,td{padding:.32rem .7rem;text-align:right;border-bottom:1px solid var(--line)}
-th{color:var(--muted);font-weight:600;vertical-align:bottom;white-space:normal}
-th:first-child,td:first-child,.t{text-align:left}td.t{white-space:normal;min-width:16rem}
-th:first-child,td:first-child{position:sticky;left:0;background:var(--paper)}
+th{color:var(--muted);font-weight:600;vertical-align:bottom}
+.n{white-space:nowrap}
+th:first-child,td:first-child,.t{text-align:left}td.t:last-child{min-width:14rem}
+th:first-child,td:first-child{position:sticky;left:0;background:var(--paper);max-width:16rem}
 tr.strong td{font-weight:600;background:var(--strong)}
-figure{margin:1.2rem 0}img{display:block;width:100%;min-width:40rem;height:auto;background:#fff;border-radius:4px}
+figure{margin:1.2rem 0}
+img{display:block;width:100%;min-width:40rem;height:auto;padding:.5rem;background:#fff;border-radius:6px}
 figcaption{color:var(--muted);font-size:.86rem;margin-top:.3rem}
-@media print{body{max-width:none}h2,figure{break-after:avoid;break-inside:avoid}img{min-width:0}}
+@media(prefers-color-scheme:dark){img{filter:brightness(.88)}}
+@media(max-width:42rem){body{padding:.8rem}th,td{padding:.32rem .5rem}td:first-child{max-width:8rem}
+figcaption::after{content:" (scrolls sideways)"}}
+@media print{body{max-width:none}.wide{overflow:visible}h2,figure{break-after:avoid;break-inside:avoid}img{min-width:0}}
 """
 
 
@@ -74,7 +79,8 @@ def _table(table: Table) -> str:
 
 
 def inline(text: str) -> str:
-    """**bold** and `code`; everything else is shown as it is."""
+    """**bold** and `code`; everything else is shown as it is. An interval may go below its mean, but is not broken itself."""
     safe = escape(text)
+    safe = re.sub(r"\[[−\d.,]+, [−\d.,]+\]|&lt; [\d.]+", r'<span class="n">\g<0></span>', safe)
     safe = re.sub(r"`([^`]+)`", r"<code>\1</code>", safe)
     return re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", safe)

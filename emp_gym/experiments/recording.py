@@ -1,7 +1,8 @@
 """Writes down what happens while an agent is evaluated: the tables of a run log, all lanes at once.
 
 A step costs a few copies of arrays over the lanes. What only the tape knows (mids at and after fills, the touch, volume
-ahead of an order where it joined, regimes) is looked up once, when all episodes are over.
+ahead of an order where it joined, regimes) is looked up once, when all episodes are over. Where there is no market of ours, what was
+decided and what it brought is all that can be told.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 
 from emp_gym.data.tape import TapeSet
 from emp_gym.envs.wrappers.diary import describe
@@ -19,6 +21,51 @@ from emp_gym.sensory.regime import label
 from emp_gym.types import F64, I8, I64, Bool, ConfigError, OrderKind, Outcome
 
 RESTS = (OrderKind.LIMIT, OrderKind.REPLACE)
+
+
+def recorder(env: Any) -> Recorder | Decisions:
+    """What records an evaluation in environments like `env`: all that happens in a market of ours, or decisions and rewards."""
+    return Recorder() if hasattr(getattr(env.unwrapped, "lanes", None), "market") else Decisions()
+
+
+class Decisions:
+    """Records decisions and rewards of one evaluation, in any vector environment that does not reset itself.
+
+    As `Recorder`: `begin`, `step` after every step, then `tables` and `about`. There is one table, `runlog.DECIDED`.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[np.ndarray] = []
+        self._about: dict[str, Any] = {}
+
+    def begin(self, env: Any) -> None:
+        """The episodes have just begun."""
+        if self._about:
+            raise ConfigError("Decisions records one evaluation; make another one")
+        space = env.single_action_space
+        menu = isinstance(space, spaces.Discrete)
+        self._levers = [] if menu else [f"lever_{i}" for i in range(int(np.prod(space.shape)))]
+        self._about = {"environment": type(env.unwrapped).__name__, "actions": int(space.n) if menu else self._levers}
+        self._type = runlog.extended("decisions", [(name, "<f4") for name in self._levers])
+
+    def step(self, running: Bool, actions: np.ndarray, rewards: np.ndarray) -> None:
+        """One step is over, in which the lanes `running` [N] took part; actions [N, ...], rewards [N]."""
+        lanes = np.flatnonzero(running)
+        rows = np.zeros(len(lanes), self._type)
+        rows["episode"], rows["decision"], rows["reward"] = lanes, len(self._parts), np.asarray(rewards)[lanes]
+        chosen = np.asarray(actions)[lanes].reshape(len(lanes), -1)
+        rows["action"] = NO_ACTION if self._levers else chosen[:, 0]
+        for name, column in zip(self._levers, chosen.T):
+            rows[name] = column
+        self._parts.append(rows)
+
+    def about(self) -> dict[str, Any]:
+        """What a log's config says besides what was asked for; JSON values."""
+        return self._about
+
+    def tables(self) -> dict[str, np.ndarray]:
+        """The table of the run log."""
+        return {"decisions": _by_episode(self._parts, self._type)}
 
 
 class Recorder:
@@ -46,6 +93,8 @@ class Recorder:
         self._parts: dict[str, list[np.ndarray]] = {name: [] for name in runlog.TABLES}
         self._levers = [] if lanes.task.menu else [f"lever_{i}" for i in range(lanes.task.action_space.shape[0])]
         self._step_type = runlog.extended("steps", [(name, "<f4") for name in self._levers])
+        self._fill_type = runlog.extended("fills", [(horizon.column, "<i8") for horizon in self.horizons])
+        self._rows = np.zeros(lanes.lanes, np.int64)  # of `steps`, so far
         self._arrival2 = lanes.market.state["mid2"].copy()
         self._day = lanes.market.state["day"].copy()
         self._stand(np.arange(lanes.lanes))
@@ -74,6 +123,7 @@ class Recorder:
         state, view = self._lanes.market.state, self._lanes.market.view
         where = slice(None) if len(lanes) == len(state) else lanes
         rows = np.zeros(len(lanes), self._step_type)
+        self._rows[where] += 1
         rows["episode"], rows["decision"], rows["action"] = lanes, self._decision, NO_ACTION
         for name in ("time_ns", "row", "seen_row", "cash", "fees", "position", "mid2"):
             rows[name] = state[name][where]
@@ -85,16 +135,18 @@ class Recorder:
 
     def _sent(self, running: Bool) -> None:
         sent = self._lanes.sent
-        lane, slot = np.nonzero(sent.kind)
+        slots = sent.kind.shape[1]
+        there = np.flatnonzero(sent.kind)
         if not running.all():
-            lane, slot = lane[running[lane]], slot[running[lane]]
-        if not len(lane):
+            there = there[running[there // slots]]
+        if not len(there):
             return
-        rows = np.zeros(len(lane), runlog.SENT)
-        records = sent.records[lane, slot]
-        rows["episode"], rows["decision"], rows["slot"] = lane, self._decision, slot
-        rows["kind"] = sent.kind[lane, slot]
-        rows["outcome"] = self._lanes.market.outcome[lane, slot]
+        rows = np.zeros(len(there), runlog.SENT)
+        records = _whole(sent.records.reshape(-1))[there].view(sent.records.dtype)
+        rows["episode"], rows["slot"] = np.divmod(there, slots)
+        rows["decision"] = self._decision
+        rows["kind"] = sent.kind.reshape(-1)[there]
+        rows["outcome"] = self._lanes.market.outcome.reshape(-1)[there]
         for name in ("side", "price", "quantity", "id", "target"):
             rows[name] = records[name]
         self._parts["orders"].append(rows)
@@ -113,17 +165,20 @@ class Recorder:
 
     def _filled(self, running: Bool) -> None:
         fills = self._lanes.market.last_fills()
-        mine = running[fills.lane]
+        mine: Any = running[fills.lane]
         if not mine.any():
             return
-        rows = np.zeros(int(mine.sum()), runlog.FILLED)
+        if mine.all():
+            mine = slice(None)
+        rows = np.zeros(len(fills.lane[mine]), self._fill_type)
         rows["episode"], rows["decision"], rows["beyond"] = fills.lane[mine], self._decision, fills.beyond_depth[mine]
         for name in ("time_ns", "row", "id", "side", "maker", "price", "quantity", "fee", "mid2_lots"):
             rows[name] = getattr(fills, name)[mine]
         lane = rows["episode"]
         there = (self._order_id[lane] == rows["id"][:, None]) & self._order_live[lane]
-        seen = np.take_along_axis(self._order_ahead[lane], there.argmax(axis=1)[:, None], 1)[:, 0]
-        rows["ahead_seen"] = np.where(there.any(axis=1), seen, NEVER_RESTED)
+        slot = there.argmax(axis=1)
+        rested = there[np.arange(len(lane)), slot]
+        rows["ahead_seen"] = np.where(rested, self._order_ahead[lane, slot], NEVER_RESTED)
         self._parts["fills"].append(rows)
 
     # ---- when it is over
@@ -155,29 +210,36 @@ class Recorder:
     def tables(self) -> dict[str, np.ndarray]:
         """The tables of the run log: see `emp_gym.evaluation.runlog`."""
         tape, row0 = self._lanes.tape, self._lanes.tape.days["row0"][self._day]  # [W]
-        tables = {}
-        for name, dtype in {**runlog.TABLES, "steps": self._step_type}.items():
-            table = np.concatenate([np.zeros(0, dtype), *self._parts[name]])
-            tables[name] = table[np.argsort(table["episode"], kind="stable")]
-        labels = None if self._regime is None else self._regime(tape)
+        types = runlog.TABLES | {"fills": self._fill_type}
+        tables = {name: _by_episode(self._parts[name], types[name]) for name in ("orders", "fills", "verdicts")}
+        tables["steps"] = self._steps()
+        labels = None if self._regime is None else _labels(tape, self._regime)
         steps, fills, orders = tables["steps"], tables["fills"], tables["orders"]
         for table in (steps, fills):
             at = row0[table["episode"]] + table["row"]
             table["regime"] = NO_REGIME if labels is None else labels[at]
             if table is steps:
                 steps["tape_mid2"] = tape.rows["mid2"][at]
-        tables["accounts"] = self._accounts(steps)
+        tables["accounts"] = self._accounts()
         decided = np.searchsorted(steps["episode"], orders["episode"]) + orders["decision"]
         orders["time_ns"] = steps["time_ns"][decided]
         orders["ahead"] = self._ahead(orders, steps["row"][decided])
-        tables["fills"] = self._seen_afterwards(fills, orders)
-        return tables
+        self._seen_afterwards(fills, orders)
+        return {name: tables[name] for name in runlog.TABLES}
 
-    def _accounts(self, steps: np.ndarray) -> np.ndarray:
+    def _steps(self) -> np.ndarray:
+        """All steps, each at its place: those of a lane are its decisions in turn."""
+        first = np.cumsum(self._rows) - self._rows
+        steps = np.empty(int(self._rows.sum()), self._step_type)
+        for part in self._parts["steps"]:
+            _whole(steps)[first[part["episode"]] + part["decision"]] = _whole(part)
+        return steps
+
+    def _accounts(self) -> np.ndarray:
         lanes, n = self._lanes, self._lanes.lanes
         accounts = np.zeros(n, runlog.ACCOUNT)
         accounts["episode"], accounts["day"], accounts["arrival2"] = np.arange(n), self._day, self._arrival2
-        accounts["decisions"] = np.bincount(steps["episode"], minlength=n) - 1
+        accounts["decisions"] = self._rows - 1
         accounts["tick"] = lanes.tape.days["tick"][self._day]
         accounts["deadline_row"] = self._deadlines()
         accounts["twap2"] = self._twap2(lanes.market.state["start_row"], accounts["deadline_row"])
@@ -232,42 +294,71 @@ class Recorder:
             ahead[mine] = _volume_ahead(tape, int(day), arrive, orders["side"][mine], orders["price"][mine])
         return ahead
 
-    def _seen_afterwards(self, fills: np.ndarray, orders: np.ndarray) -> np.ndarray:
-        """`fills` with what the tape and the orders know of them."""
+    def _seen_afterwards(self, fills: np.ndarray, orders: np.ndarray) -> None:
+        """Adds to `fills` what the tape and the orders know of them."""
         tape, day_of = self._lanes.tape, self._day[fills["episode"]]
-        known = np.zeros(len(fills), runlog.extended("fills", [(h.column, "<i8") for h in self.horizons]))
-        for name in runlog.FILLED.names or ():
-            known[name] = fills[name]
-        day = tape.days[day_of]
-        at, maker, buys = day["row0"] + fills["row"], fills["maker"], fills["side"] > 0
-        known["mid2"] = np.where(maker, tape.messages["mid2"][at], tape.rows["mid2"][at])
-        best = tape.book[at - maker, np.where(buys == maker, 0, 1), 0]
-        known["touch"] = np.where(best["size"] > 0, day["base"] + best["price"], fills["price"])
-        known["ahead"] = _of_order(fills, orders, "ahead", NEVER_RESTED)
-        for horizon in self.horizons:
-            known[horizon.column] = mid2_after(tape, day_of, fills["row"], fills["time_ns"], horizon)
-        return known
+        at, maker, buys = tape.days["row0"][day_of] + fills["row"], fills["maker"], fills["side"] > 0
+        fills["mid2"] = np.where(maker, tape.messages["mid2"][at], tape.rows["mid2"][at])
+        best = _whole(tape.book)[at - maker, np.where(buys == maker, 0, 1), 0].view(tape.book.dtype)
+        fills["touch"] = np.where(best["size"] > 0, tape.days["base"][day_of] + best["price"], fills["price"])
+        fills["ahead"] = _of_order(fills, orders, "ahead", NEVER_RESTED)
+        for column, mids in mids2_after(tape, day_of, fills["row"], fills["time_ns"], self.horizons).items():
+            fills[column] = mids
 
 
-def mid2_after(tape: TapeSet, day: I64, row: I64, time_ns: I64, horizon: Horizon) -> I64:
-    """Twice the mid `horizon` after `row` at `time_ns` [F]: of the last row not later; 0 where the day ends before."""
-    found = np.zeros(len(row), np.int64)
+def _by_episode(parts: Sequence[np.ndarray], dtype: np.dtype) -> np.ndarray:
+    """One table of `parts`, by episode; within one in the order in which they came."""
+    episode = np.concatenate([np.zeros(0, np.int32), *(part["episode"] for part in parts)])
+    few = episode.max(initial=0) < 1 << 16  # these are sorted by counting
+    place = np.empty(len(episode), np.int64)
+    place[np.argsort(episode.astype(np.uint16) if few else episode, kind="stable")] = np.arange(len(episode))
+    table = np.empty(len(episode), dtype)
+    at = 0
+    for part in parts:
+        _whole(table)[place[at : at + len(part)]] = _whole(part)
+        at += len(part)
+    return table
+
+
+def _whole(table: np.ndarray) -> np.ndarray:
+    """The same rows, each as one piece of memory: numpy copies the fields of picked rows one by one, 30 times as slowly."""
+    return table.view(np.dtype((np.void, table.dtype.itemsize)))
+
+
+_LABELLED: dict[tuple[str, Callable[[TapeSet], I8]], I8] = {}
+"""Labels of the tape that was last recorded: baselines play on the same one."""
+
+
+def _labels(tape: TapeSet, regime: Callable[[TapeSet], I8]) -> I8:
+    key = (tape.hash, regime)
+    if key not in _LABELLED:
+        _LABELLED.clear()
+        _LABELLED[key] = regime(tape)
+    return _LABELLED[key]
+
+
+def mids2_after(tape: TapeSet, day: I64, row: I64, time_ns: I64, horizons: Sequence[Horizon]) -> dict[str, I64]:
+    """By column of each horizon: twice the mid so much after `row` at `time_ns` [F], of the last row not later; 0 where the day
+    ends before."""
+    found = {horizon.column: np.zeros(len(row), np.int64) for horizon in horizons}
     for each in np.unique(day):
         mine, own = np.flatnonzero(day == each), tape.rows[tape.day_slice(int(each))]
-        if horizon.messages:
-            then = row[mine] + horizon.messages
-        else:
-            until = time_ns[mine] + horizon.ns
-            then = np.searchsorted(own["time_ns"], until, side="right") - 1
-            then[until > own["time_ns"][-1]] = len(own)
-        there = then < len(own)
-        found[mine[there]] = own["mid2"][then[there]]
+        times, mids = np.ascontiguousarray(own["time_ns"]), np.append(own["mid2"], 0)  # the last stands for what is after the day
+        for horizon in horizons:
+            if horizon.messages:
+                then = np.minimum(row[mine] + horizon.messages, len(own))
+            else:
+                until = time_ns[mine] + horizon.ns
+                then = np.where(until > times[-1], len(own), np.searchsorted(times, until, side="right") - 1)
+            found[horizon.column][mine] = mids[then]
     return found
 
 
 def _volume_ahead(tape: TapeSet, day: int, row: I64, side: I8, price: I64) -> I64:
     """Visible lots at (side, price) after `row` [n]; 0 inside the visible levels, UNKNOWN_PLACE beyond them."""
-    levels = tape.book[tape.day_slice(day)][row, np.where(side > 0, 0, 1)]  # [n, L]
+    book = tape.book[tape.day_slice(day)]
+    half = book.view(np.dtype((np.void, book.dtype.itemsize * book.shape[2])))[..., 0]  # all levels of a side at once
+    levels = half[row, np.where(side > 0, 0, 1)].view(book.dtype).reshape(len(row), -1)  # [n, L]
     there = levels["size"] > 0
     gap = side[:, None] * (levels["price"].astype(np.int64) + tape.days[day]["base"] - price[:, None])  # > 0: better
     at_price = (there & (gap == 0)).any(axis=1)
@@ -278,9 +369,9 @@ def _volume_ahead(tape: TapeSet, day: int, row: I64, side: I8, price: I64) -> I6
 
 def _of_order(fills: np.ndarray, orders: np.ndarray, name: str, otherwise: int) -> np.ndarray:
     """Column `name` of the order of each fill; `otherwise` for those that are of none."""
-    known = orders[runlog.entered(orders)]
+    known = _whole(orders)[runlog.entered(orders)].view(orders.dtype)
     keys, wanted = runlog.order_keys(known, fills)
     keys = np.append(keys, -2)  # somebody must be found
-    order = np.argsort(keys)
+    order = np.argsort(keys, kind="stable")  # which knows what is sorted already
     at = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
     return np.where(keys[at] == wanted, np.append(known[name], otherwise)[at], otherwise)

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from emp_gym.evaluation.metrics import Estimate
+from emp_gym.experiments import columns, page
 from emp_gym.experiments import facts as told
-from emp_gym.experiments import page
 from emp_gym.experiments.backtest import Comparison, Row
 from emp_gym.experiments.document import Block, Heading, Picture, Table, Text, markdown, markdown_table
 from emp_gym.experiments.document import Facts as Statements
@@ -34,6 +34,7 @@ DEFAULT_UNIT = "ticks per clip for the environments of this package"
 # ---- the comparison on one line, and on the terminal
 
 MONEY = ("agent", "P&L per episode", "ahead by (paired)", "return", "oracle share")
+ELSEWHERE = "--json or --report DIR"
 TRADE = ("agent", "lots", "maker", "orders", "fill rate", "mean inventory", "max inventory", "spread", "fees", "masked")
 
 
@@ -72,35 +73,24 @@ def told_columns(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[
     return tuple(titles[at] for at in keep), [tuple(row[at] for at in keep) for row in rows]
 
 
-WIDE = 170  # columns that one table of everything needs
-
-
-def terminal_table(comparison: Comparison, width: int = WIDE) -> Any:
-    """The results for a terminal of `width` columns: money, and how it was made, in one table or one below the other."""
+def terminal_table(comparison: Comparison, width: int) -> Any:
+    """The results for a terminal of `width` characters: money, and how it was made, in one table or one below the other."""
     from rich.console import Group
 
     title = f"{comparison.env_id}: {comparison.agent.name} on {summary_line(comparison)}"
     money = [money_cells(row) for row in comparison.rows]
     trade = [[cells[at] for at in (1, 2, 3, 4, 5, -1)] for cells in map(trade_cells, comparison.rows)]
-    if width >= WIDE:
-        titles = (*money_titles(comparison), *TRADE[1:6], TRADE[-1])
-        return plain_table(title, *told_columns(titles, [[*m, *t] for m, t in zip(money, trade)]))
+    titles = (*money_titles(comparison), *TRADE[1:6], TRADE[-1])
+    whole = told_columns(titles, [[*m, *t] for m, t in zip(money, trade)])
+    if columns.fits(*whole, width):
+        return columns.table(title, *whole, width)
     first = told_columns((*money_titles(comparison)[:3], "oracle"), [[*m[:3], m[4]] for m in money])
     names = ("agent", "return", "lots", "maker", "orders", "fills", "inventory", "masked")
     below = told_columns(names, [[m[0], m[3], *t] for m, t in zip(money, trade)])
-    return Group(plain_table(title, *first), "", plain_table("", *below))
-
-
-def plain_table(title: str, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
-    """A rich table; the first row, the judged agent's, stands out."""
-    from rich.table import Table as RichTable
-
-    table = RichTable(title=title or None, title_justify="left", show_edge=False)
-    for at, name in enumerate(titles):
-        table.add_column(name, justify="right" if at else "left", no_wrap=not at, overflow="fold")
-    for at, row in enumerate(rows):
-        table.add_row(*row, style=None if at else "bold")
-    return table
+    return Group(
+        columns.table(title, *first, width, spare=("oracle",), elsewhere=ELSEWHERE), "",
+        columns.table("", *below, width, spare=("masked", "return", "inventory", "orders", "maker"), elsewhere=ELSEWHERE),
+    )  # fmt: skip
 
 
 def summary_line(comparison: Comparison) -> str:
@@ -123,12 +113,13 @@ def document(comparison: Comparison, findings: Findings, facts: Facts, pictures:
         return [Picture(title, pictures[key])] if key in pictures else []
 
     name = comparison.agent.name
+    what = "P&L" if comparison.judged == "pnl" else comparison.judged.capitalize()
     blocks: list[Block] = [
         Heading(f"{name} on {comparison.env_id}", 1),
         Text(f"**{verdict(comparison, findings.optimum)}** Judged on {summary_line(comparison)}."),
         _table(money_titles(comparison), [money_cells(row) for row in comparison.rows]),
         *(Text(f"Left out: {left} ({why}).") for left, why in comparison.skipped.items()),
-        *picture("comparison", "P&L of every held-out episode (dots), mean (disc) and interval (bar)"),
+        *picture("comparison", f"{what} of every held-out episode (dots), mean (disc) and interval (bar)"),
         *_optimum(findings.optimum),
         *_pairs(comparison, findings),
         *picture("equity", "Equity over all held-out episodes, one after the other, and its drawdown"),

@@ -22,6 +22,7 @@ from emp_gym.envs import snapshot
 from emp_gym.evaluation.metrics import rates
 from emp_gym.experiments import backtest
 from emp_gym.experiments.config import RunConfig
+from emp_gym.experiments.facts import SECONDS, seconds_at
 from emp_gym.experiments.runs import LANES, RunFolder, provenance
 from emp_gym.experiments.tensorboard import ScalarWriter
 from emp_gym.governance.kill_gate import Killed, heed
@@ -225,6 +226,7 @@ class Recorder:
         self._agent, self._total, self._meter, self._progress = agent, config.total_timesteps, meter, progress
         self._writer = ScalarWriter(run.path, start)
         self._curves = Curves(run.path / "curves.csv", start)
+        self._before = self._curves.seconds
         self._due = _checkpoint_steps(config, start)
         self._first, self._since = start, time.monotonic()
         self._keeper, self._shelf, self._stop = keeper, shelf, stop
@@ -235,6 +237,7 @@ class Recorder:
     def __call__(self, steps: int, scalars: Mapping[str, float]) -> bool:
         seconds = max(time.monotonic() - self._since, 1e-9)
         merged = {"time/fps": (steps - self._first) / seconds, **scalars, **self._meter.drain()}
+        merged[SECONDS] = self._before + seconds
         self._writer.write(steps, merged)
         self._curves.add(steps, merged)
         self._progress.update(steps, merged)
@@ -269,6 +272,11 @@ class Curves:
         if path.exists():
             with path.open(newline="", encoding="utf-8") as file:
                 self._rows = [row for row in csv.DictReader(file) if int(row["steps"]) <= start]
+
+    @property
+    def seconds(self) -> float:
+        """That training took up to the last row."""
+        return seconds_at(self._rows[-1]) if self._rows else 0.0
 
     def add(self, steps: int, scalars: Mapping[str, float]) -> None:
         self._rows.append({"steps": str(steps), **{tag: f"{value:.10g}" for tag, value in scalars.items()}})

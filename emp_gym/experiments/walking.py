@@ -7,7 +7,7 @@ leaves out days before each test. The folds' training runs go through `training.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from datetime import date
@@ -90,7 +90,8 @@ def walk(
     config: RunConfig, count: int, root: Path, showing: Showing, *, embargo: int = 0, record: bool = False
 ) -> Walk:  # fmt: skip
     """Trains the agent of `config` on each of `count` folds below `root` (agents that do not learn are only built), and
-    judges it and the baselines on the fold's test days; baselines that learn do so on the fold's training days.
+    judges it and the baselines on the fold's test days; baselines that learn do so on the fold's training days. A baseline that
+    some fold is without is left out of the comparison.
     """
     if config.evaluation.split != "test":
         raise ConfigError(f"--walk-forward makes its own test days; leave evaluation.split={config.evaluation.split!r} out")
@@ -100,7 +101,7 @@ def walk(
     folds = folds_of(tape, count, embargo)
     agents: list[RunLog] = []
     baselines: list[dict[str, RunLog]] = []
-    skipped: dict[str, str] = {}
+    skipped: list[dict[str, str]] = []
     for number, fold in enumerate(folds):
         path = root / f"fold-{number}"
         data = fold_tape(tape, fold, path / "days.tape")
@@ -110,12 +111,25 @@ def walk(
         part, runs, others = backtest.judge(own, [agent], chosen=chosen, record=record)
         agents.append(runs[0])
         baselines.append(others)
-        skipped |= part.skipped
-    agent_log, logs = _joined(config, agents), {name: _joined(config, [b[name] for b in baselines]) for name in baselines[0]}
+        skipped.append(part.skipped)
+    left_out = missing(skipped)
+    agent_log = _joined(config, agents)
+    logs = {name: _joined(config, [b[name] for b in baselines]) for name in baselines[0] if name not in left_out}
     dates = [tape.info[day].date for day, _ in agent_log.config["windows"]]
-    comparison = backtest.compare(config.agent_name, [agent_log], logs, dates, config.evaluation, skipped)
-    RunFolder(root).write_json("walk_forward.json", _described(config, tape, folds, embargo, comparison))
+    comparison = backtest.compare(config.agent_name, [agent_log], logs, dates, config.evaluation, left_out)
+    played = [{config.agent_name: agent, **others} for agent, others in zip(agents, baselines)]
+    RunFolder(root).write_json("walk_forward.json", _described(config, tape, folds, embargo, played, skipped))
     return Walk(folds, comparison, agent_log, logs)
+
+
+def missing(skipped: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Baselines that some fold was without (`skipped`: of each fold, name -> why), and why: nothing is compared with them."""
+    found = {}
+    for name in dict.fromkeys(name for fold in skipped for name in fold):
+        why = {number: fold[name] for number, fold in enumerate(skipped, 1) if name in fold}
+        whole = len(why) == len(skipped) and len(set(why.values())) == 1
+        found[name] = why[1] if whole else "; ".join(f"in fold {n} of {len(skipped)}: {text}" for n, text in why.items())
+    return found
 
 
 def _agent(config: RunConfig, path: Path, showing: Showing, label: str) -> Any:
@@ -143,11 +157,10 @@ def _joined(config: RunConfig, logs: Sequence[RunLog]) -> RunLog:
 
 
 def _described(
-    config: RunConfig, tape: TapeSet, folds: Sequence[Fold], embargo: int, comparison: Comparison
+    config: RunConfig, tape: TapeSet, folds: Sequence[Fold], embargo: int, played: Sequence[Mapping[str, RunLog]],
+    skipped: Sequence[Mapping[str, str]],
 ) -> dict[str, Any]:  # fmt: skip
-    """The folds by date, and the P&L of each."""
-    days = np.array([day for day, _ in comparison.windows])
-    rows = {row.name: row.episodes["pnl"].mean(axis=0) for row in comparison.rows}
+    """The folds by date, what everybody made in each, and who was left out of it and why."""
     return {
         "config": asdict(config),
         "embargo_days": embargo,
@@ -156,9 +169,10 @@ def _described(
             {
                 "train": [tape.info[day].date for day in fold.train],
                 "test": [tape.info[day].date for day in fold.test],
-                "episodes": int(np.isin(days, fold.test).sum()),
-                "pnl_currency_per_episode": {n: float(v[np.isin(days, fold.test)].mean()) for n, v in rows.items()},
+                "episodes": len(logs[config.agent_name].config["windows"]),
+                "pnl_currency_per_episode": {name: float(log.episodes["pnl"].mean()) for name, log in logs.items()},
+                "left_out": dict(left_out),
             }
-            for fold in folds
+            for fold, logs, left_out in zip(folds, played, skipped)
         ],
     }

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -173,14 +171,6 @@ def test_csv_holds_every_decision(ask, tmp_path):
     assert not list(tmp_path.glob("*.tmp"))
 
 
-def test_parquet_says_what_to_install_where_it_cannot(folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert main([str(folder), "--export", str(tmp_path / "all.parquet")]) == 2
-    told = capsys.readouterr().err
-    assert len(told.splitlines()) == 1 and "pip install -c constraints.txt -e '.[parquet]'" in told
-
-
-@pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="pyarrow is not installed (extra: parquet)")
 def test_parquet_holds_every_decision(ask, tmp_path):
     import pyarrow.parquet
 

@@ -11,8 +11,9 @@ import pytest
 from judged import KWARGS, judged
 
 from emp_gym.experiments import fidelity
-from emp_gym.experiments.commands import evaluate
+from emp_gym.experiments.commands import evaluate, judging
 from emp_gym.experiments.fidelity import HONEST, KEYS, OPTIMISTIC, Fidelity, Outcome
+from emp_gym.experiments.wording import interval
 from emp_gym.types import ConfigError
 
 
@@ -93,6 +94,23 @@ def test_report_and_json_agree_and_the_page_is_whole(tmp_path: Path) -> None:
         assert f"| {' | '.join(fidelity.cells(one))} |" in text
         assert np.array_equal(told["settings"][one.setting.name]["pnl_by_window"], one.episodes)
     assert "data:image/png;base64," in (tmp_path / "fidelity.html").read_text()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_on_a_terminal_every_setting_stands_on_one_line_with_its_numbers(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    found = replayed("symmetric")
+    judging.show_fidelity(found)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= width
+    for one in found.outcomes:
+        (line,) = [line for line in lines if line.startswith(f"{fidelity.in_short(one.setting)} ") and "│" in line]
+        assert interval(one.pnl) in line and (one is found.honest or interval(one.gap) in line)
+        assert (f"{one.lots:,.0f}" in line) == (width == 120)
+        assert fidelity.in_short(one.setting) == one.setting.name or one.setting.name in lines
+    assert ("No room for Wilcoxon p, lots, maker; see --json or --report DIR." in lines) == (width == 80)
 
 
 def test_without_a_book_there_is_nothing_to_assume() -> None:

@@ -14,7 +14,9 @@ from judged import judged, left
 from emp_gym.evaluation import metrics
 from emp_gym.evaluation.reliability import iqm
 from emp_gym.experiments import leaderboard
+from emp_gym.experiments.commands import evaluate
 from emp_gym.experiments.commands import leaderboard as command
+from emp_gym.experiments.wording import bare, interval
 from emp_gym.types import ConfigError, DataError
 
 
@@ -133,3 +135,40 @@ def test_terminal_markdown_and_json_have_the_same_numbers(runs: Path, capsys: py
         shown = f"{row['pnl']['mean']:,.2f}".replace("-", "−")
         assert shown in text and shown in terminal
     assert "8 test windows of 8 days" in text and board["data_hash"][:8] in text
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_number_is_broken_on_a_narrow_terminal_and_what_is_left_out_is_named(
+    width: int, runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (board,) = leaderboard.boards([runs])
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert command.main([str(runs)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= width
+    for row in leaderboard.rows(board):
+        (line,) = [line for line in lines if line.startswith((f"{row.agent} ", f"{row.agent} *")) and "│" in line]
+        assert interval(row.pnl) in line and bare(row.improvement) in line
+    names = leaderboard.table(board)[0]
+    told = " ".join(" ".join(lines).replace("│", " ").replace("┃", " ").split())
+    assert ("No room for turnover; see --markdown or --json." in told) == (width == 80) and "turnover" in names
+
+
+def test_a_certificate_is_told_in_the_problems_own_unit_and_not_in_money(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--env", "emp-cartea-jaimungal-v0", "--agent", "hold", "--episodes", "8", "--report", str(tmp_path)]
+    assert evaluate.main(words) == 0
+    capsys.readouterr()
+    for how in ([], ["--markdown"]):
+        assert command.main([str(tmp_path), *how]) == 0
+        said = " ".join(capsys.readouterr().out.split())
+        assert "value per episode" in said and "in the problem's own unit, which is not currency" in said
+        assert "P&L" not in said and "in currency" not in said and "Sharpe" not in said
+    assert command.main([str(tmp_path), "--json"]) == 0
+    (board,) = json.loads(capsys.readouterr().out)
+    assert board["judged"] == "value" and board["unit"] == "the problem's own" and "pnl" not in board["rows"][0]
+    judged_values = json.loads((tmp_path / "evaluation.json").read_text())["results"]
+    assert {row["agent"]: row["value"]["mean"] for row in board["rows"]} == {
+        name: pytest.approx(told["pnl"]["mean"]) for name, told in judged_values.items()
+    }

@@ -14,8 +14,9 @@ from emp_gym.evaluation import runlog
 from emp_gym.evaluation.attribution import attribute, one_tick
 from emp_gym.evaluation.runlog import Horizon
 from emp_gym.experiments import backtest
+from emp_gym.experiments.commands import evaluate
 from emp_gym.experiments.config import EvaluationConfig
-from emp_gym.experiments.recording import Recorder
+from emp_gym.experiments.recording import Recorder, recorder
 from emp_gym.types import NS, ConfigError, DataError, OrderKind, Outcome, RunLog
 from tests.evaluation.logs import SMALL, recorded, tape_file
 from tests.market.by_hand import Hand
@@ -229,3 +230,75 @@ def test_an_environment_without_a_market_is_refused() -> None:
     env = backtest.make_env("fake-lob-v0", {}, 1)
     with pytest.raises(ConfigError, match="environments with a market"):
         backtest.evaluate(backtest.build("hold", env), "fake-lob-v0", {}, [(10, 0)], record=Recorder())
+
+
+@pytest.mark.parametrize("env_id", ["emp-cartea-jaimungal-v0", "emp-ladder-trend-v0", "fake-lob-v0"])
+def test_of_an_environment_without_a_market_decisions_and_rewards_are_recorded(env_id: str, tmp_path: Any) -> None:
+    fakes.register()
+    env = backtest.make_env(env_id, {}, 1)
+    chosen = backtest.windows(env_id, {}, EvaluationConfig(episodes=5))
+    spy = Noting(backtest.build("random", env, 3))
+    log = backtest.evaluate(spy, env_id, {}, chosen, record=recorder(env))
+    table = log.table("decisions")
+    assert set(log.tables) == {"decisions"}
+    levers = [name for name in table.dtype.names or () if name.startswith("lever_")]
+    for row in table:
+        told = [row[name] for name in levers] if levers else row["action"]
+        assert np.array_equal(told, np.float32(spy.asked[row["decision"]][row["episode"]]))
+    assert np.allclose(np.bincount(table["episode"], table["reward"]), log.episodes["return"])
+    lengths = np.bincount(table["episode"])
+    assert lengths.tolist() == log.episodes["length"].tolist()
+    assert table["decision"].tolist() == [at for length in lengths for at in range(length)]
+    with pytest.raises(DataError, match="no table 'fills'"):
+        runlog.pnl2(log)
+    if PARQUET:
+        assert runlog.load(runlog.save(log, tmp_path / "log")).table("decisions").tobytes() == table.tobytes()
+
+
+class Noting:
+    """Whoever it is of, with what it asked for."""
+
+    def __init__(self, agent: Any) -> None:
+        self.agent, self.asked = agent, list[np.ndarray]()
+
+    def initial_state(self, lanes: int) -> Any:
+        return self.agent.initial_state(lanes)
+
+    def act(self, *args: Any) -> Any:
+        action, state = self.agent.act(*args)
+        self.asked.append(np.array(action))
+        return action, state
+
+
+def test_a_market_is_recorded_as_a_market_and_one_evaluation_at_a_time() -> None:
+    assert isinstance(recorder(backtest.make_env(IDS[0], {"data": SMALL}, 1)), Recorder)
+    env = backtest.make_env("emp-ladder-trend-v0", {}, 1)
+    noting = recorder(env)
+    noting.begin(env)
+    with pytest.raises(ConfigError, match="records one evaluation"):
+        noting.begin(env)
+
+
+@pytest.mark.skipif(not PARQUET, reason="pyarrow is not installed (extra: parquet)")
+def test_the_command_logs_a_certificate_and_reports_it(tmp_path: Any) -> None:
+    words = ["--env", "emp-cartea-jaimungal-v0", "--agent", "hold", "--episodes", "8", "--json"]
+    assert evaluate.main([*words, "--log", str(tmp_path / "logs"), "--report", str(tmp_path / "report")]) == 0
+    logs = {path.name: runlog.load(path) for path in (tmp_path / "logs").iterdir()}
+    assert {"hold", "naive", "optimal"} <= set(logs)
+    for log in logs.values():
+        table = log.table("decisions")
+        assert np.allclose(np.bincount(table["episode"], table["reward"]), log.episodes["return"])
+
+
+def test_the_tape_is_labelled_once_for_everybody_who_plays_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def regime(tape: Any) -> Any:
+        asked.append(tape.hash)
+        return np.zeros(len(tape.rows), np.int8)
+
+    for data in (SMALL, SMALL, "synthetic:rows=7000"):
+        kwargs = {"data": data, "episode": "3 decisions"}
+        hold = backtest.build("hold", backtest.make_env(IDS[0], kwargs, 1))
+        backtest.evaluate(hold, IDS[0], kwargs, [(0, 100)], split="all", record=Recorder(regime=regime))
+    assert len(asked) == 2 == len(set(asked))

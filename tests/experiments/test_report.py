@@ -219,6 +219,16 @@ def test_the_page_shows_the_figures_of_the_text(folder: Path) -> None:
                 assert cell in page
 
 
+def test_on_a_narrow_page_an_interval_goes_below_its_mean_and_is_not_broken(folder: Path) -> None:
+    page = (folder / "report.html").read_text()
+    style, body = page.split("</style>")
+    assert ".n{white-space:nowrap}" in style and style.count("nowrap") == 1, "nothing else forbids a cell to be narrow"
+    intervals = re.findall(r"\[−?[\d,.]+, −?[\d,.]+\]", re.sub(r"<[^>]+>", "", body))
+    whole = re.findall(r'<span class="n">(\[[^<]*\])</span>', body)
+    assert intervals == whole and len(whole) > 40
+    assert html([Text("p < 0.001, `it's [1, 2]`")], folder, "").count('<span class="n">') == 2
+
+
 def test_text_is_shown_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "p.png").write_bytes(b"x")
     blocks = [Heading("<b>&"), Text("**bold** `a<b`"), Table(("x", "y"), (("<i>", "1"),)), Picture('"t"', "p.png")]

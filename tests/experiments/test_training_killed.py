@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -10,13 +11,16 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from emp_gym.agents.base import BaseAgent, read_arrays, read_json, write_arrays
+from emp_gym.experiments import training
 from emp_gym.experiments.commands import train
+from emp_gym.experiments.facts import learning_time
 from emp_gym.governance.folder import GovernanceFolder
 from emp_gym.governance.reader import LogReader
 from emp_gym.governance.verify import verify
@@ -151,6 +155,25 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_run_that_is_killed_while_it_writes_ends_as_if_nothing_had_been(words, tmp_path, governed):
     rng = np.random.default_rng(7)
     check(words, tmp_path, governed, lambda writes: [[int(m) for m in rng.integers(1, writes, 2)] for _ in range(2 if governed else 4)])
+
+
+def test_seconds_of_training_are_those_of_all_its_lives(words, tmp_path, monkeypatch):
+    """Ten seconds an iteration, by a clock that only `Recorder` reads; what the checkpoint does not hold is not counted."""
+    clock = itertools.count(0.0, 10.0)
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    run = tmp_path / "run"
+    assert train.main([*words, "--run-dir", str(tmp_path / "whole")]) == 0
+    assert learning_time(tmp_path / "whole" / "curves.csv") == (512, 80.0)
+    status, _ = in_a_child([*words, "--run-dir", str(run)], 25)
+    assert status == -signal.SIGKILL and not (run / "model.json").exists()
+    assert max(int(path.name) for path in (run / "checkpoints").iterdir() if path.name.isdigit()) in range(1, 512)
+    assert train.main(["--resume", str(run), "--no-evaluation"]) == 0
+    assert learning_time(run / "curves.csv") == (512, 80.0)
+
+
+def test_curves_of_an_earlier_version_still_tell_their_seconds(tmp_path):
+    (tmp_path / "curves.csv").write_text("steps,time/fps\n100,50\n400,100\n")
+    assert learning_time(tmp_path / "curves.csv") == (400, 4.0)
 
 
 @pytest.mark.slow

@@ -69,7 +69,7 @@ def weights(run: Path) -> bytes:
 
 def curves(run: Path) -> list[dict[str, str]]:
     rows = csv.DictReader((run / "curves.csv").open())
-    return [{tag: value for tag, value in row.items() if tag not in ("time/fps", "time/time_elapsed")} for row in rows]
+    return [{tag: value for tag, value in row.items() if tag not in ("time/fps", "time/seconds")} for row in rows]
 
 
 def test_a_run_with_memory_around_a_baseline_that_measures_first_goes_on_to_the_bit(signalled, tmp_path, capsys):

@@ -16,10 +16,10 @@ import pytest
 from emp_gym.agents import registry
 from emp_gym.data import store
 from emp_gym.evaluation import runlog
-from emp_gym.experiments import walking
-from emp_gym.experiments.commands import evaluate
+from emp_gym.experiments import backtest, walking
+from emp_gym.experiments.commands import evaluate, judging
 from emp_gym.experiments.config import EvaluationConfig, RunConfig
-from emp_gym.types import ConfigError
+from emp_gym.types import ConfigError, DataError, RunLog
 from tests.evaluation.logs import SMALL
 
 CONFIG = RunConfig(
@@ -111,6 +111,32 @@ def test_a_walk_trains_before_it_judges_and_joins_its_folds(scholar: None, tmp_p
         walking.walk(replace(CONFIG, evaluation=EvaluationConfig(split="all")), 2, tmp_path / "other", showing)
 
 
+def test_a_baseline_that_is_missing_in_a_later_fold_is_left_out_and_told(
+    scholar: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calibrate, asked = backtest.calibrate, list[str]()
+
+    def refusing(agent: Any, *where: Any) -> None:
+        if type(agent).__name__ == "Random":
+            asked.append("random")
+            if len(asked) == 2:
+                raise DataError("no morning on record")
+        calibrate(agent, *where)
+
+    monkeypatch.setattr(backtest, "calibrate", refusing)
+    found = walking.walk(CONFIG, 3, tmp_path / "walk", showing, record=True)
+    assert len(asked) == 3 and found.comparison.skipped == {"random": "in fold 2 of 3: no morning on record"}
+    assert [row.name for row in found.comparison.rows] == ["scholar", "hold"] and set(found.baselines) == {"hold"}
+    folds = json.loads((tmp_path / "walk" / "walk_forward.json").read_text())["folds"]
+    assert ["random" in fold["pnl_currency_per_episode"] for fold in folds] == [True, False, True]
+    assert [fold["left_out"] for fold in folds] == [{}, {"random": "no morning on record"}, {}]
+
+
+def test_why_a_baseline_is_missing_is_said_once_where_it_is_the_same_in_every_fold() -> None:
+    assert walking.missing([{"oracle": "recorded days"}, {"oracle": "recorded days"}]) == {"oracle": "recorded days"}
+    assert walking.missing([{}, {"vwap": "a"}, {"vwap": "b"}]) == {"vwap": "in fold 2 of 3: a; in fold 3 of 3: b"}
+
+
 def test_a_folds_tape_is_the_same_days_with_other_marks(tmp_path: Path) -> None:
     tape = store.tapes(SMALL)
     fold = walking.folds_of(tape, 2)[0]
@@ -145,7 +171,6 @@ def test_what_does_not_go_together_is_refused_before_anything_runs(tmp_path: Pat
 
 
 def test_the_command_leaves_a_log_of_everyone(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
     folder = tmp_path / "logs"
     assert run("--agent", "symmetric", "--log", str(folder), "--json", *SHORT) == 0
     logs = {path.name: runlog.load(path) for path in folder.iterdir()}
@@ -155,9 +180,42 @@ def test_the_command_leaves_a_log_of_everyone(tmp_path: Path) -> None:
     assert run("--agent", "symmetric", "--log", str(folder), *SHORT) == 2, "nothing is written over"
 
 
-def test_the_command_says_at_once_that_pyarrow_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    assert run("--agent", "symmetric", "--log", str(tmp_path)) == 2
-    assert "[parquet]" in capsys.readouterr().err
+class Hold:
+    """Somebody else's, with the name of a baseline."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def initial_state(self, lanes: int) -> None:
+        return None
+
+    def act(self, observation: Any, state: Any, mask: Any = None) -> Any:
+        return np.zeros(len(observation), np.int64), None
+
+
+def test_an_agent_called_like_a_baseline_has_a_log_of_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    assert run("--agent", f"{__name__}:Hold", "--log", str(folder), "--json", *SHORT) == 0
+    assert {path.name for path in folder.iterdir()} == {"hold-judged", "hold", "random"}
+
+
+def test_labels_of_logs_are_all_different() -> None:
+    assert judging.labels("ppo", 1, ["hold"]) == ["ppo"] and judging.labels("a.b:Mine", 2, ["hold"]) == ["mine-0", "mine-1"]
+    assert judging.labels("x:Hold", 1, ["hold", "hold-judged"]) == ["hold-judged-judged"]
+    assert judging.labels("x:Hold", 2, ["hold", "Hold-1"]) == ["hold-0-judged", "hold-1-judged"]
+
+
+def test_everybody_plays_once_whatever_is_left_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluated, played = backtest.evaluate, list[str]()
+
+    def counted(agent: Any, *args: Any, **kwargs: Any) -> RunLog:
+        played.append(type(agent).__name__)
+        return evaluated(agent, *args, **kwargs)
+
+    monkeypatch.setattr(backtest, "evaluate", counted)
+    words = ("--agent", "symmetric", "--log", str(tmp_path / "logs"), "--report", str(tmp_path / "report"),
+             "--html", str(tmp_path / "page.html"), "--json")  # fmt: skip
+    assert run(*words, *SHORT) == 0
+    assert len(played) == len(set(played)) == 3
+    told = json.loads((tmp_path / "report" / "evaluation.json").read_text())["results"]["symmetric"]
+    assert told["pnl_by_window"][0] == runlog.load(tmp_path / "logs" / "symmetric").episodes["pnl"].tolist()

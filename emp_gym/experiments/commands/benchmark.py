@@ -1,5 +1,5 @@
-"""``benchmark``: speed of reading, replay, environments, training, the log, the risk layer, the diary
-and the certificates, with what proves it; what agents are worth."""
+"""``benchmark``: speed of reading, replay, environments, training, the log, the risk layer, the diary,
+the certificates and the planner, with what proves it; what agents are worth."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from emp_gym.experiments.benchmark.figures import SMALL, Effort, Figures, shown
 from emp_gym.types import EmpGymError
 
-NAMES = ("parse", "replay", "env", "train", "log", "risk", "diary", "certificates", "agents")
+NAMES = ("parse", "replay", "env", "train", "log", "risk", "diary", "certificates", "planning", "agents")
 OF_AGENTS = ("agents", "seeds", "seed", "out")
 
 
@@ -68,14 +68,15 @@ def _measure(arguments: argparse.Namespace) -> Figures:
 
 
 def _show(name: str, figures: Figures) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from emp_gym.experiments import columns
+    from emp_gym.experiments.commands.terminal import console
 
-    table = Table(title=f"benchmark {name}")
-    table.add_column("figure", overflow="fold")
-    for heading in ("median", "min", "max"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("unit", overflow="fold")
-    for figure, value in figures.values.items():
-        table.add_row(figure, *(shown(value[column]) for column in ("median", "min", "max")), value["unit"])
-    Console(width=None if sys.stdout.isatty() else 150).print(table)
+    out = console()
+    rows = [
+        (figure, *(shown(value[column]) for column in ("median", "min", "max")), value["unit"])
+        for figure, value in figures.values.items()
+    ]
+    out.print(columns.table(
+        f"benchmark {name}", ("figure", "median", "min", "max", "unit"), rows, out.width,
+        spare=("max", "min"), elsewhere="--json", texts=("unit",), strong=False,
+    ))  # fmt: skip

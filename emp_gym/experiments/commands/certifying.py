@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from emp_gym.experiments import columns
 from emp_gym.experiments.commands.terminal import Bar, console, say
 from emp_gym.types import ConfigError
 
@@ -16,9 +17,8 @@ if TYPE_CHECKING:
     from emp_gym.experiments.config import RunConfig
 
 HEAD = ("certificate", "score", "95 % interval", "verdict", "J of optimum", "base", "steps a seed", "s a seed")
-NARROW = 4
-"""Columns that are shown where there is no room for all."""
-ROOM = 120
+SPARE = ("s a seed", "steps a seed", "base", "J of optimum")
+"""Columns that a narrow terminal may do without, the least important one first."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -108,15 +108,11 @@ def cells(c: Any) -> list[str]:
 
 
 def _table(agent: str, found: Sequence[Any], width: int) -> Any:
-    from rich.table import Table
-
-    table = Table(title=f"{agent}: {len(found[0].runs)} seeds", title_justify="left", show_edge=False)
-    shown = HEAD if width >= ROOM else HEAD[:NARROW]
-    for name in shown:
-        table.add_column(name, justify="left" if name in ("certificate", "verdict", "base") else "right", no_wrap=True)
-    for certificate in found:
-        table.add_row(*cells(certificate)[: len(shown)])
-    return table
+    runs = len(found[0].runs)
+    return columns.table(
+        f"{agent}: {runs} seed{'s' if runs > 1 else ''}", HEAD, [cells(certificate) for certificate in found], width,
+        spare=SPARE, elsewhere="--json", texts=("verdict", "base"), strong=False,
+    )  # fmt: skip
 
 
 def reading(found: Sequence[Any]) -> str:

@@ -93,12 +93,8 @@ def _check(a: argparse.Namespace) -> None:
             raise ConfigError(f"expected --walk-forward >= 1 and --embargo >= 0, got {a.walk_forward} and {a.embargo}")
     if a.html is not None and not a.html.parent.is_dir():
         raise ConfigError(f"--html {a.html}: there is no folder {a.html.parent}; make it first")
-    if a.log is not None:
-        from emp_gym.evaluation import runlog
-
-        runlog.needs_pyarrow()
-        if list(a.log.glob("*/runlog.json")):
-            raise ConfigError(f"--log {a.log}: it holds run logs already; take another folder")
+    if a.log is not None and list(a.log.glob("*/runlog.json")):
+        raise ConfigError(f"--log {a.log}: it holds run logs already; take another folder")
 
 
 def _walk(a: argparse.Namespace) -> int:

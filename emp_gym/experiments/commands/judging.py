@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from emp_gym.experiments import backtest, episode, findings, pictures, report
+from emp_gym.experiments import backtest, columns, episode, findings, pictures, report
 from emp_gym.experiments.backtest import Comparison
 from emp_gym.experiments.commands.terminal import console, say
 from emp_gym.experiments.config import RunConfig
@@ -39,7 +39,7 @@ def judge_into(
     """Leaves report and pictures in `root`, and run logs below `log`. `runs` and `agents`: one per training seed."""
     began = time.perf_counter()
     env = backtest.make_env(config.env_id, config.env, 1, split=config.evaluation.split)
-    record = hasattr(getattr(env.unwrapped, "lanes", None), "market")
+    record = log is not None or hasattr(getattr(env.unwrapped, "lanes", None), "market")
     comparison, logs, baselines = backtest.judge(config, agents, record=record)
     facts = gather(config, runs, provenance(env), env, time.perf_counter() - began)
     env.close()
@@ -79,11 +79,20 @@ def save_logs(folder: Path, name: str, runs: Sequence[RunLog], baselines: Mappin
     """One run log a folder: the agent's (a number behind it if there are several seeds), and the baselines'."""
     from emp_gym.evaluation import runlog
 
-    own = name.rpartition(":")[2].lower()
-    names = [own] if len(runs) == 1 else [f"{own}-{i}" for i in range(len(runs))]
+    names = labels(name, len(runs), list(baselines))
     for label, log in [*zip(names, runs), *baselines.items()]:
         runlog.save(log, folder / label)
     say(f"run logs: {', '.join([*names, *baselines])} below {folder}")
+
+
+def labels(name: str, seeds: int, baselines: Sequence[str]) -> list[str]:
+    """What the logs of the agent called `name` are called, one a seed: never what one of a baseline is."""
+    own = name.rpartition(":")[2].lower()
+    names = [own] if seeds == 1 else [f"{own}-{i}" for i in range(seeds)]
+    taken = {baseline.lower() for baseline in baselines}
+    while taken & set(names):
+        names = [f"{label}-judged" for label in names]
+    return names
 
 
 def governance(path: Path | None, *, create: bool = False) -> AbstractContextManager[Governed | None]:
@@ -137,10 +146,14 @@ def show(comparison: Comparison, found: Findings | None = None) -> None:
 
 def show_fidelity(fidelity: Fidelity) -> None:
     """The fidelity report on stdout."""
-    from emp_gym.experiments.fidelity import TITLES, cells, reading
+    from emp_gym.experiments.fidelity import SPARE, TITLES, cells, in_short, reading
 
     out = console()
+    rows = [(in_short(one.setting), *cells(one)[1:]) for one in fidelity.outcomes]
     out.print()
-    out.print(report.plain_table("What the P&L assumes", TITLES, [cells(one) for one in fidelity.outcomes]))
+    out.print(columns.table("What the P&L assumes", TITLES, rows, out.width, spare=SPARE, elsewhere=report.ELSEWHERE))
+    for one in fidelity.outcomes:
+        if in_short(one.setting) != one.setting.name:
+            out.print(one.setting.name, highlight=False)
     out.print()
     out.print(reading(fidelity), highlight=False)

@@ -44,14 +44,16 @@ def _run(a: argparse.Namespace) -> int:
 
 
 def _show(boards: Sequence[Any]) -> None:
-    from emp_gym.experiments import leaderboard
-    from emp_gym.experiments.report import plain_table
+    from emp_gym.experiments import columns, leaderboard
 
     out = console()
     for board in boards:
+        titles, rows = leaderboard.table(board)
         out.print()
-        out.print(plain_table(leaderboard.title(board), *leaderboard.table(board)))
+        out.print(columns.table(
+            leaderboard.title(board), titles, rows, out.width, spare=leaderboard.SPARE, elsewhere="--markdown or --json"
+        ))  # fmt: skip
         for note in board.notes:
             out.print(note, highlight=False)
     out.print()
-    out.print(leaderboard.READING.replace("`", ""), highlight=False)
+    out.print(leaderboard.reading(boards).replace("`", ""), highlight=False)
