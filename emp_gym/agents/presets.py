@@ -39,7 +39,7 @@ _RECALL = {
     "num_envs": 256, "n_steps": 64, "batch_size": 4096, "layers": (64,), "entropy": 0.1,
     "gamma": 0.5,  # nothing that is done here has an effect later: returns of more steps are noise
 }  # fmt: skip
-_KEEPS = {"extractor_options": {"keeps": 64}}  # units that forget in a few decisions never hear of the cue
+_KEEPS = {"extractor_options": {"keeps": 64}, "shared": True}  # units that forget in a few decisions never hear of the cue
 REMEMBERING: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
     "ppo": {"emp-ladder-memory-v0": {"gru": _RECALL | _KEEPS, "mamba2": _RECALL, "mamba3": _RECALL}}
 }
