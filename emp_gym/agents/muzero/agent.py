@@ -35,7 +35,8 @@ class MuZeroConfig:
     """Parameters of `MuZero`. Steps count over all lanes."""
 
     num_envs: int = 16  # lanes
-    simulations: int = 16  # of a search, besides the look at every root action and code
+    simulations: int = 16  # of a search, besides the look at every root action and code; 0: that look alone
+    least_chance: float = 0.0  # codes less likely than this are left out of that look
     max_considered: int = 16  # actions that a search begins with
     q_floor: float = 0.01  # differences of value below this are taken for noise; in units of the size of returns
     gamma: float = 0.997
@@ -70,7 +71,7 @@ class MuZeroConfig:
     threads: int = 1  # torch threads while learning
 
     def __post_init__(self) -> None:
-        least = {"td_steps": 0, **dict.fromkeys(_COUNTS, 1)}
+        least = {"td_steps": 0, "simulations": 0, **dict.fromkeys(_COUNTS, 1)}
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise ConfigError(f"{name}: expected at least {low}, got {getattr(self, name)}")
@@ -91,7 +92,7 @@ class MuZeroConfig:
 
 
 _COUNTS = (
-    "num_envs", "simulations", "max_considered", "unroll", "batch_size", "replay_size", "refresh", "chance", "latent",
+    "num_envs", "max_considered", "unroll", "batch_size", "replay_size", "refresh", "chance", "latent",
     "hidden", "depth", "samples", "iteration", "threads", "warmup",
 )  # fmt: skip
 
@@ -137,7 +138,9 @@ class MuZero(BaseAgent):
         """How the search is to be done with values of the size that `networks` gives."""
         c = self.config
         floor = max(c.q_floor * float(networks.value_scale.size), 1e-8)
-        return SearchConfig(simulations=c.simulations, q_floor=floor, max_considered=c.max_considered)
+        return SearchConfig(
+            simulations=c.simulations, q_floor=floor, max_considered=c.max_considered, least_chance=c.least_chance
+        )
 
     # ---- acting
 

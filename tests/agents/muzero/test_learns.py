@@ -26,7 +26,7 @@ from emp_gym.experiments.certify import judge
 
 SEEDS = (0, 1, 2, 3, 4)
 CARTPOLE_STEPS, CARTPOLE_EPISODES = 25_000, 20
-QUOTES, QUOTES_STEPS = "emp-cartea-jaimungal-v0", 300_000
+QUOTES, QUOTES_STEPS = "emp-cartea-jaimungal-v0", 200_000
 
 
 def cartpole(num_envs: int | None = None, mode: AutoresetMode = AutoresetMode.SAME_STEP, **_: Any) -> Any:
