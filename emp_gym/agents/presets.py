@@ -32,7 +32,20 @@ _PPO: dict[str, dict[str, Any]] = {
     "emp-glft-v0": _QUOTES,
     "emp-garleanu-pedersen-v0": _SMOOTH | {"gamma": 0.98, "gae_lambda": 0.9, "n_steps": 50, "batch_size": 6400},
 }
-PRESETS = {"ppo": _PPO}
+_PLANNED_QUOTES = {
+    "num_envs": 256, "gamma": 1.0, "samples": 8, "simulations": 0, "td_steps": 0, "unroll": 1, "batch_size": 256,
+    "updates_per_step": 0.02, "reanalyse": 0.5, "only_fresh": True, "refresh": 5, "q_floor": 0.001, "hidden": 64, "depth": 2,
+    "latent": 32, "priority_alpha": 0.0, "warmup": 10_000, "learning_rate": 2e-3, "value_weight": 1.0, "deviation": 0.6,
+    "least_deviation": 0.25, "replay_size": 200_000, "iteration": 20_000,
+}  # fmt: skip
+_MUZERO: dict[str, dict[str, Any]] = {
+    "emp-cartea-jaimungal-v0": _PLANNED_QUOTES,
+    "CartPole-v1": {
+        "num_envs": 32, "simulations": 8, "hidden": 64, "latent": 32, "batch_size": 128, "updates_per_step": 0.2,
+        "reanalyse": 0.25, "chance": 1,
+    },
+}  # fmt: skip
+PRESETS = {"ppo": _PPO, "muzero": _MUZERO}
 """Agent -> environment id -> parameters."""
 
 _RECALL = {

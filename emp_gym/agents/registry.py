@@ -17,6 +17,7 @@ GROUP = "emp_gym.agents"
 
 BUILT_IN = {
     "ppo": "emp_gym.agents.ppo:PPO",
+    "muzero": "emp_gym.agents.muzero.agent:MuZero",
     "optimal": "emp_gym.agents.certified:Optimal",
     "naive": "emp_gym.agents.certified:Naive",
     **{row.name: f"{row.agent.__module__}:{row.agent.__qualname__}" for row in TABLE},

@@ -36,7 +36,7 @@ class Heads:
         self.heads = self.inner // headdim
         if self.inner % headdim:
             raise ConfigError(f"headdim: expected a divisor of expand * size = {self.inner}, got {headdim}")
-        if not SHORTEST <= longest:
+        if not longest >= SHORTEST:
             raise ConfigError(f"longest: expected a first step Delta of at least {SHORTEST:g}, got {longest:g}")
 
     def step_bias(self) -> Tensor:

@@ -1,0 +1,172 @@
+"""What follows exactly: the columns of an observation that accounting alone moves, and the outcomes that chance decides.
+
+An agent hardly moves the market, but it moves its own inventory, orders and clock by plain identities. An `Account` says
+for one kind of environment
+
+- which columns of the observation these are;
+- how a step is named: one of `codes` outcomes, read off two consecutive observations and the action between them;
+- what the columns are after an action and an outcome.
+
+The planner learns how likely each code is and what it pays; the account moves the columns. The observation is all that is
+read. An environment without a rule gets `Clock` if it publishes ``elapsed``, else `Nothing`, and learned codes.
+
+====================  =============================================  ===================================================
+account               exact                                          code
+====================  =============================================  ===================================================
+`Nothing`                                                            learned
+`Clock`               elapsed                                        learned
+`Quotes`              elapsed, closing, inventory                    net fill: -1, 0, +1 (both sides filled counts as 0)
+`Book`                elapsed, inventory and own orders, see there   mid down/same/up x bid gone x ask gone
+====================  =============================================  ===================================================
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from emp_gym.types import F32, I64
+
+
+class Nothing(nn.Module):
+    """Keeps no column and names no outcome: the interface, and what suits an unknown environment."""
+
+    names: tuple[str, ...] = ()  # features that it keeps, in order
+    codes: int = 0  # 0: outcomes are learned
+
+    tick: Tensor  # share of the episode that a decision takes; 0 until a step was seen
+
+    def __init__(self, features: dict[str, int] | None = None) -> None:
+        super().__init__()
+        self.features = features or {}
+        self.columns = [self.features[name] for name in self.names]
+        self.register_buffer("tick", torch.zeros((), dtype=torch.float64))
+
+    def watch(self, before: F32, after: F32) -> None:
+        """Learns the length of a decision from observations [N, D] of one step."""
+        if "elapsed" in self.names and not self.tick:
+            column = self.features["elapsed"]
+            self.tick.fill_(float(np.median(after[:, column].astype(np.float64) - before[:, column])))
+
+    def code(self, before: F32, action: F32, after: F32) -> I64:
+        """The outcome [N] of a step between two observations [N, D] with actions [N, A] as the planner encodes them."""
+        return np.zeros(len(before), np.int64)
+
+    def advance(self, private: Tensor, action: Tensor, code: Tensor) -> Tensor:
+        """The kept columns [M, P] after actions [M, A] and codes [M]."""
+        return private
+
+    def _later(self, elapsed: Tensor) -> Tensor:
+        """The clock one decision on, without adding up rounding errors."""
+        tick = self.tick.clamp(min=1e-9)
+        return (((elapsed.double() / tick).round() + 1) * tick).clamp(max=1.0).float()
+
+
+class Clock(Nothing):
+    """Keeps the clock."""
+
+    names = ("elapsed",)
+
+    def advance(self, private: Tensor, action: Tensor, code: Tensor) -> Tensor:
+        return self._later(private)
+
+
+class Quotes(Nothing):
+    """The quoting certificates: inventory moves by one lot when one side is filled. Exact always."""
+
+    names = ("elapsed", "inventory", "closing")
+    codes = 3
+
+    def __init__(self, features: dict[str, int], lot: float) -> None:
+        super().__init__(features)
+        self.lot = lot  # one lot in units of the column
+
+    def code(self, before: F32, action: F32, after: F32) -> I64:
+        column = self.features["inventory"]
+        return np.sign(np.rint((after[:, column] - before[:, column]) / self.lot)).astype(np.int64) + 1
+
+    def advance(self, private: Tensor, action: Tensor, code: Tensor) -> Tensor:
+        elapsed = self._later(private[..., 0])
+        inventory = ((private[..., 1] / self.lot).round() + code - 1) * self.lot
+        return torch.stack((elapsed, inventory, 1 / (1 + 10 * (1 - elapsed))), -1)
+
+
+class Book(Nothing):
+    """``emp-lob-v0`` without latency: clock, inventory, and for each side whether an order rests and how much of it is left.
+
+    Exact whenever an order is filled whole or not at all. What chance may still do and the code does not say: fill an order in
+    part, or find less in the book than a market order wants. The planner then believes in the whole.
+    """
+
+    names = ("elapsed", "inventory", "bid_live", "ask_live", "bid_quantity", "ask_quantity")
+    codes = 12
+
+    KEEP = -1.0
+    WANTED = (  # by action: quantity of bid and ask that shall rest afterwards [clips]
+        (KEEP, KEEP), (1, 1), (1, 1), (1, 0), (0, 1), (1, 1), (1, 1), (KEEP, KEEP), (KEEP, KEEP), (0, 0), (0, 0),
+    )  # fmt: skip
+    TAKEN = (0, 0, 0, 0, 0, 0, 0, 1, -1, 0, 0)  # by action: clips taken from the book at once
+    FLATTEN = 10
+
+    def __init__(self, features: dict[str, int], clip: float) -> None:
+        super().__init__(features)
+        self.clip = clip  # one clip in units of the inventory column
+        self.register_buffer("wanted", torch.tensor(self.WANTED, dtype=torch.float32), persistent=False)
+        self.register_buffer("taken", torch.tensor(self.TAKEN, dtype=torch.float32), persistent=False)
+
+    wanted: Tensor
+    taken: Tensor
+
+    def code(self, before: F32, action: F32, after: F32) -> I64:
+        at = self.features
+        wanted = np.array(self.WANTED, np.float32)[action.argmax(1)]
+        move = np.sign(after[:, at["return_step"]]).astype(np.int64) + 1
+        code = move
+        for side, name in enumerate(("bid_live", "ask_live")):
+            resting = np.where(wanted[:, side] < 0, before[:, at[name]], wanted[:, side]) > 0
+            code = code * 2 + (resting & (after[:, at[name]] == 0))
+        return code
+
+    def advance(self, private: Tensor, action: Tensor, code: Tensor) -> Tensor:
+        elapsed, inventory = self._later(private[..., 0]), private[..., 1]
+        choice = action.argmax(-1)
+        wanted = self.wanted[choice]
+        kept = wanted < 0
+        live = torch.where(kept, private[..., 2:4], (wanted > 0).float())
+        quantity = torch.where(kept, private[..., 4:6], wanted)
+        gone = torch.stack((code // 2 % 2, code % 2), -1).float()
+        bought, sold = (gone * live * quantity).unbind(-1)
+        after = inventory + self.clip * (self.taken[choice] + bought - sold)
+        after = torch.where(choice == self.FLATTEN, torch.zeros_like(after), after)
+        left = 1 - gone
+        return torch.cat((elapsed[..., None], after[..., None], live * left, quantity * left), -1)
+
+
+QUOTES = ("emp-cartea-jaimungal-v0", "emp-avellaneda-stoikov-v0", "emp-glft-v0")
+
+
+def account_of(spec: Any, observation_space: spaces.Box) -> Nothing:
+    """The account of the environment that `spec` describes."""
+    published = tuple(getattr(spec, "features", None) or ())
+    features = {feature.name: column for column, feature in enumerate(published)}
+    name = str(getattr(spec, "id", "")).rpartition(":")[2]
+    if len(observation_space.shape) != 1 or "elapsed" not in features:
+        return Nothing()
+    if name in QUOTES:
+        return Quotes(features, 1 / published[features["inventory"]].scale)
+    if name == "emp-lob-v0" and not np.any(spec.kwargs.get("latency_ns", 0)):
+        from emp_gym.envs.tasks import TradeBook
+
+        clip, limit = (spec.kwargs.get(key, getattr(TradeBook, key)) for key in ("order_quantity", "max_position"))
+        return Book(features, clip / limit)
+    return Clock(features)
+
+
+Account = Nothing
+"""The interface is that of `Nothing`."""
+
+__all__ = ["Account", "Book", "Clock", "Nothing", "Quotes", "account_of"]
