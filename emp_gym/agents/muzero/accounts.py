@@ -8,12 +8,12 @@ for one kind of environment
 - what the columns are after an action and an outcome.
 
 The planner learns how likely each code is and what it pays; the account moves the columns. The observation is all that is
-read. An environment without a rule gets `Clock` if it publishes ``elapsed``, else `Nothing`, and learned codes.
+read. An environment of ours without a rule gets `Clock`, any other a plain `Account`; their codes are learned.
 
 ====================  =============================================  ===================================================
 account               exact                                          code
 ====================  =============================================  ===================================================
-`Nothing`                                                            learned
+`Account`                                                            learned
 `Clock`               elapsed                                        learned
 `Quotes`              elapsed, closing, inventory                    net fill: -1, 0, +1 (both sides filled counts as 0)
 `Book`                elapsed, inventory and own orders, see there   mid down/same/up x bid gone x ask gone
@@ -26,13 +26,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from torch import Tensor, nn
 
+from emp_gym.envs import CERTIFICATES, ENVIRONMENTS
 from emp_gym.types import F32, I64
 
 
-class Nothing(nn.Module):
+class Account(nn.Module):
     """Keeps no column and names no outcome: the interface, and what suits an unknown environment."""
 
     names: tuple[str, ...] = ()  # features that it keeps, in order
@@ -66,7 +66,7 @@ class Nothing(nn.Module):
         return (((elapsed.double() / tick).round() + 1) * tick).clamp(max=1.0).float()
 
 
-class Clock(Nothing):
+class Clock(Account):
     """Keeps the clock."""
 
     names = ("elapsed",)
@@ -75,7 +75,7 @@ class Clock(Nothing):
         return self._later(private)
 
 
-class Quotes(Nothing):
+class Quotes(Account):
     """The quoting certificates: inventory moves by one lot when one side is filled. Exact always."""
 
     names = ("elapsed", "inventory", "closing")
@@ -95,7 +95,7 @@ class Quotes(Nothing):
         return torch.stack((elapsed, inventory, 1 / (1 + 10 * (1 - elapsed))), -1)
 
 
-class Book(Nothing):
+class Book(Account):
     """``emp-lob-v0`` without latency: clock, inventory, and for each side whether an order rests and how much of it is left.
 
     Exact whenever an order is filled whole or not at all. What chance may still do and the code does not say: fill an order in
@@ -149,13 +149,13 @@ class Book(Nothing):
 QUOTES = ("emp-cartea-jaimungal-v0", "emp-avellaneda-stoikov-v0", "emp-glft-v0")
 
 
-def account_of(spec: Any, observation_space: spaces.Box) -> Nothing:
+def account_of(spec: Any) -> Account:
     """The account of the environment that `spec` describes."""
     published = tuple(getattr(spec, "features", None) or ())
     features = {feature.name: column for column, feature in enumerate(published)}
     name = str(getattr(spec, "id", "")).rpartition(":")[2]
-    if len(observation_space.shape) != 1 or "elapsed" not in features:
-        return Nothing()
+    if name not in {*ENVIRONMENTS, *CERTIFICATES} or "elapsed" not in features:
+        return Account()
     if name in QUOTES:
         return Quotes(features, 1 / published[features["inventory"]].scale)
     if name == "emp-lob-v0" and not np.any(spec.kwargs.get("latency_ns", 0)):
@@ -166,7 +166,4 @@ def account_of(spec: Any, observation_space: spaces.Box) -> Nothing:
     return Clock(features)
 
 
-Account = Nothing
-"""The interface is that of `Nothing`."""
-
-__all__ = ["Account", "Book", "Clock", "Nothing", "Quotes", "account_of"]
+__all__ = ["QUOTES", "Account", "Book", "Clock", "Quotes", "account_of"]

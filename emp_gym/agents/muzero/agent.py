@@ -123,7 +123,7 @@ class MuZero(BaseAgent):
         c = self.config
         self.edge: Edge | None = None
         self.actions = actions_of(action_space, c.samples, c.spread, c.least_deviation, c.deviation)
-        account = account_of(spec, observation_space)
+        account = account_of(spec)
         shape = Shape(
             int(np.prod(observation_space.shape)), self.actions.size, self.actions.policy, account.codes or c.chance,
             c.latent, c.hidden, c.depth,

@@ -11,16 +11,16 @@ import torch
 from gymnasium import spaces
 
 import emp_gym  # noqa: F401 (registers the ids)
-from emp_gym.agents.muzero.accounts import QUOTES, Book, Clock, Nothing, Quotes, account_of
+from emp_gym.agents.muzero.accounts import QUOTES, Account, Book, Clock, Quotes, account_of
 from emp_gym.agents.muzero.actions import actions_of
 
 LANES = 32
 
 
-def roll(env_id: str, steps: int, seed: int = 0, **arguments: Any) -> tuple[Nothing, dict[str, np.ndarray]]:
+def roll(env_id: str, steps: int, seed: int = 0, **arguments: Any) -> tuple[Account, dict[str, np.ndarray]]:
     """The account of `env_id`, and `steps` random steps: before, action, after, each [steps * N, ...]."""
     env = gym.make_vec(env_id, num_envs=LANES, autoreset_mode="SameStep", **arguments)
-    account = account_of(env.spec, env.single_observation_space)
+    account = account_of(env.spec)
     actions = actions_of(env.single_action_space, 1, 1.0, 0.1, 0.5)
     observation, info = env.reset(seed=seed)
     random = np.random.default_rng(seed)
@@ -47,7 +47,7 @@ def _random(random: np.random.Generator, space: spaces.Space, mask: np.ndarray |
     return (random.random(allowed.shape) * allowed).argmax(1)
 
 
-def said(account: Nothing, told: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def said(account: Account, told: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """(what the rule says, what was seen) of the kept columns."""
     code = torch.from_numpy(account.code(told["before"], told["action"], told["after"]))
     assert int(code.min()) >= 0 and int(code.max()) < account.codes
@@ -92,13 +92,12 @@ def test_a_wrong_rule_is_noticed() -> None:
 
 def test_environments_without_a_rule_keep_the_clock_or_nothing() -> None:
     ladder = gym.make_vec("emp-ladder-trend-v0", num_envs=2)
-    account = account_of(ladder.spec, ladder.single_observation_space)
+    account = account_of(ladder.spec)
     assert isinstance(account, Clock) and account.codes == 0
-    box = spaces.Box(-1, 1, (4,), np.float32)
-    plain = account_of(gym.spec("CartPole-v1"), box)
-    assert type(plain) is Nothing and plain.columns == [] and account_of(None, box).codes == 0
+    plain = account_of(gym.spec("CartPole-v1"))
+    assert type(plain) is Account and plain.columns == [] and account_of(None).codes == 0
     late = gym.make_vec("emp-lob-v0", num_envs=2, latency_ns=1000)
-    assert isinstance(account_of(late.spec, late.single_observation_space), Clock), "orders in flight have no exact rule"
+    assert isinstance(account_of(late.spec), Clock), "orders in flight have no exact rule"
 
 
 def test_the_clock_of_many_steps_adds_up_no_rounding() -> None:

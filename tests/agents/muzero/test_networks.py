@@ -11,7 +11,7 @@ from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emp_gym.agents.muzero.accounts import Nothing, Quotes
+from emp_gym.agents.muzero.accounts import Account, Quotes
 from emp_gym.agents.muzero.actions import Levers, Menu, actions_of, even_normals
 from emp_gym.agents.muzero.loss import Weights, loss
 from emp_gym.agents.muzero.networks import (
@@ -142,11 +142,11 @@ def test_the_loss_of_levers_is_the_weighted_likelihood_of_their_candidates() -> 
 # ---- gradients
 
 
-def build(actions: Any, observation: int = 4, codes: int = 2, account: Nothing | None = None, learned: bool = False) -> Networks:
+def build(actions: Any, observation: int = 4, codes: int = 2, account: Account | None = None, learned: bool = False) -> Networks:
     shape = Shape(observation, actions.size, actions.policy, codes, latent=8, hidden=16, depth=1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Networks(shape, account or Nothing(), learned_codes=learned)
+        return Networks(shape, account or Account(), learned_codes=learned)
 
 
 def batch_of(networks: Networks, actions: Any, size: int = 12, unroll: int = 3) -> dict[str, torch.Tensor]:
