@@ -168,7 +168,7 @@ def _failed(index: int, task: Any, error: _Error) -> TaskFailed:
 
 
 def _name(task: Any) -> str:
-    text = repr(task)
+    text = str(task)
     return text if len(text) <= 120 else text[:117] + "..."
 
 
