@@ -27,15 +27,14 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, Protocol, Self, TypeVar
 
+from emp_gym.agents.adapters import cluster
 from emp_gym.agents.names import nearest
-from emp_gym.agents.registry import MissingPackage
 from emp_gym.types import ConfigError, EmpGymError
 
 T = TypeVar("T")
@@ -46,9 +45,7 @@ GRACE = 10.0
 """Seconds that an interrupted task is given to come to an end before its worker is killed."""
 GLANCE = 0.2
 """Seconds between two looks at whether to stop."""
-STORE = 200 * 1024**2
-"""Bytes of the object store of a Ray that is started here: results are small."""
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+OPENMP = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY")
 
 
 class TaskFailed(EmpGymError):
@@ -184,14 +181,22 @@ def _attempt(work: Callable[[], Any]) -> Any:
         signal.signal(signal.SIGINT, before)
 
 
-def _frugal() -> None:
-    """One thread for torch and numba, whether they are loaded or not."""
-    os.environ.update(dict.fromkeys(THREADS, "1"))
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
+def _frugal(openmp: Mapping[str, str | None]) -> None:
+    """One thread for torch and numba, unless a task asks for more.
+
+    `openmp` is what the caller's environment says of OpenMP: it must be the same here before torch is loaded, since torch's sums
+    depend on it in their last bits (and Ray says something of its own).
+    """
+    if "torch" not in sys.modules:
+        cluster.put(openmp)
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    importlib.import_module("torch").set_num_threads(1)
     if "numba" in sys.modules:
         sys.modules["numba"].set_num_threads(1)
+
+
+def _openmp() -> dict[str, str | None]:
+    return {name: os.environ.get(name) for name in OPENMP}
 
 
 # ---- processes
@@ -223,7 +228,7 @@ def _serve(pipe: Connection) -> None:
     """The life of a worker: ends when the other end of its pipe does."""
     os.setsid()  # Ctrl-C in a terminal goes to the program, which tells its workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # while it has no task
-    _frugal()
+    _frugal(_openmp())  # inherited
     while True:
         try:
             message = pipe.recv_bytes()
@@ -250,7 +255,6 @@ class Processes(_Closing):
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self._crew: list[_Worker] = []
-        atexit.register(self.close)
 
     def map(
         self, function: Callable[[T], R], tasks: Sequence[T], *, stop: Stop | None = None
@@ -281,7 +285,9 @@ class Processes(_Closing):
                 return worker
         if len(self._crew) == self.workers:
             return None
-        with _environment(dict.fromkeys(THREADS, "1")):
+        if not self._crew:
+            atexit.register(self.close)
+        with cluster.environment(cluster.ALONE):
             self._crew.append(_Worker())
         return self._crew[-1]
 
@@ -330,21 +336,6 @@ def _end(crew: Sequence[_Worker]) -> None:
             worker.process.join()
 
 
-@contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Environment variables that children inherit: they must stand before a child loads numba or torch."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
 # ---- Ray
 
 
@@ -353,17 +344,15 @@ class Ray(_Closing):
 
     def __init__(self, workers: int, address: str | None = None) -> None:
         self.workers = workers
-        self._ray = ray = _ray()
-        self._mine = not ray.is_initialized()
-        if self._mine:
-            start(ray, workers, address)
+        self._ray = cluster.package()
+        self._mine = cluster.start(workers, address)
 
     def map(
         self, function: Callable[[T], R], tasks: Sequence[T], *, stop: Stop | None = None
     ) -> Iterator[tuple[int, R]]:
         ray, left, under_way = self._ray, iter(range(len(tasks))), dict[Any, int]()
         remote = ray.remote(_remote).options(num_cpus=1, max_retries=0)
-        stopping = False
+        openmp, stopping = _openmp(), False
         try:
             while True:
                 if not stopping and stop is not None and stop():
@@ -371,7 +360,7 @@ class Ray(_Closing):
                     for reference in under_way:
                         ray.cancel(reference, force=False)
                 while not stopping and len(under_way) < self.workers and (index := next(left, None)) is not None:
-                    under_way[remote.remote(function, tasks[index])] = index
+                    under_way[remote.remote(function, tasks[index], openmp)] = index
                 if not under_way:
                     return
                 ready, _ = ray.wait(list(under_way), timeout=None if stop is None else GLANCE)
@@ -401,33 +390,6 @@ class Ray(_Closing):
             self._ray.shutdown()
 
 
-def _remote(function: Callable[[Any], Any], task: Any) -> Any:
-    _frugal()
+def _remote(function: Callable[[Any], Any], task: Any, openmp: dict[str, str | None]) -> Any:
+    _frugal(openmp)
     return _attempt(lambda: function(task))
-
-
-def _ray() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        return importlib.import_module("ray")
-    except ModuleNotFoundError as error:
-        raise MissingPackage('the engine ray needs the package ray: pip install "emp-gym[ray]"') from error
-
-
-def start(ray: Any, workers: int, address: str | None = None) -> None:
-    """Connects to the cluster at `address` or ``RAY_ADDRESS``; else starts a Ray of `workers` CPUs on this machine, which
-    looks for modules where this process does."""
-    terminated = signal.getsignal(signal.SIGTERM)
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    address = address or os.environ.get("RAY_ADDRESS")
-    try:
-        if address:
-            ray.init(address=address, **quiet)
-            return
-        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-        with _environment(dict.fromkeys(THREADS, "1") | {"PYTHONPATH": path}):
-            ray.init(num_cpus=workers, include_dashboard=False, object_store_memory=STORE, **quiet)
-    except (ConnectionError, ValueError) as error:
-        raise ConfigError(f"Ray at {address or 'this machine'}: {error}; give another --ray-address") from error
-    finally:
-        signal.signal(signal.SIGTERM, terminated)  # Ray puts a handler of its own in its place

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 HOME = {
     "SB3Agent": "sb3", "SB3Policy": "sb3", "SB3Zip": "sb3", "TorchAgent": "torch", "TorchFile": "torch",
-    "RLlibPPO": "rllib", "RLlibCheckpoint": "rllib",
+    "RLlibPPO": "rllib", "RLlibPolicy": "rllib", "RLlibCheckpoint": "rllib",
 }  # fmt: skip
 """Adapter -> the module that it lives in."""
 

@@ -189,7 +189,7 @@ class SB3Agent(SB3Policy):
             before, seed = self.model.get_parameters(), np.random.SeedSequence([self.seed, self.num_timesteps])
             self.model = self._build(env, int(seed.generate_state(1)[0]))
             with self.generators, Threads():
-                self.model.set_parameters(before, device="cpu")
+                self.model.set_parameters(before, device="cpu")  # type: ignore[arg-type]
                 self.model.num_timesteps = self.num_timesteps
                 self.model.set_logger(Logger(None, []))
                 hearing = _Hearing(callback, max(left // REPORTS, 1))
@@ -221,7 +221,6 @@ class _Hearing(BaseCallback):
     def __init__(self, callback: Callback | None, every: int) -> None:
         super().__init__()
         self._callback, self._every = callback, every
-        self._last = self._go_on = None  # type: ignore[assignment]
         self._last, self._go_on = 0, True
 
     def _on_training_start(self) -> None:
