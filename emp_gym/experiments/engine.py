@@ -25,6 +25,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -52,7 +53,7 @@ class TaskFailed(EmpGymError):
     """A task raised: `index` of the task, `kind` of the error, where it was raised; the whole traceback is in the notes."""
 
     def __init__(self, index: int, task: str, kind: str, what: str, trace: str = "") -> None:
-        super().__init__(index, task, kind, what, trace)
+        super().__init__(index, task, kind, what, trace)  # as it travels between processes
         self.index, self.task, self.kind, self.what = index, task, kind, what
         if trace:
             self.add_note(trace)
@@ -228,6 +229,7 @@ def _serve(pipe: Connection) -> None:
     """The life of a worker: ends when the other end of its pipe does."""
     os.setsid()  # Ctrl-C in a terminal goes to the program, which tells its workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # while it has no task
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _frugal(_openmp())  # inherited
     while True:
         try:
@@ -235,6 +237,14 @@ def _serve(pipe: Connection) -> None:
             pipe.send_bytes(_answer(message))
         except (EOFError, ConnectionError):  # nobody is there any more
             return
+
+
+def _end_with_parent() -> None:
+    """However the program ends, its workers do not outlive it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _answer(message: bytes) -> bytes:
