@@ -11,7 +11,7 @@ from torch.distributions.categorical import Categorical
 from emp_gym.agents.adapters import TorchAgent, TorchFile
 
 
-def layer_init(layer, std=np.sqrt(2), bias_const=0.0):
+def layer_init(layer, std=np.sqrt(2), bias_const=0.0):  # noqa: B008
     torch.nn.init.orthogonal_(layer.weight, std)
     torch.nn.init.constant_(layer.bias, bias_const)
     return layer

@@ -69,8 +69,8 @@ def test_seeds_on_ray_are_the_seeds_one_after_another(alone: Path, tmp_path: Pat
     with engine("ray", 2) as where:
         runs = [RunFolder.open(root / f"seed-{seed}") for seed in (0, 1)]
         same_judgement(runs, where)
-        asked = certify.certify_all("random", ["emp-ladder-noise-v0"], [0, 1], where)
-        assert [c.as_json() for c in asked][0]["scores"] == certify.certify("random", "emp-ladder-noise-v0", [0, 1]).as_json()["scores"]
+        (found,) = certify.certify_all("random", ["emp-ladder-noise-v0"], [0, 1], where)
+        assert found.runs == certify.certify("random", "emp-ladder-noise-v0", [0, 1]).runs
 
 
 def same_judgement(runs: list[RunFolder], where: Engine) -> None:
@@ -102,7 +102,7 @@ def test_an_agent_by_name_is_judged_elsewhere_too() -> None:
 def test_certificates_in_processes_are_those_one_after_another(processes: Engine) -> None:
     ids = ["emp-ladder-noise-v0", "emp-ladder-trend-v0"]
     found = {c.env_id: c for c in certify.certify_all("random", ids, [0, 1], processes)}
-    assert list(sorted(found)) == ids
+    assert sorted(found) == ids
     for env_id, certificate in found.items():
         mine = replace(certify.certify("random", env_id, [0, 1]), seconds=0.0)
         assert replace(certificate, seconds=0.0) == mine
@@ -110,7 +110,7 @@ def test_certificates_in_processes_are_those_one_after_another(processes: Engine
 
 def test_a_failing_seed_is_named(processes: Engine) -> None:
     asked = [replace(one, parameters={"no": 1}) for one in certify.attempts("ppo", "emp-ladder-noise-v0", [7])]
-    with pytest.raises(TaskFailed, match="ppo on emp-ladder-noise-v0, seed 7.*no parameter 'no'"):
+    with pytest.raises(TaskFailed, match=r"ppo on emp-ladder-noise-v0, seed 7.*no parameter 'no'"):
         list(processes.map(certify.attempt, asked))
 
 

@@ -287,4 +287,5 @@ def _again(what: str, a: argparse.Namespace) -> str:
     """The command that goes on."""
     program = "emp-train" if Path(sys.argv[0]).name == "emp-train" else "python scripts/train.py"
     govern = f" --govern {shlex.quote(str(a.govern))}" if a.govern is not None else ""
-    return f"{program} {what}{govern}{' --no-evaluation' if a.no_evaluation else ''}"
+    where = f" --engine {a.engine} --num-workers {engines.workers(a)}" if a.engine is not None else ""
+    return f"{program} {what}{govern}{where}{' --no-evaluation' if a.no_evaluation else ''}"

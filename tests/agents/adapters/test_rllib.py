@@ -118,7 +118,7 @@ def test_a_checkpoint_is_opened_only_when_trusted(tmp_path: Path) -> None:
     agent, env = built(), environment(lanes=16)
     agent.module.save_to_path(tmp_path / "theirs")
     spaces = (env.single_observation_space, env.single_action_space, env.spec)
-    with pytest.raises(ConfigError, match="pickles.*trusted=true"):
+    with pytest.raises(ConfigError, match=r"pickles.*trusted=true"):
         RLlibCheckpoint(*spaces, path=str(tmp_path / "theirs"))
     with pytest.raises(DataError, match="no RLlib checkpoint"):
         RLlibCheckpoint(*spaces, path=str(tmp_path), trusted=True)

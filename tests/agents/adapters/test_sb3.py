@@ -135,7 +135,7 @@ def test_a_file_of_sb3_is_read_only_when_trusted_and_without_unpickling(tmp_path
     model = sb3_contrib.QRDQN("MlpPolicy", NativeVecEnv(lanes(2)), buffer_size=100, seed=1, device="cpu")
     model.save(tmp_path / "theirs.zip")
     config = {"path": str(tmp_path / "theirs.zip"), "algorithm": "sb3_contrib:QRDQN", "buffer_size": 1}
-    with pytest.raises(ConfigError, match="pickles.*trusted=true"):
+    with pytest.raises(ConfigError, match=r"pickles.*trusted=true"):
         built(SB3Zip, **config)
     monkeypatch.setattr("cloudpickle.loads", lambda *_, **__: pytest.fail("something was unpickled"))
     agent = built(SB3Zip, trusted=True, **config)
