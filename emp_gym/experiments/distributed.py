@@ -16,7 +16,6 @@ from emp_gym.experiments import backtest, training
 from emp_gym.experiments.backtest import Comparison, Window
 from emp_gym.experiments.config import RunConfig
 from emp_gym.experiments.engine import Engine
-from emp_gym.experiments.recording import Recorder
 from emp_gym.experiments.runs import RunFolder
 from emp_gym.types import RunLog
 
@@ -68,9 +67,7 @@ def play(one: Contestant) -> tuple[dict[str, RunLog], dict[str, str]]:
         only = replace(judged, baselines=(one.baseline,))
         return backtest.run_baselines(config.env_id, config.env, one.chosen, only, record=one.record)
     agent = named(config) if one.run is None else training.load(RunFolder.open(one.run), config.env_id, config.env, judged.split)
-    recorder = Recorder() if one.record else None
-    log = backtest.evaluate(agent, config.env_id, config.env, one.chosen, judged.seed, judged.split, record=recorder)
-    return {config.agent_name: log}, {}
+    return {config.agent_name: backtest.played(config, agent, one.chosen, record=one.record)}, {}
 
 
 def named(config: RunConfig) -> Any:
