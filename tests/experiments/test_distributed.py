@@ -45,12 +45,13 @@ def same_runs(one: Path, other: Path) -> None:
         weights = [(root / seed / "model.safetensors").read_bytes() for root in (one, other)]
         assert weights[0] == weights[1], f"{seed}: the weights differ"
         curves = [(root / seed / "curves.csv").read_text().splitlines() for root in (one, other)]
-        at = curves[0][0].split(",").index("time/fps")
-        without = [[cell for i, cell in enumerate(row.split(",")) if i != at] for row in curves[0]]
-        assert without == [[cell for i, cell in enumerate(row.split(",")) if i != at] for row in curves[1]]
+        keep = [i for i, name in enumerate(curves[0][0].split(",")) if not name.startswith("time/")]
+        rows = [[[row.split(",")[i] for i in keep] for row in each] for each in curves]
+        assert rows[0] == rows[1]
     judged = [json.loads((root / "evaluation.json").read_text()) for root in (one, other)]
     for each in judged:
         each["run"] = {name: value for name, value in each["run"].items() if "seconds" not in name}
+    assert judged[0]["run"] == judged[1]["run"]
     assert judged[0] == judged[1]
 
 
