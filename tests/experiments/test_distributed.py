@@ -70,7 +70,7 @@ def test_seeds_on_ray_are_the_seeds_one_after_another(alone: Path, tmp_path: Pat
     with engine("ray", 2) as where:
         runs = [RunFolder.open(root / f"seed-{seed}") for seed in (0, 1)]
         same_judgement(runs, where)
-        (found,) = certify.certify_all("random", ["emp-ladder-noise-v0"], [0, 1], where)
+        (found,) = certify.certify_all(certify.attempts("random", "emp-ladder-noise-v0", [0, 1]), where)
         assert found.runs == certify.certify("random", "emp-ladder-noise-v0", [0, 1]).runs
 
 
@@ -102,7 +102,8 @@ def test_an_agent_by_name_is_judged_elsewhere_too() -> None:
 
 def test_certificates_in_processes_are_those_one_after_another(processes: Engine) -> None:
     ids = ["emp-ladder-noise-v0", "emp-ladder-trend-v0"]
-    found = {c.env_id: c for c in certify.certify_all("random", ids, [0, 1], processes)}
+    asked = [one for env_id in ids for one in certify.attempts("random", env_id, [0, 1])]
+    found = {certificate.env_id: certificate for certificate in certify.certify_all(asked, processes)}
     assert sorted(found) == ids
     for env_id, certificate in found.items():
         mine = replace(certify.certify("random", env_id, [0, 1]), seconds=0.0)
