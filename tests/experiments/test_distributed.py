@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -166,3 +172,25 @@ def test_a_third_partys_agent_goes_the_whole_way(tmp_path: Path, monkeypatch: py
     check.main(["--certify", "--agent", "sb3_agents:A2C", "--only", "emp-ladder-trend-v0", "--seeds", "1", "--total-timesteps", "1024",
                 "--json"])  # fmt: skip
     assert json.loads(capsys.readouterr().out)["emp-ladder-trend-v0"]["env_steps"] == 1024
+
+
+@pytest.mark.slow
+def test_asked_to_stop_all_seeds_save_where_they_stand(tmp_path: Path) -> None:
+    """SIGINT to the command alone, as soon as both seeds have done a rollout."""
+    where = Path(__file__).parents[2]
+    run = [sys.executable, str(where / "scripts" / "train.py")]
+    line = [*TRAIN[:5], "2000000", *TRAIN[6:], "checkpoints=1", "--run-dir", str(tmp_path / "run"), "--no-evaluation"]
+    with (tmp_path / "said").open("w") as said:
+        command = subprocess.Popen([*run, *line, "--engine", "processes", "--num-workers", "2"], stderr=said, cwd=where,
+                                   env={**os.environ, "PYTHONPATH": str(where)})  # fmt: skip
+        while (tmp_path / "said").read_text().count(" steps/s") < 2:
+            assert command.poll() is None, (tmp_path / "said").read_text()
+            time.sleep(0.05)
+        command.send_signal(signal.SIGINT)
+        assert command.wait(120) == 130
+    told = (tmp_path / "said").read_text()
+    assert "seeds done: none" in told
+    again = shlex.split(told[told.index("to go on: ") + len("to go on: ") :])
+    assert "--engine" in again and "--resume" in again
+    reached = [int(max((tmp_path / "run" / f"seed-{seed}" / "checkpoints").iterdir()).name) for seed in (0, 1)]
+    assert all(1024 <= steps < 2_000_000 for steps in reached), "each has saved where it stood"
