@@ -83,8 +83,9 @@ def named(name: str, kind: type, what: str) -> Any:
 
 
 def spelled(value: Any) -> Any:
-    """`value` with classes as ``module:Class``, so that it can be written as JSON; raises `ConfigError` where it cannot."""
-    if isinstance(value, type):
+    """`value` with classes and functions as ``module:name``, so that it can be written as JSON; raises `ConfigError` where it
+    cannot."""
+    if callable(value) and hasattr(value, "__qualname__"):
         return f"{value.__module__}:{value.__qualname__}"
     if isinstance(value, Mapping):
         return {str(key): spelled(each) for key, each in value.items()}

@@ -162,13 +162,8 @@ class SB3Policy(BaseAgent):
         load_weights(self.model.policy, arrays, type(self).__name__)
 
     def describe(self) -> dict[str, Any]:
-        plain = {**{key: value for key, value in self.parameters.items() if key not in self.config}, **self.config}
-        told = {"algorithm": self._class, "policy": self._policy, **plain}
-        before, self.config = self.config, spelled(told)
-        try:
-            return super().describe()
-        finally:
-            self.config = before
+        told = {"algorithm": self._class, "policy": self._policy, **self.parameters, **self.config}
+        return super().describe() | {"config": spelled(told)}
 
 
 class SB3Agent(SB3Policy):
