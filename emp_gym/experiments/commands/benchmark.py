@@ -15,7 +15,7 @@ from typing import Any
 from emp_gym.experiments.benchmark.figures import SMALL, Effort, Figures, shown
 from emp_gym.types import EmpGymError
 
-NAMES = ("parse", "replay", "env", "train", "log", "risk", "diary", "certificates", "planning", "agents")
+NAMES = ("parse", "replay", "env", "train", "log", "risk", "diary", "certificates", "planning", "backbones", "agents")
 OF_AGENTS = ("agents", "seeds", "seed", "out")
 
 
