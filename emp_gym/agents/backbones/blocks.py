@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from emp_gym.agents.backbones.base import Encoder, State, at_least_one
 from emp_gym.types import ConfigError
 
-SHORTEST = 1e-3  # first step Delta of the slowest heads
-
 
 class Mixer(nn.Module):
     """Mixes decisions over time: `size` numbers in, `size` numbers out, with the same promises as `Encoder`."""
@@ -30,19 +28,19 @@ class Mixer(nn.Module):
 class Heads:
     """Sizes of a mixer, checked: `heads` heads of `values` values with `keys` keys each; `inner` = heads * values."""
 
-    def __init__(self, size: int, expand: int, headdim: int, keys: int, longest: float, chunk: int) -> None:
+    def __init__(self, size: int, expand: int, headdim: int, keys: int, steps: tuple[float, float], chunk: int) -> None:
         at_least_one(size=size, expand=expand, headdim=headdim, state=keys, chunk=chunk)
-        self.inner, self.values, self.keys, self.longest, self.chunk = expand * size, headdim, keys, longest, chunk
+        self.inner, self.values, self.keys, self.steps, self.chunk = expand * size, headdim, keys, steps, chunk
         self.heads = self.inner // headdim
         if self.inner % headdim:
             raise ConfigError(f"headdim: expected a divisor of expand * size = {self.inner}, got {headdim}")
-        if not longest >= SHORTEST:
-            raise ConfigError(f"longest: expected a first step Delta of at least {SHORTEST:g}, got {longest:g}")
+        if not 0.0 < steps[0] <= steps[1]:
+            raise ConfigError(f"shortest, longest: expected 0 < shortest <= longest, got {steps[0]:g} and {steps[1]:g}")
 
     def step_bias(self) -> Tensor:
-        """Biases [H] for which softplus gives first steps Delta drawn log-uniformly up to `longest`."""
-        steps = torch.exp(torch.empty(self.heads).uniform_(math.log(SHORTEST), math.log(self.longest)))
-        return steps + torch.log(-torch.expm1(-steps))
+        """Biases [H] for which softplus gives first steps Delta drawn log-uniformly from `steps`."""
+        first = torch.exp(torch.empty(self.heads).uniform_(*map(math.log, self.steps)))
+        return first + torch.log(-torch.expm1(-first))
 
 
 class StateSpace(Encoder):

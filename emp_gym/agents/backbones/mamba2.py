@@ -19,10 +19,11 @@ class Mamba2(StateSpace):
 
     def __init__(
         self, width: int, columns: Sequence[Feature] | None = None, *, size: int = 64, layers: int = 1, state: int = 16,
-        headdim: int = 16, expand: int = 2, conv: int = 4, longest: float = 0.1, chunk: int = 32,
+        headdim: int = 16, expand: int = 2, conv: int = 4, shortest: float = 1e-3, longest: float = 0.1,
+        chunk: int = 32,
     ) -> None:  # fmt: skip
         at_least_one(conv=conv)
-        sizes = Heads(size, expand, headdim, state, longest, chunk)
+        sizes = Heads(size, expand, headdim, state, (shortest, longest), chunk)
         super().__init__(width, size, layers, lambda: Mamba2Mixer(size, sizes, conv))
 
 
@@ -77,11 +78,10 @@ class Mamba2Mixer(Mixer):
         return gate, channels, functional.softplus(step + self.step_bias)
 
     def _split(self, channels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Values [..., H, P], keys and queries [..., H, S]."""
+        """Values [..., H, P]; keys and queries [..., 1, S], shared by the heads."""
         s = self.sizes
         value, key, query = functional.silu(channels).split([s.inner, s.keys, s.keys], dim=-1)
-        shared = (*key.shape[:-1], s.heads, s.keys)
-        return value.unflatten(-1, (s.heads, s.values)), key.unsqueeze(-2).expand(shared), query.unsqueeze(-2).expand(shared)
+        return value.unflatten(-1, (s.heads, s.values)), key.unsqueeze(-2), query.unsqueeze(-2)
 
     def _finish(self, y: Tensor, value: Tensor, gate: Tensor) -> Tensor:
         y = torch.addcmul(y, value, self.skip.unsqueeze(-1)).flatten(-2)
@@ -98,9 +98,11 @@ def convolve(x: Tensor, before: Tensor, fresh: Tensor, weights: Tensor, bias: Te
     seen = torch.cat([before.transpose(0, 1), x])  # [K - 1 + T, N, C]
     episode = functional.pad(fresh.cumsum(dim=0), (0, 0, taps - 1, 0)).unsqueeze(-1)
     now = episode[taps - 1 :]
-    y = torch.addcmul(bias, x, weights[-1])
+    y, begins = torch.addcmul(bias, x, weights[-1]), bool(fresh.any())
     for tap in range(taps - 1):
-        inside = episode[tap : tap + steps] == now
-        y = torch.addcmul(y, seen[tap : tap + steps] * inside, weights[tap])
+        past = seen[tap : tap + steps]
+        if begins:
+            past = past * (episode[tap : tap + steps] == now)
+        y = torch.addcmul(y, past, weights[tap])
     rest = slice(len(seen) - (taps - 1), None)
     return y, (seen[rest] * (episode[rest] == episode[-1])).transpose(0, 1)

@@ -25,10 +25,10 @@ class Mamba3(StateSpace):
 
     def __init__(
         self, width: int, columns: Sequence[Feature] | None = None, *, size: int = 64, layers: int = 1, state: int = 16,
-        headdim: int = 16, expand: int = 2, rotated: float = 1.0, longest: float = 0.1,
-        chunk: int = 32,
+        headdim: int = 16, expand: int = 2, rotated: float = 1.0, shortest: float = 1e-3,
+        longest: float = 0.1, chunk: int = 32,
     ) -> None:  # fmt: skip
-        sizes = Heads(size, expand, headdim, state, longest, chunk)
+        sizes = Heads(size, expand, headdim, state, (shortest, longest), chunk)
         if not 0.0 <= rotated <= 1.0:
             raise ConfigError(f"rotated: expected a share from 0 to 1 of the state, got {rotated}")
         super().__init__(width, size, layers, lambda: Mamba3Mixer(size, sizes, int(state * rotated) // 2))

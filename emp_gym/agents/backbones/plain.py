@@ -56,7 +56,8 @@ class GRU(Encoder):
                 bias[size : 2 * size] = torch.empty(size).uniform_(1.0, float(keeps)).log()
 
     def initial_state(self, lanes: int) -> State:
-        return {"hidden": self.gru.weight_hh_l0.new_zeros((lanes, self.gru.num_layers, self.size))}
+        weight = next(self.gru.parameters())
+        return {"hidden": weight.new_zeros((lanes, self.gru.num_layers, self.size))}
 
     def forward(self, x: Tensor, state: State, fresh: Tensor) -> tuple[Tensor, State]:
         hidden = state["hidden"].transpose(0, 1).contiguous()

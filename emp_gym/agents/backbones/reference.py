@@ -48,7 +48,8 @@ def _mamba2(mixer: Mamba2Mixer, w: Weights, x: Tensor, fresh: list[bool]) -> Ten
     s, taps = mixer.sizes, mixer.taps
     gate, inputs, dt = (x @ w["project.weight"].T).split([s.inner, mixer.channels, s.heads], dim=-1)
     rate = w["log_rate"].exp()
-    outputs, seen = [], []
+    outputs: list[Tensor] = []
+    seen: list[Tensor] = []
     memory = new = [x.new_zeros(s.values, s.keys)] * s.heads
     for t, begins in enumerate(fresh):
         if begins:

@@ -34,12 +34,13 @@ def scan(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Reads y [T, N, H, P] and the last state h [N, H, S, P]. Letters: T decisions, N lanes, H heads, S keys, P values.
 
-    `query`, `key` [T, N, H, S]; `value` [T, N, H, P]; `log_decay` (<= 0), `own` (g) and `late` (e; None: 0) [T, N, H];
-    `fresh` bool [T, N]: an episode begins, nothing before it is seen; `carry` [N, H, S, P]: the state before the first
-    decision, with the late write of the decision before it already in it (h_{-1} + e_0 k_{-1} v_{-1}^T).
+    `query`, `key` [T, N, H, S], or [T, N, 1, S] shared by all heads; `value` [T, N, H, P]; `log_decay` (<= 0), `own` (g) and
+    `late` (e; None: 0) [T, N, H]; `fresh` bool [T, N]: an episode begins, nothing before it is seen; `carry` [N, H, S, P]: the
+    state before the first decision, with the late write of the decision before it in it (h_{-1} + e_0 k_{-1} v_{-1}^T).
     """
+    chunk = -(-len(fresh) // -(-len(fresh) // chunk))  # as many chunks, as even as can be
     weight = own if late is None else own + functional.pad(late[1:], (0, 0, 0, 0, 0, 1))
-    y, last = _Scan.apply(query, key, value * weight.unsqueeze(-1), log_decay, fresh, carry, min(chunk, len(fresh)))
+    y, last = _Scan.apply(query, key, value * weight.unsqueeze(-1), log_decay, fresh, carry, chunk)
     return torch.addcmul(y, (query * key).sum(dim=-1, keepdim=True) * own.unsqueeze(-1), value), last
 
 
@@ -49,7 +50,7 @@ class _Scan(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, log_decay: Tensor, fresh: Tensor, carry: Tensor, chunk: int
     ) -> tuple[Tensor, Tensor]:
         steps = len(fresh)
@@ -67,7 +68,7 @@ class _Scan(torch.autograd.Function):
         added = (key * to_end).mT @ value  # [K, N, H, S, P]
         for number, addition in enumerate(added):
             torch.addcmul(addition, through[number], states[number], out=states[number + 1])
-        masked = (query @ key.mT).mul_(between)
+        masked = (query @ key.mT) * between
         y = (masked @ value).add_((query * from_start) @ states[:-1])
         ctx.save_for_backward(query, key, value, between, masked, from_start, to_end, through, states)
         ctx.steps = steps
@@ -75,7 +76,7 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_y: Tensor, grad_last: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_y: Tensor, grad_last: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, between, masked, from_start, to_end, through, states = ctx.saved_tensors
         grad_y = _chunks(grad_y, query.shape[-2])
         grad_states = (query * from_start).mT @ grad_y  # of the state before each chunk, from what the chunk reads
@@ -92,9 +93,8 @@ class _Scan(torch.autograd.Function):
         at_end = (key * late_key).sum((-2, -1)) + through[..., 0, 0] * (grad_added * states[:-1]).sum((-2, -1))
         grad_total[..., -1, 0] += at_end
         grad_decay = grad_total.flip(-2).cumsum(dim=-2).flip(-2)
-        query_, key_, value_, decay_ = (
-            _steps(part, ctx.steps) for part in (grad_query, grad_key, grad_value, grad_decay)
-        )
+        grads = grad_query.sum_to_size(query.shape), grad_key.sum_to_size(key.shape), grad_value, grad_decay
+        query_, key_, value_, decay_ = (_steps(part, ctx.steps) for part in grads)
         return query_, key_, value_, decay_.squeeze(-1), None, grad_last, None
 
 

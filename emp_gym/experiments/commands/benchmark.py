@@ -16,7 +16,7 @@ from emp_gym.experiments.benchmark.figures import SMALL, Effort, Figures, shown
 from emp_gym.experiments.commands import engines
 from emp_gym.types import EmpGymError
 
-NAMES = ("parse", "replay", "env", "train", "log", "risk", "diary", "certificates", "planning", "agents")
+NAMES = ("parse", "replay", "env", "train", "log", "risk", "diary", "certificates", "planning", "backbones", "agents")
 OF_AGENTS = ("agents", "seeds", "seed", "out", "engine")
 
 

@@ -5,13 +5,13 @@ A problem gives ``tokens`` [T, B], ``labels`` [T, B] and ``scored`` bool [T, B]:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from emp_gym.agents.backbones import Encoder
+from emp_gym.agents.backbones import Encoder, encoder
 
 Batch = tuple[Tensor, Tensor, Tensor]
 Problem = Callable[[int, int, torch.Generator], Batch]  # (length, lanes, generator)
@@ -88,18 +88,76 @@ class Plan:
     growth: float = 1.25
     learning_rate: float = 3e-3
     weight_decay: float = 0.0
+    memory: float = 0.999  # of the squared gradients
     smoothing: float = 0.0
-    cool: float = 0.5  # of the steps, at the end, over which the learning rate falls to 2 %
+    cool: float = 0.5  # of the steps, at the end, over which the learning rate falls to 1 %
+
+
+@dataclass(frozen=True)
+class Task:
+    """A problem, how it is learned, and where it is asked: answers from position `first` on of sequences of `length`."""
+
+    problem: Problem
+    tokens: int
+    answers: int
+    plan: Plan
+    length: int
+    first: int
+    options: Mapping[str, object]  # of the encoder
+    norm: bool = True  # without the encoder's last norm a fading answer shows in the loss
+
+
+TASKS = {
+    "parity": Task(
+        parity, 2, 2, Plan(1000, 32, 3, 40, smoothing=0.1, cool=0.7), 256, 40,
+        {"layers": 1, "shortest": 0.5, "longest": 2.0}, norm=False,
+    ),
+    "selective copying": Task(
+        selective_copying, 18, SYMBOLS, Plan(1800, 32, 24, 64, learned=0.9, learning_rate=4e-3, memory=0.98, cool=0.6),
+        256, 256, {"layers": 2, "shortest": 0.03, "longest": 1.0},
+    ),
+    "induction": Task(induction, 17, SYMBOLS, Plan(1500, 64, 6, 128, learned=0.9, memory=0.98), 1024, 1023, {"layers": 2}),
+}  # fmt: skip
+
+
+def build(name: str, task: Task, seed: int) -> Reader:
+    """An untrained reader for `task` around the encoder called `name`."""
+    torch.manual_seed(seed)
+    reader = Reader(encoder(name, task.tokens, **task.options), task.tokens, task.answers)
+    if not task.norm:
+        reader.encoder.norm = nn.Identity()  # type: ignore[assignment]
+    return reader
+
+
+def without_selection(reader: Reader) -> Reader:
+    """A control: the steps, keys and queries of Mamba-2 no longer depend on what is read (a linear time-invariant system)."""
+    for mixer in reader.encoder.mixers:  # type: ignore[union-attr]
+        inner, weight = mixer.sizes.inner, mixer.project.weight
+        mask = torch.ones_like(weight)
+        mask[2 * inner :] = 0.0
+        weight.data.mul_(mask)
+        weight.register_hook(lambda grad, mask=mask: grad * mask)
+        nn.init.normal_(mixer.filter_bias.data[inner:])
+    return reader
+
+
+def score(reader: Reader, task: Task, sequences: int, batch: int = 64) -> float:
+    """Share of right answers over new sequences, which training never sees."""
+    generator = torch.Generator().manual_seed(10**6)
+    parts = [reader.right(task.problem(task.length, batch, generator)) for _ in range(sequences // batch)]
+    return torch.stack(parts)[:, task.first :].mean().item()
 
 
 def train(reader: Reader, problem: Problem, plan: Plan, seed: int, watch: Watch = lambda *_: False) -> int:
     """Trains with AdamW; `watch(step, loss, longest)` stops it by answering True. Gives the steps taken."""
     generator = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.AdamW(reader.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
+    optimiser = torch.optim.AdamW(
+        reader.parameters(), lr=plan.learning_rate, betas=(0.9, plan.memory), weight_decay=plan.weight_decay, fused=True
+    )
     longest, right = float(plan.first), 0.0
     for step in range(plan.steps):
         left = min(1.0, (plan.steps - step) / (plan.steps * plan.cool))
-        optimiser.param_groups[0]["lr"] = plan.learning_rate * min(max(left, 0.02), (step + 1) / 50)
+        optimiser.param_groups[0]["lr"] = plan.learning_rate * min(max(left, 0.01), (step + 1) / 50)
         length = int(torch.randint(int(longest * 0.7), int(longest) + 1, (), generator=generator))
         tokens, labels, scored = problem(length, plan.lanes, generator)
         answers, labels = reader.head(reader(tokens)[scored]), labels[scored]

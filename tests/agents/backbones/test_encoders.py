@@ -165,7 +165,7 @@ def test_a_long_wild_sequence_stays_finite(name):
         ("mamba3", {"conv": 4}, "has no option 'conv'"),
         ("mlp", {"layers": 0}, "layers: expected at least 1, got 0"),
         ("mamba2", {"headdim": 24}, "expected a divisor of expand \\* size = 128, got 24"),
-        ("mamba2", {"longest": 0.0}, "longest: expected a first step"),
+        ("mamba2", {"longest": 1e-4}, "expected 0 < shortest <= longest"),
         ("mamba3", {"rotated": 1.5}, "rotated: expected a share"),
         ("cnn", {"kernel": 2}, "kernel: expected an odd number"),
     ],
