@@ -53,7 +53,7 @@ class MemoryConfig:
     """Parameters that ``memory`` brings to an agent."""
 
     memory: str = "faiss"  # or "numpy": the same answers, slower
-    memory_capacity: int = 10_000  # rows
+    memory_capacity: int = 4_096  # rows
     memory_neighbours: int = 32  # rows of one recall
     memory_half_life: int = 20_000  # ticks: decisions of all lanes together
     memory_steps: int = 8  # rewards in a return, before it goes on with what the memory expects
@@ -212,7 +212,7 @@ class Remembering(BaseAgent):
 
     def _empty(self, encoder: Projection) -> EpisodicMemory:
         action_size = 1 if isinstance(self.action_space, spaces.Discrete) else int(np.prod(self.action_space.shape or ()))
-        return EpisodicMemory(self.settings.rules(), encoder, self.width * len(situations.DECAYS), action_size)
+        return EpisodicMemory(self.settings.rules(), encoder, self.width * situations.TRACES, action_size)
 
     def _told_spec(self, spec: Any) -> Any:
         """`spec` whose features are followed by the memory's."""

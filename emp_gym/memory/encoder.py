@@ -1,8 +1,8 @@
 """What a situation is, and how it becomes a key.
 
-A *window* is what is stored raw, float32 [W]: the observation now, and traces of those before in the episode, each with its
-own decay, T <- decay T + observation. Decay 0 is the present, decay 1 the sum since the episode began, in which a cue
-that was seen once stays whole however long ago it was.
+A *window* is what is stored raw, float32 [W]: three traces of the episode's observations, one after the other: the present one, in
+each column the last value that was not 0 (carried forward, as one does with prints and announcements), and a slow mean. A cue
+that was shown once and then is 0 stays whole in the second, however long ago it was.
 
 A *key* [d] is what is compared. `Projection` centres and scales the columns of a window and, where they are more than d,
 projects them with a fixed random matrix (Johnson and Lindenstrauss). It is a value: fitting gives another one, with another
@@ -20,10 +20,11 @@ import numpy as np
 
 from emp_gym.types import F32, F64, DataError
 
-DECAYS = (0.0, 0.8, 1.0)
-"""Of the traces in a window: now, the last five or so, the episode."""
-PRIOR = (1.0, 0.3, 0.3)
+TRACES = 3
+PRIOR = (1.0, 1.0, 0.3)
 """Weight of each trace's columns before anything is known of them."""
+SLOW = 0.1
+"""Share of the present observation in the slow mean."""
 SAMPLE = 1024
 """Rows that a fit measures distances between."""
 
@@ -41,17 +42,19 @@ class Encoder(Protocol):
 
 
 def begin(lanes: int, features: int) -> F32:
-    """Traces [N, T, D] of `lanes` lanes before their first observation."""
-    return np.zeros((lanes, len(DECAYS), features), np.float32)
+    """Traces [N, 3, D] of `lanes` lanes before their first observation."""
+    return np.zeros((lanes, TRACES, features), np.float32)
 
 
 def follow(traces: F32, observation: F32) -> F32:
-    """`traces` [N, T, D] after one more `observation` [N, D]; fresh."""
-    return traces * np.array(DECAYS, np.float32)[:, None] + observation[:, None, :].astype(np.float32)
+    """`traces` [N, 3, D] after one more `observation` [N, D]; fresh."""
+    now = observation.astype(np.float32)
+    carried, slow = traces[:, 1], traces[:, 2]
+    return np.stack((now, np.where(now != 0, now, carried), slow + np.float32(SLOW) * (now - slow)), axis=1)
 
 
 def windows(traces: F32) -> F32:
-    """[N, W] of traces [N, T, D]."""
+    """[N, W] of traces [N, 3, D]."""
     return traces.reshape(len(traces), -1)
 
 
@@ -78,11 +81,14 @@ class Projection:
         """The same projection with columns at deviation 1 times their weight, in units of the usual distance to the
         `neighbour`-th nearest row, from the rows' windows [R, W], actions [R, A] and outcomes [R].
 
-        A column that goes with the outcome of some action weighs 1, one that does not what `PRIOR` says.
+        A column that goes with the outcome of some action weighs 1, one that does not what `PRIOR` says; one that never changes,
+        or carries forward what is never 0, weighs nothing.
         """
-        deviation = seen.std(axis=0, dtype=np.float64)
-        prior = np.repeat(np.array(PRIOR), len(deviation) // len(PRIOR))
-        weight = np.where(deviation > 1e-6, np.maximum(prior, relevance(seen, actions, outcomes)), 0.0)
+        deviation, features = seen.std(axis=0, dtype=np.float64), seen.shape[1] // TRACES
+        prior = np.repeat(np.array(PRIOR), features)
+        twice = np.zeros(len(prior), np.bool_)
+        twice[features : 2 * features] = (seen[:, :features] == seen[:, features : 2 * features]).all(axis=0)
+        weight = np.where((deviation > 1e-6) & ~twice, np.maximum(prior, relevance(seen, actions, outcomes)), 0.0)
         scale = weight / np.maximum(deviation, 1e-6)
         centre = seen.mean(axis=0, dtype=np.float64)
         rough = Projection(centre.astype(np.float32), scale.astype(np.float32), self.matrix)

@@ -132,4 +132,5 @@ def _faiss() -> Any:
         import faiss
     except ModuleNotFoundError as error:
         raise ConfigError("memory=faiss needs the package faiss: pip install faiss-cpu (or use memory=numpy)") from error
+    faiss.omp_set_num_threads(1)
     return faiss
