@@ -56,7 +56,7 @@ class MemoryConfig:
     memory_capacity: int = 4_096  # rows
     memory_neighbours: int = 32  # rows of one recall
     memory_half_life: int = 20_000  # ticks: decisions of all lanes together
-    memory_steps: int = 8  # rewards in a return, before it goes on with what the memory expects
+    memory_steps: int = 4  # rewards in a return, before it goes on with what the memory expects
     memory_gamma: float | None = None  # discount of a decision; None = the inner agent's, or 0.97
     memory_lanes: int = 64  # lanes that write
     memory_dimension: int = 16  # of a key, where a window has more columns

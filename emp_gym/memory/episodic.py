@@ -42,10 +42,10 @@ class MemoryRules:
     capacity: int = 10_000  # rows
     neighbours: int = 32  # rows that one recall looks at
     bandwidth: float = 0.5  # distance at which a row counts a quarter
-    merge: float = 0.05  # distance within which outcomes of the same action are one row
+    merge: float = 0.2  # distance within which outcomes of the same action are one row
     half_life: int = 20_000  # of strength and evidence, in the unit of `now`
     prior: float = 4.0  # outcomes that the prior is worth: confidence is n / (n + prior)
-    strongest: float = 16.0  # strength is clipped here; a new row has 1
+    strongest: float = 4.0  # strength is clipped here; a new row has 1
     floor: float = 1.0  # strength below which a row of an extreme episode does not sink
     floor_share: float = 0.1  # of the capacity that may be held so
     evict: str = "weakest"  # or "oldest": first in, first out
@@ -224,8 +224,8 @@ class EpisodicMemory:
     def reinforce(self, recalled: Recollection, actions: F64, returns: F64) -> None:
         """Strengthens rows without which `returns` [Q], that followed `actions` [Q, A], would have been foretold worse.
 
-        Foretold from the recalled rows of the same action, and the prior; a row gains |return - remembered value| in
-        deviations of the returns. Rows that are gone stay gone.
+        Foretold from the recalled rows of the same action, and the prior; |return - remembered value| in deviations of the
+        returns is shared out by what each row had of the foretelling. Rows that are gone stay gone.
         """
         actions = np.asarray(actions, np.float64).reshape(len(returns), 1, self.action_size)
         same = (np.abs(recalled.actions - actions) <= SAME_ACTION).all(axis=2)
@@ -237,7 +237,7 @@ class EpisodicMemory:
         helped = (weights > 0) & (np.abs(returns[:, None] - without) > missed) & (size - weights > 1e-12)
         gain = np.abs(returns - recalled.value()[0]) / max(self.deviation, 1e-12)
         places, there = self.index.places(recalled.ids)
-        gains = np.where(helped & there, gain[:, None], 0.0)
+        gains = np.where(helped & there, gain[:, None] * weights / size, 0.0)
         added = np.zeros(len(self))
         np.add.at(added, places[gains > 0], gains[gains > 0])
         self._strengthen(np.flatnonzero(added), added[added > 0])
