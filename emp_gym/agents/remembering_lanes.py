@@ -97,9 +97,9 @@ class RememberingLanes(VectorWrapper):
         return self._agent.memory.recall(situations.windows(traces))
 
     def _show_last(self, info: dict[str, Any], resets: Bool, last: Recollection) -> None:
-        final = info["final_obs"].copy()
+        final = np.full(self.num_envs, None, object)
         for lane, told in zip(np.flatnonzero(resets), self._agent.told(last)):
-            final[lane] = np.concatenate((final[lane], told))
+            final[lane] = np.concatenate((info["final_obs"][lane], told))
         info["final_obs"] = final
 
     # ---- what is written

@@ -48,7 +48,7 @@ class Plan:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     early: float = 0.2  # of the budget, over which the area is taken
     harm_seeds: tuple[int, ...] = (0, 1)
-    harm_budget: int = 500_000  # steps
+    harm_budget: int = 400_000  # steps
     episodes: int = 256  # of each point of a curve
     more: tuple[tuple[str, Any], ...] = ()  # parameters of the agent
 

@@ -121,7 +121,7 @@ class FirstInFirstOut(AgainstThePlainOne):
 
 
 TestAgainstThePlainOne = AgainstThePlainOne.TestCase
-TestAgainstThePlainOne.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestAgainstThePlainOne.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
 TestFirstInFirstOut = FirstInFirstOut.TestCase
 TestFirstInFirstOut.settings = settings(max_examples=10, stateful_step_count=20, deadline=None)
 
@@ -204,7 +204,7 @@ def test_what_was_re_embedded_is_what_would_have_been_written() -> None:
 
 def test_permuted_values_are_the_same_values_at_other_rows() -> None:
     setting = replace(RULES, capacity=200, merge=0.0, neighbours=100)
-    kept, mixed = memory(rules), memory(replace(rules, values="permuted"))
+    kept, mixed = memory(setting), memory(replace(setting, values="permuted"))
     rows = [(at, 0, 0, float(at)) for at in range(100)]
     for held in (kept, mixed):
         written(held, *rows)
