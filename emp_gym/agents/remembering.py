@@ -11,8 +11,8 @@ of situations like this one (`emp_gym.memory`):
 ====================  ==========================================================================================
 
 A situation is the observation and traces of those before in the episode (`emp_gym.memory.encoder`), so an agent without memory
-of its own acts on what it saw before. Where the inner agent has `correct_values`, the values in its advantages become
-(1 - c) V + c V_memory.
+of its own acts on what it saw before. With ``memory_correct`` and an inner agent that has `correct_values`, the values in its
+advantages become (1 - c) V + c V_memory: sooner good in one market, later in others, so it is off unless asked for.
 
 While it learns, `memory_lanes` lanes write: n-step returns, which go on with what the memory itself expects after n steps.
 Time is simulated: one tick a decision of all lanes. **Outside of learn() the memory is frozen**, so an evaluation gives the
@@ -61,7 +61,7 @@ class MemoryConfig:
     memory_lanes: int = 64  # lanes that write
     memory_dimension: int = 16  # of a key, where a window has more columns
     memory_prior: float = 4.0  # outcomes for a confidence of one half
-    memory_correct: bool = True  # values too, where the inner agent lets them be corrected
+    memory_correct: bool = False  # values in the advantages too, where the inner agent lets them be corrected
     memory_evict: str = "weakest"  # or "oldest"
     memory_values: str = "kept"  # or "permuted": the control that must gain nothing
 

@@ -205,13 +205,13 @@ def test_values_are_corrected_where_the_agent_lets_them() -> None:
 
     cls = remembering(Correcting)
     env = backtest.make_env(RETURNING, {}, 1)
-    agent = cls(env.single_observation_space, env.single_action_space, env.spec, memory="numpy")
+    agent = cls(env.single_observation_space, env.single_action_space, env.spec, memory="numpy", memory_correct=True)
     agent.memory.mean, agent.memory.variance = 10.0, 4.0
     seen = np.zeros((2, agent.width + 5), np.float32)
     seen[0, -2:] = 1.5, 0.25  # 1.5 deviations of 2 above 10
     corrected = agent.inner.correct_values(seen, np.array([1.0, 1.0], np.float32), 2.0)
     assert corrected.tolist() == pytest.approx([0.75 * 1.0 + 0.25 * (13.0 / 2.0), 1.0])
-    off = cls(env.single_observation_space, env.single_action_space, env.spec, memory="numpy", memory_correct=False)
+    off = cls(env.single_observation_space, env.single_action_space, env.spec, memory="numpy")
     assert off.inner.correct_values is None
 
 
