@@ -182,8 +182,8 @@ class Remembering(BaseAgent):
             self._fit_at *= 2
         encoder = memory.encoder
         assert isinstance(encoder, Projection)
-        columns = (memory.column(name) for name in ("window", "action", "mean"))
-        memory.reembed(encoder.fitted(*columns, neighbour=memory.rules.neighbours))
+        window, action, mean = (memory.column(name) for name in ("window", "action", "mean"))
+        memory.reembed(encoder.fitted(window, action, mean, memory.rules.neighbours))
 
     def _corrected(self, observations: F32, values: F32, scale: float) -> F32:
         """`values` [N], of rewards divided by `scale`, with those of the memory where it knows the situation."""

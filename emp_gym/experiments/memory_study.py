@@ -4,6 +4,7 @@
   best simple policy, counts as 0. Each point is the agent as it is then, on the same test episodes.
 - **Harm**: score at the end on markets where there is nothing to remember.
 - **Drift**: error of what the memory foretells while what is true moves, against a memory that drops the oldest.
+- **Latency** of one query at 100,000 rows.
 
 One cell (market, variant, seed) is one file, so that a study that was cut short goes on.
 """
@@ -11,6 +12,7 @@ One cell (market, variant, seed) is one file, so that a study that was cut short
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,6 +28,7 @@ from emp_gym.experiments import backtest, machine
 from emp_gym.experiments.runs import commit
 from emp_gym.memory.encoder import Projection
 from emp_gym.memory.episodic import EpisodicMemory, MemoryRules
+from emp_gym.memory.index import BACKENDS
 from emp_gym.types import F64
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -127,7 +130,7 @@ def run(plan: Plan, folder: Path, say: Callable[[str], None] = lambda line: None
             aside.write_text(json.dumps(told) + "\n", encoding="utf-8")
             aside.replace(path)
         found[cell] = read_json(path)
-    return summary(plan, found) | {"drift": drift(plan.seeds)}
+    return summary(plan, found) | {"drift": drift(plan.seeds), "latency": latency()}
 
 
 def summary(plan: Plan, found: Mapping[Cell, Mapping[str, Any]]) -> dict[str, Any]:
@@ -217,4 +220,31 @@ def _foretold(rules: MemoryRules, seed: int, ticks: int, batch: int) -> float:
     return float(np.mean(squares))
 
 
-__all__ = ["Cell", "Plan", "area", "cells", "compared", "curve", "drift", "run", "summary"]
+# ---- latency
+
+
+def latency(rows: int = 100_000, dimensions: Sequence[int] = (16, 32), queries: int = 2000, k: int = 32) -> dict[str, Any]:
+    """Milliseconds of one query with FAISS, keys and queries standard normal (no structure that would help), one thread; on the wall
+    clock, which other programs lengthen, and of the processor; and of one of 64 queries asked together."""
+    found = {}
+    for dimension in dimensions:
+        rng = np.random.default_rng(np.random.SeedSequence([dimension, 31]))
+        index = BACKENDS["faiss"](dimension)
+        index.add(np.arange(rows), rng.standard_normal((rows, dimension)).astype(np.float32))
+        asked = rng.standard_normal((queries, 1, dimension)).astype(np.float32)
+        wall, processor = np.empty(queries), np.empty(queries)
+        for at, query in enumerate(asked):
+            began, busy = time.perf_counter(), time.thread_time()
+            index.search(query, k)
+            wall[at], processor[at] = time.perf_counter() - began, time.thread_time() - busy
+        busy = time.thread_time()
+        index.search(asked[:64, 0], k)
+        together = (time.thread_time() - busy) / 64
+        found[f"dimension {dimension}"] = {
+            name: {"p50": float(np.quantile(took, 0.5) * 1e3), "p99": float(np.quantile(took, 0.99) * 1e3)}
+            for name, took in (("wall", wall), ("processor", processor))
+        } | {"processor, one of 64 together": together * 1e3}
+    return {"rows": rows, "k": k, "queries": queries, "milliseconds": found}
+
+
+__all__ = ["Cell", "Plan", "area", "cells", "compared", "curve", "drift", "latency", "run", "summary"]

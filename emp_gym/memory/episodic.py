@@ -26,7 +26,7 @@ import numpy as np
 
 from emp_gym.memory.encoder import Encoder
 from emp_gym.memory.index import BACKENDS, NOBODY, FlatIndex
-from emp_gym.types import F32, F64, I64, Bool, ConfigError, DataError
+from emp_gym.types import F32, F64, I64, ConfigError, DataError
 
 LUMP = 64
 SAME_ACTION = 0.05

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emp_gym.memory.episodic import Recollection
+from emp_gym.memory.episodic import Arrays, Recollection
 from emp_gym.types import F32, F64, I64, Bool
+
 
 class Finished(NamedTuple):
     """Decisions whose outcome is known, lane by lane and the oldest first."""
@@ -32,13 +33,13 @@ class Pending:
         both = (steps, lanes)
         self._open: Bool = np.zeros(both, np.bool_)
         self._slot = np.zeros(1, np.int64)  # of the next decision, in a ring of `steps`
-        self._told = {
+        self._told: Arrays = {
             "windows": np.zeros((*both, width), np.float32),
             "actions": np.zeros((*both, action_size)),
             "returns": np.zeros(both),
             "discount": np.ones(both),
         }
-        self._recalled = {
+        self._recalled: Arrays = {
             "ids": np.zeros((*both, neighbours), np.int64),
             "weights": np.zeros((*both, neighbours)),
             "actions": np.zeros((*both, neighbours, action_size)),
@@ -74,7 +75,7 @@ class Pending:
         """What waits in `lanes` [L] will never be known."""
         self._open[:, lanes] = False
 
-    def arrays(self) -> dict[str, np.ndarray]:
+    def arrays(self) -> Arrays:
         """All that one step leaves to the next; the arrays themselves."""
         told = {f"told.{name}": array for name, array in self._told.items()}
         recalled = {f"recalled.{name}": array for name, array in self._recalled.items()}
