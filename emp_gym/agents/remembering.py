@@ -63,7 +63,7 @@ class MemoryConfig:
     memory_prior: float = 4.0  # outcomes for a confidence of one half
     memory_correct: bool = False  # values in the advantages too, where the inner agent lets them be corrected
     memory_evict: str = "weakest"  # or "oldest"
-    memory_values: str = "kept"  # or "permuted": the control that must gain nothing
+    memory_values: str = "kept"  # or "permuted", the control that must gain nothing, or "coded", see `MemoryRules`
 
     def __post_init__(self) -> None:
         self.rules()

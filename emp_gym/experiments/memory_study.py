@@ -1,8 +1,10 @@
-"""Is a memory of patterns worth anything? An agent with and without it, and with a memory whose answers are shuffled.
+"""Is a memory of patterns worth anything? An agent with and without it, and with memories whose answers are shuffled: anew at
+each tick, so that they say nothing, or once, so that they are a lasting code of the situation that says nothing of its worth.
 
 - **Area**: mean score over the first fifth of the budget, on markets that must be remembered. A score below 0, worse than the
   best simple policy, counts as 0. Each point is the agent as it is then, on the same test episodes.
-- **Harm**: score at the end on markets where there is nothing to remember.
+- **Harm**: score at the end of the budget on markets where there is nothing to remember, beside that of the agent without a memory
+  as it was certified.
 - **Drift**: error of what the memory foretells while what is true moves, against a memory that drops the oldest.
 - **Latency** of one query at 100,000 rows.
 
@@ -35,6 +37,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "none": {},
     "memory": {"memory": "faiss"},
     "permuted": {"memory": "faiss", "memory_values": "permuted"},
+    "coded": {"memory": "faiss", "memory_values": "coded"},
 }
 REMEMBERED = ("emp-ladder-memory-v0", "emp-ladder-returning-v0")
 STATIONARY = (
@@ -51,7 +54,6 @@ class Plan:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     early: float = 0.2  # of the budget, over which the area is taken
     harm_seeds: tuple[int, ...] = (0, 1)
-    harm_budget: int = 400_000  # steps
     episodes: int = 256  # of each point of a curve
     more: tuple[tuple[str, Any], ...] = ()  # parameters of the agent
 
@@ -80,7 +82,8 @@ def cells(plan: Plan) -> list[Cell]:
             found += [Cell(env_id, variant, seed, budget, int(plan.early * budget)) for variant in VARIANTS]
     for seed in plan.harm_seeds:
         for env_id in STATIONARY:
-            found += [Cell(env_id, variant, seed, plan.harm_budget, plan.harm_budget) for variant in ("none", "memory")]
+            budget, _ = preset(plan.agent, env_id)
+            found.append(Cell(env_id, "memory", seed, budget, budget))
     return found
 
 
@@ -117,8 +120,13 @@ def area(steps: Sequence[int], scores: Sequence[float], until: int) -> float:
     return float(np.trapezoid(height, at) / until)
 
 
-def run(plan: Plan, folder: Path, say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
-    """What came of the study; cells that `folder` holds are read, the others done and kept there."""
+def run(
+    plan: Plan, folder: Path, certified: Mapping[str, Any], say: Callable[[str], None] = lambda line: None
+) -> dict[str, Any]:
+    """What came of the study; cells that `folder` holds are read, the others done and kept there.
+
+    `certified` is the "certificates" of ``docs/evidence/certificates_ppo.json``: scores of the agent without a memory.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     found = {}
     for cell in cells(plan):
@@ -130,10 +138,10 @@ def run(plan: Plan, folder: Path, say: Callable[[str], None] = lambda line: None
             aside.write_text(json.dumps(told) + "\n", encoding="utf-8")
             aside.replace(path)
         found[cell] = read_json(path)
-    return summary(plan, found) | {"drift": drift(plan.seeds), "latency": latency()}
+    return summary(plan, found, certified) | {"drift": drift(plan.seeds), "latency": latency()}
 
 
-def summary(plan: Plan, found: Mapping[Cell, Mapping[str, Any]]) -> dict[str, Any]:
+def summary(plan: Plan, found: Mapping[Cell, Mapping[str, Any]], certified: Mapping[str, Any]) -> dict[str, Any]:
     """Areas, ratios and ends of the runs, with 95 % intervals by the bootstrap over seeds."""
     early: dict[str, Any] = {}
     for env_id in REMEMBERED:
@@ -143,13 +151,12 @@ def summary(plan: Plan, found: Mapping[Cell, Mapping[str, Any]]) -> dict[str, An
         }
         early[env_id] = {
             "area": {variant: values.tolist() for variant, values in areas.items()},
-            "memory_against_none": compared(areas["memory"], areas["none"]),
-            "permuted_against_none": compared(areas["permuted"], areas["none"]),
-        }
+        } | {f"{variant}_against_none": compared(areas[variant], areas["none"]) for variant in VARIANTS if variant != "none"}
     harm = {}
     for env_id in STATIONARY:
-        ends = {v: [t["scores"][-1] for c, t in found.items() if _is(c, env_id, v)] for v in ("none", "memory")}
-        harm[env_id] = {**ends, "ratio": float(np.mean(ends["memory"]) / np.mean(ends["none"]))}
+        ends = [t["scores"][-1] for c, t in found.items() if _is(c, env_id, "memory")]
+        without = certified[env_id]["scores"]
+        harm[env_id] = {"memory": ends, "none": without, "ratio": float(np.mean(ends) / np.mean(without)) if ends else None}
     return {
         "plan": asdict(plan), "commit": sorted({str(told["commit"]) for told in found.values()}), "machine": machine.described(),
         "early": early, "harm": harm,

@@ -49,10 +49,10 @@ class MemoryRules:
     floor: float = 1.0  # strength below which a row of an extreme episode does not sink
     floor_share: float = 0.1  # of the capacity that may be held so
     evict: str = "weakest"  # or "oldest": first in, first out
-    values: str = "kept"  # or "permuted": every row answers with another row's outcome (a control that must gain nothing)
+    values: str = "kept"  # or, as controls, another row's outcome: "permuted" anew each tick, "coded" once and for all
 
     def __post_init__(self) -> None:
-        for name, known in (("backend", BACKENDS), ("evict", ("weakest", "oldest")), ("values", ("kept", "permuted"))):
+        for name, known in (("backend", BACKENDS), ("evict", ("weakest", "oldest")), ("values", ("kept", "permuted", "coded"))):
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}")
         for name in ("capacity", "neighbours", "half_life"):
@@ -185,7 +185,7 @@ class EpisodicMemory:
         places, there = self.index.places(ids)
         likeness = (1.0 + distances / rules.bandwidth**2) ** -2
         evidence = rows["evidence"][places] * self._fade(rows["touched"][places])
-        answers = rows["mean"][self._permutation()] if rules.values == "permuted" else rows["mean"]
+        answers = rows["mean"] if rules.values == "kept" else rows["mean"][self._permutation()]
         returns = np.where(there, answers[places], 0.0)
         return Recollection(ids, np.where(there, likeness * evidence, 0.0), rows["action"][places], returns, prior)
 
@@ -385,8 +385,9 @@ class EpisodicMemory:
         self.index.keep(kept)
 
     def _permutation(self) -> I64:
-        """For each row the one whose outcome it answers with: the order of a hash of the ids."""
-        mixed = self.ids.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        """For each row the one whose outcome it answers with: the order of a hash of the ids, and of time unless "coded"."""
+        salt = np.uint64(self.now if self.rules.values == "permuted" else 0) * np.uint64(0xD1342543DE82EF95)
+        mixed = (self.ids.astype(np.uint64) + salt) * np.uint64(0x9E3779B97F4A7C15)
         mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
         return np.argsort(mixed ^ (mixed >> np.uint64(32)), kind="stable")
 

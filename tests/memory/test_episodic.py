@@ -169,6 +169,16 @@ def test_a_row_without_which_the_prediction_is_worse_gains_and_the_others_do_not
     assert strengths[good] > 1.0 == strengths[bad]
 
 
+def test_joining_keeps_the_strength_that_was_earned() -> None:
+    held = memory(replace(RULES, half_life=1000))
+    written(held, (0, 0, 0, 4.0), (0.5, 0, 0, -4.0))
+    for _ in range(4):
+        held.reinforce(held.recall(np.zeros((1, 2), np.float32)), np.array([[0.0]]), np.array([4.0]))
+    earned = held.strengths()[0]
+    written(held, (0, 0, 0, 4.0))
+    assert held.strengths()[0] == earned > 1.0
+
+
 def test_a_failing_encoder_leaves_the_memory_as_it_was() -> None:
     class Broken(Projection):
         def __call__(self, windows):
@@ -202,9 +212,10 @@ def test_what_was_re_embedded_is_what_would_have_been_written() -> None:
     assert moved.recall(asked).weights.tobytes() == straight.recall(asked).weights.tobytes()
 
 
-def test_permuted_values_are_the_same_values_at_other_rows() -> None:
+@pytest.mark.parametrize("values", ["permuted", "coded"])
+def test_shuffled_values_are_the_same_values_at_other_rows(values: str) -> None:
     setting = replace(RULES, capacity=200, merge=0.0, neighbours=100)
-    kept, mixed = memory(setting), memory(replace(setting, values="permuted"))
+    kept, mixed = memory(setting), memory(replace(setting, values=values))
     rows = [(at, 0, 0, float(at)) for at in range(100)]
     for held in (kept, mixed):
         written(held, *rows)
@@ -212,6 +223,8 @@ def test_permuted_values_are_the_same_values_at_other_rows() -> None:
     assert kept.recall(at).returns[0].tolist() == list(range(100))
     told = mixed.recall(at).returns[0]
     assert sorted(told) == list(range(100)) and abs(np.corrcoef(told, np.arange(100))[0, 1]) < 0.3
+    mixed.advance(1)
+    assert np.array_equal(mixed.recall(at).returns[0], told) == (values == "coded")
 
 
 def test_actions_are_told_apart_and_slopes_point_the_better_way() -> None:
