@@ -107,6 +107,7 @@ class Remembering(BaseAgent):
             if not hasattr(self.inner, name):
                 raise ConfigError(f"memory: {self.inner_class.__name__} has no {name}(): derive it from BaseAgent")
         self.stochastic = bool(getattr(self.inner, "stochastic", False))
+        self.learns_first = bool(getattr(self.inner, "learns_first", False))
         discount = getattr(getattr(self.inner, "config", None), "gamma", 0.97)
         self.gamma = float(discount if self.settings.memory_gamma is None else self.settings.memory_gamma)
         first = Projection.plain(self.width, self.settings.memory_dimension, seed)

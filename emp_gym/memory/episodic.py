@@ -386,7 +386,7 @@ class EpisodicMemory:
 
     def _permutation(self) -> I64:
         """For each row the one whose outcome it answers with: the order of a hash of the ids, and of time unless "coded"."""
-        salt = np.uint64(self.now if self.rules.values == "permuted" else 0) * np.uint64(0xD1342543DE82EF95)
+        salt = np.uint64(self.now * 0xD1342543DE82EF95 % 2**64 if self.rules.values == "permuted" else 0)
         mixed = (self.ids.astype(np.uint64) + salt) * np.uint64(0x9E3779B97F4A7C15)
         mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
         return np.argsort(mixed ^ (mixed >> np.uint64(32)), kind="stable")
