@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
+from emp_gym.agents.base import parameters
 from emp_gym.agents.baselines import TABLE
 from emp_gym.agents.names import nearest
 from emp_gym.envs import CERTIFICATES, ENVIRONMENTS
@@ -61,6 +63,22 @@ def find(name: str) -> type:
     if ":" in name:
         return _import(name, name)
     raise UnknownAgent(f"no agent is called {name!r}; did you mean {nearest(name, names())}? (or module:Class)")
+
+
+def configured(name: str, config: Mapping[str, Any] | None = None) -> tuple[type, dict[str, Any]]:
+    """The class that `name` means with the parameters `config`, and the parameters that it takes.
+
+    ``memory=faiss`` or ``memory=numpy`` makes any agent that learns one with a memory beside it (`emp_gym.agents.remembering`);
+    ``memory=none`` says that there is none. An agent that has a parameter of that name keeps it.
+    """
+    cls, config = find(name), dict(config or {})
+    if "memory" not in config or "memory" in (parameters(cls) or ()):
+        return cls, config
+    if config["memory"] in (None, "none"):
+        return cls, {key: value for key, value in config.items() if key != "memory"}
+    from emp_gym.agents.remembering import remembering
+
+    return remembering(cls), config
 
 
 def _import(name: str, path: str) -> type:

@@ -23,6 +23,7 @@ CERTIFICATES: dict[str, str] = {
     "emp-ladder-order-flow-v0": "order-flow",
     "emp-ladder-quote-v0": "quote",
     "emp-ladder-memory-v0": "memory",
+    "emp-ladder-returning-v0": "returning",
     "emp-ladder-toxic-v0": "toxic",
     "emp-ladder-noise-v0": "noise",
 }

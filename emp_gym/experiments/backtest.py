@@ -37,8 +37,8 @@ def gates_of(env: Any) -> tuple[Gate, ...]:
 
 def build(name: str, env: Any, seed: int = 0, config: Mapping[str, Any] | None = None) -> Any:
     """The agent called `name` for one lane of vector environment `env`."""
-    cls = registry.find(name)
-    return cls(env.single_observation_space, env.single_action_space, env.spec, seed=seed, **(config or {}))
+    cls, arguments = registry.configured(name, config)
+    return cls(env.single_observation_space, env.single_action_space, env.spec, seed=seed, **arguments)
 
 
 def windows(env_id: str, env_kwargs: Mapping[str, Any], config: EvaluationConfig) -> list[Window]:
@@ -287,6 +287,6 @@ def window_dates(env_id: str, env_kwargs: Mapping[str, Any], chosen: Sequence[Wi
     return dates
 
 
-def registry_parameters(name: str) -> list[str] | None:
-    """Names of the parameters of the agent called `name`; None where it takes anything."""
-    return parameters(registry.find(name))
+def registry_parameters(name: str, config: Mapping[str, Any] | None = None) -> list[str] | None:
+    """Names of the parameters of the agent called `name`, as `config` makes it; None where it takes anything."""
+    return parameters(registry.configured(name, config)[0])

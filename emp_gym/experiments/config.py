@@ -159,12 +159,12 @@ def checked(value: Any, kind: Any, key: str) -> Any:
 
 def validate(config: RunConfig) -> RunConfig:
     """`config` with the agent's and the environment's own parameters checked by name and type."""
-    cls = registry.find(config.agent_name)
+    cls, given = registry.configured(config.agent_name, config.agent)
     known = parameters(cls)
     schema = getattr(cls, "Config", None)
     hints = get_type_hints(schema) if schema is not None else {}
     agent = {}
-    for key, value in config.agent.items():
+    for key, value in given.items():
         if known is not None and key not in known:
             raise ConfigError(f"unknown key 'agent.{key}'; did you mean agent.{nearest(key, known)}?")
         agent[key] = checked(value, hints[key], f"agent.{key}") if key in hints else value

@@ -377,7 +377,7 @@ def _learn(
 def _agent_config(config: RunConfig) -> dict[str, Any]:
     """The agent's parameters, with ``--num-envs`` where the agent has such a parameter."""
     wanted = dict(config.agent)
-    known = backtest.registry_parameters(config.agent_name)
+    known = backtest.registry_parameters(config.agent_name, config.agent)
     if config.num_envs is not None and known is not None and "num_envs" in known:
         wanted["num_envs"] = config.num_envs
     return wanted

@@ -338,21 +338,72 @@ class Memory(Rung):
         size = 2 * self.steps
         transition = np.zeros((size, size))
         transition[np.arange(size), np.where(step < self.steps - 1, np.arange(size) + 2, np.arange(size))] = 1
-        position = np.array([-1.0, 0.0, 1.0])[:, None]
-        lots = 2 * np.abs(position) * np.ones(size)
-        gain = position * np.where(step >= self.steps - self.session, self.drift * cue, 0.0) - self.half_spread * lots
+        drift = np.where(step >= self.steps - self.session, self.drift * cue, 0.0)
         seen = np.column_stack((np.where(step == 0, cue, 0.0), 2 * step / (self.steps - 1) - 1))
-        return FiniteMDP(
-            transition=np.stack((transition,) * 3),
-            reward=np.repeat(gain[:, :, None], size, axis=2),
-            start=np.where(step == 0, 0.5, 0.0),
-            observation=_rounded(seen),
-            features=("cue, at the open only [sign]", "clock [-1 open, 1 close]"),
-            horizon=self.steps,
-            turnover=lots,
-            cost=self.half_spread * lots,
-            idle=1,
-        )
+        return _day_trader(
+            transition, np.where(step == 0, 0.5, 0.0), drift, self.half_spread, seen,
+            ("cue, at the open only [sign]", "clock [-1 open, 1 close]"), self.steps,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Returning(Rung):
+    """Four regimes that come, go and return. Each shows a signature of two signs in its first step and never while it lasts; as
+    long as it does, the mid drifts the way of their product.
+
+    Neither sign alone tells anything. Positions are closed at the end of each step, as in `Memory`, so that none can stand for the
+    regime. Who sees the present only can trade the first steps of regimes (`best_memoryless`, exactly); who remembers the last
+    signature, and what came of it, trades them all. The process knows the regime throughout: its optimum is that with memory.
+    """
+
+    ability: ClassVar = "know a regime again"
+
+    persistence: float = 0.9
+    drift: float = 2.0  # ticks a step
+    half_spread: float = 0.5  # ticks
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check(persistence="share", drift="positive", half_spread="positive")
+        if self.drift <= 2 * self.half_spread:
+            raise ConfigError(f"Returning: drift must be above 2 half_spread, got {self.drift:g} ticks")
+
+    def best_memoryless(self) -> float:
+        """Value of the best policy that sees the present observation only."""
+        return self.mdp().best_memoryless()
+
+    def _build(self) -> FiniteMDP:
+        """State number = 2 * regime + (0 in its first step, 1 later)."""
+        signature = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
+        regime, later = np.repeat(np.arange(4), 2), np.tile([0, 1], 4)
+        stays = (regime[:, None] == regime) & (later == 1)
+        comes = (regime[:, None] != regime) & (later == 0)
+        transition = self.persistence * stays + (1 - self.persistence) / 3 * comes
+        return _day_trader(
+            transition, np.where(later == 0, 0.25, 0.0), self.drift * signature.prod(axis=1)[regime], self.half_spread,
+            signature[regime] * (later == 0)[:, None], ("signature a [sign]", "signature b [sign]"), self.steps,
+        )  # fmt: skip
+
+
+def _day_trader(
+    transition: F64, start: F64, drift: F64, half_spread: float, seen: F64, features: tuple[str, ...], steps: int
+) -> FiniteMDP:
+    """Positions -1, 0, +1 for one step each, closed at its end, in a market that goes by `transition` [S, S] and drifts by `drift`
+    [S] ticks in the step that begins in a state."""
+    position = np.array([-1.0, 0.0, 1.0])[:, None]
+    lots = 2 * np.abs(position) * np.ones(len(start))
+    gain = position * drift - half_spread * lots
+    return FiniteMDP(
+        transition=np.stack((transition,) * 3),
+        reward=np.repeat(gain[:, :, None], len(start), axis=2),
+        start=start,
+        observation=_rounded(seen),
+        features=features,
+        horizon=steps,
+        turnover=lots,
+        cost=half_spread * lots,
+        idle=1,
+    )
 
 
 def _rounded(seen: F64) -> F32:
@@ -365,6 +416,7 @@ RUNGS: dict[str, type[Rung]] = {
     "order-flow": OrderFlow,
     "quote": Quote,
     "memory": Memory,
+    "returning": Returning,
     "toxic": Toxic,
     "noise": Noise,
 }

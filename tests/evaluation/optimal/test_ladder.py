@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emp_gym.evaluation.optimal.ladder import RUNGS, Memory, Quote, Rung, Toxic, Trend
+from emp_gym.evaluation.optimal.ladder import RUNGS, Memory, Quote, Returning, Rung, Toxic, Trend
 from emp_gym.evaluation.optimal.tabular import FiniteMDP
 from emp_gym.types import ConfigError, DataError
 
@@ -135,7 +135,8 @@ def test_a_rung_is_small_seen_in_full_and_bounded(rung: Rung) -> None:
     mdp = rung.mdp()
     assert 32 <= rung.steps <= 64 and mdp.states <= 64 and len(mdp.features) <= 4
     distinct = len(np.unique(mdp.observation, axis=0))
-    assert distinct == mdp.states if not isinstance(rung, Memory) else distinct == rung.steps + 1
+    hidden = {Memory: rung.steps + 1, Returning: 5}  # observations of rungs that must be remembered
+    assert distinct == hidden.get(type(rung), mdp.states)
     assert (np.ptp(mdp.observation, axis=0) > 0).all(), "no feature is constant"
 
 
@@ -175,6 +176,28 @@ def test_only_memory_earns_in_the_memory_rung() -> None:
     assert rung.best_memoryless() == 0 == rung.base()[1]
 
 
+def test_a_returning_regime_pays_for_its_first_step_without_memory_and_always_with_it() -> None:
+    rung = Returning()
+    first_steps = 1 + 63 * 0.1
+    assert rung.optimal().value == pytest.approx(64 * (2.0 - 2 * 0.5))
+    assert rung.best_memoryless() == pytest.approx(first_steps * (2.0 - 2 * 0.5))
+    signs = rung.mdp().observation[::2]  # of the four regimes
+    assert np.abs(signs.T @ signs.prod(axis=1)).max() == 0, "no sign by itself goes with the drift"
+
+
+def test_who_remembers_the_last_signature_makes_the_optimum_of_a_price_path() -> None:
+    rung, rng, wealth = Returning(), np.random.default_rng(5), np.zeros(4000)
+    regime, comes = rng.integers(4, size=4000), np.ones(4000, bool)
+    remembered = np.zeros((4000, 2))
+    for _ in range(rung.steps):
+        signs = np.column_stack((np.where(regime < 2, -1, 1), np.where(regime % 2 == 0, -1, 1)))
+        remembered[comes] = signs[comes]
+        wealth += remembered.prod(axis=1) * 2.0 * signs.prod(axis=1) - 1.0
+        comes = rng.random(4000) < 0.1
+        regime = np.where(comes, (regime + rng.integers(1, 4, 4000)) % 4, regime)
+    assert wealth == pytest.approx(rung.optimal().value)
+
+
 def test_every_memoryless_policy_of_a_small_memory_rung_fails() -> None:
     rung = Memory(steps=3, session=1)
     mdp = rung.mdp()
@@ -200,6 +223,8 @@ def test_buying_once_and_holding_is_no_abstention() -> None:
         ("toxic", {"toxicity": 0.4}),
         ("memory", {"session": 32}),
         ("memory", {"drift": 1.0}),
+        ("returning", {"drift": 1.0}),
+        ("returning", {"persistence": 1.5}),
         ("mean-reversion", {"pull": 0.2}),
         ("order-flow", {"edge": 0.7}),
         ("trend", {"persistence": 1.2}),
