@@ -7,6 +7,7 @@
 ``store.py``      the study's journal: repaired after a crash, one driver at a time
 ``driver.py``     generations, successive halving, what is told of each trial
 ``champion.py``   the chosen trial: rebuilt, written down, judged once on test time
+``noting.py``     every training run in a governance ledger
 ``report.py``     table, picture and page of a study
 ``versus.py``     does it beat random search at equal environment steps?
 ================  ====================================================================================================
