@@ -222,65 +222,70 @@ def _how(search: Search, records: Sequence[Record]) -> tuple[str, ...]:
 
 def draw(search: Search, records: Sequence[Record], path: Path) -> None:
     """Value against drawdown, and the best value so far against environment steps."""
-    groups = _groups(records)
-    with drawing.figure(path, _title(search), ncols=2, figsize=(drawing.WIDTH, 4.2), width_ratios=(1.25, 1)) as (_, axes):
-        _draw_front(axes[0], search, groups)
+    title = f"{_title(search)}, {len(records)} trials"
+    with drawing.figure(path, title, ncols=2, figsize=(drawing.WIDTH, 4.4), width_ratios=(1.25, 1)) as (figure, axes):
+        _draw_front(axes[0], search, records)
         _draw_course(axes[1], search, records)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=4)
 
 
-def _groups(records: Sequence[Record]) -> Mapping[str, list[Record]]:
-    return {state: [one for one in records if one.state == state and one.objectives] for state in ("complete", "pruned")}
-
-
-def _draw_front(axis: Any, search: Search, groups: Mapping[str, Sequence[Record]]) -> None:
-    def at(some: Sequence[Record]) -> tuple[list[float], list[float]]:
-        return [one.objectives[1] for one in some], [one.objectives[0] for one in some]
-
-    front = sorted(search.front(), key=lambda one: one.objectives[1])
-    shares = [one.steps for one in groups["pruned"]]
-    if shares:
-        axis.scatter(*at(groups["pruned"]), s=16, color=drawing.MUTED, alpha=0.6, lw=0, label=f"pruned after {max(shares):,} steps")
-    axis.scatter(*at(groups["complete"]), s=26, color=drawing.SKY, lw=0, label="complete")
-    axis.plot(*at(_upper(front)), color=drawing.BLUE, lw=1.2, drawstyle="steps-post")
-    axis.scatter(*at(front), s=34, color=drawing.BLUE, lw=0, zorder=3, label="front, all three objectives")
+def _draw_front(axis: Any, search: Search, records: Sequence[Record]) -> None:
+    complete = [one for one in records if one.state == "complete"]
+    pruned = [one for one in records if one.state == "pruned" and one.objectives]
+    if pruned:
+        axis.scatter(*_at(pruned), s=16, color=drawing.MUTED, alpha=0.6, lw=0, label="pruned, as they were then")
+    axis.scatter(*_at(complete), s=26, color=drawing.SKY, lw=0, label="complete")
+    front = search.front()
+    axis.plot(*_at(_stairs(front)), color=drawing.BLUE, lw=1.2, drawstyle="steps-post")
+    axis.scatter(*_at(front), s=34, color=drawing.BLUE, lw=0, zorder=3, label="front of all three objectives")
     best = search.champion()
-    axis.scatter(*at([best]), s=150, marker="*", color=drawing.ORANGE, edgecolor=drawing.INK, lw=0.7, zorder=4,
+    axis.scatter(*_at([best]), s=150, marker="*", color=drawing.ORANGE, edgecolor=drawing.INK, lw=0.7, zorder=4,
                  label=f"champion, trial {best.number}")  # fmt: skip
-    if search.objectives.bar is not None:
-        axis.axhline(search.objectives.bar, color=drawing.MUTED, lw=1, ls=":")
-    axis.set(title="Front", xlabel=f"drawdown [{search.objectives.unit}]", ylabel=f"{search.objectives.value} on validation")
-    _clip(axis, [*groups["complete"]])
-    axis.legend(loc="lower right")
+    axis.set(xlabel=f"drawdown [{search.objectives.unit}]", ylabel=f"{search.objectives.value} on validation")
+    axis.set_title("Front")
+    inside = _inside(complete)
+    for limit, which in ((axis.set_xlim, 1), (axis.set_ylim, 0)):
+        values = [one.objectives[which] for one in (*inside, *front)]
+        room = 0.06 * (max(values) - min(values)) or 0.05 * abs(values[0]) or 1.0
+        limit(min(values) - room, max(values) + room)
+    axis.locator_params(nbins=6)
 
 
-def _upper(front: Sequence[Record]) -> list[Record]:
-    """Of the front, those that stand out with value and drawdown alone."""
+def _at(some: Sequence[Record]) -> tuple[list[float], list[float]]:
+    """Drawdowns and values."""
+    return [one.objectives[1] for one in some], [one.objectives[0] for one in some]
+
+
+def _stairs(front: Sequence[Record]) -> list[Record]:
+    """Of the front, those that stand out by value and drawdown alone, in order of drawdown."""
     found: list[Record] = []
-    for one in front:
+    for one in sorted(front, key=lambda one: (one.objectives[1], -one.objectives[0])):
         if not found or one.objectives[0] > found[-1].objectives[0]:
             found.append(one)
     return found
 
 
-def _clip(axis: Any, complete: Sequence[Record]) -> None:
-    """Leaves far losers out of sight, so that the front can be read: at most two ranges of the better half below it."""
+def _inside(complete: Sequence[Record]) -> list[Record]:
+    """Without far losers, so that the front can be read: not more than three ranges of the better half below its lower end."""
     values = np.array([one.objectives[0] for one in complete])
-    low, middle, high = values.min(), float(np.median(values)), values.max()
-    floor = middle - 2 * max(high - middle, 1e-12)
-    if low < floor:
-        axis.set_ylim(bottom=floor)
+    middle, high = float(np.median(values)), float(values.max())
+    floor = middle - 3 * (high - middle)
+    return [one for one in complete if one.objectives[0] >= floor]
 
 
 def _draw_course(axis: Any, search: Search, records: Sequence[Record]) -> None:
-    steps, best, course = 0, -np.inf, []
-    for one in records:
-        steps += one.env_steps
-        if one.state == "complete":
-            best = max(best, one.objectives[0])
-            course.append((steps, one.objectives[0], best))
-    x, each, top = np.array(course).T
-    axis.scatter(x, each, s=16, color=drawing.SKY, lw=0)
-    axis.plot(x, top, color=drawing.BLUE, drawstyle="steps-post")
-    axis.set(title="Best so far", xlabel="environment steps", ylabel=search.objectives.value)
-    _clip(axis, [one for one in records if one.state == "complete"])
+    complete = [one for one in records if one.state == "complete"]
+    used = dict(zip((one.number for one in records), np.cumsum([one.env_steps for one in records])))
+    x = np.array([used[one.number] for one in complete], float)
+    top = np.maximum.accumulate([one.objectives[0] for one in complete])
+    inside = {one.number for one in _inside(complete)}
+    each = [(place, one.objectives[0]) for place, one in zip(x, complete) if one.number in inside]
+    axis.scatter(*np.array(each).T, s=16, color=drawing.SKY, lw=0)
+    axis.plot([*x, used[records[-1].number]], [*top, top[-1]], color=drawing.BLUE, drawstyle="steps-post")
+    axis.set(xlabel="environment steps", ylabel=f"best {search.objectives.value} so far")
+    axis.set_title("Course")
+    low = min(value for _, value in each)
+    room = 0.06 * (top[-1] - low) or 1.0
+    axis.set_ylim(low - room, top[-1] + room)
+    axis.locator_params(axis="x", nbins=4)
     drawing.money_axis(axis, "x")
