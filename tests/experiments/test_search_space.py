@@ -18,6 +18,11 @@ BASE = RunConfig("emp-almgren-chriss-v0", DIAL)
 LOB = RunConfig("emp-lob-v0", "ppo")
 
 
+@pytest.fixture(autouse=True)
+def from_the_root(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    monkeypatch.chdir(root)
+
+
 def drawn(space: FlatSpace, seed: int = 0) -> Any:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     return space.suggest(study.ask())
@@ -45,12 +50,10 @@ def test_a_genome_is_json_within_its_bounds_and_builds_the_same_configuration_ag
         ({"agent.shar": [0.1]}, "did you mean agent.share"),
         ({"agent.share": [0.1, "x"]}, "agent.share = 'x'"),
         ({"env.shares": [1, 2]}, "another market or problem"),
-        ({"risk": ["configs/limits/default.yaml"]}, "unknown|gates"),
-        ({"risk": ["nowhere.yaml"]}, "nowhere.yaml"),
+        ({"risk": ["configs/limits/default.yaml"]}, "no orders that limits could hold back"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(table: dict[str, Any], told: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(root)
+def test_what_does_not_fit_is_refused_by_name(table: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         space = FlatSpace(BASE, table)
         space.build(drawn(space))
@@ -62,6 +65,15 @@ def test_numbers_that_yaml_takes_for_text_are_numbers(tmp_path: Path) -> None:
     rate, steps = FlatSpace(replace(BASE, agent_name="ppo"), read_yaml(path)).genes
     assert (rate.low, rate.high, rate.log, rate.whole) == (1e-4, 1e-2, True, False)
     assert (steps.low, steps.high, steps.whole) == (8, 32, True)
+
+
+def test_limits_are_part_of_the_configuration_and_a_file_that_is_not_there_is_told() -> None:
+    space = FlatSpace(LOB, {"risk": [None, "configs/limits/default.yaml"]})
+    assert "gates" not in space.build({"risk": None}).env
+    (gate,) = space.build({"risk": "configs/limits/default.yaml"}).env["gates"]
+    assert gate["gate"] == "risk" and gate["limits"]["portfolio"]
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
+        FlatSpace(LOB, {"risk": ["nowhere.yaml"]})
 
 
 def test_the_task_may_be_shaped_and_the_market_may_not() -> None:
@@ -88,9 +100,8 @@ def test_an_agent_may_publish_its_space_and_one_without_needs_a_file() -> None:
 
 
 @pytest.mark.parametrize("name", ["certificate", "market"])
-def test_the_spaces_that_we_give_can_be_built(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(root)
+def test_the_spaces_that_we_give_can_be_built(name: str) -> None:
     config = replace(LOB, env_id="emp-glft-v0" if name == "certificate" else "emp-lob-v0")
-    space = FlatSpace(config, read_yaml(root / f"configs/search/{name}.yaml"))
+    space = FlatSpace(config, read_yaml(Path(f"configs/search/{name}.yaml")))
     for seed in range(3):
         space.build(drawn(space, seed))

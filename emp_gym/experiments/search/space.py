@@ -116,8 +116,11 @@ class FlatSpace:
             raise ConfigError(f"{self._where}: {gene.key} = {value!r}: {error}") from error
 
     def _may_be_shaped(self) -> None:
-        wanted = [gene.key.removeprefix("env.") for gene in self.genes if gene.key.startswith("env.")]
+        wanted = [gene.key.removeprefix("env.") for gene in self.genes if not gene.key.startswith("agent.")]
         known = shaping(self._base) if wanted else []
+        if "risk" in wanted and not known:
+            raise ConfigError(f"{self._where}: risk: {self._base.env_id} has no orders that limits could hold back")
+        wanted = [key for key in wanted if key != "risk"]
         for key in wanted:
             if key not in known:
                 hint = f"did you mean env.{nearest(key, known)}?" if known else "this environment has no such parameters"

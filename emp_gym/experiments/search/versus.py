@@ -149,9 +149,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--envs", nargs="+", default=["emp-obizhaeva-wang-v0", "emp-garleanu-pedersen-v0"])
     p.add_argument("--space", type=Path, default=Path("configs/search/certificate.yaml"))
     p.add_argument("--budget", type=int, default=20_000)
-    p.add_argument("--trials", type=int, default=40)
+    p.add_argument("--trials", type=int, default=32)
     p.add_argument("--population", type=int, default=8)
-    p.add_argument("--seeds", type=int, nargs="+", default=list(range(4)), help="of the searches")
+    p.add_argument("--seeds", type=int, nargs="+", default=list(range(3)), help="of the searches")
     p.add_argument("--fresh", type=int, default=3)
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--json", type=Path, required=True)
@@ -159,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     began, table, told = time.perf_counter(), read_yaml(a.space), {}
     with engine("local") as where:
         for env_id in a.envs:
-            plan = Plan(env_id, trials=a.trials, population=a.population, halving=1, budget=a.budget, seeds=1, table=table)
+            plan = Plan(env_id, trials=a.trials, population=a.population, halving=1, budget=a.budget, seeds=1, episodes=64, table=table)
             told[env_id] = compare(Contest(plan, tuple(a.seeds), a.fresh), a.out, where)
             found = {
                 "command": "python -m emp_gym.experiments.search.versus " + " ".join(argv or sys.argv[1:]),
