@@ -176,7 +176,7 @@ def test_a_journal_that_ends_anywhere_is_taken_up(done: Search, tmp_path: Path, 
     shutil.copytree(done.folder, tmp_path / "study")
     journal = tmp_path / "study" / store.JOURNAL
     data = journal.read_bytes()
-    begun = data.index(b'"batches"')  # before that, the study has not begun: see below
+    begun = data.index(b'"commit"')  # what is before that is there whole, or not at all
     journal.write_bytes(data[: begun + 200 + int(share * (len(data) - begun - 200))])
     journal.with_name(journal.name + ".lock").symlink_to(journal)
     where = Fumbling()

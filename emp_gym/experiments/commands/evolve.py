@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from emp_gym.types import ConfigError
 if TYPE_CHECKING:
     from emp_gym.experiments.search.champion import Judged
     from emp_gym.experiments.search.driver import Plan, Record, Search
+    from emp_gym.experiments.search.space import FlatSpace
     from emp_gym.experiments.search.work import Unit
 
 FIXED = ("env", "agent", "population", "halving", "budget", "seeds", "seed", "sampler", "space", "episodes", "data", "out")
@@ -88,17 +90,24 @@ def _run(a: argparse.Namespace, stop: Interrupts) -> int:
 
     if a.final_seeds < 0:
         raise ConfigError(f"--final-seeds: expected at least 0, got {a.final_seeds}")
-    plan = None if a.resume is not None else _plan(a)
-    folder = a.resume or a.out or _free(plan)
-    if a.resume is not None:
-        _nothing_fixed(a)
-        store.load(folder)  # before a lock is made where there is no study
-    with store.driving(folder):
-        search = Search.create(folder, plan) if plan is not None else Search.load(folder, trials=a.trials)
+    kind = a.engine or ("local" if a.num_workers == 1 else "processes")
+    with ExitStack() as stack:  # what may be refused is refused before a study is begun
+        if a.resume is not None:
+            _nothing_fixed(a)
+            store.load(a.resume)
+            folder = a.resume
+            where = stack.enter_context(engine(kind, a.num_workers))
+            stack.enter_context(store.driving(folder))
+            search = Search.load(folder, trials=a.trials)
+        else:
+            plan, space = _plan(a)
+            folder = a.out or _free(plan)
+            where = stack.enter_context(engine(kind, a.num_workers))
+            stack.enter_context(store.driving(folder))
+            search = Search.create(folder, plan, space)
         say(f"{search.study.study_name}: {search.plan.trials} trials, {search.plan.steps:,} environment steps if none fails; in {folder}")
-        kind = a.engine or ("local" if a.num_workers == 1 else "processes")
         try:
-            with stop.at_once(), engine(kind, a.num_workers) as where:
+            with stop.at_once():
                 judged = _search_and_judge(search, where, a)
         except Stopped as stopped:
             raise Stopped(f"{stopped}; what was done is kept in {folder}; to go on: {_again(folder, a)}") from stopped
@@ -106,11 +115,11 @@ def _run(a: argparse.Namespace, stop: Interrupts) -> int:
     return 0
 
 
-def _plan(a: argparse.Namespace) -> Plan:
+def _plan(a: argparse.Namespace) -> tuple[Plan, FlatSpace]:
     from emp_gym.agents.presets import preset
     from emp_gym.experiments.config import RunConfig, assignments, override, read_yaml, validate
     from emp_gym.experiments.search.driver import Plan
-    from emp_gym.experiments.search.space import default_table
+    from emp_gym.experiments.search.space import FlatSpace, default_table
     from emp_gym.experiments.search.work import objectives
 
     if not a.env:
@@ -121,19 +130,19 @@ def _plan(a: argparse.Namespace) -> Plan:
             raise ConfigError(f"--set {key}: a search takes agent.KEY and env.KEY; the rest has flags of its own")
     agent = a.agent or "ppo"
     config = validate(override(RunConfig(env_id=a.env, agent_name=agent, agent=preset(agent, a.env)[1]), told))
-    if a.govern is not None and objectives(config).value == "score":
+    if objectives(config).value == "score" and a.govern is not None:
         raise ConfigError(f"{a.env} has no market and no days: there is nothing to govern; leave --govern out")
     table = default_table(config) if a.space is None else read_yaml(a.space)
     given = {name: getattr(a, name) for name in ("trials", "population", "halving", "budget", "seeds", "seed", "sampler", "episodes")}
-    return Plan(
+    plan = Plan(
         config.env_id, config.agent_name, agent=config.agent, env={**config.env, **data_argument(a.data)}, table=table,
         **{name: value for name, value in given.items() if value is not None},
     )  # fmt: skip
+    return plan, FlatSpace(plan.base, table, str(a.space or "--space"))
 
 
-def _free(plan: Plan | None) -> Path:
+def _free(plan: Plan) -> Path:
     """The first unused ``runs/evolve/ENV-AGENT[-n]``."""
-    assert plan is not None
     stem = f"{plan.env_id.rpartition(':')[2]}-{plan.agent_name.rpartition(':')[2].lower()}"
     number = 1
     while (path := Path("runs/evolve") / (stem if number == 1 else f"{stem}-{number}")).exists():
@@ -150,8 +159,6 @@ def _nothing_fixed(a: argparse.Namespace) -> None:
 
 
 def _search_and_judge(search: Search, where: Any, a: argparse.Namespace) -> Sequence[Judged]:
-    from contextlib import nullcontext
-
     from emp_gym.experiments.search import champion, report
     from emp_gym.experiments.search.noting import Notes
 

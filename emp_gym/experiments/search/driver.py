@@ -144,10 +144,8 @@ class Search:
         measured = objectives(plan.base)
         name = f"{plan.env_id.rpartition(':')[2]}-{plan.agent_name.rpartition(':')[2]}-{plan.sampler}-seed{plan.seed}"
         attributes = {"plan": asdict(plan), "space": [list(line) for line in space.describe()], "batches": [], "commit": commit()}
-        study = store.create(folder, name, measured.directions, attributes)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.set_metric_names([measured.value, *measured.names[1:]])
+        named = dict(zip([measured.value, *measured.names[1:]], measured.directions))
+        study = store.create(folder, name, named, attributes)
         return cls(folder, study, plan, space)
 
     @classmethod

@@ -15,7 +15,7 @@ from __future__ import annotations
 import fcntl
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,36 +62,49 @@ def _mend(journal: Path) -> None:
             file.truncate(whole)
 
 
-def create(folder: Path, name: str, directions: Sequence[str], attributes: Mapping[str, Any]) -> optuna.Study:
-    """A new study in `folder`; raises `ConfigError` where one is already. `attributes` are kept with it."""
-    if (folder / JOURNAL).exists() and (folder / JOURNAL).stat().st_size:
+def create(folder: Path, name: str, measures: Mapping[str, str], attributes: Mapping[str, Any]) -> optuna.Study:
+    """A new study in `folder`, there whole or not at all; raises `ConfigError` where one is already.
+
+    `measures`: name of each objective -> its direction. `attributes` are kept with the study.
+    """
+    if (folder / JOURNAL).exists():
         raise ConfigError(f"{folder} already holds a study; take another --out, or go on with --resume {folder}")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    aside = folder / (JOURNAL + ".new")
+    aside.unlink(missing_ok=True)
     study = optuna.create_study(
-        study_name=name, storage=_storage(folder), directions=list(directions), sampler=optuna.samplers.RandomSampler(seed=0)
+        study_name=name, storage=_storage(aside), directions=list(measures.values()), sampler=optuna.samplers.RandomSampler(seed=0)
     )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(list(measures))
     for key, value in attributes.items():
         study.set_user_attr(key, value)
-    return study
+    aside.replace(folder / JOURNAL)
+    return load(folder)
 
 
 def load(folder: Path) -> optuna.Study:
     """The study in `folder`; raises `DataError` where there is none."""
-    if not (folder / JOURNAL).exists():
+    path = folder / JOURNAL
+    if not path.exists():
         raise DataError(f"{folder} holds no study: it has no {JOURNAL}; begin one with --env and --out {folder}")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        storage = _storage(folder)
+        storage = _storage(path)
         (summary,) = optuna.get_all_study_summaries(storage)
     except ValueError as error:
-        raise DataError(f"{folder / JOURNAL}: not the journal of one study ({error})") from error
-    return optuna.load_study(study_name=summary.study_name, storage=storage, sampler=optuna.samplers.RandomSampler(seed=0))
+        raise DataError(f"{path}: not the journal of one study ({error})") from error
+    study = optuna.load_study(study_name=summary.study_name, storage=storage, sampler=optuna.samplers.RandomSampler(seed=0))
+    if "plan" not in study.user_attrs:
+        raise DataError(f"{path}: a study of somebody else: it has no plan")
+    return study
 
 
-def _storage(folder: Path) -> JournalStorage:
+def _storage(path: Path) -> JournalStorage:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+        return JournalStorage(JournalFileBackend(str(path)))
 
 
 class Cells:
