@@ -10,6 +10,7 @@ import optuna
 import pytest
 from searchable import DIAL, TABLE
 
+from emp_gym.experiments import backtest
 from emp_gym.experiments.config import RunConfig, read_yaml
 from emp_gym.experiments.search.space import FlatSpace, default_table, shaping, single_threaded
 from emp_gym.types import ConfigError
@@ -99,9 +100,11 @@ def test_an_agent_may_publish_its_space_and_one_without_needs_a_file() -> None:
         default_table(RunConfig("emp-lob-v0", "hold"))
 
 
-@pytest.mark.parametrize("name", ["certificate", "market"])
+@pytest.mark.parametrize("name", ["certificate", "market", "encoder"])
 def test_the_spaces_that_we_give_can_be_built(name: str) -> None:
-    config = replace(LOB, env_id="emp-glft-v0" if name == "certificate" else "emp-lob-v0")
+    if name == "encoder" and "extractor" not in (backtest.registry_parameters("ppo") or ()):
+        pytest.skip("PPO has no encoders here")
+    config = replace(LOB, env_id="emp-lob-v0" if name == "market" else "emp-glft-v0")
     space = FlatSpace(config, read_yaml(Path(f"configs/search/{name}.yaml")))
     for seed in range(3):
         space.build(drawn(space, seed))

@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--env", metavar="ID", help="environment id, e.g. emp-lob-v0 (or module:Id)")
     what.add_argument("--agent", metavar="NAME", help="ppo, a name from an installed package, or module:Class (default: ppo)")
     what.add_argument("--space", type=Path, metavar="FILE",
-                      help="what may vary: YAML as in configs/search (default: hyper-parameters, and reward shaping on order books)")  # fmt: skip
+                      help="what may vary: YAML as in configs/search (default: hyper-parameters, reward shaping on books)")  # fmt: skip
     what.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
                       help="agent.KEY or env.KEY, the same in every trial")  # fmt: skip
     what.add_argument("--data", nargs="+", metavar="PATH", help="LOBSTER files, folders, zips or tapes (default: the embedded days)")
@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--final-seeds", type=int, default=5, metavar="S",
                      help="fresh training runs of the champion, judged on test time; 0: not now (default: 5)")  # fmt: skip
     where = p.add_argument_group("where")
-    where.add_argument("--engine", default=None, metavar="NAME", help="local, processes or ray (default: local, processes for more workers)")
+    where.add_argument("--engine", default=None, metavar="NAME", help="local, processes or ray (default: local; processes for workers)")
     where.add_argument("--num-workers", type=int, default=1, metavar="K", help="trials side by side (default: 1); changes no result")
     where.add_argument("--out", type=Path, metavar="DIR", help="a new folder for the study (default: runs/evolve/ENV-AGENT)")
     where.add_argument("--resume", type=Path, metavar="DIR", help="go on with the study in DIR; with --trials: for more")
@@ -222,15 +222,15 @@ def _again(folder: Path, a: argparse.Namespace) -> str:
 
 def _show(search: Search, judged: Sequence[Judged]) -> None:
     """Front and champion on stdout, and where everything is."""
-    from emp_gym.experiments.report import plain_table
+    from emp_gym.experiments.report import plain_table, told_columns
     from emp_gym.experiments.search.champion import CHAMPION
-    from emp_gym.experiments.search.report import front_table, summary
+    from emp_gym.experiments.search.report import head, summary, trial_cells
 
     out = console()
     records = search.records()
     if search.complete():
-        front = front_table(search)
-        out.print(plain_table("Front, best value first", front.titles, list(front.rows)))
+        rows = [trial_cells(search, one) for one in search.front()]
+        out.print(plain_table("Front, best value first; what they are stands in the report", *told_columns(head(search), rows)))
     out.print(summary(search, records, judged).replace("**", ""), highlight=False)
     lines = {"Report": search.folder / "report.html", "Dashboard": f"optuna-dashboard {search.folder / 'journal.log'}"}
     if search.complete():

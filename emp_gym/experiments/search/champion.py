@@ -16,7 +16,7 @@ from emp_gym.evaluation.metrics import Estimate
 from emp_gym.evaluation.reliability import stratified_interval
 from emp_gym.experiments.config import RunConfig
 from emp_gym.experiments.engine import Engine
-from emp_gym.experiments.search.driver import Hear, Record, Search
+from emp_gym.experiments.search.driver import Listener, Record, Search
 from emp_gym.experiments.search.work import Outcome, Unit, work
 from emp_gym.types import DataError
 
@@ -71,7 +71,7 @@ class Judged:
         return not any(one.failed for one in self.outcomes)
 
 
-def final(search: Search, record: Record, engine: Engine, hear: Hear, seeds: int) -> list[Judged]:
+def final(search: Search, record: Record, engine: Engine, hear: Listener, seeds: int) -> list[Judged]:
     """The champion and what it started from (the agent's own or given parameters), each with `seeds` fresh seeds.
 
     Test time is looked at here only. What was judged before is read; another champion, after more trials, is another look, and

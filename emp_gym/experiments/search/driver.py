@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import optuna
@@ -115,17 +115,33 @@ class Record:
     reason: str  # why it was pruned or failed
 
 
-class Hear:
-    """Is told how a search goes; does nothing."""
+class Listener(Protocol):
+    """Is told how a search goes."""
 
     def begins(self, unit: Unit) -> None:
         """A training run is about to begin."""
+        ...
 
     def did(self, env_steps: int) -> None:
         """A training run has come to an end."""
+        ...
 
     def told(self, record: Record) -> None:
         """A trial is decided."""
+        ...
+
+
+class Silent:
+    """Listens to nothing."""
+
+    def begins(self, unit: Unit) -> None:
+        """Says nothing."""
+
+    def did(self, env_steps: int) -> None:
+        """Says nothing."""
+
+    def told(self, record: Record) -> None:
+        """Says nothing."""
 
 
 class Search:
@@ -144,7 +160,7 @@ class Search:
         measured = objectives(plan.base)
         name = f"{plan.env_id.rpartition(':')[2]}-{plan.agent_name.rpartition(':')[2]}-{plan.sampler}-seed{plan.seed}"
         attributes = {"plan": asdict(plan), "space": [list(line) for line in space.describe()], "batches": [], "commit": commit()}
-        named = dict(zip([measured.value, *measured.names[1:]], measured.directions))
+        named = dict(zip(measured.names, measured.directions))
         study = store.create(folder, name, named, attributes)
         return cls(folder, study, plan, space)
 
@@ -162,7 +178,7 @@ class Search:
 
     # ---- going on
 
-    def run(self, engine: Engine, hear: Hear) -> None:
+    def run(self, engine: Engine, hear: Listener) -> None:
         """Goes on until all trials of the plan are decided. May be broken off anywhere, by anything."""
         self._drop_half_drawn()
         while True:
@@ -195,7 +211,7 @@ class Search:
             genome = self.space.suggest(trial)
             trial.set_user_attr("genome", json.loads(json.dumps(genome)))
 
-    def _play_generation(self, born: Sequence[FrozenTrial], engine: Engine, hear: Hear) -> None:
+    def _play_generation(self, born: Sequence[FrozenTrial], engine: Engine, hear: Listener) -> None:
         if all(trial.state.is_finished() for trial in born):
             return
         alive = list(born)
@@ -212,7 +228,7 @@ class Search:
             alive = self._cut(sound, rung, self.plan.survivors(len(born), level + 1), hear)
 
     def _played(
-        self, trials: Sequence[FrozenTrial], rung: Rung, engine: Engine, hear: Hear
+        self, trials: Sequence[FrozenTrial], rung: Rung, engine: Engine, hear: Listener
     ) -> Iterator[FrozenTrial]:
         """Each of `trials` when it has played `rung`."""
         wanted = {trial.number: set(self.units(trial, rung)) for trial in trials}
@@ -231,7 +247,7 @@ class Search:
             hear.did(outcome.env_steps)
             yield from ready()
 
-    def _cut(self, sound: Sequence[FrozenTrial], rung: Rung, count: int, hear: Hear) -> list[FrozenTrial]:
+    def _cut(self, sound: Sequence[FrozenTrial], rung: Rung, count: int, hear: Listener) -> list[FrozenTrial]:
         """The best `count` of those that have played `rung`; the others are pruned."""
         sound = sorted(sound, key=lambda trial: trial.number)
         if not sound:
@@ -246,7 +262,7 @@ class Search:
     def _violations(self, values: F64) -> F64:
         return np.array([self.objectives.violation(float(value)) for value in values[:, 0]])
 
-    def _tell(self, trial: FrozenTrial, state: TrialState, reason: str, hear: Hear) -> None:
+    def _tell(self, trial: FrozenTrial, state: TrialState, reason: str, hear: Listener) -> None:
         """Decides `trial`, once."""
         trial = self.study.get_trials(deepcopy=False)[trial.number]
         if trial.state.is_finished():

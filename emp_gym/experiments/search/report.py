@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from emp_gym.evaluation.metrics import Estimate
 from emp_gym.evaluation.overfitting import (
     SharpeSample,
     backtest_overfitting,
@@ -75,9 +76,9 @@ def summary(search: Search, records: Sequence[Record], judged: Sequence[Judged])
     best, name = search.champion(), search.objectives.value
     told += f" Champion: **trial {best.number}**, {name} {short(best.objectives[0])} on validation"
     if judged and judged[0].sound:
-        told += f", **{bare(judged[0].estimate(0), 3)} on test**"
+        told += f", **{_figure(judged[0].estimate(0))} on test**"
         if judged[1].sound:
-            told += f" (the starting point: {bare(judged[1].estimate(0), 3)})"
+            told += f" (the starting point: {_figure(judged[1].estimate(0))})"
     return told + "."
 
 
@@ -96,7 +97,7 @@ def trial_cells(search: Search, one: Record) -> tuple[str, ...]:
 
 
 def head(search: Search) -> tuple[str, ...]:
-    return ("trial", "state", search.objectives.value, "drawdown", "turnover", "each seed", "env steps", "why")
+    return ("trial", "state", *search.objectives.names, "each seed", "env steps", "why")
 
 
 def trial_table(search: Search, records: Sequence[Record]) -> Table:
@@ -126,11 +127,16 @@ def _final_table(search: Search, judged: Sequence[Judged]) -> Table:
     rows = []
     for one in judged:
         if one.sound:
-            rows.append((one.name, *(bare(one.estimate(which), 3) for which in range(3)), str(len(one.outcomes)), ""))
+            rows.append((one.name, *(_figure(one.estimate(which)) for which in range(3)), str(len(one.outcomes)), ""))
         else:
             why = next(outcome.failed for outcome in one.outcomes if outcome.failed)
             rows.append((one.name, "", "", "", str(len(one.outcomes)), why))
     return Table(("", *head(search)[2:5], "fresh seeds", "why not"), tuple(rows), strong=0, texts=(5,))
+
+
+def _figure(estimate: Estimate) -> str:
+    """With three digits after the point for scores, none for large sums."""
+    return bare(estimate, 3 if abs(estimate.mean) < 10 else 1 if abs(estimate.mean) < 1000 else 0)
 
 
 def _final_text(search: Search, judged: Sequence[Judged]) -> str:

@@ -1,7 +1,8 @@
 """What is searched: a space suggests genomes and builds agents' configurations of them.
 
-`Space` is all that the driver knows. `FlatSpace` is the one for hyper-parameters, encoders, reward shaping and risk appetite: named values,
-all of them suggested in every trial, since NSGA-II can only cross what all parents have. A space whose genomes are programs is another class.
+`Space` is all that the driver knows. `FlatSpace` is the one for hyper-parameters, encoders, reward shaping and risk appetite:
+named values, all of them suggested in every trial, since NSGA-II can only cross what all parents have. A space whose genomes
+are programs is another class.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class FlatSpace:
     def __init__(self, base: RunConfig, table: Mapping[str, Any], where: str = "--space") -> None:
         """`table` as in a YAML file: key -> a list of choices, or low and high, and log; `where` it came from, for errors."""
         if not table:
-            raise ConfigError(f"{where}: nothing to search; expected keys such as agent.learning_rate: {{low: 1e-4, high: 1e-2, log: true}}")
+            raise ConfigError(f"{where}: nothing to search; expected keys such as agent.gamma: {{low: 0.9, high: 1.0}}")
         self._base, self._where = base, where
         self.genes = [_gene(str(key), told, where) for key, told in table.items()]
         self._may_be_shaped()

@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.storages.journal import JournalFileBackend, JournalStorage
@@ -29,6 +29,7 @@ from emp_gym.experiments.search.work import Outcome, Unit
 from emp_gym.types import ConfigError, DataError
 
 JOURNAL, CELLS, LOCK = "journal.log", "cells", "driver.lock"
+Direction = Literal["minimize", "maximize"]
 PATIENCE = 1.0
 """Seconds for which another program (the dashboard) may hold the journal's lock: it does so for milliseconds."""
 
@@ -62,7 +63,7 @@ def _mend(journal: Path) -> None:
             file.truncate(whole)
 
 
-def create(folder: Path, name: str, measures: Mapping[str, str], attributes: Mapping[str, Any]) -> optuna.Study:
+def create(folder: Path, name: str, measures: Mapping[str, Direction], attributes: Mapping[str, Any]) -> optuna.Study:
     """A new study in `folder`, there whole or not at all; raises `ConfigError` where one is already.
 
     `measures`: name of each objective -> its direction. `attributes` are kept with the study.

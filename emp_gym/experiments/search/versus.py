@@ -34,7 +34,7 @@ from emp_gym.experiments.engine import Engine, engine
 from emp_gym.experiments.runs import commit
 from emp_gym.experiments.search import pareto, store
 from emp_gym.experiments.search.champion import FRESH
-from emp_gym.experiments.search.driver import Hear, Plan, Record, Search
+from emp_gym.experiments.search.driver import Plan, Record, Search, Silent
 from emp_gym.experiments.search.work import Objectives, Unit, work
 from emp_gym.types import F64
 
@@ -78,7 +78,7 @@ def _searched(contest: Contest, arm: str, seed: int, folder: Path, where: Engine
     own = folder / plan.env_id / f"{arm}-{seed}"
     with store.driving(own):
         search = Search.load(own) if (own / store.JOURNAL).exists() else Search.create(own, plan)
-        search.run(where, Hear())
+        search.run(where, Silent())
     return search
 
 

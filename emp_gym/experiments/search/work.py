@@ -20,7 +20,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -43,9 +43,12 @@ class Objectives:
     bar: float | None  # value of doing nothing (or of the best naive policy): what is below it breaks the constraint
     unit: str  # of drawdown and turnover
 
-    names = ("value", "drawdown", "turnover")
-    directions = ("maximize", "minimize", "minimize")
-    signs = np.array([-1.0, 1.0, 1.0])  # values times signs are costs
+    directions: ClassVar[tuple[Literal["maximize", "minimize"], ...]] = ("maximize", "minimize", "minimize")
+    signs: ClassVar[F64] = np.array([-1.0, 1.0, 1.0])  # values times signs are costs
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        return self.value, "drawdown", "turnover"
 
     def violation(self, value: float) -> float:
         """By how much `value` is worse than doing nothing."""
@@ -59,7 +62,7 @@ def objectives(config: RunConfig) -> Objectives:
             raise ConfigError(f"{config.env_id} is searched as it is: with env.{next(iter(config.env))} it would be another problem")
         return Objectives("score", 0.0, "unit of the problem")
     env = backtest.make_env(config.env_id, config.env, 1, split="fit")
-    lanes = getattr(env.unwrapped, "lanes", None)
+    lanes: Any = getattr(env.unwrapped, "lanes", None)
     env.close()
     if not hasattr(lanes, "market"):
         raise ConfigError(
@@ -142,7 +145,7 @@ def judge(agent: Any, config: RunConfig) -> tuple[tuple[float, ...], F64]:
 
 def _risk_and_trading(log: RunLog) -> tuple[float, float]:
     parts = measures.parts(log)
-    return tuple(float(parts[name].top.mean()) for name in ("max_drawdown_currency", "turnover_currency_per_episode"))  # type: ignore[return-value]
+    return float(parts["max_drawdown_currency"].top.mean()), float(parts["turnover_currency_per_episode"].top.mean())
 
 
 class Fall:
