@@ -133,6 +133,8 @@ def _plan(a: argparse.Namespace) -> tuple[Plan, FlatSpace]:
     if objectives(config).value == "score" and a.govern is not None:
         raise ConfigError(f"{a.env} has no market and no days: there is nothing to govern; leave --govern out")
     table = default_table(config) if a.space is None else read_yaml(a.space)
+    if isinstance(table.get("risk"), list):  # a study can be taken up from anywhere
+        table["risk"] = [str(Path(path).resolve()) if isinstance(path, str) else path for path in table["risk"]]
     given = {name: getattr(a, name) for name in ("trials", "population", "halving", "budget", "seeds", "seed", "sampler", "episodes")}
     plan = Plan(
         config.env_id, config.agent_name, agent=config.agent, env={**config.env, **data_argument(a.data)}, table=table,
@@ -164,14 +166,15 @@ def _search_and_judge(search: Search, where: Any, a: argparse.Namespace) -> Sequ
 
     judged: Sequence[Judged] = ()
     with nullcontext(None) if a.govern is None else Notes(a.govern) as notes:
+        done = sum(record.env_steps for record in search.records())
         with Bar(search.plan.steps, "evolving") as bar:
-            done = sum(record.env_steps for record in search.records())
-            search.run(where, _Voice(search, bar, notes, done))
+            search.run(where, _Voice(search, bar, notes, search.plan.steps, done))
         if a.final_seeds and search.complete():
             best = search.champion()
             say(f"judging trial {best.number} on test time, with {a.final_seeds} fresh seeds")
-            with Bar(2 * a.final_seeds * search.plan.budget, "champion") as bar:
-                judged = champion.final(search, best, where, _Voice(search, bar, notes), a.final_seeds)
+            steps = 2 * a.final_seeds * search.plan.budget
+            with Bar(steps, "champion") as bar:
+                judged = champion.final(search, best, where, _Voice(search, bar, notes, steps), a.final_seeds)
     report.write(search, judged)
     if search.complete():
         champion.write(search, search.champion())
@@ -181,9 +184,9 @@ def _search_and_judge(search: Search, where: Any, a: argparse.Namespace) -> Sequ
 class _Voice:
     """Tells how a search goes: a bar, and a row for each trial that is decided."""
 
-    def __init__(self, search: Search, bar: Bar, notes: Any, done: int = 0) -> None:
+    def __init__(self, search: Search, bar: Bar, notes: Any, total: int, done: int = 0) -> None:
         self._search, self._bar, self._notes = search, bar, notes
-        self._before = self._steps = done
+        self._total, self._before, self._steps = total, done, done
         self._began, self._headed = time.monotonic(), False
 
     def begins(self, unit: Unit) -> None:
@@ -193,7 +196,7 @@ class _Voice:
     def did(self, env_steps: int) -> None:
         self._steps += env_steps
         rate = (self._steps - self._before) / max(time.monotonic() - self._began, 1e-9)
-        self._bar.update(self._steps, {"time/fps": rate})
+        self._bar.update(min(self._steps, self._total - 1), {"time/fps": rate})  # a rollout may go over the budget
 
     def told(self, record: Record) -> None:
         from emp_gym.experiments.search.report import head, trial_cells
@@ -222,7 +225,8 @@ def _again(folder: Path, a: argparse.Namespace) -> str:
 
 def _show(search: Search, judged: Sequence[Judged]) -> None:
     """Front and champion on stdout, and where everything is."""
-    from emp_gym.experiments.report import plain_table, told_columns
+    from emp_gym.experiments import columns
+    from emp_gym.experiments.report import told_columns
     from emp_gym.experiments.search.champion import CHAMPION
     from emp_gym.experiments.search.report import head, summary, trial_cells
 
@@ -230,7 +234,8 @@ def _show(search: Search, judged: Sequence[Judged]) -> None:
     records = search.records()
     if search.complete():
         rows = [trial_cells(search, one) for one in search.front()]
-        out.print(plain_table("Front, best value first; what they are stands in the report", *told_columns(head(search), rows)))
+        titles, told = told_columns(head(search), rows)
+        out.print(columns.table("Front, best value first; what they are stands in the report", titles, told, out.width, texts=("state",)))
     out.print(summary(search, records, judged).replace("**", ""), highlight=False)
     lines = {"Report": search.folder / "report.html", "Dashboard": f"optuna-dashboard {search.folder / 'journal.log'}"}
     if search.complete():

@@ -29,12 +29,13 @@ import numpy as np
 from emp_gym.evaluation import reliability
 from emp_gym.experiments import machine
 from emp_gym.experiments.commands.terminal import say
-from emp_gym.experiments.config import read_yaml
+from emp_gym.experiments.config import RunConfig, read_yaml
 from emp_gym.experiments.engine import Engine, engine
 from emp_gym.experiments.runs import commit
 from emp_gym.experiments.search import pareto, store
 from emp_gym.experiments.search.champion import FRESH
 from emp_gym.experiments.search.driver import Plan, Record, Search, Silent
+from emp_gym.experiments.search.space import default_table
 from emp_gym.experiments.search.work import Objectives, Unit, work
 from emp_gym.types import F64
 
@@ -146,8 +147,9 @@ def _difference(each: Mapping[str, Sequence[float]]) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     """The long experiment: see the module."""
     p = argparse.ArgumentParser(prog="versus", description="NSGA-II against random search at equal environment steps")
-    p.add_argument("--envs", nargs="+", default=["emp-obizhaeva-wang-v0", "emp-garleanu-pedersen-v0"])
-    p.add_argument("--space", type=Path, default=Path("configs/search/certificate.yaml"))
+    p.add_argument("--envs", nargs="+", default=["emp-obizhaeva-wang-v0", "emp-almgren-chriss-v0"])
+    p.add_argument("--agent", default="ppo")
+    p.add_argument("--space", type=Path, help="default: the agent's own")
     p.add_argument("--budget", type=int, default=20_000)
     p.add_argument("--trials", type=int, default=32)
     p.add_argument("--population", type=int, default=8)
@@ -156,10 +158,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--json", type=Path, required=True)
     a = p.parse_args(argv)
-    began, table, told = time.perf_counter(), read_yaml(a.space), {}
+    began, told = time.perf_counter(), {}
     with engine("local") as where:
         for env_id in a.envs:
-            plan = Plan(env_id, trials=a.trials, population=a.population, halving=1, budget=a.budget, seeds=1, episodes=64, table=table)
+            table = read_yaml(a.space) if a.space else default_table(RunConfig(env_id, a.agent))
+            plan = Plan(
+                env_id, a.agent, a.trials, a.population, halving=1, budget=a.budget, seeds=1, episodes=64, table=dict(table)
+            )  # fmt: skip
             told[env_id] = compare(Contest(plan, tuple(a.seeds), a.fresh), a.out, where)
             found = {
                 "command": "python -m emp_gym.experiments.search.versus " + " ".join(argv or sys.argv[1:]),

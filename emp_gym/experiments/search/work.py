@@ -88,6 +88,10 @@ class Unit:
         config = replace(config, seed=seed, total_timesteps=steps, evaluation=replace(config.evaluation, split=judged))
         return cls(json.dumps(asdict(config), sort_keys=True), fit)
 
+    def __str__(self) -> str:
+        told = json.loads(self.config)
+        return f"{told['agent_name']} on {told['env_id']}, seed {told['seed']}, {told['total_timesteps']:,} steps, {self.digest}"
+
     @property
     def digest(self) -> str:
         """Names what comes of it: the same for the same work."""
