@@ -22,6 +22,7 @@ from emp_gym.evaluation.overfitting import (
 from emp_gym.experiments import drawing, machine
 from emp_gym.experiments.document import Block, Facts, Heading, Picture, Table, Text, markdown
 from emp_gym.experiments.page import html
+from emp_gym.experiments.report import told_columns
 from emp_gym.experiments.search import champion
 from emp_gym.experiments.search.champion import Judged
 from emp_gym.experiments.search.driver import Record, Search
@@ -101,9 +102,10 @@ def head(search: Search) -> tuple[str, ...]:
 
 
 def trial_table(search: Search, records: Sequence[Record]) -> Table:
-    best = {one.number for one in search.front()[:1]}
-    strong = next((place for place, one in enumerate(records) if one.number in best), None)
-    return Table(head(search), tuple(trial_cells(search, one) for one in records), strong, texts=(1, 7))
+    best = search.front()[0].number if search.complete() else None
+    titles, rows = told_columns(head(search), [trial_cells(search, one) for one in records])
+    texts = tuple(place for place, title in enumerate(titles) if title in ("state", "why"))
+    return Table(titles, tuple(rows), best, texts)
 
 
 def front_table(search: Search) -> Table:
