@@ -234,8 +234,8 @@ def _show(search: Search, judged: Sequence[Judged]) -> None:
     records = search.records()
     if search.complete():
         rows = [trial_cells(search, one) for one in search.front()]
-        titles, told = told_columns(head(search), rows)
-        out.print(columns.table("Front, best value first; what they are stands in the report", titles, told, out.width, texts=("state",)))
+        titles, cells = told_columns(head(search), rows)
+        out.print(columns.table("Front, best value first; what they are stands in the report", titles, cells, out.width, texts=("state",)))
     out.print(summary(search, records, judged).replace("**", ""), highlight=False)
     lines = {"Report": search.folder / "report.html", "Dashboard": f"optuna-dashboard {search.folder / 'journal.log'}"}
     if search.complete():
