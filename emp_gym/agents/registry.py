@@ -18,6 +18,7 @@ GROUP = "emp_gym.agents"
 BUILT_IN = {
     "ppo": "emp_gym.agents.ppo:PPO",
     "muzero": "emp_gym.agents.muzero.agent:MuZero",
+    "rllib-ppo": "emp_gym.agents.adapters.rllib:RLlibPPO",
     "optimal": "emp_gym.agents.certified:Optimal",
     "naive": "emp_gym.agents.certified:Naive",
     **{row.name: f"{row.agent.__module__}:{row.agent.__qualname__}" for row in TABLE},
@@ -86,7 +87,7 @@ def _import(name: str, path: str) -> type:
     return cls
 
 
-PIP_NAMES = {"stable_baselines3": "stable-baselines3", "sb3_contrib": "sb3-contrib", "yaml": "pyyaml"}
+PIP_NAMES = {"stable_baselines3": "stable-baselines3", "sb3_contrib": "sb3-contrib", "ray": '"emp-gym[ray]"', "yaml": "pyyaml"}
 """Packages that pip knows under another name than Python."""
 
 

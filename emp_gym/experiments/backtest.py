@@ -156,17 +156,37 @@ def judge(
     """
     judged, env_id, env_kwargs = config.evaluation, config.env_id, config.env
     chosen = windows(env_id, env_kwargs, judged) if chosen is None else list(chosen)
+    runs = [played(config, agent, chosen, record=record) for agent in agents]
+    baselines, skipped = run_baselines(env_id, env_kwargs, chosen, judged, record=record)
+    return conclude(config, runs, baselines, skipped), runs, without(baselines, config.agent_name)
+
+
+def played(config: RunConfig, agent: Any, chosen: Sequence[Window], *, record: bool = False) -> RunLog:
+    """The episodes of `agent` on the windows `chosen`; with `record` the log has tables."""
+    judged, noting = config.evaluation, None
+    if record:
+        env = make_env(config.env_id, config.env, 1)
+        noting = recorder(env)
+        env.close()
+    return evaluate(agent, config.env_id, config.env, chosen, judged.seed, judged.split, record=noting)
+
+
+def conclude(
+    config: RunConfig, runs: Sequence[RunLog], baselines: Mapping[str, RunLog], skipped: Mapping[str, str]
+) -> Comparison:
+    """The comparison of the agent's `runs` (one per training seed) with `baselines` on the same windows."""
+    judged, env_id, env_kwargs = config.evaluation, config.env_id, config.env
+    chosen: list[Window] = [(int(day), int(row)) for day, row in runs[0].config["windows"]]
+    dates = window_dates(env_id, env_kwargs, chosen, judged.split)
     env = make_env(env_id, env_kwargs, 1)
     problem = getattr(env.unwrapped, "problem", None)
-    runs = [
-        evaluate(agent, env_id, env_kwargs, chosen, judged.seed, judged.split, record=recorder(env) if record else None)
-        for agent in agents
-    ]
     env.close()
-    baselines, skipped = run_baselines(env_id, env_kwargs, chosen, judged, record=record)
-    baselines = {name: log for name, log in baselines.items() if name != config.agent_name}
-    dates = window_dates(env_id, env_kwargs, chosen, judged.split)
-    return compare(config.agent_name, runs, baselines, dates, judged, skipped, problem), runs, baselines
+    return compare(config.agent_name, runs, without(baselines, config.agent_name), dates, judged, skipped, problem)
+
+
+def without(baselines: Mapping[str, RunLog], name: str) -> dict[str, RunLog]:
+    """`baselines` but for the one that is judged itself."""
+    return {label: log for label, log in baselines.items() if label != name}
 
 
 def run_baselines(

@@ -9,8 +9,8 @@ noise integrated out of both.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from emp_gym.evaluation import optimal
 from emp_gym.evaluation.metrics import Estimate
 from emp_gym.evaluation.reliability import stratified_interval
 from emp_gym.experiments import backtest
+from emp_gym.experiments.engine import Engine
 from emp_gym.types import F32, F64, I64, ConfigError
 
 EPISODES = 8192
@@ -69,6 +70,48 @@ class Certificate:
         }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """One training of one agent on one certificate, to be judged."""
+
+    agent_name: str
+    env_id: str
+    seed: int
+    budget: int  # steps of training
+    parameters: Mapping[str, Any]
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)  # of what it learns in
+
+    def __str__(self) -> str:
+        return f"{self.agent_name} on {self.env_id}, seed {self.seed}"
+
+
+def attempts(
+    agent_name: str, env_id: str, seeds: Sequence[int], total_timesteps: int | None = None,
+    config: Mapping[str, Any] | None = None, env_kwargs: Mapping[str, Any] | None = None,
+) -> list[Attempt]:  # fmt: skip
+    """One for each of `seeds`. The budget and the parameters are the agent's preset for this certificate, with those given
+    on top. `env_kwargs` are of the environment that it learns in (another form of reward, say); it is judged on the certificate
+    as it is."""
+    if env_id.rpartition(":")[2] not in CERTIFICATES:
+        raise ConfigError(f"{env_id} is no certificate; they are {', '.join(CERTIFICATES)}")
+    budget, parameters = preset(agent_name, env_id, config)
+    parameters, budget = {**parameters, **(config or {})}, total_timesteps or budget
+    return [Attempt(agent_name, env_id, seed, budget, parameters, env_kwargs or {}) for seed in seeds]
+
+
+def attempt(one: Attempt, progress: Callable[[int, int], None] | None = None) -> tuple[Judgement, float]:
+    """How good the agent has become, and the seconds that it learned."""
+    env = backtest.make_env(one.env_id, one.env_kwargs, 1)
+    agent = backtest.build(one.agent_name, env, one.seed, one.parameters)
+    env.close()
+    began = time.perf_counter()
+    if hasattr(agent, "learn"):
+        report = None if progress is None else (lambda steps, _: progress(one.seed, steps))
+        agent.learn(backtest.training_env(one.env_id, one.env_kwargs), one.budget, report)
+    seconds = time.perf_counter() - began
+    return judge(agent, one.env_id), seconds
+
+
 def certify(
     agent_name: str,
     env_id: str,
@@ -81,33 +124,32 @@ def certify(
 ) -> Certificate:
     """Trains `agent_name` on `env_id` with each of `seeds` (an agent that does not learn is judged as it is).
 
-    `progress(seed, steps)` is called while it learns. The budget and the parameters are the agent's preset for this
-    certificate, with those given on top. `env_kwargs` are of the environment that it learns in (another form of reward, say);
-    it is judged on the certificate as it is.
+    `progress(seed, steps)` is called while it learns; see `attempts` for the rest.
     """
-    if env_id.rpartition(":")[2] not in CERTIFICATES:
-        raise ConfigError(f"{env_id} is no certificate; they are {', '.join(CERTIFICATES)}")
-    budget, parameters = preset(agent_name, env_id, config)
-    budget = total_timesteps or budget
-    parameters = {**parameters, **(config or {})}
-    learns = hasattr(registry.find(agent_name), "learn")
-    runs, seconds = [], 0.0
-    for seed in seeds:
-        env = backtest.make_env(env_id, env_kwargs or {}, 1)
-        agent = backtest.build(agent_name, env, seed, parameters)
-        env.close()
-        began = time.perf_counter()
-        if learns:
-            report = None if progress is None else (lambda steps, _, seed=seed: progress(seed, steps))
-            agent.learn(backtest.training_env(env_id, env_kwargs or {}), budget, report)
-        seconds += time.perf_counter() - began
-        runs.append(judge(agent, env_id))
-    problem = optimal.problem(CERTIFICATES[env_id.rpartition(":")[2]])
+    asked = attempts(agent_name, env_id, seeds, total_timesteps, config, env_kwargs)
+    return certificate(asked, [attempt(one, progress) for one in asked])
+
+
+def certify_all(asked: Sequence[Attempt], where: Engine) -> Iterator[Certificate]:
+    """The certificates that `asked` makes up, as tasks of `where`: each as soon as its seeds are complete."""
+    found: dict[int, tuple[Judgement, float]] = {}
+    for index, result in where.map(attempt, asked):
+        found[index] = result
+        own = [at for at, one in enumerate(asked) if one.env_id == asked[index].env_id]
+        if all(at in found for at in own):
+            yield certificate([asked[at] for at in own], [found[at] for at in own])
+
+
+def certificate(asked: Sequence[Attempt], found: Sequence[tuple[Judgement, float]]) -> Certificate:
+    """What several seeds on one certificate amount to."""
+    runs = tuple(judgement for judgement, _ in found)
+    problem = optimal.problem(CERTIFICATES[asked[0].env_id.rpartition(":")[2]])
     scores = np.array([run.score for run in runs])[:, None]
     estimate = stratified_interval(scores, np.random.default_rng(np.random.SeedSequence([17, len(runs)])))
     abstention = bool(getattr(problem, "abstention", False))
+    learns = hasattr(registry.find(asked[0].agent_name), "learn")
     return Certificate(
-        env_id, tuple(runs), estimate, budget if learns else 0, seconds / len(runs),
+        asked[0].env_id, runs, estimate, asked[0].budget if learns else 0, float(np.mean([each for _, each in found])),
         _passed(problem, runs, estimate, abstention), problem.optimal().value, problem.base(), abstention,
     )  # fmt: skip
 

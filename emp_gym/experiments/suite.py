@@ -26,6 +26,7 @@ from emp_gym.evaluation.reliability import stratified_interval
 from emp_gym.experiments import backtest, certify, leaderboard, machine
 from emp_gym.experiments.config import EvaluationConfig
 from emp_gym.experiments.document import Block, Facts, Heading, Table, Text
+from emp_gym.experiments.engine import Engine, Local
 from emp_gym.experiments.leaderboard import Board, Entry
 from emp_gym.experiments.recording import Recorder
 from emp_gym.experiments.runs import commit
@@ -70,6 +71,9 @@ class Cell:
     episodes: int | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
+    def __str__(self) -> str:
+        return f"{self.agent} on {self.env}, seed {self.seed}"
+
     @property
     def file(self) -> str:
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True, default=str).encode()).hexdigest()[:10]
@@ -107,28 +111,32 @@ def _learns(cls: type) -> bool:
 
 
 def run(
-    plan: Plan, folder: Path, say: Callable[[str], None] = lambda line: None, clock: Callable[[], float] = time.perf_counter
-) -> dict[Cell, dict[str, Any]]:  # fmt: skip
-    """What came of every cell of `plan`; those that `folder` holds are read, the others done and kept there."""
+    plan: Plan, folder: Path, say: Callable[[str], None] = lambda line: None, where: Engine | None = None
+) -> dict[Cell, dict[str, Any]]:
+    """What came of every cell of `plan`; those that `folder` holds are read, the others done as tasks of `where` (default: one
+    after another) and kept there."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = {}
-    todo = cells(plan)
-    for at, cell in enumerate(todo, 1):
-        path = folder / cell.file
-        if not path.exists():
-            say(f"{at} of {len(todo)}: {cell.agent} on {cell.env}, seed {cell.seed}")
-            began = clock()
-            told = _done(cell)
-            told |= {"cell": asdict(cell), "wall_seconds": round(clock() - began, 1)}
-            told |= {"machine": machine.described(), "commit": commit()}
-            aside = path.with_suffix(".tmp")
-            aside.write_text(json.dumps(told) + "\n", encoding="utf-8")
-            aside.replace(path)
-        found[cell] = read_json(path)
-    return found
+    asked = cells(plan)
+    todo = [cell for cell in asked if not (folder / cell.file).exists()]
+    if todo:
+        say(f"{len(asked) - len(todo)} of {len(asked)} cells are done; next: {todo[0]}")
+    for count, (index, told) in enumerate((where or Local()).map(_timed, todo), len(asked) - len(todo) + 1):
+        path = folder / todo[index].file
+        aside = path.with_suffix(".tmp")
+        aside.write_text(json.dumps(told) + "\n", encoding="utf-8")
+        aside.replace(path)
+        say(f"{count} of {len(asked)}: {todo[index]}, {told['wall_seconds']:.0f} s")
+    return {cell: read_json(folder / cell.file) for cell in asked}
 
 
 # ---- one cell
+
+
+def _timed(cell: Cell) -> dict[str, Any]:
+    """What is kept of one cell: what it gave, and what it took."""
+    began = time.perf_counter()
+    told = _done(cell) | {"cell": asdict(cell), "wall_seconds": round(time.perf_counter() - began, 1)}
+    return told | {"machine": machine.described(), "commit": commit()}
 
 
 def _done(cell: Cell) -> dict[str, Any]:

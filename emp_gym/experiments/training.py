@@ -306,6 +306,8 @@ def train(
     agent = backtest.build(config.agent_name, env, config.seed, _agent_config(config))
     if not hasattr(agent, "learn") and not hasattr(agent, "save"):
         raise ConfigError(f"agent {config.agent_name!r} has neither learn nor save: there is nothing to train or keep")
+    if keeper is not None and hasattr(agent, "own_workers"):
+        raise ConfigError(f"agent {config.agent_name!r} learns in processes of its own, where no kill switch is: not with --govern")
     start = 0 if run is None else _take_up(run, agent, config, keeper)
     if run is None or start < config.total_timesteps:
         word = None if keeper is None else keeper.word

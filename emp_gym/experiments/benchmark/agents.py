@@ -9,6 +9,7 @@ from pathlib import Path
 from emp_gym.experiments import leaderboard, suite
 from emp_gym.experiments.benchmark.figures import SMALL, Effort, Figures, say
 from emp_gym.experiments.document import markdown
+from emp_gym.experiments.engine import Engine
 from emp_gym.experiments.suite import Plan
 
 TABLE = "agents.md"
@@ -21,11 +22,11 @@ SMALL_PLAN = {
 
 def measure(
     figures: Figures, effort: Effort, data: Sequence[str] | None = None, *, agents: Sequence[str] = ("ppo", "hold", "random"),
-    seeds: int | None = None, seed: int = 0, out: Path = Path("runs/benchmark-agents"),
+    seeds: int | None = None, seed: int = 0, out: Path = Path("runs/benchmark-agents"), where: Engine | None = None,
 ) -> None:  # fmt: skip
     """Runs what of the suite `out` does not hold yet, leaves ``agents.md`` there, and adds a figure for each agent and
     environment: over seeds, the score or the mean held-out P&L. `data`: real days, besides the synthetic ones. Training
-    seeds count from `seed` on."""
+    seeds count from `seed` on. Cells are tasks of `where`."""
     plan = Plan(tuple(agents), first_seed=seed)
     if effort is SMALL:
         plan = replace(plan, **SMALL_PLAN)  # type: ignore[arg-type]
@@ -33,7 +34,7 @@ def measure(
         plan = replace(plan, seeds=seeds)
     if data:
         plan = replace(plan, days=(None, *(str(Path(path).resolve()) for path in data)))
-    found = suite.run(plan, out / "cells", say)
+    found = suite.run(plan, out / "cells", say, where)
     for env, row in suite.scores(found).items():
         for agent, score in row.items():
             figures.add(f"{env}, {agent}", score.scores, "score, 1 = optimum; over seeds")

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from emp_gym.experiments.benchmark.figures import SMALL, Effort, Figures, shown
+from emp_gym.experiments.commands import engines
 from emp_gym.types import EmpGymError
 
 NAMES = ("parse", "replay", "env", "train", "log", "risk", "diary", "certificates", "planning", "agents")
-OF_AGENTS = ("agents", "seeds", "seed", "out")
+OF_AGENTS = ("agents", "seeds", "seed", "out", "engine")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, metavar="N", help="agents: the first of them (default: 0)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="agents: where cells and table are kept and found again "
                         "(default: runs/benchmark-agents)")  # fmt: skip
+    engines.add_arguments(parser, "agents: cells")
     arguments = parser.parse_args(argv)
     if arguments.long and arguments.name != "env":
         parser.error("--long belongs to env")
@@ -62,7 +64,11 @@ def _measure(arguments: argparse.Namespace) -> Figures:
     module = importlib.import_module(f"emp_gym.experiments.benchmark.{arguments.name}")
     options: dict[str, Any] = {"long": arguments.long} if arguments.name == "env" else {}
     if arguments.name == "agents":
-        options = {name: value for name in OF_AGENTS if (value := getattr(arguments, name)) is not None}
+        chosen = [name for name in OF_AGENTS if name != "engine"]
+        options = {name: value for name in chosen if (value := getattr(arguments, name)) is not None}
+        with engines.opened(arguments) as where:
+            module.measure(figures, effort, arguments.data, where=where, **options)
+        return figures
     module.measure(figures, effort, arguments.data, **options)
     return figures
 

@@ -6,15 +6,17 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from emp_gym.experiments import columns
+from emp_gym.experiments.commands import engines
 from emp_gym.experiments.commands.terminal import Bar, console, say
 from emp_gym.types import ConfigError
 
 if TYPE_CHECKING:
     from emp_gym.experiments.config import RunConfig
+    from emp_gym.experiments.engine import Engine
 
 HEAD = ("certificate", "score", "95 % interval", "verdict", "J of optimum", "base", "steps a seed", "s a seed")
 SPARE = ("s a seed", "steps a seed", "base", "J of optimum")
@@ -35,10 +37,12 @@ def run(arguments: argparse.Namespace) -> int:
             raise ConfigError(f"{name!r} is no certificate; did you mean {nearest(name, CERTIFICATES)}?")
         _settings(arguments, name)
     found: list[Certificate] = []
-    for env_id in chosen:
-        found.append(_one(arguments, env_id))
-        if not arguments.json:
-            say(one_line(found[-1]))
+    with engines.opened(arguments) as where:
+        for certificate in _each(arguments, chosen) if where is None else _together(arguments, chosen, where):
+            found.append(certificate)
+            if not arguments.json:
+                say(one_line(certificate))
+    found.sort(key=lambda certificate: chosen.index(certificate.env_id))
     if arguments.json:
         sys.stdout.write(json.dumps({certificate.env_id: certificate.as_json() for certificate in found}) + "\n")
     else:
@@ -46,6 +50,20 @@ def run(arguments: argparse.Namespace) -> int:
         out.print(_table(arguments.agent, found, out.width))
         out.print(reading(found), highlight=False)
     return int(not all(certificate.passed for certificate in found))
+
+
+def _each(arguments: argparse.Namespace, chosen: Sequence[str]) -> Iterator[Any]:
+    return (_one(arguments, env_id) for env_id in chosen)
+
+
+def _together(arguments: argparse.Namespace, chosen: Sequence[str], where: Engine) -> Iterator[Any]:
+    from emp_gym.experiments.certify import attempts, certify_all
+
+    seeds, asked = range(arguments.seed, arguments.seed + arguments.seeds), []
+    for env_id in chosen:
+        settings = _settings(arguments, env_id)
+        asked += attempts(arguments.agent, env_id, seeds, arguments.total_timesteps, settings.agent, settings.env)
+    return certify_all(asked, where)
 
 
 def _one(arguments: argparse.Namespace, env_id: str) -> Any:

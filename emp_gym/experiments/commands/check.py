@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from emp_gym.experiments.commands import engines
 from emp_gym.types import EmpGymError
 
 LOOKAHEAD = "the_future_changes_nothing"
@@ -34,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = arguments.only or arguments.total_timesteps or arguments.set or (arguments.seeds, arguments.seed) != (5, 0)
     if not arguments.certify and asked:
         parser.error("--only, --seeds, --seed, --total-timesteps and --set belong to --certify")
+    if arguments.engine is not None and not arguments.certify:
+        parser.error("--engine belongs to --certify")
     if arguments.seeds < 1:
         parser.error(f"--seeds: expected 1 or more, got {arguments.seeds}")
     try:
@@ -69,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
                         help="of --certify: agent.KEY, or env.KEY of what it learns in, e.g. extractor=gru env.reward=certain")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
+    engines.add_arguments(parser, "the seeds of all certificates")
     return parser
 
 

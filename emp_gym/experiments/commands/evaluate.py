@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from emp_gym.experiments.commands import engines
 from emp_gym.experiments.commands.terminal import data_argument, guarded, say
 from emp_gym.types import ConfigError, DataError
 
@@ -49,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--run-dir", type=Path, metavar="DIR",
                    help="with --walk-forward: where the folds' runs go (default: runs/ENV-AGENT-walkK)")  # fmt: skip
     p.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
+    engines.add_arguments(p, "the seeds of --run and the baselines")
     return p
 
 
@@ -86,7 +88,7 @@ def _check(a: argparse.Namespace) -> None:
     if a.walk_forward is None and (a.embargo or a.run_dir is not None):
         raise ConfigError("--embargo and --run-dir belong to --walk-forward K")
     if a.walk_forward is not None:
-        for flag in ("govern", "report", "html", "fidelity"):
+        for flag in ("govern", "report", "html", "fidelity", "engine"):
             if getattr(a, flag):
                 raise ConfigError(f"--walk-forward trains agents of its own and does not go with --{flag}")
         if a.walk_forward < 1 or a.embargo < 0:
@@ -136,26 +138,34 @@ def _show(comparison: Any, a: argparse.Namespace, found: Any = None, assumed: An
 
 
 def _judge(config: Any, agents: list[Any], runs: list[Any], a: argparse.Namespace) -> None:
-    from emp_gym.experiments import backtest, fidelity
-    from emp_gym.experiments.commands import judging
+    from emp_gym.experiments import backtest, distributed, fidelity
 
-    found = assumed = None
-    if a.report is not None or a.html is not None:
-        with nullcontext(a.report) if a.report is not None else TemporaryDirectory() as folder:
-            root = Path(folder)
-            root.mkdir(parents=True, exist_ok=True)
-            comparison, found = judging.judge_into(config, runs, agents, root, a.log)
-            if a.html is not None:
-                a.html.write_bytes((root / "report.html").read_bytes())
-    else:
-        comparison, logs, baselines = backtest.judge(config, agents, record=a.log is not None)
-        if a.log is not None:
-            judging.save_logs(a.log, config.agent_name, logs, baselines)
+    with engines.opened(a) as where:
+        comparison, found = _compared(config, agents, runs, a, backtest.judge if where is None else distributed.judging(where, runs))
+    assumed = None
     if a.fidelity:
         assumed = fidelity.replay(config, agents, progress=lambda name: say(f"replaying: {name}"))
         if a.report is not None:
             fidelity.write(assumed, a.report)
     _show(comparison, a, found, assumed)
+
+
+def _compared(config: Any, agents: list[Any], runs: list[Any], a: argparse.Namespace, judge: Any) -> tuple[Any, Any]:
+    """The comparison by `judge` and, where there is a report, what it was made of; leaves the files that were asked for."""
+    from emp_gym.experiments.commands import judging
+
+    if a.report is not None or a.html is not None:
+        with nullcontext(a.report) if a.report is not None else TemporaryDirectory() as folder:
+            root = Path(folder)
+            root.mkdir(parents=True, exist_ok=True)
+            comparison, found = judging.judge_into(config, runs, agents, root, a.log, judge)
+            if a.html is not None:
+                a.html.write_bytes((root / "report.html").read_bytes())
+        return comparison, found
+    comparison, logs, baselines = judge(config, agents, record=a.log is not None)
+    if a.log is not None:
+        judging.save_logs(a.log, config.agent_name, logs, baselines)
+    return comparison, None
 
 
 def _adapted(config: Any, a: argparse.Namespace) -> Any:
@@ -211,16 +221,12 @@ def _named(a: argparse.Namespace) -> Any:
 
 
 def _from_name(a: argparse.Namespace) -> tuple[Any, list[Any], list[Any]]:
-    from emp_gym.experiments import backtest
+    from emp_gym.experiments import distributed
 
     config = _named(a)
-    env = backtest.make_env(config.env_id, config.env, 1, split=config.evaluation.split)
-    agent = backtest.build(a.agent, env, config.seed, config.agent)
-    env.close()
+    agent = distributed.named(config)
     if hasattr(agent, "learn") and not getattr(agent, "learns_first", False):
         raise ConfigError(
             f"{a.agent} has learned nothing yet: train it with train.py --env {a.env} --agent {a.agent}, then evaluate.py --run DIR"
         )
-    if getattr(agent, "learns_first", False):
-        backtest.calibrate(agent, config.env_id, config.env)
     return config, [agent], []

@@ -14,6 +14,7 @@ from emp_gym.experiments import backtest, columns, episode, findings, pictures, 
 from emp_gym.experiments.backtest import Comparison
 from emp_gym.experiments.commands.terminal import console, say
 from emp_gym.experiments.config import RunConfig
+from emp_gym.experiments.distributed import Judge
 from emp_gym.experiments.facts import gather
 from emp_gym.experiments.findings import Findings, Optimum
 from emp_gym.experiments.runs import RunFolder, provenance
@@ -25,22 +26,25 @@ if TYPE_CHECKING:
     from emp_gym.governance.record import Version
 
 
-def judge_and_report(config: RunConfig, runs: Sequence[RunFolder], agents: Sequence[Any], root: Path) -> Comparison:
+def judge_and_report(
+    config: RunConfig, runs: Sequence[RunFolder], agents: Sequence[Any], root: Path, judge: Judge = backtest.judge
+) -> Comparison:
     """As `judge_into`, with table and verdict on stdout."""
-    comparison, found = judge_into(config, runs, agents, root)
+    comparison, found = judge_into(config, runs, agents, root, judge=judge)
     show(comparison, found)
     told_where(root)
     return comparison
 
 
 def judge_into(
-    config: RunConfig, runs: Sequence[RunFolder], agents: Sequence[Any], root: Path, log: Path | None = None
+    config: RunConfig, runs: Sequence[RunFolder], agents: Sequence[Any], root: Path, log: Path | None = None,
+    judge: Judge = backtest.judge,
 ) -> tuple[Comparison, Findings]:  # fmt: skip
     """Leaves report and pictures in `root`, and run logs below `log`. `runs` and `agents`: one per training seed."""
     began = time.perf_counter()
     env = backtest.make_env(config.env_id, config.env, 1, split=config.evaluation.split)
     record = log is not None or hasattr(getattr(env.unwrapped, "lanes", None), "market")
-    comparison, logs, baselines = backtest.judge(config, agents, record=record)
+    comparison, logs, baselines = judge(config, agents, record=record)
     facts = gather(config, runs, provenance(env), env, time.perf_counter() - began)
     env.close()
     if log is not None:

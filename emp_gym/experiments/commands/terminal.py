@@ -40,10 +40,12 @@ def data_argument(paths: Sequence[str] | None) -> dict[str, Any]:
 
 
 class Bar:
-    """Progress with speed and time left: a bar on a terminal, a line every tenth otherwise."""
+    """Progress with speed and time left: a bar on a terminal, a line every tenth otherwise.
 
-    def __init__(self, total: int, label: str) -> None:
-        self._total, self._label = total, label
+    `lines`: always lines, where several share a terminal."""
+
+    def __init__(self, total: int, label: str, *, lines: bool = False) -> None:
+        self._total, self._label, self._lines = total, label, lines
         self._narrow = False  # too narrow for everything
         self.moved = False  # whether there was anything to show
         self._next = 0.0
@@ -51,7 +53,7 @@ class Bar:
         self._task: Any = None
 
     def __enter__(self) -> Bar:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not self._lines:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 

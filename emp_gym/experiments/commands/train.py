@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emp_gym.experiments.commands import engines
 from emp_gym.experiments.commands.interrupts import Interrupts, Stopped, early_kill
 from emp_gym.experiments.commands.terminal import Bar, console, data_argument, guarded, say
-from emp_gym.types import ConfigError
+from emp_gym.types import ConfigError, DataError
 
 if TYPE_CHECKING:
     from emp_gym.experiments.config import RunConfig
+    from emp_gym.experiments.engine import Engine
     from emp_gym.experiments.governed import Governed
     from emp_gym.experiments.runs import RunFolder
     from emp_gym.governance.record import Version
@@ -30,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="examples:\n"
         "  train.py --env emp-lob-v0 --config configs/quick.yaml     a look, in about a minute\n"
         "  train.py --env emp-lob-v0 --seeds 5 --set agent.gamma=0.99\n"
+        "  train.py --env emp-lob-v0 --seeds 5 --engine processes    seeds at the same time\n"
         "  train.py --resume runs/emp-lob-v0-ppo-seed0               go on where it stopped\n\n"
         "Ctrl-C (or SIGTERM) stops after the rollout under way, saves, and says how to go on;\n"
         "a second one ends at once. Exit status: 0 done, 2 not as asked, 130 or 143 stopped.",
@@ -74,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
         "kept, the policy is registered and its evaluation entered",
     )  # fmt: skip
     where.add_argument("--no-evaluation", action="store_true", help="train only, do not judge")
+    engines.add_arguments(p, "seeds (of an agent that spreads one training itself: its own workers)")
     return p
 
 
@@ -107,6 +111,8 @@ class Part:
 
 
 def _run(a: argparse.Namespace, stop: Interrupts, listen: Callable[[Any], None]) -> int:
+    if a.engine is not None and a.govern is not None:
+        raise ConfigError("--govern keeps one ledger and trains in this process, one seed after another; leave out --engine")
     if a.resume is not None:
         return _train_and_judge(_parts_to_resume(a), a.resume, a, stop, listen)
     from emp_gym.experiments.config import validate
@@ -114,7 +120,7 @@ def _run(a: argparse.Namespace, stop: Interrupts, listen: Callable[[Any], None])
 
     if not a.env and a.config is None:
         raise ConfigError("--env is missing: which environment? e.g. --env emp-lob-v0")
-    config = validate(_configuration(a))
+    config = validate(engines.with_workers(_configuration(a), a))
     root = a.run_dir or RunFolder.free(Path("runs"), config)
     if a.seeds is None or a.seeds == 1:
         return _train_and_judge([Part(config, root)], root, a, stop, listen)
@@ -179,30 +185,30 @@ def _parts_to_resume(a: argparse.Namespace) -> list[Part]:
 def _train_and_judge(
     parts: list[Part], root: Path, a: argparse.Namespace, stop: Interrupts, listen: Callable[[Any], None]
 ) -> int:
+    from emp_gym.experiments import backtest, distributed
     from emp_gym.experiments.commands.judging import enter_evidence, governance, judge_and_report
     from emp_gym.experiments.runs import RunFolder
 
-    runs: list[RunFolder] = []
-    agents: list[Any] = []
-    versions: list[Version] = []
     again = _again(f"--resume {shlex.quote(str(root))}", a)
-    with governance(a.govern, create=True) as governed:
+    with governance(a.govern, create=True) as governed, engines.opened(a) as where:
         if governed:
             listen(governed.switch)
         if len(parts) > 1:
             RunFolder(root).write_series([part.config for part in parts])
         say("preparing data and kernels (the first time on a machine this takes about a minute)")
-        for part in parts:
-            run, agent, version = _train(part, parts, governed, stop, again)
-            runs.append(run)
-            agents.append(agent)
-            versions += [version] if version else []
+        if where is None or engines.own_workers(parts[0].config.agent_name):
+            done = [_train(part, parts, governed, stop, again) for part in parts]
+        else:
+            done = _train_together(parts, where, stop, again)
+        runs, agents = [run for run, _, _ in done], [agent for _, agent, _ in done]
         if not a.no_evaluation:
             say("judging on held-out time")
+            judge = backtest.judge if where is None else distributed.judging(where, runs)
             try:
                 with stop.at_once():
-                    judge_and_report(parts[0].config, runs, agents, root)
+                    judge_and_report(parts[0].config, runs, agents, root, judge)
                 if governed:
+                    versions = [version for _, _, version in done if version]
                     enter_evidence(governed, versions, parts[0].config, stop.pause)
             except Stopped as stopped:
                 raise Stopped(f"{stopped}: trained and saved in {root}, not judged to the end; to judge: {again}") from stopped
@@ -237,6 +243,36 @@ def _train(
     return run, agent, governed.register(run) if governed else None
 
 
+def _train_together(
+    parts: Sequence[Part], where: Engine, stop: Interrupts, again: str
+) -> list[tuple[RunFolder, Any, Version | None]]:
+    """As `_train`, all parts as tasks of `where`."""
+    from emp_gym.experiments import backtest, training
+    from emp_gym.experiments.engine import TaskFailed
+    from emp_gym.experiments.runs import RunFolder
+
+    config = parts[0].config
+    backtest.make_env(config.env_id, config.env, 1, split="train").close()  # data and kernels are made once, not by all
+    tasks = [engines.Seed(p.config, p.folder.resolve(), p.resume and p.resume.resolve()) for p in parts]
+    done: list[int] = []
+    try:
+        for index, stopped in where.map(engines.train_seed, tasks, stop=stop):
+            if stopped is None:
+                done.append(index)
+                say(f"seed {parts[index].config.seed} is trained ({len(done)} of {len(parts)})")
+    except TaskFailed as failed:
+        raise TaskFailed(failed.index, failed.task, failed.kind, f"{failed.what}; to go on: {again}") from failed
+    if len(done) < len(parts):
+        seeds = ", ".join(str(parts[index].config.seed) for index in sorted(done)) or "none"
+        raise Stopped(f"stopped by {stop.name} (seeds done: {seeds}; the others go on where they stood); to go on: {again}")
+    missing = [part.folder for part in parts if not (part.folder / "model.json").exists()]
+    if missing:
+        raise DataError(f"{missing[0]} was written on another machine: put --run-dir on a disk that all of them share")
+    return [
+        (run, training.load(run, config.env_id, config.env, "train"), None) for run in (RunFolder.open(p.folder) for p in parts)
+    ]
+
+
 def _seeds(parts: Sequence[Part], at: Part) -> str:
     """Which seeds are done, where there are several."""
     if len(parts) == 1:
@@ -251,4 +287,5 @@ def _again(what: str, a: argparse.Namespace) -> str:
     """The command that goes on."""
     program = "emp-train" if Path(sys.argv[0]).name == "emp-train" else "python scripts/train.py"
     govern = f" --govern {shlex.quote(str(a.govern))}" if a.govern is not None else ""
-    return f"{program} {what}{govern}{' --no-evaluation' if a.no_evaluation else ''}"
+    where = f" --engine {a.engine} --num-workers {engines.workers(a)}" if a.engine is not None else ""
+    return f"{program} {what}{govern}{where}{' --no-evaluation' if a.no_evaluation else ''}"
