@@ -15,7 +15,7 @@ import pytest
 import yaml
 from searchable import DIAL, TABLE, Fumbling
 
-from emp_gym.experiments import engine as engines
+from emp_gym.experiments import engine
 from emp_gym.experiments.commands import evolve
 from emp_gym.experiments.search import store
 from emp_gym.experiments.search.driver import Search
@@ -70,7 +70,7 @@ def test_ctrl_c_leaves_a_study_that_goes_on(
                     os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(engines, "engine", lambda *_: Interrupted())
+        patch.setattr(engine, "engine", lambda *_: Interrupted())
         assert begin(tmp_path / "study", space) == 130
     err = capsys.readouterr().err
     assert "stopped by SIGINT" in err and f"--resume {tmp_path / 'study'} --final-seeds 2" in err
@@ -88,7 +88,7 @@ def test_ctrl_c_leaves_a_study_that_goes_on(
         (["--env", "emp-almgren-chris-v0"], "did you mean emp-almgren-chriss-v0"),
         (["--env", ENV, "--agent", "hold"], "--space is missing"),
         (["--env", ENV, "--sampler", "tpe"], "no sampler is called 'tpe'"),
-        (["--env", ENV, "--engine", "rai"], "did you mean ray"),
+        (["--env", ENV, "--num-workers", "2"], "belongs to --engine"),
         (["--env", ENV, "--set", "seed=3"], "--set seed"),
         (["--env", ENV, "--set", "agent.gama=3"], "did you mean agent.gamma"),
         (["--env", ENV, "--govern", "log"], "nothing to govern"),

@@ -10,7 +10,6 @@ import optuna
 import pytest
 from searchable import DIAL, TABLE
 
-from emp_gym.experiments import backtest
 from emp_gym.experiments.config import RunConfig, read_yaml
 from emp_gym.experiments.search.space import FlatSpace, default_table, shaping, single_threaded
 from emp_gym.types import ConfigError
@@ -78,7 +77,7 @@ def test_limits_are_part_of_the_configuration_and_a_file_that_is_not_there_is_to
 
 
 def test_the_task_may_be_shaped_and_the_market_may_not() -> None:
-    assert {"reward", "inventory_penalty", "damping", "max_position"} <= set(shaping(LOB)) and shaping(BASE) == []
+    assert {"reward", "inventory_penalty", "damping", "max_position"} <= set(shaping(LOB)) and shaping(BASE) == ["reward"]
     FlatSpace(LOB, {"env.inventory_penalty": {"low": 0.001, "high": 0.1}})
     for key in ("env.fills", "env.episode", "env.parent", "env.latency_ns"):
         with pytest.raises(ConfigError, match="may not be searched"):
@@ -94,6 +93,11 @@ def test_ppo_has_a_space_everywhere(env_id: str) -> None:
     assert space.build(drawn(space)).agent["threads"] == 1
 
 
+def test_muzero_has_a_space_too() -> None:
+    config = RunConfig("emp-ladder-trend-v0", "muzero")
+    FlatSpace(config, default_table(config))
+
+
 def test_an_agent_may_publish_its_space_and_one_without_needs_a_file() -> None:
     assert set(default_table(BASE)) == {"agent.share", "agent.noise"}
     with pytest.raises(ConfigError, match="there is a space for"):
@@ -102,8 +106,6 @@ def test_an_agent_may_publish_its_space_and_one_without_needs_a_file() -> None:
 
 @pytest.mark.parametrize("name", ["certificate", "market", "encoder"])
 def test_the_spaces_that_we_give_can_be_built(name: str) -> None:
-    if name == "encoder" and "extractor" not in (backtest.registry_parameters("ppo") or ()):
-        pytest.skip("PPO has no encoders here")
     config = replace(LOB, env_id="emp-lob-v0" if name == "market" else "emp-glft-v0")
     space = FlatSpace(config, read_yaml(Path(f"configs/search/{name}.yaml")))
     for seed in range(3):

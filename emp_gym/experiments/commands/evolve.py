@@ -11,6 +11,7 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emp_gym.experiments.commands import engines
 from emp_gym.experiments.commands.interrupts import Interrupts, Stopped
 from emp_gym.experiments.commands.terminal import Bar, console, data_argument, guarded, say
 from emp_gym.types import ConfigError
@@ -59,12 +60,11 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--final-seeds", type=int, default=5, metavar="S",
                      help="fresh training runs of the champion, judged on test time; 0: not now (default: 5)")  # fmt: skip
     where = p.add_argument_group("where")
-    where.add_argument("--engine", default=None, metavar="NAME", help="local, processes or ray (default: local; processes for workers)")
-    where.add_argument("--num-workers", type=int, default=1, metavar="K", help="trials side by side (default: 1); changes no result")
     where.add_argument("--out", type=Path, metavar="DIR", help="a new folder for the study (default: runs/evolve/ENV-AGENT)")
     where.add_argument("--resume", type=Path, metavar="DIR", help="go on with the study in DIR; with --trials: for more")
     where.add_argument("--govern", type=Path, metavar="LOGDIR",
                        help="every training run is noted in the ledger of LOGDIR before it begins (made if there is none)")  # fmt: skip
+    engines.add_arguments(p, "training runs")
     return p
 
 
@@ -90,19 +90,18 @@ def _run(a: argparse.Namespace, stop: Interrupts) -> int:
 
     if a.final_seeds < 0:
         raise ConfigError(f"--final-seeds: expected at least 0, got {a.final_seeds}")
-    kind = a.engine or ("local" if a.num_workers == 1 else "processes")
     with ExitStack() as stack:  # what may be refused is refused before a study is begun
         if a.resume is not None:
             _nothing_fixed(a)
             store.load(a.resume)
             folder = a.resume
-            where = stack.enter_context(engine(kind, a.num_workers))
+            where = stack.enter_context(engines.opened(a)) or engine("local")
             stack.enter_context(store.driving(folder))
             search = Search.load(folder, trials=a.trials)
         else:
             plan, space = _plan(a)
             folder = a.out or _free(plan)
-            where = stack.enter_context(engine(kind, a.num_workers))
+            where = stack.enter_context(engines.opened(a)) or engine("local")
             stack.enter_context(store.driving(folder))
             search = Search.create(folder, plan, space)
         say(f"{search.study.study_name}: {search.plan.trials} trials, {search.plan.steps:,} environment steps if none fails; in {folder}")
@@ -216,8 +215,7 @@ def _again(folder: Path, a: argparse.Namespace) -> str:
     """The command that goes on."""
     program = "emp-evolve" if Path(sys.argv[0]).name == "emp-evolve" else "python scripts/evolve.py"
     more = [f"--resume {shlex.quote(str(folder))}"]
-    more += [f"--engine {a.engine}"] if a.engine else []
-    more += [f"--num-workers {a.num_workers}"] if a.num_workers > 1 else []
+    more += [f"--{name.replace('_', '-')} {told}" for name in ("engine", "num_workers", "ray_address") if (told := getattr(a, name))]
     more += [f"--final-seeds {a.final_seeds}"] if a.final_seeds != 5 else []
     more += [f"--govern {shlex.quote(str(a.govern))}"] if a.govern is not None else []
     return " ".join([program, *more])

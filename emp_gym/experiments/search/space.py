@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from emp_gym.agents import registry
 from emp_gym.agents.names import nearest
+from emp_gym.envs import CERTIFICATES
 from emp_gym.experiments import backtest
 from emp_gym.experiments.config import RunConfig, assignments, override, read_yaml, validate, with_risk
 from emp_gym.types import ConfigError
@@ -119,7 +120,7 @@ class FlatSpace:
     def _may_be_shaped(self) -> None:
         wanted = [gene.key.removeprefix("env.") for gene in self.genes if not gene.key.startswith("agent.")]
         known = shaping(self._base) if wanted else []
-        if "risk" in wanted and not known:
+        if "risk" in wanted and "max_position" not in known:
             raise ConfigError(f"{self._where}: risk: {self._base.env_id} has no orders that limits could hold back")
         wanted = [key for key in wanted if key != "risk"]
         for key in wanted:
@@ -159,10 +160,11 @@ def _number(value: Any) -> Any:
 
 
 def shaping(config: RunConfig) -> list[str]:
-    """Parameters of the environment's task that leave market and problem as they are; none where it publishes no task."""
-    env = backtest.make_env(config.env_id, config.env, 1, split="train")
-    task = getattr(env.unwrapped, "task", None)
-    env.close()
+    """Parameters of the environment that leave market and problem as they are: of its task, the form of reward of a certificate,
+    none where it publishes neither."""
+    if config.env_id.rpartition(":")[2] in CERTIFICATES:
+        return ["reward"]
+    task = _task(config)
     return [field.name for field in fields(task) if field.name != "parent"] if is_dataclass(task) else []
 
 
@@ -180,17 +182,16 @@ def default_table(config: RunConfig) -> dict[str, Any]:
         ours = ", ".join(sorted(path.stem for path in SPACES.glob("*.yaml") if path.stem != "shaping"))
         raise ConfigError(f"--space is missing: there is a space for {ours}, none for {config.agent_name!r}; see configs/search")
     table = dict(table if table is not None else read_yaml(path))
-    if "reward" in shaping(config):
-        rewards = {"env.reward": None} if len(_rewards(config)) > 1 else {}
-        table |= {key: told for key, told in read_yaml(SPACES / "shaping.yaml").items() if rewards}
-    return table
+    task = _task(config)
+    return table | read_yaml(SPACES / "shaping.yaml") if len(getattr(task, "rewards", ())) > 1 else table
 
 
-def _rewards(config: RunConfig) -> tuple[str, ...]:
+def _task(config: RunConfig) -> Any:
+    """What the environment publishes as its task; None where it publishes none."""
     env = backtest.make_env(config.env_id, config.env, 1, split="train")
-    rewards = env.unwrapped.task.rewards
+    task = getattr(env.unwrapped, "task", None)
     env.close()
-    return tuple(rewards)
+    return task
 
 
 def single_threaded(config: RunConfig) -> RunConfig:

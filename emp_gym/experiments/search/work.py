@@ -58,8 +58,8 @@ class Objectives:
 def objectives(config: RunConfig) -> Objectives:
     """Those of an environment; raises `ConfigError` for one that shows neither a market nor a certificate's wealth."""
     if _is_certificate(config.env_id):
-        if config.env:
-            raise ConfigError(f"{config.env_id} is searched as it is: with env.{next(iter(config.env))} it would be another problem")
+        for key in config.env.keys() - {"reward"}:  # the form of reward leaves the problem as it is
+            raise ConfigError(f"{config.env_id} is searched as it is: with env.{key} it would be another problem")
         return Objectives("score", 0.0, "unit of the problem")
     env = backtest.make_env(config.env_id, config.env, 1, split="fit")
     lanes: Any = getattr(env.unwrapped, "lanes", None)
