@@ -45,7 +45,7 @@ CONFINED = {  # package -> path prefixes below emp_gym where it may be imported
     "apsw": ("governance/",),
     "cryptography": ("governance/",),
     "faiss": ("memory/",),
-    "optuna": ("experiments/",),
+    "optuna": ("experiments/search/",),
     "duckdb": (),
     "ray": ("agents/", "experiments/"),
 }

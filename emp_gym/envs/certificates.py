@@ -9,7 +9,7 @@ Keyword arguments are the parameters of the problem (JSON values), and:
 =================  ===========  ======================================================================================
 argument           default      meaning
 =================  ===========  ======================================================================================
-split              "train"      "train" or "test": which stream of noise pinned episodes are from
+split              "train"      "train" (or "fit"), "validation" or "test": which noise pinned episodes are from
 reward             "own"        "own", or "certain" where the problem has risk aversion: see below
 autoreset_mode     "NextStep"   "NextStep", "SameStep" or "Disabled" (vector only)
 =================  ===========  ======================================================================================
@@ -41,7 +41,9 @@ from emp_gym.envs.faces import NOBODY, Published, ScalarFace, VectorFace, at_lea
 from emp_gym.evaluation import optimal
 from emp_gym.types import F32, F64, I64, Bool, ConfigError, Feature
 
-SALTS = {"train": 0x8F1BBCDC5A827999, "test": 0xCA62C1D66ED9EBA1}
+SALTS = {
+    "train": 0x8F1BBCDC5A827999, "test": 0xCA62C1D66ED9EBA1, "fit": 0x8F1BBCDC5A827999, "validation": 0x5BE0CD19137E2179,
+}  # fmt: skip
 WINDOWS = 256
 """Episodes that an evaluation uses unless told."""
 BOUND = 2.0

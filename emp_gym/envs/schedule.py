@@ -11,7 +11,7 @@ import numpy as np
 from emp_gym.data.tape import TapeSet
 from emp_gym.types import NS, ConfigError, DataError
 
-SPLITS = ("train", "test", "all")
+SPLITS = ("train", "test", "all", "fit", "validation")
 _UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": NS, "min": 60 * NS}
 _DAYS_FOR_WHOLE_DAYS = 5  # with fewer days the end of each day is held out
 
@@ -92,42 +92,63 @@ def split_windows(tape: TapeSet, split: str, pace: Pace, episode: int) -> Window
     """The windows of one split.
 
     Days marked held out are the test days; else with 5 days or more the last 20 % of days are; with fewer, the last 25 % of
-    each day is held out and one episode before it is purged. `DataError` when nothing is long enough for an episode.
+    each day is held out and one episode before it is purged. "fit" and "validation" are the training part, cut once more by
+    the rules for days that nobody marked: for a search, which must not choose on the test. `DataError` when nothing is long
+    enough for an episode.
     """
     if split not in SPLITS:
         raise ConfigError(f"split must be one of {SPLITS}, got {split!r}")
-    held_out = [bool(day.source.get("held_out")) for day in tape.info]
-    days = len(held_out)
-    if not any(held_out) and days >= _DAYS_FOR_WHOLE_DAYS:
-        held_out = [day >= days - max(1, round(0.2 * days)) for day in range(days)]
-    whole_days = any(held_out)
     table, spans = [], []
-    for day in range(days):
-        if whole_days and split != "all" and held_out[day] != (split == "test"):
-            continue
+    for day, first, end in _parts(tape, split, pace, episode):
         times = tape.rows["time_ns"][tape.day_slice(day)]
-        first, end = 0, len(times) - 1
-        if not whole_days and split != "all":
-            first, end = _part_of_day(times, split, pace, episode)
         last = _last_start(times, first, end, pace, episode)
         if last >= first:
             table.append((day, first, last, end))
             spans.append(pace.rows * episode or end - last)
     if not table:
         raise DataError(
-            f"no {split} window of {days} day(s) holds an episode of {episode} decisions every "
+            f"no {split} window of {len(tape.info)} day(s) holds an episode of {episode} decisions every "
             f"{f'{pace.rows} messages' if pace.rows else f'{pace.ns} ns'}; shorten `episode`, or give more data or split='all'"
         )
     return Windows(np.array(table, np.int64), np.array(spans, np.int64))
 
 
-def _part_of_day(times: np.ndarray, split: str, pace: Pace, episode: int) -> tuple[int, int]:
-    cut = int(0.75 * len(times))
-    if split == "test":
-        return cut, len(times) - 1
-    if pace.rows:
-        return 0, cut - 1 - pace.rows * episode
-    return 0, int(np.searchsorted(times, times[cut] - pace.ns * episode, side="left")) - 1
+_Part = tuple[int, int, int]  # day, first row, last row
+
+
+def _parts(tape: TapeSet, split: str, pace: Pace, episode: int) -> list[_Part]:
+    """What belongs to `split`, in order of time."""
+    days = range(len(tape.info))
+    whole = [(day, 0, len(tape.rows["time_ns"][tape.day_slice(day)]) - 1) for day in days]
+    if split == "all":
+        return whole
+    marked = {day for day in days if tape.info[day].source.get("held_out")}
+    train, test = _cut(tape, whole, marked, pace, episode)
+    if split in ("train", "test"):
+        return train if split == "train" else test
+    fit, validation = _cut(tape, train, set(), pace, episode)
+    return fit if split == "fit" else validation
+
+
+def _cut(
+    tape: TapeSet, parts: list[_Part], marked: set[int], pace: Pace, episode: int
+) -> tuple[list[_Part], list[_Part]]:
+    """`parts` (a day each) as an earlier and a later half: days `marked`, else the last fifth of them, else the end of each."""
+    if not marked and len(parts) >= _DAYS_FOR_WHOLE_DAYS:
+        marked = {day for day, _, _ in parts[-max(1, round(0.2 * len(parts))) :]}
+    if marked:
+        return [part for part in parts if part[0] not in marked], [part for part in parts if part[0] in marked]
+    earlier, later = [], []
+    for day, first, end in parts:
+        times = tape.rows["time_ns"][tape.day_slice(day)]
+        cut = first + int(0.75 * (end + 1 - first))
+        before = cut - 1 - pace.rows * episode
+        if not pace.rows:
+            before = int(np.searchsorted(times, times[cut] - pace.ns * episode, side="left")) - 1
+        if before >= first:
+            earlier.append((day, first, before))
+        later.append((day, cut, end))
+    return earlier, later
 
 
 def _last_start(times: np.ndarray, first: int, end: int, pace: Pace, episode: int) -> int:

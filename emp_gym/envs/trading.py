@@ -6,7 +6,7 @@ Keyword arguments (JSON values; the same for ``gym.make`` and ``gym.make_vec``):
 argument           default                meaning
 =================  =====================  =======================================================================================
 data               None                   path, list of paths (LOBSTER files, folders, zips, .tape folders) or None: embedded days
-split              "train"                "train", "test" or "all"
+split              "train"                "train", "test", "all"; "fit", "validation": the training part, cut once more
 market             "replay"               how the rest of the world answers
 fills              "exact"                "exact" queue place, "touch" (the price trades), "optimistic" (the price is touched)
 latency_ns         0                      order and feed latency, one number or [order, feed]

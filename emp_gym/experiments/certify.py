@@ -160,9 +160,9 @@ def _passed(problem: Any, runs: Sequence[Judgement], score: Estimate, abstention
     return bool(score.mean >= PASS and (score.low is None or score.low >= PASS_LOW))
 
 
-def judge(agent: Any, env_id: str, episodes: int = EPISODES) -> Judgement:
-    """How good `agent` is on `env_id`: exactly where that can be, else on `episodes` test episodes."""
-    env = backtest.make_env(env_id, {}, 1, split="test")
+def judge(agent: Any, env_id: str, episodes: int = EPISODES, split: str = "test") -> Judgement:
+    """How good `agent` is on `env_id`: exactly where that can be, else on `episodes` episodes of `split`."""
+    env = backtest.make_env(env_id, {}, 1, split=split)
     problem: Any = env.unwrapped.problem
     memoryless = (
         not getattr(agent, "stochastic", False) and not hasattr(agent, "bind") and agent.initial_state(1) is None
@@ -174,7 +174,7 @@ def judge(agent: Any, env_id: str, episodes: int = EPISODES) -> Judgement:
         value, error, turnover, cost = problem.evaluate(_policy(agent, env)), 0.0, None, None
     else:
         memoryless = False
-        mine, best = _episodes(agent, env_id, episodes), _optimal_episodes(env_id, episodes)
+        mine, best = _episodes(agent, env_id, episodes, split), _optimal_episodes(env_id, episodes, split)
         ahead = mine["value"] - best["value"]
         value, steps = problem.optimal().value + float(ahead.mean()), mine["length"].mean()
         error = abs(problem.score(value - float(ahead.std() / len(ahead) ** 0.5)) - problem.score(value))
@@ -194,18 +194,19 @@ def _policy(agent: Any, env: Any) -> Callable[[I64, F64], F64]:
     return policy
 
 
-def _episodes(agent: Any, env_id: str, episodes: int) -> dict[str, np.ndarray]:
-    return dict(backtest.evaluate(agent, env_id, {}, [(number, 0) for number in range(episodes)]).episodes)
+def _episodes(agent: Any, env_id: str, episodes: int, split: str) -> dict[str, np.ndarray]:
+    windows = [(number, 0) for number in range(episodes)]
+    return dict(backtest.evaluate(agent, env_id, {}, windows, split=split).episodes)
 
 
-_kept: dict[tuple[str, int], dict[str, np.ndarray]] = {}
+_kept: dict[tuple[str, int, str], dict[str, np.ndarray]] = {}
 
 
-def _optimal_episodes(env_id: str, episodes: int) -> dict[str, np.ndarray]:
+def _optimal_episodes(env_id: str, episodes: int, split: str) -> dict[str, np.ndarray]:
     """Those of the optimal policy, played once."""
-    if (env_id, episodes) not in _kept:
+    if (env_id, episodes, split) not in _kept:
         env = backtest.make_env(env_id, {}, 1)
         best = Optimal(env.single_observation_space, env.single_action_space, env.spec)
         env.close()
-        _kept[env_id, episodes] = _episodes(best, env_id, episodes)
-    return _kept[env_id, episodes]
+        _kept[env_id, episodes, split] = _episodes(best, env_id, episodes, split)
+    return _kept[env_id, episodes, split]

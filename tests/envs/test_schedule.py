@@ -116,9 +116,25 @@ def test_of_fewer_days_the_end_of_each_is_held_out_and_an_episode_before_it_is_p
         assert rows_allowed(tape, "all", pace)[day] == (0, rows - 1)
 
 
+@pytest.mark.parametrize("pace", PACES)
+@pytest.mark.parametrize(("count", "held_out"), [(1, ()), (4, ()), (8, ()), (3, (1,))])
+def test_fit_and_validation_cut_the_training_part_and_nothing_else(count: int, held_out: tuple[int, ...], pace: Pace) -> None:
+    tape = days(count, held_out)
+    train, fit, chosen = (rows_allowed(tape, split, pace) for split in ("train", "fit", "validation"))
+    assert fit and chosen and set(fit) | set(chosen) == set(train)
+    for day, (first, end) in train.items():
+        if count == 8:  # six days to train on: the last of them chooses
+            assert (day in chosen) == (day == 5) and (fit | chosen)[day] == (first, end)
+            continue
+        assert fit[day][0] == first and chosen[day][1] == end, "the two lie inside of the training part"
+        assert chosen[day][0] == first + (end + 1 - first) * 3 // 4
+        if pace.rows:
+            assert fit[day][1] == chosen[day][0] - 1 - EPISODE * pace.rows, "an episode between them is purged"
+
+
 def test_an_unknown_split_and_an_episode_that_fits_nowhere_are_errors() -> None:
     with pytest.raises(ConfigError, match="'train', 'test', 'all'"):
-        split_windows(days(1), "validation", PACES[0], EPISODE)
+        split_windows(days(1), "holdout", PACES[0], EPISODE)
     with pytest.raises(DataError, match="shorten `episode`"):
         split_windows(days(1), "test", Pace(1_000, 0), EPISODE)
 

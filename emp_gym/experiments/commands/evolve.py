@@ -1,0 +1,242 @@
+"""``evolve.py``: a population of agents' configurations evolves on several objectives; its champion is judged on test time."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emp_gym.experiments.commands import engines
+from emp_gym.experiments.commands.interrupts import Interrupts, Stopped
+from emp_gym.experiments.commands.terminal import Bar, console, data_argument, guarded, say
+from emp_gym.types import ConfigError
+
+if TYPE_CHECKING:
+    from emp_gym.experiments.search.champion import Judged
+    from emp_gym.experiments.search.driver import Plan, Record, Search
+    from emp_gym.experiments.search.space import FlatSpace
+    from emp_gym.experiments.search.work import Unit
+
+FIXED = ("env", "agent", "population", "halving", "budget", "seeds", "seed", "sampler", "space", "episodes", "data", "out")
+"""Flags that a study has been begun with."""
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="evolve.py",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Evolve configurations of an agent (hyper-parameters, encoder, reward shaping, limits) with NSGA-II:\n"
+        "large value, small drawdown, small turnover. Chosen on validation time, judged on test time.",
+        epilog="examples:\n"
+        "  evolve.py --env emp-almgren-chriss-v0 --budget 30000 --trials 32      a look, in a few minutes\n"
+        "  evolve.py --env emp-lob-v0 --space configs/search/market.yaml --engine ray --num-workers 8\n"
+        "  evolve.py --resume runs/evolve/emp-lob-v0-ppo --trials 96             more trials\n\n"
+        "Ctrl-C stops at once; so may kill -9. What was running is done again by --resume, nothing is counted twice.\n"
+        "Exit status: 0 done, 2 not as asked, 130 or 143 stopped.",
+    )
+    what = p.add_argument_group("what evolves")
+    what.add_argument("--env", metavar="ID", help="environment id, e.g. emp-lob-v0 (or module:Id)")
+    what.add_argument("--agent", metavar="NAME", help="ppo, a name from an installed package, or module:Class (default: ppo)")
+    what.add_argument("--space", type=Path, metavar="FILE",
+                      help="what may vary: YAML as in configs/search (default: hyper-parameters, reward shaping on books)")  # fmt: skip
+    what.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+                      help="agent.KEY or env.KEY, the same in every trial")  # fmt: skip
+    what.add_argument("--data", nargs="+", metavar="PATH", help="LOBSTER files, folders, zips or tapes (default: the embedded days)")
+    how = p.add_argument_group("how")
+    how.add_argument("--trials", type=int, metavar="N", help="trials that are begun, in all (default: 48)")
+    how.add_argument("--population", type=int, metavar="P", help="parents, and trials that a generation completes (default: 8)")
+    how.add_argument("--halving", type=int, metavar="K",
+                     help="one in K goes on after a quarter of the budget, the others are pruned; 1: none is (default: 2)")  # fmt: skip
+    how.add_argument("--budget", type=_count, metavar="STEPS", help="environment steps of a training run (default: 100,000)")
+    how.add_argument("--seeds", type=int, metavar="S", help="training runs of a trial that goes on (default: 2)")
+    how.add_argument("--sampler", metavar="NAME", help="nsga2, or random for comparison (default: nsga2)")
+    how.add_argument("--seed", type=int, metavar="N", help="of the search (default: 0)")
+    how.add_argument("--episodes", type=int, metavar="W", help="validation episodes that judge a trial (default: all)")
+    how.add_argument("--final-seeds", type=int, default=5, metavar="S",
+                     help="fresh training runs of the champion, judged on test time; 0: not now (default: 5)")  # fmt: skip
+    where = p.add_argument_group("where")
+    where.add_argument("--out", type=Path, metavar="DIR", help="a new folder for the study (default: runs/evolve/ENV-AGENT)")
+    where.add_argument("--resume", type=Path, metavar="DIR", help="go on with the study in DIR; with --trials: for more")
+    where.add_argument("--govern", type=Path, metavar="LOGDIR",
+                       help="every training run is noted in the ledger of LOGDIR before it begins (made if there is none)")  # fmt: skip
+    engines.add_arguments(p, "training runs")
+    return p
+
+
+def _count(text: str) -> int:
+    value = float(text)
+    if value < 1 or value != int(value):
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, got {text}")
+    return int(value)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; 0, or 2 with one line on stderr for what cannot be done as asked, 128 + N after signal N."""
+    arguments = parser().parse_args(argv)
+    with Interrupts("stopping") as stop:
+        status = guarded(lambda: _run(arguments, stop), "evolve.py")
+    return stop.status if stop() and status else status
+
+
+def _run(a: argparse.Namespace, stop: Interrupts) -> int:
+    from emp_gym.experiments.engine import engine
+    from emp_gym.experiments.search import store
+    from emp_gym.experiments.search.driver import Search
+
+    if a.final_seeds < 0:
+        raise ConfigError(f"--final-seeds: expected at least 0, got {a.final_seeds}")
+    with ExitStack() as stack:  # what may be refused is refused before a study is begun
+        if a.resume is not None:
+            _nothing_fixed(a)
+            store.load(a.resume)
+            folder = a.resume
+            where = stack.enter_context(engines.opened(a)) or engine("local")
+            stack.enter_context(store.driving(folder))
+            search = Search.load(folder, trials=a.trials)
+        else:
+            plan, space = _plan(a)
+            folder = a.out or _free(plan)
+            where = stack.enter_context(engines.opened(a)) or engine("local")
+            stack.enter_context(store.driving(folder))
+            search = Search.create(folder, plan, space)
+        say(f"{search.study.study_name}: {search.plan.trials} trials, {search.plan.steps:,} environment steps if none fails; in {folder}")
+        try:
+            with stop.at_once():
+                judged = _search_and_judge(search, where, a)
+        except Stopped as stopped:
+            raise Stopped(f"{stopped}; what was done is kept in {folder}; to go on: {_again(folder, a)}") from stopped
+    _show(search, judged)
+    return 0
+
+
+def _plan(a: argparse.Namespace) -> tuple[Plan, FlatSpace]:
+    from emp_gym.agents.presets import preset
+    from emp_gym.experiments.config import RunConfig, assignments, override, read_yaml, validate
+    from emp_gym.experiments.search.driver import Plan
+    from emp_gym.experiments.search.space import FlatSpace, default_table
+    from emp_gym.experiments.search.work import objectives
+
+    if not a.env:
+        raise ConfigError("--env is missing: which environment? e.g. --env emp-lob-v0")
+    told = assignments(a.set)
+    for key in told:
+        if key not in ("agent", "env"):
+            raise ConfigError(f"--set {key}: a search takes agent.KEY and env.KEY; the rest has flags of its own")
+    agent = a.agent or "ppo"
+    config = validate(override(RunConfig(env_id=a.env, agent_name=agent, agent=preset(agent, a.env)[1]), told))
+    if objectives(config).value == "score" and a.govern is not None:
+        raise ConfigError(f"{a.env} has no market and no days: there is nothing to govern; leave --govern out")
+    table = default_table(config) if a.space is None else read_yaml(a.space)
+    if isinstance(table.get("risk"), list):  # a study can be taken up from anywhere
+        table["risk"] = [str(Path(path).resolve()) if isinstance(path, str) else path for path in table["risk"]]
+    given = {name: getattr(a, name) for name in ("trials", "population", "halving", "budget", "seeds", "seed", "sampler", "episodes")}
+    plan = Plan(
+        config.env_id, config.agent_name, agent=config.agent, env={**config.env, **data_argument(a.data)}, table=table,
+        **{name: value for name, value in given.items() if value is not None},
+    )  # fmt: skip
+    return plan, FlatSpace(plan.base, table, str(a.space or "--space"))
+
+
+def _free(plan: Plan) -> Path:
+    """The first unused ``runs/evolve/ENV-AGENT[-n]``."""
+    stem = f"{plan.env_id.rpartition(':')[2]}-{plan.agent_name.rpartition(':')[2].lower()}"
+    number = 1
+    while (path := Path("runs/evolve") / (stem if number == 1 else f"{stem}-{number}")).exists():
+        number += 1
+    return path
+
+
+def _nothing_fixed(a: argparse.Namespace) -> None:
+    for flag in FIXED:
+        if getattr(a, flag) is not None:
+            raise ConfigError(f"--{flag} cannot be changed by --resume: the study goes on as it was begun")
+    if a.set:
+        raise ConfigError("--set cannot be combined with --resume: the study goes on as it was begun")
+
+
+def _search_and_judge(search: Search, where: Any, a: argparse.Namespace) -> Sequence[Judged]:
+    from emp_gym.experiments.search import champion, report
+    from emp_gym.experiments.search.noting import Notes
+
+    judged: Sequence[Judged] = ()
+    with nullcontext(None) if a.govern is None else Notes(a.govern) as notes:
+        done = sum(record.env_steps for record in search.records())
+        with Bar(search.plan.steps, "evolving") as bar:
+            search.run(where, _Voice(search, bar, notes, search.plan.steps, done))
+        if a.final_seeds and search.complete():
+            best = search.champion()
+            say(f"judging trial {best.number} on test time, with {a.final_seeds} fresh seeds")
+            steps = 2 * a.final_seeds * search.plan.budget
+            with Bar(steps, "champion") as bar:
+                judged = champion.final(search, best, where, _Voice(search, bar, notes, steps), a.final_seeds)
+    report.write(search, judged)
+    if search.complete():
+        champion.write(search, search.champion())
+    return judged
+
+
+class _Voice:
+    """Tells how a search goes: a bar, and a row for each trial that is decided."""
+
+    def __init__(self, search: Search, bar: Bar, notes: Any, total: int, done: int = 0) -> None:
+        self._search, self._bar, self._notes = search, bar, notes
+        self._total, self._before, self._steps = total, done, done
+        self._began, self._headed = time.monotonic(), False
+
+    def begins(self, unit: Unit) -> None:
+        if self._notes is not None:
+            self._notes.note(unit)
+
+    def did(self, env_steps: int) -> None:
+        self._steps += env_steps
+        rate = (self._steps - self._before) / max(time.monotonic() - self._began, 1e-9)
+        self._bar.update(min(self._steps, self._total - 1), {"time/fps": rate})  # a rollout may go over the budget
+
+    def told(self, record: Record) -> None:
+        from emp_gym.experiments.search.report import head, trial_cells
+
+        widths = (5, 8, 10, 10, 10, 16, 9, 0)
+        if not self._headed:
+            self._headed = True
+            say(_row(head(self._search), widths))
+        say(_row(trial_cells(self._search, record), widths))
+
+
+def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(cell.rjust(width) for cell, width in zip(cells, widths)).rstrip()
+
+
+def _again(folder: Path, a: argparse.Namespace) -> str:
+    """The command that goes on."""
+    program = "emp-evolve" if Path(sys.argv[0]).name == "emp-evolve" else "python scripts/evolve.py"
+    more = [f"--resume {shlex.quote(str(folder))}"]
+    more += [f"--{name.replace('_', '-')} {told}" for name in ("engine", "num_workers", "ray_address") if (told := getattr(a, name))]
+    more += [f"--final-seeds {a.final_seeds}"] if a.final_seeds != 5 else []
+    more += [f"--govern {shlex.quote(str(a.govern))}"] if a.govern is not None else []
+    return " ".join([program, *more])
+
+
+def _show(search: Search, judged: Sequence[Judged]) -> None:
+    """Front and champion on stdout, and where everything is."""
+    from emp_gym.experiments import columns
+    from emp_gym.experiments.report import told_columns
+    from emp_gym.experiments.search.champion import CHAMPION
+    from emp_gym.experiments.search.report import head, summary, trial_cells
+
+    out = console()
+    records = search.records()
+    if search.complete():
+        rows = [trial_cells(search, one) for one in search.front()]
+        titles, cells = told_columns(head(search), rows)
+        out.print(columns.table("Front, best value first; what they are stands in the report", titles, cells, out.width, texts=("state",)))
+    out.print(summary(search, records, judged).replace("**", ""), highlight=False)
+    lines = {"Report": search.folder / "report.html", "Dashboard": f"optuna-dashboard {search.folder / 'journal.log'}"}
+    if search.complete():
+        lines["Champion"] = f"python scripts/train.py --config {search.folder / CHAMPION}"
+    for name, told in lines.items():
+        out.print(f"{name + ':':11}{told}", soft_wrap=True, highlight=False)

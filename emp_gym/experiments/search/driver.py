@@ -1,0 +1,384 @@
+"""A search: generations of trials, successive halving on environment steps, every trial counted and kept.
+
+A generation begins ``population * halving`` trials. All of them learn for a quarter of the budget with one seed; the first
+1/`halving` of them, in NSGA-II's own order (fronts, then crowding), go on to the whole budget with every seed and are *complete*, the
+others are *pruned*. Those that are complete are the parents' pool. So what is pruned costs budget / 4 steps, and a generation leaves
+exactly `population` new candidates for parents. (Optuna's pruners know one objective only.)
+
+What a generation draws depends on the seed of the search, on the trials before it, and on nothing else: not on the number of
+workers, nor on the order in which they finish, nor on where a process was killed. What was running then is taken up again as the
+trial that it was; what is done is in its file and is not done twice.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from emp_gym.agents.names import nearest
+from emp_gym.experiments.config import EvaluationConfig, RunConfig
+from emp_gym.experiments.engine import Engine
+from emp_gym.experiments.runs import commit
+from emp_gym.experiments.search import pareto, store
+from emp_gym.experiments.search.space import FlatSpace, Genome, Space, single_threaded
+from emp_gym.experiments.search.store import Cells
+from emp_gym.experiments.search.work import Objectives, Outcome, Unit, objectives, work
+from emp_gym.types import F64, ConfigError, DataError
+
+CONSTRAINT = "no worse than doing nothing"
+SHARE = 4
+"""The first rung is this part of the budget."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """How long a trial learns before it is judged again."""
+
+    steps: int
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is searched, and how. Only `trials` may change later."""
+
+    env_id: str
+    agent_name: str = "ppo"
+    trials: int = 48  # begun, whatever becomes of them
+    population: int = 8  # of parents, and trials that a generation completes
+    halving: int = 2  # one in so many goes on after a quarter of the budget; 1: all trials have the whole
+    budget: int = 100_000  # environment steps of a training run
+    seeds: int = 2  # training runs of a trial that is not pruned
+    sampler: str = "nsga2"
+    seed: int = 0  # of the search
+    episodes: int | None = None  # that judge; None: all of the validation split
+    agent: dict[str, Any] = field(default_factory=dict)  # parameters of every trial
+    env: dict[str, Any] = field(default_factory=dict)
+    table: dict[str, Any] = field(default_factory=dict)  # the space, as `FlatSpace` reads it
+
+    def __post_init__(self) -> None:
+        for name, least in (("trials", 1), ("population", 2), ("halving", 1), ("budget", SHARE), ("seeds", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"--{name}: expected at least {least}, got {getattr(self, name)}")
+        if self.sampler not in SAMPLERS:
+            raise ConfigError(f"no sampler is called {self.sampler!r}; did you mean {nearest(self.sampler, SAMPLERS)}?")
+
+    @property
+    def base(self) -> RunConfig:
+        """What all trials have in common."""
+        evaluation = EvaluationConfig(split="validation", episodes=self.episodes)
+        config = RunConfig(self.env_id, self.agent_name, self.budget, agent=self.agent, env=self.env, evaluation=evaluation)
+        return single_threaded(config)
+
+    @property
+    def rungs(self) -> tuple[Rung, ...]:
+        whole = Rung(self.budget, self.seeds)
+        return (whole,) if self.halving == 1 else (Rung(self.budget // SHARE, 1), whole)
+
+    @property
+    def generation(self) -> int:
+        """Trials that a generation begins."""
+        return self.population * self.halving ** (len(self.rungs) - 1)
+
+    def survivors(self, begun: int, level: int) -> int:
+        """How many of a generation that began `begun` trials are left after `level` cuts."""
+        return -(-begun // self.halving**level)
+
+    @property
+    def steps(self) -> int:
+        """Environment steps of the whole, if all goes well."""
+        sizes = [min(self.generation, self.trials - first) for first in range(0, self.trials, self.generation)]
+        return sum(
+            self.survivors(begun, level) * rung.steps * rung.seeds for begun in sizes for level, rung in enumerate(self.rungs)
+        )
+
+
+@dataclass(frozen=True)
+class Record:
+    """A trial, as it is told."""
+
+    number: int
+    state: str  # "complete", "pruned", "failed" or "running"
+    genome: Genome
+    objectives: tuple[float, ...]  # means over the seeds of its last rung; empty where there are none
+    values: tuple[float, ...]  # of each of these seeds
+    steps: int  # of its last rung, a seed
+    env_steps: int  # that it used itself: what an earlier trial had done already costs nothing
+    reason: str  # why it was pruned or failed
+
+
+class Listener(Protocol):
+    """Is told how a search goes."""
+
+    def begins(self, unit: Unit) -> None:
+        """A training run is about to begin."""
+        ...
+
+    def did(self, env_steps: int) -> None:
+        """A training run has come to an end."""
+        ...
+
+    def told(self, record: Record) -> None:
+        """A trial is decided."""
+        ...
+
+
+class Silent:
+    """Listens to nothing."""
+
+    def begins(self, unit: Unit) -> None:
+        """Says nothing."""
+
+    def did(self, env_steps: int) -> None:
+        """Says nothing."""
+
+    def told(self, record: Record) -> None:
+        """Says nothing."""
+
+
+class Search:
+    """A study and what drives it. Hold `store.driving(folder)` around `run`."""
+
+    def __init__(self, folder: Path, study: optuna.Study, plan: Plan, space: Space) -> None:
+        self.folder, self.study, self.plan, self.space = folder, study, plan, space
+        self.cells = Cells(folder)
+        self.objectives: Objectives = objectives(plan.base)
+        self._units: dict[tuple[int, Rung], list[Unit]] = {}
+
+    @classmethod
+    def create(cls, folder: Path, plan: Plan, space: Space | None = None) -> Search:
+        """A new study; `ConfigError` where one is already, or where something does not fit, before anything is written."""
+        space = FlatSpace(plan.base, plan.table) if space is None else space
+        measured = objectives(plan.base)
+        name = f"{plan.env_id.rpartition(':')[2]}-{plan.agent_name.rpartition(':')[2]}-{plan.sampler}-seed{plan.seed}"
+        attributes = {"plan": asdict(plan), "space": [list(line) for line in space.describe()], "batches": [], "commit": commit()}
+        named = dict(zip(measured.names, measured.directions))
+        study = store.create(folder, name, named, attributes)
+        return cls(folder, study, plan, space)
+
+    @classmethod
+    def load(cls, folder: Path, *, trials: int | None = None, space: Space | None = None) -> Search:
+        """The study in `folder`, to go on or to look at; `trials`: in all, if there are to be more."""
+        study = store.load(folder)
+        plan = Plan(**study.user_attrs["plan"])
+        if trials is not None and trials != plan.trials:
+            if trials < plan.trials:
+                raise ConfigError(f"--trials {trials}: {folder} was begun for {plan.trials}, and trials are not taken back")
+            plan = replace(plan, trials=trials)
+            study.set_user_attr("plan", asdict(plan))
+        return cls(folder, study, plan, FlatSpace(plan.base, plan.table) if space is None else space)
+
+    # ---- going on
+
+    def run(self, engine: Engine, hear: Listener) -> None:
+        """Goes on until all trials of the plan are decided. May be broken off anywhere, by anything."""
+        self._drop_half_drawn()
+        while True:
+            batches: list[int] = self.study.user_attrs["batches"]
+            for first, end in zip([0, *batches], batches):
+                self._draw(end)
+                self._play_generation(self._born()[first:end], engine, hear)
+            first = batches[-1] if batches else 0
+            if first >= self.plan.trials:
+                return
+            self.study.set_user_attr("batches", [*batches, min(first + self.plan.generation, self.plan.trials)])
+
+    def _born(self) -> list[FrozenTrial]:
+        """Trials that have a genome, in order."""
+        return [trial for trial in self.study.get_trials(deepcopy=False) if "genome" in trial.user_attrs]
+
+    def _drop_half_drawn(self) -> None:
+        for trial in self.study.get_trials(deepcopy=False):
+            if trial.state == TrialState.RUNNING and "genome" not in trial.user_attrs:
+                half = optuna.Trial(self.study, trial._trial_id)
+                half.set_user_attr("reason", "the search was killed while it was drawn")
+                self.study.tell(trial.number, state=TrialState.FAIL)
+
+    def _draw(self, count: int) -> None:
+        """Draws trials until there are `count`. Each has a generator of its own, so it does not matter when it is drawn."""
+        for place in range(len(self._born()), count):
+            seed = int(np.random.SeedSequence([self.plan.seed, place]).generate_state(1)[0])
+            self.study.sampler = SAMPLERS[self.plan.sampler](self.plan.population, seed)
+            trial = self.study.ask()
+            genome = self.space.suggest(trial)
+            trial.set_user_attr("genome", json.loads(json.dumps(genome)))
+
+    def _play_generation(self, born: Sequence[FrozenTrial], engine: Engine, hear: Listener) -> None:
+        if all(trial.state.is_finished() for trial in born):
+            return
+        alive = list(born)
+        for level, rung in enumerate(self.plan.rungs):
+            sound = []
+            for trial in self._played(alive, rung, engine, hear):
+                reason = self._failure(trial, rung)
+                if reason:
+                    self._tell(trial, TrialState.FAIL, reason, hear)
+                elif rung == self.plan.rungs[-1]:
+                    self._tell(trial, TrialState.COMPLETE, "", hear)
+                else:
+                    sound.append(trial)
+            alive = self._cut(sound, rung, self.plan.survivors(len(born), level + 1), hear)
+
+    def _played(
+        self, trials: Sequence[FrozenTrial], rung: Rung, engine: Engine, hear: Listener
+    ) -> Iterator[FrozenTrial]:
+        """Each of `trials` when it has played `rung`."""
+        wanted = {trial.number: set(self.units(trial, rung)) for trial in trials}
+        todo = list(dict.fromkeys(unit for trial in trials for unit in self.units(trial, rung) if unit not in self.cells))
+        waiting = {trial.number: trial for trial in trials}
+
+        def ready() -> Iterator[FrozenTrial]:
+            for number in [n for n in waiting if all(unit in self.cells for unit in wanted[n])]:
+                yield waiting.pop(number)
+
+        yield from ready()
+        for unit in todo:
+            hear.begins(unit)
+        for index, outcome in engine.map(work, todo):
+            self.cells.add(todo[index], outcome)
+            hear.did(outcome.env_steps)
+            yield from ready()
+
+    def _cut(self, sound: Sequence[FrozenTrial], rung: Rung, count: int, hear: Listener) -> list[FrozenTrial]:
+        """The best `count` of those that have played `rung`; the others are pruned."""
+        sound = sorted(sound, key=lambda trial: trial.number)
+        if not sound:
+            return []
+        values = np.array([self.mean(trial, rung) for trial in sound])
+        best = pareto.order(values * self.objectives.signs, self._violations(values))
+        for place in best[count:]:
+            told = f"{int(np.flatnonzero(best == place)[0]) + 1} of {len(sound)} after {rung.steps:,} steps; {count} went on"
+            self._tell(sound[place], TrialState.PRUNED, told, hear)
+        return [sound[place] for place in sorted(best[:count])]
+
+    def _violations(self, values: F64) -> F64:
+        return np.array([self.objectives.violation(float(value)) for value in values[:, 0]])
+
+    def _tell(self, trial: FrozenTrial, state: TrialState, reason: str, hear: Listener) -> None:
+        """Decides `trial`, once."""
+        trial = self.study.get_trials(deepcopy=False)[trial.number]
+        if trial.state.is_finished():
+            return
+        live = optuna.Trial(self.study, trial._trial_id)
+        values = self.mean(trial, self.plan.rungs[-1]) if state == TrialState.COMPLETE else None
+        if reason:
+            live.set_user_attr("reason", reason)
+        if values is not None and self.objectives.bar is not None and CONSTRAINT not in trial.constraints:
+            live.set_constraint(CONSTRAINT, self.objectives.violation(values[0]))
+        self.study.tell(trial.number, values, state=state)
+        hear.told(self.records()[trial.number])
+
+    # ---- what is known
+
+    def config(self, trial: FrozenTrial) -> RunConfig:
+        """The configuration that the genome of `trial` means."""
+        return self.space.build(trial.user_attrs["genome"])
+
+    def units(self, trial: FrozenTrial, rung: Rung) -> list[Unit]:
+        """The work of `trial` on `rung`."""
+        key = trial.number, rung
+        if key not in self._units:
+            self._units[key] = [Unit.of(self.config(trial), seed, rung.steps) for seed in range(rung.seeds)]
+        return self._units[key]
+
+    def outcomes(self, trial: FrozenTrial, rung: Rung) -> list[Outcome]:
+        """What came of it, as far as it is done."""
+        return [self.cells[unit] for unit in self.units(trial, rung) if unit in self.cells]
+
+    def mean(self, trial: FrozenTrial, rung: Rung) -> list[float]:
+        """Objectives of `trial` on `rung`, means over its seeds."""
+        return np.mean([outcome.objectives for outcome in self.outcomes(trial, rung)], axis=0).tolist()
+
+    def _failure(self, trial: FrozenTrial, rung: Rung) -> str:
+        failed = [f"seed {seed}: {one.failed}" for seed, one in enumerate(self.outcomes(trial, rung)) if one.failed]
+        return failed[0] if failed else ""
+
+    def records(self) -> list[Record]:
+        """Every trial that was ever begun, by number."""
+        counted: set[Unit] = set()
+        return [self._record(trial, counted) for trial in self.study.get_trials(deepcopy=False)]
+
+    def _record(self, trial: FrozenTrial, counted: set[Unit]) -> Record:
+        state = STATES[trial.state]
+        reason, genome = trial.user_attrs.get("reason", ""), trial.user_attrs.get("genome", {})
+        if not genome:
+            return Record(trial.number, state, {}, (), (), 0, 0, reason)
+        env_steps, last, outcomes = 0, 0, list[Outcome]()
+        for rung in self.plan.rungs:
+            done = [unit for unit in self.units(trial, rung) if unit in self.cells]
+            env_steps += sum(self.cells[unit].env_steps for unit in done if unit not in counted)
+            counted.update(done)
+            if len(done) == rung.seeds and not any(self.cells[unit].failed for unit in done):
+                last, outcomes = rung.steps, [self.cells[unit] for unit in done]
+        means = tuple(np.mean([one.objectives for one in outcomes], axis=0).tolist()) if outcomes else ()
+        values = tuple(one.objectives[0] for one in outcomes)
+        return Record(trial.number, state, genome, means, values, last, env_steps, reason)
+
+    def complete(self) -> list[Record]:
+        """Trials that had the whole budget and did not fail."""
+        return [record for record in self.records() if record.state == "complete"]
+
+    def front(self) -> list[Record]:
+        """Those that no other dominates, best value first; feasible ones where there are any."""
+        found = self.complete()
+        if not found:
+            return []
+        values = np.array([record.objectives for record in found])
+        rank = pareto.fronts(values * self.objectives.signs, self._violations(values))
+        return sorted((record for record, level in zip(found, rank) if level == 0), key=lambda record: -record.objectives[0])
+
+    def champion(self) -> Record:
+        """The trial of the front with the highest value; raises `DataError` where no trial is complete."""
+        front = self.front()
+        if not front:
+            raise DataError(f"{self.folder}: no trial is complete, so there is no champion; the reasons stand in the report")
+        return front[0]
+
+    def trial(self, number: int) -> FrozenTrial:
+        return self.study.get_trials(deepcopy=False)[number]
+
+
+STATES: Mapping[TrialState, str] = {
+    TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed", TrialState.RUNNING: "running",
+}  # fmt: skip
+
+
+# ---- samplers
+
+
+def _nsga2(population: int, seed: int) -> optuna.samplers.BaseSampler:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.NSGAIISampler(
+            population_size=population,
+            crossover=optuna.samplers.nsgaii.BLXAlphaCrossover(),
+            mutation=optuna.samplers.nsgaii.PolynomialMutation(eta=5.0),
+            elite_population_selection_strategy=lambda study, pool: _elite(pool, study.directions, population),
+            seed=seed,
+        )
+
+
+def _elite(
+    pool: Sequence[FrozenTrial], directions: Sequence[optuna.study.StudyDirection], count: int
+) -> list[FrozenTrial]:
+    """The best `count` of `pool`, by number: whether Optuna has them from here or from its cache makes no difference."""
+    signs = np.array([-1.0 if direction == optuna.study.StudyDirection.MAXIMIZE else 1.0 for direction in directions])
+    costs = np.array([trial.values for trial in pool]) * signs
+    violation = np.array([sum(max(value, 0.0) for value in trial.constraints.values()) for trial in pool])
+    return sorted((pool[place] for place in pareto.order(costs, violation)[:count]), key=lambda trial: trial.number)
+
+
+def _random(population: int, seed: int) -> optuna.samplers.BaseSampler:
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+SAMPLERS: Mapping[str, Callable[[int, int], optuna.samplers.BaseSampler]] = {"nsga2": _nsga2, "random": _random}
+"""Name -> (population, seed) -> sampler."""

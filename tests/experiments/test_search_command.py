@@ -1,0 +1,165 @@
+"""``evolve.py`` as a user has it: what it leaves, going on, kills at any time, errors as one line."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from searchable import DIAL, TABLE, Fumbling
+
+from emp_gym.experiments import engine
+from emp_gym.experiments.commands import evolve
+from emp_gym.experiments.search import store
+from emp_gym.experiments.search.driver import Search
+
+ENV = "emp-almgren-chriss-v0"
+SMALL = ["--trials", "6", "--population", "2", "--budget", "400", "--seeds", "1", "--episodes", "8"]
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Path:
+    path = tmp_path / "space.yaml"
+    path.write_text(yaml.safe_dump(TABLE))
+    return path
+
+
+def begin(folder: Path, space: Path, *more: str) -> int:
+    return evolve.main(["--env", ENV, "--agent", DIAL, "--space", str(space), *SMALL, "--final-seeds", "2", "--out", str(folder), *more])
+
+
+def test_a_search_leaves_what_it_promises(tmp_path: Path, space: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "study"
+    assert begin(folder, space) == 0
+    out, err = capsys.readouterr()
+    assert {"journal.log", "cells", "report.md", "report.html", "front.png", "search.json", "champion.yaml", "final.json"} <= {
+        path.name for path in folder.iterdir()
+    }
+    assert not [path for path in folder.rglob("*") if path.suffix in (".pkl", ".pickle", ".tmp")]
+    best = Search.load(folder).champion()
+    assert f"Champion: trial {best.number}" in out and "optuna-dashboard" in out and "on test" in out
+    rows = [line.split() for line in err.splitlines() if line.split()[1:2] and line.split()[1] in ("complete", "pruned", "failed")]
+    assert sorted(int(row[0]) for row in rows) == list(range(6)), "a row for each trial, as they finish"
+    told = yaml.safe_load((folder / "champion.yaml").read_text())
+    assert told["agent"]["share"] == best.genome["agent.share"] and told["agent_name"] == DIAL
+
+
+def test_the_champion_goes_into_training(tmp_path: Path, space: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from emp_gym.experiments.commands import train
+
+    assert begin(tmp_path / "study", space) == 0
+    assert train.main(["--config", str(tmp_path / "study/champion.yaml"), "--run-dir", str(tmp_path / "run"), "--no-evaluation"]) == 0
+    assert (tmp_path / "run" / "model.json").exists()
+
+
+def test_ctrl_c_leaves_a_study_that_goes_on(
+    tmp_path: Path, space: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted(Fumbling):
+        def map(self, function: Any, tasks: Any, *, stop: Any = None) -> Any:
+            for index, result in super().map(function, tasks):
+                yield index, result
+                if len(self.done) == 4:
+                    os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "engine", lambda *_: Interrupted())
+        assert begin(tmp_path / "study", space) == 130
+    err = capsys.readouterr().err
+    assert "stopped by SIGINT" in err and f"--resume {tmp_path / 'study'} --final-seeds 2" in err
+    kept = len(list((tmp_path / "study" / store.CELLS).glob("*.json")))
+    assert kept == 4
+    assert evolve.main(["--resume", str(tmp_path / "study"), "--final-seeds", "0"]) == 0
+    assert begin(tmp_path / "whole", space, "--final-seeds", "0") == 0
+    assert Search.load(tmp_path / "study").records() == Search.load(tmp_path / "whole").records()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "--env is missing"),
+        (["--env", "emp-almgren-chris-v0"], "did you mean emp-almgren-chriss-v0"),
+        (["--env", ENV, "--agent", "hold"], "--space is missing"),
+        (["--env", ENV, "--sampler", "tpe"], "no sampler is called 'tpe'"),
+        (["--env", ENV, "--num-workers", "2"], "belongs to --engine"),
+        (["--env", ENV, "--set", "seed=3"], "--set seed"),
+        (["--env", ENV, "--set", "agent.gama=3"], "did you mean agent.gamma"),
+        (["--env", ENV, "--govern", "log"], "nothing to govern"),
+        (["--env", ENV, "--trials", "0"], "--trials"),
+        (["--env", ENV, "--final-seeds", "-1"], "--final-seeds"),
+        (["--env", ENV, "--space", "nowhere.yaml"], "nowhere.yaml"),
+        (["--resume", "nowhere"], "holds no study"),
+        (["--resume", "nowhere", "--budget", "5"], "--budget cannot be changed"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_leaves_nothing(
+    words: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert evolve.main(words) == 2
+    err = capsys.readouterr().err
+    assert told in err.splitlines()[-1] and err.splitlines()[-1].startswith("evolve.py: ") and "Traceback" not in err
+    assert not list(tmp_path.rglob(store.JOURNAL)) and not list(tmp_path.rglob("*.lock"))
+
+
+def test_trials_under_governance_stand_in_the_ledger_once(tmp_path: Path) -> None:
+    from emp_gym.experiments.config import RunConfig
+    from emp_gym.experiments.search.noting import Notes
+    from emp_gym.experiments.search.work import Unit
+    from emp_gym.governance.kill_gate import Killed
+    from emp_gym.governance.kill_switch import KillSwitch
+
+    config = RunConfig("emp-lob-v0", "ppo")
+    units = [Unit.of(config, seed, 100) for seed in (0, 1)]
+    for _ in range(2):  # noted, cut, and begun again
+        with Notes(tmp_path / "log") as notes:
+            for unit in units:
+                notes.note(unit)
+            assert [entry.value["seed"] for entry in notes._governed.ledger.log.entries(kind="trial")] == [0, 1]
+    KillSwitch.at(tmp_path / "log", clock=time.time_ns).trip("test", "enough")
+    with Notes(tmp_path / "log") as notes, pytest.raises(Killed):
+        notes.note(units[0])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_kill_9_at_random_moments_changes_nothing(tmp_path: Path, space: Path, root: Path) -> None:
+    """Killed a random time after a random number of training runs; the end is that of a search that nobody killed."""
+    rng, whole, folder, kills = random.Random(5), tmp_path / "whole", tmp_path / "killed", 0
+    assert begin(whole, space, "--final-seeds", "0", "--trials", "16") == 0
+    first = ["--env", ENV, "--agent", DIAL, "--space", str(space), *SMALL, "--trials", "16", "--out", str(folder)]
+    env = {**os.environ, "PYTHONPATH": f"{root}:{root / 'tests'}"}
+    while True:
+        told = ["--resume", str(folder)] if (folder / store.JOURNAL).exists() else first
+        command = [sys.executable, "scripts/evolve.py", "--final-seeds", "0", *told]
+        process = subprocess.Popen(command, cwd=root, env=env)
+        enough = cells_in(folder) + rng.randint(0, 8)
+        while process.poll() is None and (cells_in(folder) < enough or not (folder / store.LOCK).exists()):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.02)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=rng.uniform(0, 0.3))
+        if process.poll() is not None:
+            break
+        process.kill()
+        process.wait()
+        kills += 1
+    assert process.returncode == 0 and kills >= 2
+    kept, other = Search.load(folder), Search.load(whole)
+    assert [(one.genome, one.objectives) for one in kept.records() if one.genome] == [
+        (one.genome, one.objectives) for one in other.records()
+    ]
+    assert cells_in(folder) == cells_in(whole), "nothing is done twice under another name"
+
+
+def cells_in(folder: Path) -> int:
+    """Training runs that are kept."""
+    return len(list((folder / store.CELLS).glob("*.json")))
