@@ -143,7 +143,7 @@ def test_episodes_of_the_optimum_are_played_once(monkeypatch):
     monkeypatch.setattr(module, "_kept", {})
     for _ in range(2):
         judge(built(Naive, "emp-garleanu-pedersen-v0"), "emp-garleanu-pedersen-v0", 64)
-    assert list(module._kept) == [("emp-garleanu-pedersen-v0", 64)]
+    assert list(module._kept) == [("emp-garleanu-pedersen-v0", 64, "test")]
 
 
 def test_the_record_is_json_that_anybody_reads():
