@@ -81,6 +81,14 @@ def test_ppo_is_certified_on_a_rung_in_seconds_and_fails_the_one_that_needs_memo
     assert forgot.score.mean < 0.1
 
 
+@pytest.mark.slow
+def test_ppo_with_a_memory_passes_the_rung_that_needs_one():
+    """Minutes. Seeds 1 and 2 pass, too (docs/ppo.md)."""
+    learned = certify("ppo", "emp-ladder-memory-v0", [0], total_timesteps=700_000, config={"extractor": "gru"})
+    assert learned.passed
+    assert learned.score.mean > 0.95
+
+
 def test_a_preset_is_for_an_environment_and_parameters_that_exist():
     for agent, table in PRESETS.items():
         known = set(registry.find(agent).Config.__dataclass_fields__)
