@@ -43,7 +43,9 @@ def test_sums_of_certain_rewards_are_worth_the_utility_of_the_same_episodes(env_
     assert np.allclose(-np.expm1(-gamma * certain.sum(axis=0)) / gamma, other["value"], rtol=1e-9)
 
 
-@pytest.mark.parametrize(("problem", "least"), [("avellaneda-stoikov", 0.996), ("glft", 0.993)])
+@pytest.mark.parametrize(
+    ("problem", "least"), [("avellaneda-stoikov", 0.996), pytest.param("glft", 0.993, marks=pytest.mark.slow)]
+)
 def test_the_optimum_of_summed_certain_rewards_is_nearly_that_of_utility(problem: str, least: float) -> None:
     """A learner of the sum can come as near as this to the certificate's optimum."""
     exact: Any = optimal.problem(problem)

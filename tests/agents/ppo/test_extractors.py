@@ -45,7 +45,13 @@ def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
     return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize(("extractor", "env_id"), [*((name, BOX) for name in RECURRENT), ("gru", MENU), ("cnn", LOB)])
+@pytest.mark.parametrize(
+    ("extractor", "env_id"),
+    [
+        ("gru", MENU), ("mamba3", BOX),
+        *(pytest.param(name, home, marks=pytest.mark.slow) for name, home in (("gru", BOX), ("mamba2", BOX), ("cnn", LOB))),
+    ],
+)  # fmt: skip
 def test_ppo_conforms_with_every_extractor(extractor: str, env_id: str) -> None:
     fakes.register()
     wide = {"num_envs": 128, "batch_size": 2048, "n_epochs": 1}  # few updates
@@ -163,7 +169,7 @@ def test_a_unit_that_is_to_keep_keeps() -> None:
         first = (states[0]["hidden"] - states[1]["hidden"]).norm()
         for _ in range(24):
             states = [encoder.step(torch.zeros(1, 3), each)[1] for each in states]
-        return float((states[0]["hidden"] - states[1]["hidden"]).norm() / first)
+        return float(((states[0]["hidden"] - states[1]["hidden"]).norm() / first).detach())
 
     assert left() < 0.01 < 0.2 < left(extractor_options={"keeps": 64})
 
