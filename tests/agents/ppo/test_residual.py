@@ -180,7 +180,10 @@ def test_an_unknown_parameter_of_the_baseline_is_told() -> None:
         agent("glft", MAKE, residual_options={"intensit": 1.0})
 
 
-@pytest.mark.parametrize(("name", "env_id", "extractor"), [("twap", "emp-almgren-chriss-v0", "mlp"), pytest.param("pov", EXECUTE, "gru", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("name", "env_id", "extractor"),
+    [("twap", "emp-almgren-chriss-v0", "mlp"), pytest.param("pov", EXECUTE, "gru", marks=pytest.mark.slow)],
+)
 def test_residual_ppo_conforms(name: str, env_id: str, extractor: str) -> None:
     options = {"rate": 0.05} if name == "pov" else {}
     config = {**SMALL, "num_envs": 128, "batch_size": 2048, "n_epochs": 1, "extractor": extractor}
