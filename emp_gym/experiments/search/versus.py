@@ -1,8 +1,8 @@
 """Does evolution beat random search at equal environment steps? ``python -m emp_gym.experiments.search.versus --out DIR --json FILE``.
 
-For each environment and each seed of a search, NSGA-II and random search run the same plan: the same space, budget a trial and number of
-trials; no halving for either, so that nothing but the sampler differs. Of each pair only the trials are compared that fit into the
-environment steps of the one that used fewer. Compared are, by pairs:
+For each environment and each seed of a search, NSGA-II and random search run the same plan: the same space, budget a trial and number
+of trials; no halving and no given first trial for either, so that nothing but the sampler differs. Of each pair only the trials are
+compared that fit into the environment steps of the one that used fewer. Compared are, by pairs:
 
 - the **best held-out score**: the winner's configuration trained anew with seeds that no trial had, mean over them;
 - the best score in the search itself (what it thinks of itself);
@@ -163,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for env_id in a.envs:
             table = read_yaml(a.space) if a.space else default_table(RunConfig(env_id, a.agent))
             plan = Plan(
-                env_id, a.agent, a.trials, a.population, halving=1, budget=a.budget, seeds=1, episodes=64, table=dict(table)
+                env_id, a.agent, a.trials, a.population, halving=1, budget=a.budget, seeds=1, episodes=64, start=False, table=dict(table)
             )  # fmt: skip
             told[env_id] = compare(Contest(plan, tuple(a.seeds), a.fresh), a.out, where)
             found = {
