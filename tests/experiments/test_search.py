@@ -115,8 +115,20 @@ SIX = Plan("emp-almgren-chriss-v0", "searchable:Six", trials=64, population=8, h
 
 def test_a_generation_of_optuna_is_one_of_ours(tmp_path: Path) -> None:
     search = searched(tmp_path, SIX, Formula())
-    generation = [trial.system_attrs.get("NSGAIISampler:generation", 0) for trial in search.study.trials]
+    generation = [trial.system_attrs["NSGAIISampler:generation"] for trial in search.study.trials]
     assert generation == [place // 8 for place in range(64)]
+
+
+def test_the_first_trial_is_what_one_has_already(done: Search, tmp_path: Path) -> None:
+    first = done.records()[0].genome
+    assert (first["agent.share"], first["agent.noise"], first["agent.layers"], first["agent.wild"]) == (0.0, 0.1, [8], False)
+    without = searched(tmp_path, replace(PLAN, start=False, trials=6))
+    assert without.records()[0].genome["agent.share"] != 0.0
+    with store.driving(tmp_path / "half"):  # killed after it was put on the list
+        half = Search.create(tmp_path / "half", PLAN)
+        half.study.set_user_attr("batches", [6])
+        half.study.enqueue_trial(dict(half.space.start()))
+    assert searched(tmp_path / "half").records() == done.records()
 
 
 def test_evolution_beats_random_search_where_figures_are_smooth(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ class Plan:
     sampler: str = "nsga2"
     seed: int = 0  # of the search
     episodes: int | None = None  # that judge; None: all of the validation split
+    start: bool = True  # whether the first trial is what one has already
     agent: dict[str, Any] = field(default_factory=dict)  # parameters of every trial
     env: dict[str, Any] = field(default_factory=dict)
     table: dict[str, Any] = field(default_factory=dict)  # the space, as `FlatSpace` reads it
@@ -207,7 +208,10 @@ class Search:
         for place in range(len(self._born()), count):
             seed = int(np.random.SeedSequence([self.plan.seed, place]).generate_state(1)[0])
             self.study.sampler = SAMPLERS[self.plan.sampler](self.plan.population, seed)
+            if place == 0 and self.plan.start and not self.study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
+                self.study.enqueue_trial(dict(self.space.start()))
             trial = self.study.ask()
+            _ = trial.relative_params  # gives the trial its generation, also where nothing is left to draw
             genome = self.space.suggest(trial)
             trial.set_user_attr("genome", json.loads(json.dumps(genome)))
 
@@ -348,6 +352,7 @@ class Search:
 
 STATES: Mapping[TrialState, str] = {
     TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed", TrialState.RUNNING: "running",
+    TrialState.WAITING: "running",
 }  # fmt: skip
 
 

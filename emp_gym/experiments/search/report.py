@@ -133,7 +133,8 @@ def _final_table(search: Search, judged: Sequence[Judged]) -> Table:
         else:
             why = next(outcome.failed for outcome in one.outcomes if outcome.failed)
             rows.append((one.name, "", "", "", str(len(one.outcomes)), why))
-    return Table(("", *head(search)[2:5], "fresh seeds", "why not"), tuple(rows), strong=0, texts=(5,))
+    titles, cells = told_columns(("", *search.objectives.names, "fresh seeds", "why not"), rows)
+    return Table(titles, tuple(cells), strong=0, texts=(5,) if "why not" in titles else ())
 
 
 def _figure(estimate: Estimate) -> str:

@@ -34,6 +34,10 @@ class Space(Protocol):
         """A genome, from what `trial` suggests; nothing but `trial` may be random in it."""
         ...
 
+    def start(self) -> Mapping[str, Any]:
+        """What the first trial is told to suggest, by parameter: what one has already. It may be a part, or nothing."""
+        ...
+
     def build(self, genome: Genome) -> RunConfig:
         """The agent and the environment of `genome`: the same for the same genome. Seed and steps are set by the driver."""
         ...
@@ -61,6 +65,14 @@ class Gene:
         if self.whole:
             return trial.suggest_int(self.key, int(self.low), int(self.high), log=self.log)
         return trial.suggest_float(self.key, self.low, self.high, log=self.log)
+
+    def told(self, value: Any) -> dict[str, Any]:
+        """What a trial must be told to suggest `value`; nothing where it may not be."""
+        if self.choices:
+            label = _label(list(value) if isinstance(value, tuple) else value)
+            return {self.key: label} if label in map(_label, self.choices) else {}
+        number = isinstance(value, int if self.whole else int | float) and not isinstance(value, bool)
+        return {self.key: value} if number and self.low <= value <= self.high else {}
 
     @property
     def extremes(self) -> tuple[Any, ...]:
@@ -98,6 +110,23 @@ class FlatSpace:
 
     def suggest(self, trial: Trial) -> Genome:
         return {gene.key: gene.suggest(trial) for gene in self.genes}
+
+    def start(self) -> Mapping[str, Any]:
+        """The values of `base`, its agent's and its task's own where it says nothing; those out of their range are left out."""
+        cls, task = registry.find(self._base.agent_name), _task(self._base)
+        own = {field.name: field for field in fields(cls.Config)} if getattr(cls, "Config", None) is not None else {}  # type: ignore[attr-defined]
+        told: dict[str, Any] = {}
+        for gene in self.genes:
+            part, _, name = gene.key.partition(".")
+            if part == "agent" and name in self._base.agent:
+                told |= gene.told(self._base.agent[name])
+            elif part == "agent" and name in own:
+                told |= gene.told(own[name].default)
+            elif part == "env":
+                told |= gene.told(self._base.env.get(name, getattr(task, name, None)))
+            elif part == "risk" and not self._base.env.get("gates"):
+                told |= gene.told(None)
+        return told
 
     def build(self, genome: Genome) -> RunConfig:
         config = self._base

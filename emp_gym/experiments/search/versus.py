@@ -1,8 +1,9 @@
 """Does evolution beat random search at equal environment steps? ``python -m emp_gym.experiments.search.versus --out DIR --json FILE``.
 
-For each environment and each seed of a search, NSGA-II and random search run the same plan: the same space, budget a trial and number of
-trials; no halving for either, so that nothing but the sampler differs. Of each pair only the trials are compared that fit into the
-environment steps of the one that used fewer. Compared are, by pairs:
+For each environment and each seed of a search, NSGA-II and random search have the same space, budget and seeds a trial, and as many
+trials as the same environment steps allow; neither is given a first trial. With ``--halving 1`` nothing but the sampler differs; with
+more, NSGA-II prunes as it does in ``evolve.py``, and random search does not. Of each pair only the trials are compared that fit into
+the environment steps of the one that used fewer. Compared are, by pairs:
 
 - the **best held-out score**: the winner's configuration trained anew with seeds that no trial had, mean over them;
 - the best score in the search itself (what it thinks of itself);
@@ -76,6 +77,8 @@ def compare(contest: Contest, folder: Path, where: Engine) -> dict[str, Any]:
 
 def _searched(contest: Contest, arm: str, seed: int, folder: Path, where: Engine) -> Search:
     plan = replace(contest.plan, sampler=arm, seed=seed)
+    if arm == "random":  # which prunes nothing, and has the same environment steps
+        plan = replace(plan, halving=1, trials=-(-contest.plan.steps // (plan.budget * plan.seeds)))
     own = folder / plan.env_id / f"{arm}-{seed}"
     with store.driving(own):
         search = Search.load(own) if (own / store.JOURNAL).exists() else Search.create(own, plan)
@@ -153,6 +156,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--budget", type=int, default=20_000)
     p.add_argument("--trials", type=int, default=32)
     p.add_argument("--population", type=int, default=8)
+    p.add_argument("--halving", type=int, default=1)
+    p.add_argument("--trial-seeds", type=int, default=1, help="training runs of a trial")
     p.add_argument("--seeds", type=int, nargs="+", default=list(range(3)), help="of the searches")
     p.add_argument("--fresh", type=int, default=3)
     p.add_argument("--out", type=Path, required=True)
@@ -163,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for env_id in a.envs:
             table = read_yaml(a.space) if a.space else default_table(RunConfig(env_id, a.agent))
             plan = Plan(
-                env_id, a.agent, a.trials, a.population, halving=1, budget=a.budget, seeds=1, episodes=64, table=dict(table)
+                env_id, a.agent, a.trials, a.population, a.halving, a.budget, a.trial_seeds, episodes=64, start=False, table=dict(table)
             )  # fmt: skip
             told[env_id] = compare(Contest(plan, tuple(a.seeds), a.fresh), a.out, where)
             found = {
