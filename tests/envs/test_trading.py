@@ -38,7 +38,7 @@ def test_unknown_argument_names_the_nearest():
     ("argument", "value"),
     [
         ("fills", "maybe"), ("every", "100"), ("every", "0 messages"), ("episode", "many"), ("impact", "resilient -1 s"),
-        ("split", "validation"), ("market", "moon"), ("levels", 99), ("reward", "shortfall"), ("info", "fat"),
+        ("split", "tests"), ("market", "moon"), ("levels", 99), ("reward", "shortfall"), ("info", "fat"),
         ("max_position", 1), ("order_quantity", 0), ("latency_ns", -1), ("gates", "nobody"), ("data", []),
     ],
 )  # fmt: skip

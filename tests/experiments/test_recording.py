@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import fakes
@@ -32,7 +31,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "large clips": {"order_quantity": 5000, "max_position": 50_000, "impact": "permanent"},
 }  # fmt: skip
 IDS = ("emp-lob-v0", "emp-lob-market-making-v0", "emp-lob-execution-v0")
-PARQUET = importlib.util.find_spec("pyarrow") is not None
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -198,7 +196,6 @@ def test_a_changed_fill_breaks_the_identity() -> None:
     assert not np.array_equal(runlog.pnl2(log), np.rint(log.episodes["pnl"] * 2e8))
 
 
-@pytest.mark.skipif(not PARQUET, reason="pyarrow is not installed (extra: parquet)")
 @pytest.mark.parametrize("env_id", IDS[:2])
 def test_a_log_survives_its_files(env_id: str, tmp_path: Any) -> None:
     log = recorded(env_id, gates=["cap-quantity"])
@@ -213,11 +210,6 @@ def test_a_log_survives_its_files(env_id: str, tmp_path: Any) -> None:
     with pytest.raises(DataError, match="not the file that"):
         runlog.load(tmp_path / "log")
 
-
-def test_without_pyarrow_the_remedy_is_named(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    with pytest.raises(ConfigError, match=r"pip install.*\[parquet\]"):
-        runlog.save(RunLog({}), tmp_path)
 
 
 def test_what_was_not_recorded_is_asked_for_in_vain() -> None:
@@ -251,8 +243,7 @@ def test_of_an_environment_without_a_market_decisions_and_rewards_are_recorded(e
     assert table["decision"].tolist() == [at for length in lengths for at in range(length)]
     with pytest.raises(DataError, match="no table 'fills'"):
         runlog.pnl2(log)
-    if PARQUET:
-        assert runlog.load(runlog.save(log, tmp_path / "log")).table("decisions").tobytes() == table.tobytes()
+    assert runlog.load(runlog.save(log, tmp_path / "log")).table("decisions").tobytes() == table.tobytes()
 
 
 class Noting:
@@ -279,7 +270,6 @@ def test_a_market_is_recorded_as_a_market_and_one_evaluation_at_a_time() -> None
         noting.begin(env)
 
 
-@pytest.mark.skipif(not PARQUET, reason="pyarrow is not installed (extra: parquet)")
 def test_the_command_logs_a_certificate_and_reports_it(tmp_path: Any) -> None:
     words = ["--env", "emp-cartea-jaimungal-v0", "--agent", "hold", "--episodes", "8", "--json"]
     assert evaluate.main([*words, "--log", str(tmp_path / "logs"), "--report", str(tmp_path / "report")]) == 0
