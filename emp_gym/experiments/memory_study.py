@@ -88,11 +88,12 @@ def cells(plan: Plan) -> list[Cell]:
 
 
 def curve(cell: Cell, plan: Plan) -> dict[str, Any]:
-    """Steps and scores of one run, from the untrained agent on."""
+    """Steps and scores of one run, from the untrained agent on, and the score of the optimal policy on the same episodes."""
     _, parameters = preset(plan.agent, cell.env_id)
     problem = optimal.problem(CERTIFICATES[cell.env_id])
     env = backtest.make_env(cell.env_id, {}, 1)
     agent = backtest.build(plan.agent, env, cell.seed, {**parameters, **dict(plan.more), **VARIANTS[cell.variant]})
+    best = _score(backtest.build("optimal", env), cell, plan, problem)
     env.close()
     steps, scores = [0], [_score(agent, cell, plan, problem)]
     early = cell.until < cell.budget
@@ -105,7 +106,7 @@ def curve(cell: Cell, plan: Plan) -> dict[str, Any]:
 
     agent.learn(backtest.training_env(cell.env_id, {}), cell.budget, look)
     rows = len(agent.memory) if hasattr(agent, "memory") else 0
-    return {"steps": steps, "scores": scores, "rows": rows}
+    return {"steps": steps, "scores": scores, "optimum": best, "rows": rows}
 
 
 def _score(agent: Any, cell: Cell, plan: Plan, problem: Any) -> float:
@@ -154,7 +155,7 @@ def summary(plan: Plan, found: Mapping[Cell, Mapping[str, Any]], certified: Mapp
         } | {f"{variant}_against_none": compared(areas[variant], areas["none"]) for variant in VARIANTS if variant != "none"}
     harm = {}
     for env_id in STATIONARY:
-        ends = [t["scores"][-1] for c, t in found.items() if _is(c, env_id, "memory")]
+        ends = [t["scores"][-1] - t["optimum"] + 1.0 for c, t in found.items() if _is(c, env_id, "memory")]
         without = certified[env_id]["scores"]
         harm[env_id] = {"memory": ends, "none": without, "ratio": float(np.mean(ends) / np.mean(without)) if ends else None}
     return {
