@@ -40,7 +40,8 @@ class MuZeroConfig:
     max_considered: int = 16  # actions that a search begins with
     q_floor: float = 0.01  # differences of value below this are taken for noise; in units of the size of returns
     gamma: float = 0.997
-    td_steps: int = 5  # rewards in a value target before the search's own value; 0: that value alone
+    td_steps: int = 10  # rewards in a value target, before what the state after them is worth
+    search_values: bool = False  # which is what the search found there, perhaps long ago, or else the target network's value
     unroll: int = 5  # steps that the model is rolled out for
     batch_size: int = 256
     updates_per_step: float = 0.25  # of the networks
@@ -78,6 +79,8 @@ class MuZeroConfig:
         for name in ("reanalyse", "priority_beta", "gamma"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name}: expected a number in [0, 1], got {getattr(self, name)}")
+        if self.td_steps == 0 and not self.search_values:
+            raise ConfigError("td_steps: expected at least 1, got 0; the target would be the network itself (or search_values)")
         if not 0 < self.least_deviation < self.deviation < 1 + self.least_deviation:
             raise ConfigError(
                 f"deviation: expected a number between least_deviation and 1 + least_deviation, got {self.deviation} "

@@ -121,7 +121,8 @@ class Learner:
         again = round(c.reanalyse * len(row))
         if again:
             self._think_again(row[:again], lane[:again])
-        batch = tensors(self.replay.batch(row, lane, weight, c.unroll, c.td_steps, c.gamma))
+        judge = None if c.search_values else self._worth
+        batch = tensors(self.replay.batch(row, lane, weight, c.unroll, c.td_steps, c.gamma, judge))
         batch["share"] = torch.ones(len(row))
         if again and c.only_fresh:
             batch["share"] = (torch.arange(len(row)) < again) * (len(row) / again)
@@ -136,6 +137,12 @@ class Learner:
             self.target.load_state_dict(self.networks.state_dict())
         for name, part in {**parts, "gradient": float(size), "error": float(error.mean())}.items():
             self._notes[f"train/{name}"].append(part)
+
+    @torch.inference_mode()
+    def _worth(self, observation: F32) -> F32:
+        """What the target network makes of observations [..., D]."""
+        _, value = self.target.predict(self.target.represent(torch.from_numpy(observation)))
+        return self.target.value_of(value).numpy()
 
     def _think_again(self, row: I64, lane: I64) -> None:
         """Searches places of the past with the target network, and keeps what it finds there."""

@@ -7,6 +7,7 @@ says where one was finished (1: nothing comes after) or cut (2: something would 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,8 @@ import numpy as np
 from emp_gym.types import F32, F64, I64, Bool
 
 FINISHED, CUT = 1, 2
+
+Judge = Callable[[F32], F32]
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Batch:
     reward: F32  # [B, K + 1]
     finished: Bool  # [B, K + 1] step k ended the episode for good
     policy: F32  # [B, K + 1, O] that the search found
-    value: F32  # [B, K + 1] target: n rewards and what the search thought after them
+    value: F32  # [B, K + 1] target: n rewards and what is thought of the state after them
     lived: Bool  # [B, K + 1]
 
 
@@ -86,11 +89,15 @@ class Replay:
         row = self.oldest + (slot - self.oldest) % self.rows
         return row, lane, (weight / weight.max()).astype(np.float32)
 
-    def batch(self, row: I64, lane: I64, weight: F32, unroll: int, n: int, gamma: float) -> Batch:
-        """The stretches of `unroll` steps that begin at those places, with value targets over `n` steps."""
+    def batch(
+        self, row: I64, lane: I64, weight: F32, unroll: int, n: int, gamma: float, judge: Judge | None = None
+    ) -> Batch:
+        """The stretches of `unroll` steps that begin at those places, with value targets over `n` steps. After these `judge` says
+        what a state is worth by its observation [..., D]; without one it is what the search thought of it at the time."""
         span = row[:, None] + np.arange(unroll + n + 1)
         here, lived = self._lived(span, lane)
-        value = self._targets(here, lived, unroll, n, gamma)
+        thought = self._of["value"][here] if judge is None else judge(self._of["observation"][here])
+        value = self._targets(here, lived, thought.astype(np.float64), unroll, n, gamma)
         near = tuple(index[:, : unroll + 1] for index in here)
         of = {name: array[near] for name, array in self._of.items()}
         return Batch(
@@ -106,10 +113,10 @@ class Replay:
         before = np.cumsum(ends, axis=1) - ends  # ends before this step
         return here, stored & (before == 0)
 
-    def _targets(self, here: tuple[I64, I64], lived: Bool, unroll: int, n: int, gamma: float) -> F32:
-        """For each state k: up to n rewards, then the search's value of the last state reached. Where an episode was cut, or
+    def _targets(self, here: tuple[I64, I64], lived: Bool, thought: F64, unroll: int, n: int, gamma: float) -> F32:
+        """For each state k: up to n rewards, then what is `thought` of the last state reached. Where an episode was cut, or
         what follows is not there any more, that is the last state of it that was lived; where it is finished, nothing."""
-        reward, thought = self._of["reward"][here].astype(np.float64), self._of["value"][here].astype(np.float64)
+        reward = self._of["reward"][here].astype(np.float64)
         finished = self._of["end"][here] == FINISHED
         states = np.arange(unroll + 1)
         total, discount = np.zeros((len(lived), unroll + 1)), np.ones((len(lived), unroll + 1))

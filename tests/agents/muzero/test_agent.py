@@ -153,7 +153,7 @@ def test_an_edge_may_correct_what_is_imagined() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("simulations", -1), ("td_steps", -1), ("reanalyse", 1.5), ("deviation", 3.0), ("num_env", 3)]
+    ("key", "value"), [("simulations", -1), ("td_steps", -1), ("td_steps", 0), ("reanalyse", 1.5), ("deviation", 3.0), ("num_env", 3)]
 )
 def test_impossible_parameters(key: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=key):

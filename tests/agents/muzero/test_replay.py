@@ -82,6 +82,16 @@ def test_a_finished_episode_is_worth_nothing_afterwards_and_a_cut_one_what_was_t
     assert batch.value[:, 0].tolist() == [1 + 0.5 * 2, 2, 4 + 0.5 * 80, 80]
 
 
+def test_a_judge_replaces_what_was_thought_at_the_time() -> None:
+    replay, story = filled(12, 12, 3)
+    row, lane = np.array([0, 4, 8]), np.array([0, 1, 2])
+    batch = replay.batch(row, lane, np.ones(3, np.float32), 2, 3, 0.9, lambda observation: 7 * observation[..., 0])
+    for step in story:
+        step["value"] = 7 * step["observation"][:, 0]
+    expected = [slow_target(story, at, i, 3, 0.9) for at, i in zip(row, lane)]
+    assert batch.value[:, 0].tolist() == pytest.approx(expected, abs=1e-5)
+
+
 def test_places_are_drawn_as_often_as_their_priority_says() -> None:
     replay, _ = filled(20, 10, 0)
     row, lane = (part.ravel() for part in np.meshgrid(np.arange(10, 20), np.arange(LANES), indexing="ij"))
