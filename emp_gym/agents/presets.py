@@ -34,7 +34,7 @@ _PPO: dict[str, dict[str, Any]] = {
 }
 _PLANNED_QUOTES = {
     "num_envs": 256, "gamma": 1.0, "samples": 8, "simulations": 0, "td_steps": 0, "search_values": True, "unroll": 1, "batch_size": 256,
-    "updates_per_step": 0.02, "reanalyse": 0.5, "only_fresh": True, "refresh": 5, "q_floor": 0.001, "hidden": 64, 
+    "updates_per_step": 0.02, "reanalyse": 0.5, "only_fresh": True, "refresh": 5, "q_floor": 0.001, "hidden": 64,
     "depth": 2, "latent": 32, "priority_alpha": 0.0, "warmup": 10_000, "learning_rate": 2e-3, "value_weight": 1.0, "deviation": 0.6,
     "least_deviation": 0.25, "replay_size": 200_000, "iteration": 20_000,
 }  # fmt: skip
