@@ -12,7 +12,7 @@ from typing import Any
 BUDGETS = {
     "emp-almgren-chriss-v0": 2_000_000,
     "emp-obizhaeva-wang-v0": 3_000_000,
-    "emp-cartea-jaimungal-v0": 12_000_000,
+    "emp-cartea-jaimungal-v0": 24_000_000,
     "emp-avellaneda-stoikov-v0": 12_000_000,
     "emp-glft-v0": 12_000_000,
     "emp-garleanu-pedersen-v0": 4_000_000,
@@ -27,7 +27,7 @@ _QUOTES = _SMOOTH | {
 _PPO: dict[str, dict[str, Any]] = {
     "emp-almgren-chriss-v0": _SMOOTH | {"gamma": 1.0, "gae_lambda": 0.95, "n_steps": 10},
     "emp-obizhaeva-wang-v0": _SMOOTH | {"gamma": 1.0, "gae_lambda": 0.95, "n_steps": 22},
-    "emp-cartea-jaimungal-v0": _QUOTES,
+    "emp-cartea-jaimungal-v0": _QUOTES | {"learning_rate": 5e-4, "final_learning_rate": 1e-5},
     "emp-avellaneda-stoikov-v0": _QUOTES,
     "emp-glft-v0": _QUOTES,
     "emp-garleanu-pedersen-v0": _SMOOTH | {"gamma": 0.98, "gae_lambda": 0.9, "n_steps": 50, "batch_size": 6400},
