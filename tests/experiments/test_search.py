@@ -21,7 +21,7 @@ from emp_gym.experiments.search.driver import CONSTRAINT, Listener, Plan, Record
 from emp_gym.experiments.search.work import Unit, work
 from emp_gym.types import ConfigError, DataError
 
-PLAN = Plan("emp-almgren-chriss-v0", DIAL, trials=14, population=3, budget=400, seeds=2, episodes=16, table=TABLE)
+PLAN = Plan("emp-almgren-chriss-v0", DIAL, trials=14, population=3, budget=400, seeds=2, episodes=16, finalists=2, table=TABLE)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -96,20 +96,20 @@ def test_what_is_pruned_costs_a_quarter_of_one_run(done: Search) -> None:
 
 
 def test_without_halving_every_trial_has_the_whole_budget(tmp_path: Path) -> None:
-    search = searched(tmp_path, replace(PLAN, halving=1, trials=5, seeds=1, table={"agent.share": TABLE["agent.share"]}))
+    search = searched(tmp_path, replace(PLAN, halving=1, trials=5, seeds=1, finalists=0, table={"agent.share": TABLE["agent.share"]}))
     assert [one.state for one in search.records()] == ["complete"] * 5
     assert sum(one.env_steps for one in search.records()) == 5 * 400 == search.plan.steps
 
 
 def test_the_same_genome_again_is_a_trial_that_costs_nothing(tmp_path: Path) -> None:
     where = Fumbling()
-    search = searched(tmp_path, replace(PLAN, halving=1, trials=6, seeds=1, table={"agent.layers": [[8], [8, 8]]}), where)
+    search = searched(tmp_path, replace(PLAN, halving=1, trials=6, seeds=1, finalists=0, table={"agent.layers": [[8], [8, 8]]}), where)
     records = search.records()
     assert len(records) == 6 and len(where.done) == 2
     assert sorted(one.env_steps for one in records) == [0, 0, 0, 0, 400, 400]
 
 
-SIX = Plan("emp-almgren-chriss-v0", "searchable:Six", trials=64, population=8, halving=1, budget=100, seeds=1,
+SIX = Plan("emp-almgren-chriss-v0", "searchable:Six", trials=64, population=8, halving=1, budget=100, seeds=1, finalists=0,
            table={f"agent.{name}": {"low": 0.0, "high": 1.0} for name in "abcdef"})  # fmt: skip
 
 
@@ -154,7 +154,19 @@ def test_objectives_are_means_over_seeds_of_what_the_units_gave(done: Search) ->
     again = [work(unit) for unit in units]
     assert best.objectives == tuple(np.mean([one.objectives for one in again], axis=0).tolist())
     assert best.values == tuple(one.objectives[0] for one in again) and best.values[0] != best.values[1]
-    assert best.objectives[0] == max(one.objectives[0] for one in done.complete())
+
+
+def test_the_champion_is_the_finalist_that_is_best_over_more_seeds(done: Search) -> None:
+    ranked = sorted(done.complete(), key=lambda one: -one.objectives[0])
+    finalists = done.finalists()
+    assert [one.number for one in finalists] == [one.number for one in ranked[:2]]
+    for one in finalists:
+        units = [Unit.of(done.config(done.trial(one.number)), seed, 400) for seed in range(8)]
+        assert done.final_units(one) == units[2:] and all(unit in done.cells for unit in units)
+        assert done.final_value(one) == pytest.approx(np.mean([done.cells[unit].objectives[0] for unit in units]))
+    assert done.final_value(done.champion()) == max(map(done.final_value, finalists))
+    others = [unit for one in ranked[2:] for unit in done.final_units(one)]
+    assert not any(unit in done.cells for unit in others if unit not in [u for one in finalists for u in done.final_units(one)])
 
 
 # ---- the same, whatever happens
@@ -302,8 +314,8 @@ def test_the_report_has_front_trials_and_the_count(done: Search, tmp_path: Path)
     judged = champion.final(search, search.champion(), Fumbling(), Silent(), seeds=2)
     page = report.write(search, judged)
     text = (search.folder / "report.md").read_text()
-    promised = ("14 trials", "N = 14 trials were begun", "Front", "On test time", "once", "this dial cannot be turned", "went on")
-    for words in (*promised, "optuna-dashboard"):
+    promised = ("14 trials", "N = 14 trials were begun", "Front", "Finalists", "On test time", "once", "this dial cannot be turned")
+    for words in (*promised, "went on", "optuna-dashboard"):
         assert words in text, words
     assert "data:image/png;base64," in page.read_text() and (search.folder / report.FRONT).stat().st_size > 10_000
     rows = [line for line in text.splitlines() if line.startswith("| ") and line.split("|")[2].strip() in ("complete", "pruned", "failed")]

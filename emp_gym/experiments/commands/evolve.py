@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from emp_gym.experiments.search.space import FlatSpace
     from emp_gym.experiments.search.work import Unit
 
-FIXED = ("env", "agent", "population", "halving", "budget", "seeds", "seed", "sampler", "space", "episodes", "data", "out")
+GIVEN = ("trials", "population", "halving", "budget", "seeds", "seed", "sampler", "episodes", "finalists")
+FIXED = ("env", "agent", "population", "halving", "budget", "seeds", "seed", "sampler", "space", "episodes", "finalists", "data", "out")
 """Flags that a study has been begun with."""
 
 
@@ -57,6 +58,8 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--sampler", metavar="NAME", help="nsga2, or random for comparison (default: nsga2)")
     how.add_argument("--seed", type=int, metavar="N", help="of the search (default: 0)")
     how.add_argument("--episodes", type=int, metavar="W", help="validation episodes that judge a trial (default: all)")
+    how.add_argument("--finalists", type=int, metavar="F",
+                     help="best trials that are trained with 6 more seeds before one is the champion; 0: none (default: 4)")  # fmt: skip
     how.add_argument("--final-seeds", type=int, default=5, metavar="S",
                      help="fresh training runs of the champion, judged on test time; 0: not now (default: 5)")  # fmt: skip
     where = p.add_argument_group("where")
@@ -134,7 +137,7 @@ def _plan(a: argparse.Namespace) -> tuple[Plan, FlatSpace]:
     table = default_table(config) if a.space is None else read_yaml(a.space)
     if isinstance(table.get("risk"), list):  # a study can be taken up from anywhere
         table["risk"] = [str(Path(path).resolve()) if isinstance(path, str) else path for path in table["risk"]]
-    given = {name: getattr(a, name) for name in ("trials", "population", "halving", "budget", "seeds", "seed", "sampler", "episodes")}
+    given = {name: getattr(a, name) for name in GIVEN}
     plan = Plan(
         config.env_id, config.agent_name, agent=config.agent, env={**config.env, **data_argument(a.data)}, table=table,
         **{name: value for name, value in given.items() if value is not None},

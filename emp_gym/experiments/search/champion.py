@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -79,13 +80,8 @@ def final(search: Search, record: Record, engine: Engine, hear: Listener, seeds:
     """
     rivals = {f"trial {record.number}": search.config(search.trial(record.number)), "starting point": search.plan.base}
     units = {name: _units(config, search.plan.budget, seeds) for name, config in rivals.items()}
-    todo = list(dict.fromkeys(unit for some in units.values() for unit in some if unit not in search.cells))
     _note_look(search, record)
-    for unit in todo:
-        hear.begins(unit)
-    for index, outcome in engine.map(work, todo):
-        search.cells.add(todo[index], outcome)
-        hear.did(outcome.env_steps)
+    deque(search.play([unit for some in units.values() for unit in some], engine, hear), maxlen=0)
     return [Judged(name, tuple(search.cells[unit] for unit in some)) for name, some in units.items()]
 
 

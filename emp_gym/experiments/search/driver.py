@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -61,12 +62,14 @@ class Plan:
     seed: int = 0  # of the search
     episodes: int | None = None  # that judge; None: all of the validation split
     start: bool = True  # whether the first trial is what one has already
+    finalists: int = 4  # trials of the highest values that are trained again before one of them is the champion; 0: none
+    more_seeds: int = 6  # with which they are: the best of many is lucky in the seeds that it was chosen by
     agent: dict[str, Any] = field(default_factory=dict)  # parameters of every trial
     env: dict[str, Any] = field(default_factory=dict)
     table: dict[str, Any] = field(default_factory=dict)  # the space, as `FlatSpace` reads it
 
     def __post_init__(self) -> None:
-        for name, least in (("trials", 1), ("population", 2), ("halving", 1), ("budget", SHARE), ("seeds", 1)):
+        for name, least in (("trials", 1), ("population", 2), ("halving", 1), ("budget", SHARE), ("seeds", 1), ("finalists", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"--{name}: expected at least {least}, got {getattr(self, name)}")
         if self.sampler not in SAMPLERS:
@@ -96,6 +99,11 @@ class Plan:
     @property
     def steps(self) -> int:
         """Environment steps of the whole, if all goes well."""
+        return self.trial_steps + self.finalists * self.more_seeds * self.budget
+
+    @property
+    def trial_steps(self) -> int:
+        """Those of its trials."""
         sizes = [min(self.generation, self.trials - first) for first in range(0, self.trials, self.generation)]
         return sum(
             self.survivors(begun, level) * rung.steps * rung.seeds for begun in sizes for level, rung in enumerate(self.rungs)
@@ -189,6 +197,7 @@ class Search:
                 self._play_generation(self._born()[first:end], engine, hear)
             first = batches[-1] if batches else 0
             if first >= self.plan.trials:
+                deque(self.play([unit for one in self.finalists() for unit in self.final_units(one)], engine, hear), maxlen=0)
                 return
             self.study.set_user_attr("batches", [*batches, min(first + self.plan.generation, self.plan.trials)])
 
@@ -236,7 +245,7 @@ class Search:
     ) -> Iterator[FrozenTrial]:
         """Each of `trials` when it has played `rung`."""
         wanted = {trial.number: set(self.units(trial, rung)) for trial in trials}
-        todo = list(dict.fromkeys(unit for trial in trials for unit in self.units(trial, rung) if unit not in self.cells))
+        todo = [unit for trial in trials for unit in self.units(trial, rung)]
         waiting = {trial.number: trial for trial in trials}
 
         def ready() -> Iterator[FrozenTrial]:
@@ -244,12 +253,18 @@ class Search:
                 yield waiting.pop(number)
 
         yield from ready()
+        for _ in self.play(todo, engine, hear):
+            yield from ready()
+
+    def play(self, units: Sequence[Unit], engine: Engine, hear: Listener) -> Iterator[Outcome]:
+        """What comes of those of `units` that are not done, as it comes; all of it is kept."""
+        todo = [unit for unit in dict.fromkeys(units) if unit not in self.cells]
         for unit in todo:
             hear.begins(unit)
         for index, outcome in engine.map(work, todo):
             self.cells.add(todo[index], outcome)
             hear.did(outcome.env_steps)
-            yield from ready()
+            yield outcome
 
     def _cut(self, sound: Sequence[FrozenTrial], rung: Rung, count: int, hear: Listener) -> list[FrozenTrial]:
         """The best `count` of those that have played `rung`; the others are pruned."""
@@ -339,12 +354,30 @@ class Search:
         rank = pareto.fronts(values * self.objectives.signs, self._violations(values))
         return sorted((record for record, level in zip(found, rank) if level == 0), key=lambda record: -record.objectives[0])
 
+    def finalists(self) -> list[Record]:
+        """The complete trials with the highest values, feasible ones first, one of each genome."""
+        found: dict[str, Record] = {}
+        for one in sorted(self.complete(), key=lambda one: (self.objectives.violation(one.objectives[0]), -one.objectives[0])):
+            found.setdefault(json.dumps(one.genome, sort_keys=True), one)
+        return list(found.values())[: self.plan.finalists]
+
+    def final_units(self, one: Record) -> list[Unit]:
+        """The training runs that a finalist has besides those of its trial."""
+        config, first = self.config(self.trial(one.number)), self.plan.seeds
+        return [Unit.of(config, seed, self.plan.budget) for seed in range(first, first + self.plan.more_seeds)]
+
+    def final_value(self, one: Record) -> float:
+        """Value of a finalist, mean over all of its training runs that did not fail."""
+        more = [self.cells[unit] for unit in self.final_units(one) if unit in self.cells]
+        return float(np.mean([*one.values, *(outcome.objectives[0] for outcome in more if not outcome.failed)]))
+
     def champion(self) -> Record:
-        """The trial of the front with the highest value; raises `DataError` where no trial is complete."""
+        """Of the finalists that with the highest value over all training runs; where there are none, the front's highest value. Raises
+        `DataError` where no trial is complete."""
         front = self.front()
         if not front:
             raise DataError(f"{self.folder}: no trial is complete, so there is no champion; the reasons stand in the report")
-        return front[0]
+        return max(self.finalists(), key=self.final_value, default=front[0])
 
     def trial(self, number: int) -> FrozenTrial:
         return self.study.get_trials(deepcopy=False)[number]

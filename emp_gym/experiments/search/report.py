@@ -60,6 +60,7 @@ def document(search: Search, records: Sequence[Record], judged: Sequence[Judged]
     blocks: list[Block] = [Heading(_title(search), 1), Text(summary(search, records, judged))]
     if search.complete():
         blocks += [Heading("Front"), Picture(_caption(search), FRONT), front_table(search)]
+        blocks += [Heading("Finalists"), Text(FINALISTS), finalist_table(search)] if search.plan.finalists else []
     if judged:
         blocks += [Heading("On test time"), _final_table(search, judged), Text(_final_text(search, judged))]
     blocks += [Heading("Once the search is counted"), Facts(tuple(deflated(search, records, judged)))]
@@ -70,8 +71,7 @@ def document(search: Search, records: Sequence[Record], judged: Sequence[Judged]
 def summary(search: Search, records: Sequence[Record], judged: Sequence[Judged]) -> str:
     count = {state: sum(one.state == state for one in records) for state in ("complete", "pruned", "failed", "running")}
     states = ", ".join(f"{n} {state}" for state, n in count.items() if n)
-    steps = sum(one.env_steps for one in records)
-    told = f"**{len(records)} trials** ({states}) in {steps:,} environment steps."
+    told = f"**{len(records)} trials** ({states}) in {sum(one.env_steps for one in records):,} environment steps."
     if not search.complete():
         return told + " None is complete, so there is no front; the reasons stand below."
     best, name = search.champion(), search.objectives.value
@@ -102,7 +102,7 @@ def head(search: Search) -> tuple[str, ...]:
 
 
 def trial_table(search: Search, records: Sequence[Record]) -> Table:
-    best = search.front()[0].number if search.complete() else None
+    best = search.champion().number if search.complete() else None
     titles, rows = told_columns(head(search), [trial_cells(search, one) for one in records])
     texts = tuple(place for place, title in enumerate(titles) if title in ("state", "why"))
     return Table(titles, tuple(rows), best, texts)
@@ -116,7 +116,22 @@ def front_table(search: Search) -> Table:
         (str(one.number), *(short(value) for value in one.objectives), *(_value(one.genome.get(key)) for key in keys))
         for one in front
     )
-    return Table(("trial", *head(search)[2:5], *(key.removeprefix("agent.") for key in keys)), rows, strong=0)
+    strong = next((place for place, one in enumerate(front) if one.number == search.champion().number), None)
+    return Table(("trial", *search.objectives.names, *(key.removeprefix("agent.") for key in keys)), rows, strong)
+
+
+FINALISTS = (
+    "The trials with the highest values, trained again with more seeds, still on `fit` and judged on `validation`: the best of many "
+    "was lucky in the seeds that it was chosen by. The champion is the best of them over all seeds."
+)
+
+
+def finalist_table(search: Search) -> Table:
+    """Finalists, with their value as trials and over all of their training runs."""
+    found = sorted(search.finalists(), key=search.final_value, reverse=True)
+    rows = tuple((str(one.number), short(one.objectives[0]), short(search.final_value(one))) for one in found)
+    name, seeds = search.objectives.value, search.plan.seeds
+    return Table(("trial", f"{name}, {seeds} seeds", f"{name}, {seeds + search.plan.more_seeds} seeds"), rows, strong=0)
 
 
 def _value(value: Any) -> str:

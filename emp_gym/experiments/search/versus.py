@@ -5,7 +5,8 @@ trials as the same environment steps allow; neither is given a first trial. With
 more, NSGA-II prunes as it does in ``evolve.py``, and random search does not. Of each pair only the trials are compared that fit into
 the environment steps of the one that used fewer. Compared are, by pairs:
 
-- the **best held-out score**: the winner's configuration trained anew with seeds that no trial had, mean over them;
+- the **held-out score** of the champion (of the finalists, which either arm trains with as many more seeds): its configuration trained
+  anew with seeds that no trial had, mean over them;
 - the best score in the search itself (what it thinks of itself);
 - the **hypervolume** of score, drawdown and turnover between the front and a reference, which is the same for all searches of an
   environment: the lower quartile of all scores (0, the best naive policy, if that is higher), the 90 % quantiles of drawdown and
@@ -20,6 +21,7 @@ import argparse
 import json
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -37,7 +39,7 @@ from emp_gym.experiments.search import pareto, store
 from emp_gym.experiments.search.champion import FRESH
 from emp_gym.experiments.search.driver import Plan, Record, Search, Silent
 from emp_gym.experiments.search.space import default_table
-from emp_gym.experiments.search.work import Objectives, Unit, work
+from emp_gym.experiments.search.work import Objectives, Unit
 from emp_gym.types import F64
 
 ARMS = ("nsga2", "random")
@@ -78,7 +80,7 @@ def compare(contest: Contest, folder: Path, where: Engine) -> dict[str, Any]:
 def _searched(contest: Contest, arm: str, seed: int, folder: Path, where: Engine) -> Search:
     plan = replace(contest.plan, sampler=arm, seed=seed)
     if arm == "random":  # which prunes nothing, and has the same environment steps
-        plan = replace(plan, halving=1, trials=-(-contest.plan.steps // (plan.budget * plan.seeds)))
+        plan = replace(plan, halving=1, trials=-(-contest.plan.trial_steps // (plan.budget * plan.seeds)))
     own = folder / plan.env_id / f"{arm}-{seed}"
     with store.driving(own):
         search = Search.load(own) if (own / store.JOURNAL).exists() else Search.create(own, plan)
@@ -88,11 +90,9 @@ def _searched(contest: Contest, arm: str, seed: int, folder: Path, where: Engine
 
 def _judged(search: Search, steps: int, fresh: int, where: Engine) -> Course:
     records = within(search.records(), steps)
-    winner = search.config(search.trial(max(records, key=lambda one: one.objectives[0]).number))
+    winner = search.config(search.trial(search.champion().number))
     units = [Unit.of(winner, seed, search.plan.budget, fit="train", judged="test") for seed in range(FRESH, FRESH + fresh)]
-    todo = [unit for unit in units if unit not in search.cells]
-    for index, outcome in where.map(work, todo):
-        search.cells.add(todo[index], outcome)
+    deque(search.play(units, where, Silent()), maxlen=0)
     held_out = float(np.mean([search.cells[unit].objectives[0] for unit in units]))
     return Course(tuple(records), sum(one.env_steps for one in records), held_out)
 
