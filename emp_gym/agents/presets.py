@@ -1,4 +1,5 @@
-"""What an agent is recommended for an environment: its budget and parameters, found on seeds 0 and 1 and kept.
+"""What an agent is recommended for an environment: its budget and parameters, found on other seeds than those of the
+README's tables, and kept.
 
 They are defaults under everything that a user says, and the same for every seed. Environments without a line use the
 agent's own defaults.
