@@ -5,6 +5,7 @@ Only what was judged on the same windows is compared; anything else is refused, 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -308,10 +309,21 @@ def title(board: Board) -> str:
     """``emp-lob-v0: 16 test windows of 8 days, data 80ac2296``."""
     days = len({day for day, _ in board.windows})
     data = f", data {board.data_hash[:8]}" if board.data_hash else ""
-    given = ", ".join(f"{key}={value}" for key, value in board.settings.items())
+    given = ", ".join(_setting(key, value) for key, value in board.settings.items())
     count, plural = f"{len(board.windows)} {board.split}", "s" if len(board.windows) > 1 else ""
     where = f"{count} window{plural} of {days} day{'s' if days > 1 else ''}" if data else f"{count} episode{plural}"
     return f"{board.env}{f' ({given})' if given else ''}: {where}{data}"
+
+
+
+def _setting(key: str, value: Any) -> str:
+    """``latency_ns=200000``; of what is too long for a title the first bits of its hash, of gates their names besides."""
+    text = str(value)
+    if len(text) <= 40:
+        return f"{key}={text}"
+    digest = hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    gates = [str(gate.get("gate")) for gate in value if isinstance(gate, Mapping)] if isinstance(value, list | tuple) else []
+    return f"{key}={'+'.join(gates)}#{digest}"
 
 
 def table(board: Board) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

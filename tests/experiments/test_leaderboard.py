@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -172,3 +173,16 @@ def test_a_certificate_is_told_in_the_problems_own_unit_and_not_in_money(
     assert {row["agent"]: row["value"]["mean"] for row in board["rows"]} == {
         name: pytest.approx(told["pnl"]["mean"]) for name, told in judged_values.items()
     }
+
+
+def test_a_title_stays_a_line_whatever_the_gates_are(runs: Path) -> None:
+    (board,) = leaderboard.boards([runs / "taker"])
+    limits = {f"limit{i}": i for i in range(40)}
+    titles = [
+        leaderboard.title(replace(board, settings={"gates": [{"gate": "risk", "limits": limits}, {"gate": "collar"}], "latency_ns": lag}))
+        for lag in (1, 2)
+    ]
+    assert all("gates=risk+collar#" in title and len(title) < 120 for title in titles)
+    other = leaderboard.title(replace(board, settings={"gates": [{"gate": "risk", "limits": limits | {"limit1": 7}}, {"gate": "collar"}]}))
+    assert other.split("#")[1][:8] != titles[0].split("#")[1][:8], "other limits, another title"
+    assert titles[0] != titles[1] and "latency_ns=1" in titles[0]
