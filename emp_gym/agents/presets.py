@@ -43,7 +43,7 @@ _MUZERO: dict[str, dict[str, Any]] = {
     "emp-cartea-jaimungal-v0": _PLANNED_QUOTES,
     "CartPole-v1": {
         "num_envs": 32, "simulations": 8, "hidden": 64, "latent": 32, "batch_size": 128, "updates_per_step": 0.2,
-        "reanalyse": 0.25, "chance": 1,
+        "reanalyse": 0.25, "chance": 1, "td_steps": 40, "refresh": 50, "value_weight": 1.0, "q_floor": 0.2,
     },
 }  # fmt: skip
 PRESETS = {"ppo": _PPO, "muzero": _MUZERO}

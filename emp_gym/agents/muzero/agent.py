@@ -38,7 +38,7 @@ class MuZeroConfig:
     simulations: int = 16  # of a search, besides the look at every root action and code; 0: that look alone
     least_chance: float = 0.0  # codes less likely than this are left out of that look
     max_considered: int = 16  # actions that a search begins with
-    q_floor: float = 0.01  # differences of value below this are taken for noise; in units of the size of returns
+    q_floor: float = 0.1  # differences of value below this are taken for noise; in units of the size of returns
     gamma: float = 0.997
     td_steps: int = 10  # rewards in a value target, before what the state after them is worth
     search_values: bool = False  # which is what the search found there, perhaps long ago, or else the target network's value

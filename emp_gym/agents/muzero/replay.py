@@ -96,8 +96,7 @@ class Replay:
         what a state is worth by its observation [..., D]; without one it is what the search thought of it at the time."""
         span = row[:, None] + np.arange(unroll + n + 1)
         here, lived = self._lived(span, lane)
-        thought = self._of["value"][here] if judge is None else judge(self._of["observation"][here])
-        value = self._targets(here, lived, thought.astype(np.float64), unroll, n, gamma)
+        value = self._targets(here, lived, unroll, n, gamma, judge)
         near = tuple(index[:, : unroll + 1] for index in here)
         of = {name: array[near] for name, array in self._of.items()}
         return Batch(
@@ -113,23 +112,25 @@ class Replay:
         before = np.cumsum(ends, axis=1) - ends  # ends before this step
         return here, stored & (before == 0)
 
-    def _targets(self, here: tuple[I64, I64], lived: Bool, thought: F64, unroll: int, n: int, gamma: float) -> F32:
-        """For each state k: up to n rewards, then what is `thought` of the last state reached. Where an episode was cut, or
-        what follows is not there any more, that is the last state of it that was lived; where it is finished, nothing."""
-        reward = self._of["reward"][here].astype(np.float64)
-        finished = self._of["end"][here] == FINISHED
+    def _targets(
+        self, here: tuple[I64, I64], lived: Bool, unroll: int, n: int, gamma: float, judge: Judge | None
+    ) -> F32:
+        """For each state k: up to n rewards, then what is thought of the last state reached. Where an episode was cut, or what
+        follows is not there any more, that is the last state of it that was lived; where it is finished, nothing."""
+        reward, finished = self._of["reward"][here].astype(np.float64), self._of["end"][here] == FINISHED
         states = np.arange(unroll + 1)
-        total, discount = np.zeros((len(lived), unroll + 1)), np.ones((len(lived), unroll + 1))
-        going = lived[:, : unroll + 1].copy()
+        going, over = lived[:, : unroll + 1], np.zeros((len(lived), unroll + 1), np.bool_)
+        total, discount, last = np.zeros(over.shape), np.ones(over.shape), np.zeros_like(over, np.int64) + states
         for step in range(n):
             at = states + step
-            over = finished[:, at]
-            further = going & (over | lived[:, at + 1])
+            further = going & ~over & (finished[:, at] | lived[:, at + 1])
             total += np.where(further, discount * reward[:, at], 0.0)
-            total += np.where(going & ~further, discount * thought[:, at], 0.0)
-            going = further & ~over
-            discount = discount * gamma
-        return (total + np.where(going, discount * thought[:, states + n], 0.0)).astype(np.float32)
+            discount = np.where(further, discount * gamma, discount)
+            last = np.where(further & ~finished[:, at], at + 1, last)
+            over, going = over | (further & finished[:, at]), further
+        reached = tuple(np.take_along_axis(index, last, axis=1) for index in here)
+        thought = self._of["value"][reached] if judge is None else judge(self._of["observation"][reached])
+        return (total + np.where(over, 0.0, discount * thought)).astype(np.float32)
 
     # ---- second thoughts
 
