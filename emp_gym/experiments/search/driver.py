@@ -354,10 +354,11 @@ class Search:
         rank = pareto.fronts(values * self.objectives.signs, self._violations(values))
         return sorted((record for record, level in zip(found, rank) if level == 0), key=lambda record: -record.objectives[0])
 
-    def finalists(self) -> list[Record]:
-        """The complete trials with the highest values, feasible ones first, one of each genome."""
+    def finalists(self, among: Sequence[Record] | None = None) -> list[Record]:
+        """The complete trials (or those of `among`) with the highest values, feasible ones first, one of each genome."""
         found: dict[str, Record] = {}
-        for one in sorted(self.complete(), key=lambda one: (self.objectives.violation(one.objectives[0]), -one.objectives[0])):
+        among = self.complete() if among is None else among
+        for one in sorted(among, key=lambda one: (self.objectives.violation(one.objectives[0]), -one.objectives[0])):
             found.setdefault(json.dumps(one.genome, sort_keys=True), one)
         return list(found.values())[: self.plan.finalists]
 

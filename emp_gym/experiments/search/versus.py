@@ -90,7 +90,9 @@ def _searched(contest: Contest, arm: str, seed: int, folder: Path, where: Engine
 
 def _judged(search: Search, steps: int, fresh: int, where: Engine) -> Course:
     records = within(search.records(), steps)
-    winner = search.config(search.trial(search.champion().number))
+    finalists = search.finalists(records)  # of the equal steps, not of all that was tried
+    deque(search.play([unit for one in finalists for unit in search.final_units(one)], where, Silent()), maxlen=0)
+    winner = search.config(search.trial(max(finalists, key=search.final_value).number))
     units = [Unit.of(winner, seed, search.plan.budget, fit="train", judged="test") for seed in range(FRESH, FRESH + fresh)]
     deque(search.play(units, where, Silent()), maxlen=0)
     held_out = float(np.mean([search.cells[unit].objectives[0] for unit in units]))
