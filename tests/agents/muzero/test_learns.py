@@ -25,7 +25,7 @@ from emp_gym.experiments import backtest
 from emp_gym.experiments.certify import judge
 
 SEEDS = (0, 1, 2, 3, 4)
-CARTPOLE_STEPS, CARTPOLE_EPISODES = 16_000, 20
+CARTPOLE_STEPS, CARTPOLE_EPISODES = 32_000, 20
 QUOTES, QUOTES_STEPS = "emp-cartea-jaimungal-v0", 200_000
 
 
