@@ -100,6 +100,18 @@ def _scalar(text: str, pair: str) -> Any:
     return value
 
 
+def variant(label: str) -> tuple[str, dict[str, Any]]:
+    """``ppo[extractor=mamba3,memory=faiss]`` as an agent's name and parameters of its own; a bare name has none. Values are read
+    as YAML."""
+    name, bracket, rest = label.partition("[")
+    if not bracket:
+        return label, {}
+    pairs = [pair.partition("=") for pair in rest.removesuffix("]").split(",")]
+    if not rest.endswith("]") or not name or any(not key.strip() or not equals for key, equals, _ in pairs):
+        raise ConfigError(f"{label!r}: expected an agent with parameters in brackets, e.g. ppo[extractor=mamba3,memory=faiss]")
+    return name, {key.strip(): _scalar(text, label) for key, _, text in pairs}
+
+
 def override(config: RunConfig, tree: Mapping[str, Any]) -> RunConfig:
     """`config` with the values of `tree` (nested as `RunConfig` is); checks names and types, not the agent's and env's
     own keys."""
@@ -159,7 +171,19 @@ def checked(value: Any, kind: Any, key: str) -> Any:
 
 def validate(config: RunConfig) -> RunConfig:
     """`config` with the agent's and the environment's own parameters checked by name and type."""
-    cls, given = registry.configured(config.agent_name, config.agent)
+    agent = agent_parameters(config.agent_name, config.agent)
+    keywords = environment_keywords(config.env_id)
+    for key in config.env:
+        if key in RESERVED:
+            raise ConfigError(f"env.{key} is set by training and evaluation themselves; leave it out")
+        if keywords is not None and key not in keywords:
+            raise ConfigError(f"unknown key 'env.{key}'; did you mean env.{nearest(key, keywords)}?")
+    return replace(config, agent=agent)
+
+
+def agent_parameters(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters `given` to the agent called `name`, checked by name and type."""
+    cls, given = registry.configured(name, given)
     known = parameters(cls)
     schema = getattr(cls, "Config", None)
     hints = get_type_hints(schema) if schema is not None else {}
@@ -168,13 +192,7 @@ def validate(config: RunConfig) -> RunConfig:
         if known is not None and key not in known:
             raise ConfigError(f"unknown key 'agent.{key}'; did you mean agent.{nearest(key, known)}?")
         agent[key] = checked(value, hints[key], f"agent.{key}") if key in hints else value
-    keywords = environment_keywords(config.env_id)
-    for key in config.env:
-        if key in RESERVED:
-            raise ConfigError(f"env.{key} is set by training and evaluation themselves; leave it out")
-        if keywords is not None and key not in keywords:
-            raise ConfigError(f"unknown key 'env.{key}'; did you mean env.{nearest(key, keywords)}?")
-    return replace(config, agent=agent)
+    return agent
 
 
 def environment_keywords(env_id: str) -> list[str] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -24,7 +25,7 @@ from emp_gym.evaluation import measures
 from emp_gym.evaluation.metrics import Estimate
 from emp_gym.evaluation.reliability import stratified_interval
 from emp_gym.experiments import backtest, certify, leaderboard, machine
-from emp_gym.experiments.config import EvaluationConfig
+from emp_gym.experiments.config import EvaluationConfig, agent_parameters, variant
 from emp_gym.experiments.document import Block, Facts, Heading, Table, Text
 from emp_gym.experiments.engine import Engine, Local
 from emp_gym.experiments.leaderboard import Board, Entry
@@ -42,7 +43,7 @@ LADDER = "emp-ladder-"
 class Plan:
     """What is to be run."""
 
-    agents: tuple[str, ...]
+    agents: tuple[str, ...]  # names, with parameters of their own in brackets: see `config.variant`
     seeds: int = 5
     first_seed: int = 0
     certificates: tuple[str, ...] = tuple(CERTIFICATES)
@@ -53,8 +54,9 @@ class Plan:
     episodes: int | None = None  # held-out windows; None: all
 
     def __post_init__(self) -> None:
-        for name in self.agents:
-            registry.find(name)
+        for label in self.agents:
+            name, given = variant(label)
+            agent_parameters(name, given)
         if self.seeds < 1:
             raise ConfigError(f"--seeds must be at least 1, got {self.seeds}")
 
@@ -77,7 +79,7 @@ class Cell:
     @property
     def file(self) -> str:
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True, default=str).encode()).hexdigest()[:10]
-        name = self.agent.replace(":", ".").replace("/", ".")
+        name = re.sub(r"[^\w.-]+", ".", self.agent).strip(".")
         return f"{self.env}-{name}-seed{self.seed}-{digest}.json"
 
 
@@ -86,7 +88,7 @@ def cells(plan: Plan) -> list[Cell]:
     found = []
     for env in plan.certificates:
         for agent in plan.agents:
-            budget, parameters = preset(agent, env)
+            budget, parameters = _preset(agent, env)
             for seed in _seeds(plan, agent):
                 found.append(Cell(env, agent, seed, plan.certificate_budget or budget, parameters=parameters))
     for env in plan.markets:
@@ -94,13 +96,24 @@ def cells(plan: Plan) -> list[Cell]:
             found.append(Cell(env, BASELINES, 0, 0, data, plan.episodes))
             for agent in plan.agents:
                 for seed in _seeds(plan, agent):
-                    found.append(Cell(env, agent, seed, plan.budget, data, plan.episodes, preset(agent, env)[1]))
+                    found.append(Cell(env, agent, seed, plan.budget, data, plan.episodes, _preset(agent, env)[1]))
     return found
+
+
+def _preset(label: str, env: str) -> tuple[int, dict[str, Any]]:
+    """(certificate's budget, parameters) of an agent as the plan names it: the preset, with its own on top."""
+    name, given = variant(label)
+    budget, parameters = preset(name, env, given)
+    return budget, parameters | given
+
+
+def _class(label: str) -> type:
+    return registry.find(variant(label)[0])
 
 
 def _seeds(plan: Plan, agent: str) -> range:
     """What neither learns nor draws is the same for every seed."""
-    cls = registry.find(agent)
+    cls = _class(agent)
     varies = _learns(cls) or getattr(cls, "stochastic", False)
     return range(plan.first_seed, plan.first_seed + (plan.seeds if varies else 1))
 
@@ -147,7 +160,7 @@ def _done(cell: Cell) -> dict[str, Any]:
         if cell.agent == BASELINES:
             return _baselines(cell, kwargs)
         try:
-            agent = backtest.build(cell.agent, env, cell.seed, cell.parameters)
+            agent = backtest.build(variant(cell.agent)[0], env, cell.seed, cell.parameters)
             if not _learns(type(agent)):  # a rule that measures something on the training days
                 backtest.calibrate(agent, cell.env, kwargs)
         except (ConfigError, DataError) as error:
@@ -158,7 +171,8 @@ def _done(cell: Cell) -> dict[str, Any]:
 
 
 def _certificate(cell: Cell) -> dict[str, Any]:
-    one = certify.certify(cell.agent, cell.env, [cell.seed], total_timesteps=cell.budget)
+    name, given = variant(cell.agent)
+    one = certify.certify(name, cell.env, [cell.seed], total_timesteps=cell.budget, config=given)
     return {
         "score": one.runs[0].score, "exact": one.runs[0].exact, "passed": one.passed, "abstention": one.abstention,
         "env_steps": one.env_steps, "seconds": one.seconds,
@@ -333,9 +347,9 @@ def _how(plan: Plan, found: Mapping[Cell, Mapping[str, Any]], folder: Path) -> t
     commits = sorted({str(told["commit"]) for told in found.values()})
     seconds = sum(float(told["wall_seconds"]) for told in found.values())
     kept = [read_json(path)["cell"] for path in sorted(folder.glob("*.json"))]
-    trained = [c for c in kept if c["agent"] in plan.agents and _learns(registry.find(c["agent"]))]
+    trained = [c for c in kept if c["agent"] in plan.agents and _learns(_class(c["agent"]))]
     trials = [f"{agent} {count}" for agent in plan.agents if (count := sum(c["agent"] == agent for c in trained))]
-    budgets = "each certificate's own" if plan.certificate_budget is None else number(plan.certificate_budget, 0)
+    budgets = "each certificate's own" if plan.certificate_budget is None else f"{plan.certificate_budget:,} steps"
     return (
         f"{plan.seeds} seed{'s' if plan.seeds > 1 else ''} from {plan.first_seed} on (one for what neither learns nor draws); "
         f"budgets, the same for every agent: {budgets} on certificates, {plan.budget:,} steps on order books",

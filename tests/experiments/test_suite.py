@@ -109,6 +109,19 @@ def test_the_table_says_what_made_it(done: tuple[Path, dict[Cell, dict[str, Any]
 def test_an_unknown_agent_is_refused_before_anything_is_run() -> None:
     with pytest.raises(EmpGymError, match="did you mean"):
         Plan(("pppo",))
+    with pytest.raises(EmpGymError, match=r"did you mean agent\.extractor"):
+        Plan(("ppo[extracter=gru]",))
+    with pytest.raises(EmpGymError, match="an agent with parameters in brackets"):
+        Plan(("ppo[extractor]",))
+
+
+def test_the_same_agent_takes_part_with_other_parameters(tmp_path: Path) -> None:
+    rung = "emp-ladder-trend-v0"
+    plan = Plan(("ppo", "ppo[n_steps=8,memory=numpy]"), 1, certificates=(rung,), markets=(), certificate_budget=2048)
+    first, second = suite.cells(plan)
+    assert second.parameters == {**first.parameters, "n_steps": 8, "memory": "numpy"} and first.file != second.file
+    row = suite.scores(suite.run(plan, tmp_path))[rung]
+    assert set(row) == set(plan.agents) and row["ppo"].scores != row["ppo[n_steps=8,memory=numpy]"].scores
 
 
 def test_from_the_command_line(
@@ -123,6 +136,11 @@ def test_from_the_command_line(
     figures = json.loads(capsys.readouterr().out)
     assert set(figures) == {"emp-ladder-noise-v0, hold", "emp-ladder-noise-v0, random"}
     assert "abstains" in (tmp_path / "agents.md").read_text()
+    once = ["agents", "--agents", "hold", "random", "--only", "emp-ladder-noise-v0", "--seeds", "1", "--budget", "9", "--json"]
+    assert benchmark.main([*once, "--out", str(tmp_path / "other")]) == 0
+    assert set(json.loads(capsys.readouterr().out)) == set(figures)
+    assert "9 steps on certificates, 9 steps on order books" in (tmp_path / "other" / "agents.md").read_text()
+    assert benchmark.main(["agents", "--only", "emp-lob-v9"]) == 2
     with pytest.raises(SystemExit):
         benchmark.main(["log", "--agents", "ppo"])
     assert "--agents belongs to agents" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from emp_gym.experiments.benchmark.figures import SMALL, Effort, Figures, say
 from emp_gym.experiments.document import markdown
 from emp_gym.experiments.engine import Engine
 from emp_gym.experiments.suite import Plan
+from emp_gym.types import ConfigError
 
 TABLE = "agents.md"
 SMALL_PLAN = {
@@ -22,16 +23,27 @@ SMALL_PLAN = {
 
 def measure(
     figures: Figures, effort: Effort, data: Sequence[str] | None = None, *, agents: Sequence[str] = ("ppo", "hold", "random"),
-    seeds: int | None = None, seed: int = 0, out: Path = Path("runs/benchmark-agents"), where: Engine | None = None,
+    seeds: int | None = None, seed: int = 0, budget: int | None = None, only: Sequence[str] | None = None,
+    out: Path = Path("runs/benchmark-agents"), where: Engine | None = None,
 ) -> None:  # fmt: skip
     """Runs what of the suite `out` does not hold yet, leaves ``agents.md`` there, and adds a figure for each agent and
     environment: over seeds, the score or the mean held-out P&L. `data`: real days, besides the synthetic ones. Training
-    seeds count from `seed` on. Cells are tasks of `where`."""
+    seeds count from `seed` on, for `budget` steps (default: those of each environment) on `only` these environments. Cells are tasks
+    of `where`."""
     plan = Plan(tuple(agents), first_seed=seed)
     if effort is SMALL:
         plan = replace(plan, **SMALL_PLAN)  # type: ignore[arg-type]
     if seeds is not None:
         plan = replace(plan, seeds=seeds)
+    if budget is not None:
+        plan = replace(plan, budget=budget, certificate_budget=budget)
+    if only:
+        known = [*plan.certificates, *plan.markets]
+        unknown = sorted(set(only) - set(known))
+        if unknown:
+            raise ConfigError(f"{unknown[0]} is not among the environments of this benchmark: {', '.join(known)}")
+        kept = {kind: tuple(name for name in getattr(plan, kind) if name in only) for kind in ("certificates", "markets")}
+        plan = replace(plan, **kept)  # type: ignore[arg-type]
     if data:
         plan = replace(plan, days=(None, *(str(Path(path).resolve()) for path in data)))
     found = suite.run(plan, out / "cells", say, where)

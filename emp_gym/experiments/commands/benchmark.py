@@ -17,7 +17,7 @@ from emp_gym.experiments.commands import engines
 from emp_gym.types import EmpGymError
 
 NAMES = ("parse", "replay", "env", "train", "log", "risk", "diary", "certificates", "planning", "backbones", "agents")
-OF_AGENTS = ("agents", "seeds", "seed", "out", "engine")
+OF_AGENTS = ("agents", "seeds", "seed", "budget", "only", "out", "engine")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,9 +30,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, metavar="S", help="at least, per sample (default: 0.4)")
     parser.add_argument("--small", action="store_true", help="a few seconds: shows that it runs, not how fast")
     parser.add_argument("--long", action="store_true", help="env: watch memory over ten million steps")
-    parser.add_argument("--agents", nargs="+", metavar="NAME", help="agents: who takes part (default: ppo hold random)")
+    parser.add_argument("--agents", nargs="+", metavar="NAME", help="agents: who takes part, with parameters in "
+                        "brackets where wanted: 'ppo[memory=faiss]' (default: ppo hold random)")  # fmt: skip
     parser.add_argument("--seeds", type=int, metavar="K", help="agents: training runs each (default: 5)")
     parser.add_argument("--seed", type=int, metavar="N", help="agents: the first of them (default: 0)")
+    parser.add_argument("--budget", type=int, metavar="N", help="agents: training steps of every run (default: 4,000,000 on "
+                        "order books, each certificate's own)")  # fmt: skip
+    parser.add_argument("--only", nargs="+", metavar="ID", help="agents: on these environments (default: all)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="agents: where cells and table are kept and found again "
                         "(default: runs/benchmark-agents)")  # fmt: skip
     engines.add_arguments(parser, "agents: cells")

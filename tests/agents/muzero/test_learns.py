@@ -24,8 +24,8 @@ from emp_gym.evaluation.reliability import iqm
 from emp_gym.experiments import backtest
 from emp_gym.experiments.certify import judge
 
-SEEDS = (0, 1, 2, 3, 4)
-CARTPOLE_STEPS, CARTPOLE_EPISODES = 32_000, 20
+SEEDS = (10, 11, 12, 13, 14)  # none of them was looked at while parameters were chosen
+CARTPOLE_STEPS, CARTPOLE_EPISODES = 48_000, 20
 QUOTES, QUOTES_STEPS = "emp-cartea-jaimungal-v0", 200_000
 
 
