@@ -56,6 +56,7 @@ class MuZeroConfig:
     reanalyse: float = 0.5  # share of a batch whose first state is searched again
     only_fresh: bool = False  # policy and value learn from these only (the model from all)
     refresh: int = 100  # updates after which the target network is renewed
+    average: int = 0  # updates that the weights that act are means over; 0: they are the last
     chance: int = 8  # learned codes, where no account names outcomes; 1: nothing is left to chance
     latent: int = 64
     hidden: int = 128
@@ -66,13 +67,14 @@ class MuZeroConfig:
     least_deviation: float = 0.1
     policy_weight: float = 1.0
     value_weight: float = 0.25
+    after_value_weight: float = 0.25  # 0 where afterstates are never asked for their value: no simulations below the root
     consistency_weight: float = 2.0
     entropy: float = 0.0  # weight of the policy's entropy
     iteration: int = 1000  # steps between two reports
     threads: int = 1  # torch threads while learning
 
     def __post_init__(self) -> None:
-        least = {"td_steps": 0, "simulations": 0, **dict.fromkeys(_COUNTS, 1)}
+        least = {"td_steps": 0, "simulations": 0, "average": 0, **dict.fromkeys(_COUNTS, 1)}
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise ConfigError(f"{name}: expected at least {low}, got {getattr(self, name)}")
@@ -90,7 +92,8 @@ class MuZeroConfig:
     @property
     def weights(self) -> Weights:
         return Weights(
-            policy=self.policy_weight, value=self.value_weight, consistency=self.consistency_weight, entropy=self.entropy
+            policy=self.policy_weight, value=self.value_weight, after_value=self.after_value_weight,
+            consistency=self.consistency_weight, entropy=self.entropy,
         )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from emp_gym.agents.base import Arrays
 from emp_gym.agents.muzero.actions import Menu
 from emp_gym.agents.muzero.loss import loss, tensors
+from emp_gym.agents.muzero.networks import Networks
 from emp_gym.agents.muzero.planning import Planner
 from emp_gym.agents.muzero.replay import CUT, FINISHED, Replay
 from emp_gym.types import F32, I64, Bool, ConfigError
@@ -27,7 +28,8 @@ class Learner:
 
     def __init__(self, agent: MuZero) -> None:
         self.agent, c = agent, agent.config
-        self.networks, self.actions = agent.networks, agent.actions
+        self.actions, self.mean = agent.actions, agent.networks  # what acts; with `average` what learns is known here only
+        self.networks = copy.deepcopy(agent.networks) if c.average else agent.networks
         self.target = copy.deepcopy(agent.networks).requires_grad_(False)
         parameters = self.networks.parameters()
         self.optimiser = torch.optim.AdamW(parameters, c.learning_rate, weight_decay=c.weight_decay, fused=True)
@@ -135,8 +137,18 @@ class Learner:
         self.updates += 1
         if self.updates % c.refresh == 0:
             self.target.load_state_dict(self.networks.state_dict())
+        if c.average:
+            self._average(max(1 / c.average, 1 / self.updates))
         for name, part in {**parts, "gradient": float(size), "error": float(error.mean())}.items():
             self._notes[f"train/{name}"].append(part)
+
+    @torch.no_grad()
+    def _average(self, share: float) -> None:
+        """Moves the weights that act towards those that learn; statistics are taken over as they are."""
+        for weight, learned in zip(self.mean.parameters(), self.networks.parameters()):
+            weight.lerp_(learned, share)
+        for mean, last in zip(self.mean.buffers(), self.networks.buffers()):
+            mean.copy_(last)
 
     @torch.inference_mode()
     def _worth(self, observation: F32) -> F32:
@@ -165,10 +177,15 @@ class Learner:
 
     # ---- files
 
+    def _others(self) -> dict[str, Networks]:
+        """The networks that are not the agent's."""
+        return {"target": self.target} | ({"last": self.networks} if self.networks is not self.mean else {})
+
     def arrays(self) -> Arrays:
-        """The replay, the target network, Adam's moments, returns under way."""
+        """The replay, networks that are not the agent's, Adam's moments, returns under way."""
         arrays: Arrays = {f"replay.{name}": array for name, array in self.replay.arrays().items()}
-        arrays |= {f"target.{name}": value.numpy() for name, value in self.target.state_dict().items()}
+        for kind, networks in self._others().items():
+            arrays |= {f"{kind}.{name}": value.detach().numpy() for name, value in networks.state_dict().items()}
         for index, state in self.optimiser.state_dict()["state"].items():
             arrays |= {f"adam.{index}.{name}": value.numpy() for name, value in state.items()}
         return arrays | {"returns": self.returns.copy()}
@@ -180,7 +197,8 @@ class Learner:
             kind, _, name = key.partition(".")
             of[kind][name] = value
         self.replay.restore(of["replay"])
-        self.target.load_state_dict({name: torch.from_numpy(value) for name, value in of["target"].items()})
+        for kind, networks in self._others().items():
+            networks.load_state_dict({name: torch.from_numpy(value) for name, value in of[kind].items()})
         self.returns = arrays["returns"].copy()
         state: dict[int, dict[str, Tensor]] = defaultdict(dict)
         for key, value in of["adam"].items():

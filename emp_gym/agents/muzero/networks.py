@@ -1,4 +1,4 @@
-"""The learned half of the planner's world: five small networks, the scale of rewards and values, and two-hot targets.
+"""The learned half of the planner's world: five small networks, the scale of rewards and values, and numbers as weights.
 
 =====================  =========================================================================================
 network                gives
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from emp_gym.agents.muzero.accounts import Account
 
-BINS, REACH = 51, 10.0
+BINS, REACH, DEGREE = 51, 10.0, 3
 RARELY = -4.0
 """Logit of the chance that a step ends an episode, before anything was learned."""
 
@@ -40,33 +40,49 @@ def stretch(y: Tensor) -> Tensor:
 
 
 class Support(nn.Module):
-    """A number as weights of 51 bins in [-10, 10] of its scale, finer near 0 (even steps after `squash`).
+    """A number as weights of 51 bins that reach a little beyond [-10, 10] of its scale, finer near 0 (knots at even steps after
+    `squash`).
 
-    Weights are linear between neighbouring bins *in the number itself*, so that the mean of noisy targets is kept: with
-    weights linear after the transform, as in the original, a mixture decodes to less than its mean.
+    Weights are the cubic B-splines at the number (de Boor 1978), bins their Greville points. The weighted mean of the bins is then the
+    number itself, so the mean of noisy targets is kept: with weights that are linear after the transform, as in the original, a
+    mixture decodes to less than its mean. And weights change smoothly: what a softmax learns of a number that moves across bins of two-hot
+    weights is wavy, which moved the top of a flat value by a twentieth.
     """
 
     bins: Tensor
+    knots: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         end = float(squash(torch.tensor(REACH, dtype=torch.float64)))
-        bins = stretch(torch.linspace(-end, end, BINS, dtype=torch.float64))
+        places = torch.arange(-DEGREE, BINS + 1, dtype=torch.float64)
+        knots = stretch((places / (BINS - DEGREE) * 2 - 1) * end)
+        bins = torch.stack([knots[1 + k : 1 + k + BINS] for k in range(DEGREE)]).mean(0)
         bins[BINS // 2] = 0.0
+        self.register_buffer("knots", knots.float(), persistent=False)
         self.register_buffer("bins", bins.float(), persistent=False)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Weights [..., 51] of `x` [...]; beyond the outermost bin it is clipped."""
-        x = x.clamp(self.bins[0], self.bins[-1])
-        above = torch.searchsorted(self.bins, x.contiguous()).clamp(1, BINS - 1)
-        low, high = self.bins[above - 1], self.bins[above]
-        share = ((x - low) / (high - low)).unsqueeze(-1)
-        weights = torch.zeros(*x.shape, BINS)
-        return weights.scatter_(-1, (above - 1).unsqueeze(-1), 1 - share).scatter_(-1, above.unsqueeze(-1), share)
+        """Weights [..., 51] of `x` [...]; beyond the scale it is clipped."""
+        knots = self.knots
+        x = x.clamp(knots[DEGREE], knots[BINS])
+        right = torch.searchsorted(knots[DEGREE : BINS + 1], x.contiguous(), right=True).clamp(1, BINS - DEGREE) + DEGREE
+        weights = [torch.ones_like(x)]
+        for degree in range(1, DEGREE + 1):  # Cox and de Boor: each spline is shared out among two of the next degree
+            shares = [torch.zeros_like(x)] * (degree + 1)
+            for k, weight in enumerate(weights):
+                low, high = knots[right - degree + k], knots[right + k]
+                share = weight / (high - low)
+                shares[k] = shares[k] + share * (high - x)
+                shares[k + 1] = share * (x - low)
+            weights = shares
+        first = right.unsqueeze(-1) - 1 - DEGREE
+        return torch.zeros(*x.shape, BINS).scatter_(-1, first + torch.arange(DEGREE + 1), torch.stack(weights, -1))
 
     def decode(self, logits: Tensor) -> Tensor:
-        """The mean [...] that `logits` [..., 51] stand for."""
-        return logits.softmax(-1) @ self.bins
+        """The mean [...] that `logits` [..., 51] stand for: exactly 0 where they are even, however many rows are asked about."""
+        weights, middle = logits.softmax(-1), BINS // 2
+        return (weights[..., middle + 1 :] - weights[..., :middle].flip(-1)) @ self.bins[middle + 1 :]
 
 
 class Normaliser(nn.Module):

@@ -80,7 +80,8 @@ def test_resume_equals_going_on_but_for_lanes_in_flight(tmp_path: Path, env_id: 
     assert same(first._learner.arrays(), second._learner.arrays())
 
 
-def test_a_resumed_run_ends_like_one_that_never_stopped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("average", [0, 5])
+def test_a_resumed_run_ends_like_one_that_never_stopped(tmp_path: Path, average: int) -> None:
     """With lanes that go on in the middle of their episodes."""
     from emp_gym.envs import snapshot
 
@@ -96,7 +97,7 @@ def test_a_resumed_run_ends_like_one_that_never_stopped(tmp_path: Path) -> None:
 
     def build(seed: int) -> MuZero:
         env = make(1)
-        return MuZero(env.single_observation_space, env.single_action_space, env.spec, seed=seed, **SMALL)
+        return MuZero(env.single_observation_space, env.single_action_space, env.spec, seed=seed, **{**SMALL, "average": average})
 
     def note(steps: int, scalars: Any) -> None:
         if steps == 256:
@@ -110,6 +111,24 @@ def test_a_resumed_run_ends_like_one_that_never_stopped(tmp_path: Path) -> None:
     second.learn(lambda num_envs=None: GoesOn(make(num_envs)), 640)
     assert same(first.arrays(), second.arrays())
     assert same(first._learner.arrays(), second._learner.arrays())  # type: ignore[union-attr]
+
+
+def test_weights_that_act_are_the_mean_of_those_that_learn() -> None:
+    """Until `average` updates have passed, the plain mean; statistics are the last."""
+    one, learned = agent(average=1000), []
+    update = Learner._update
+
+    def noted(learner: Learner) -> None:
+        update(learner)
+        learned.append([p.detach().numpy().copy() for p in learner.networks.parameters()])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Learner, "_update", noted)
+        one.learn(fakes.make_env, 640)
+    assert len(learned) > 5
+    for number, mine in enumerate(one.networks.parameters()):
+        assert np.allclose(mine.detach().numpy(), np.mean([each[number] for each in learned], axis=0), atol=1e-5)
+    assert torch.equal(one.networks.normalise.mean, one._learner.networks.normalise.mean)  # type: ignore[union-attr]
 
 
 def test_the_same_seed_learns_the_same_and_another_seed_does_not() -> None:

@@ -39,12 +39,19 @@ def test_squash_and_stretch_undo_each_other(x: float) -> None:
 
 
 @given(st.floats(-REACH, REACH, width=32))
-def test_two_bins_hold_a_number_exactly(x: float) -> None:
+def test_four_bins_hold_a_number_exactly(x: float) -> None:
     support = Support()
     weights = support.encode(torch.tensor([x]))
-    assert weights.shape == (1, BINS) and int((weights > 0).sum()) <= 2
+    assert weights.shape == (1, BINS) and int((weights != 0).sum()) <= 4 and bool((weights >= 0).all())
     assert float(weights.sum()) == pytest.approx(1, abs=1e-6)
     assert float(weights @ support.bins) == pytest.approx(x, abs=1e-5)
+
+
+def test_weights_are_the_cubic_splines() -> None:
+    scipy = pytest.importorskip("scipy.interpolate")
+    support, x = Support(), np.linspace(-REACH, REACH, 501)
+    splines = scipy.BSpline.design_matrix(x, support.knots.double().numpy(), 3, extrapolate=False).toarray()
+    assert np.allclose(support.encode(torch.from_numpy(x).float()).numpy(), splines, atol=1e-5)
 
 
 def test_numbers_beyond_the_support_are_clipped() -> None:
