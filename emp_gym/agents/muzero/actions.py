@@ -22,6 +22,9 @@ from torch.nn import functional as F
 
 from emp_gym.agents.muzero.search import SearchResult
 
+ALMOST = 0.9999
+"""How near a mean may come to the end of a lever."""
+
 
 class Actions(Protocol):
     """M rows of anything; a policy is a row of numbers that the network gives."""
@@ -33,6 +36,11 @@ class Actions(Protocol):
 
     def draw(self, random: np.random.Generator | None) -> None:
         """New candidates for the searches to come; None: those that are used when nothing is to be explored."""
+        ...
+
+    def nearer(self, policy: Tensor, result: SearchResult) -> Tensor | None:
+        """The policy with what a search has found as its middle, after which candidates are half as far from it until the next
+        `draw`; None where there is nothing between candidates."""
         ...
 
     def logits(self, policy: Tensor) -> Tensor:
@@ -71,6 +79,9 @@ class Menu:
 
     def draw(self, random: np.random.Generator | None) -> None:
         """A menu is always the same."""
+
+    def nearer(self, policy: Tensor, result: SearchResult) -> Tensor | None:
+        return None
 
     def logits(self, policy: Tensor) -> Tensor:
         return policy
@@ -113,6 +124,11 @@ class Levers:
             self.noise = self._even
         else:
             self.noise = torch.from_numpy(random.standard_normal((self.candidates, self.size), np.float32))
+
+    def nearer(self, policy: Tensor, result: SearchResult) -> Tensor | None:
+        middle = self.found(policy, result)[..., : self.size]
+        self.noise = self.noise / 2
+        return torch.cat((middle.clamp(-ALMOST, ALMOST).atanh(), policy[..., self.size :]), -1)
 
     def _normal(self, policy: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation [M, size]; the deviation is in [least, 1 + least]."""

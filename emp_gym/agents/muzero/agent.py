@@ -62,6 +62,7 @@ class MuZeroConfig:
     hidden: int = 128
     depth: int = 1  # hidden layers
     samples: int = 16  # candidates of a search among continuous actions
+    rounds: int = 1  # searches of one state among continuous actions, each nearer to what the last one found; in play 1
     spread: float = 1.0  # deviation of these candidates in deviations of the policy
     deviation: float = 0.5  # of the policy at first, half the box being 1
     least_deviation: float = 0.1
@@ -99,7 +100,7 @@ class MuZeroConfig:
 
 _COUNTS = (
     "num_envs", "max_considered", "unroll", "batch_size", "replay_size", "refresh", "chance", "latent",
-    "hidden", "depth", "samples", "iteration", "threads", "warmup",
+    "hidden", "depth", "samples", "rounds", "iteration", "threads", "warmup",
 )  # fmt: skip
 
 
@@ -154,7 +155,7 @@ class MuZero(BaseAgent):
         rows = torch.from_numpy(np.array(observation, np.float32).reshape(len(observation), -1))
         self.actions.draw(None)
         planner = Planner(self.networks, self.actions, self.config.gamma)
-        result, policy = planner.plan(rows, self.search_config(self.networks), mask, None, self.edge)
+        result, policy = planner.plan(rows, self.search_config(self.networks), mask, None, self.edge, self.config.rounds)
         return self.actions.played(self.actions.best(policy, result)), state
 
     # ---- learning

@@ -163,7 +163,8 @@ class Learner:
         gumbel = self.random.gumbel(size=(len(row), self.actions.candidates)).astype(np.float32)
         planner = Planner(self.target, self.actions, self.agent.config.gamma)
         config = self.agent.search_config(self.target)
-        result, policy = planner.plan(torch.from_numpy(observation), config, mask, gumbel, self.agent.edge)
+        rounds = self.agent.config.rounds
+        result, policy = planner.plan(torch.from_numpy(observation), config, mask, gumbel, self.agent.edge, rounds)
         self.replay.revise(row, lane, self.actions.found(policy, result).numpy(), result.value)
 
     def scalars(self) -> dict[str, float]:

@@ -26,7 +26,7 @@ from emp_gym.experiments.certify import judge
 
 SEEDS = (10, 11, 12, 13, 14)  # none of them was looked at while parameters were chosen
 CARTPOLE_STEPS, CARTPOLE_EPISODES = 48_000, 20
-QUOTES, QUOTES_STEPS = "emp-cartea-jaimungal-v0", 200_000
+QUOTES, QUOTES_STEPS = "emp-cartea-jaimungal-v0", 1_000_000
 
 
 def cartpole(num_envs: int | None = None, mode: AutoresetMode = AutoresetMode.SAME_STEP, **_: Any) -> Any:
