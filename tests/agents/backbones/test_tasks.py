@@ -96,8 +96,8 @@ def keep(name: str, result: dict) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_mamba3_keeps_parity_six_times_longer_than_it_was_taught(seed):
+@pytest.mark.parametrize("seed", [10, 11, 12])  # none of them was looked at while the plan was chosen
+def test_mamba3_keeps_parity_longer_than_it_was_taught(seed):
     assert learned("mamba3", "parity", seed, 512)["right"] >= 0.99
 
 
