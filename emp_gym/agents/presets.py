@@ -37,7 +37,7 @@ _PLANNED_QUOTES = {
     "num_envs": 256, "gamma": 1.0, "simulations": 0, "samples": 8, "rounds": 3, "q_floor": 1e-4, "td_steps": 20, "unroll": 1,
     "batch_size": 1024, "updates_per_step": 0.02, "reanalyse": 0.25, "only_fresh": True, "refresh": 5, "average": 1500,
     "replay_size": 1_000_000, "priority_alpha": 0.0, "warmup": 10_000, "learning_rate": 2e-3, "final_learning_rate": 2e-5,
-    "hidden": 64, "depth": 2, "latent": 32, "policy_weight": 0.3, "value_weight": 1.0, "after_value_weight": 0.0,
+    "hidden": 64, "depth": 2, "degree": 3, "latent": 32, "policy_weight": 0.3, "value_weight": 1.0, "after_value_weight": 0.0,
     "deviation": 0.7, "least_deviation": 0.35, "iteration": 20_000,
 }  # fmt: skip
 _MUZERO: dict[str, dict[str, Any]] = {

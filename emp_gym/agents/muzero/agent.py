@@ -61,6 +61,7 @@ class MuZeroConfig:
     latent: int = 64
     hidden: int = 128
     depth: int = 1  # hidden layers
+    degree: int = 1  # of the splines that rewards and values are learned as; 3: smooth, where tops are flat
     samples: int = 16  # candidates of a search among continuous actions
     rounds: int = 1  # searches of one state among continuous actions, each nearer to what the last one found; in play 1
     spread: float = 1.0  # deviation of these candidates in deviations of the policy
@@ -100,7 +101,7 @@ class MuZeroConfig:
 
 _COUNTS = (
     "num_envs", "max_considered", "unroll", "batch_size", "replay_size", "refresh", "chance", "latent",
-    "hidden", "depth", "samples", "rounds", "iteration", "threads", "warmup",
+    "hidden", "depth", "degree", "samples", "rounds", "iteration", "threads", "warmup",
 )  # fmt: skip
 
 
@@ -133,7 +134,7 @@ class MuZero(BaseAgent):
         account = account_of(spec)
         shape = Shape(
             int(np.prod(observation_space.shape)), self.actions.size, self.actions.policy, account.codes or c.chance,
-            c.latent, c.hidden, c.depth,
+            c.latent, c.hidden, c.depth, c.degree,
         )  # fmt: skip
         with torch.random.fork_rng(devices=[]):  # weights are drawn from torch's global generator, left as it was found
             torch.manual_seed(seed)

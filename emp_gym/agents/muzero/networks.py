@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from emp_gym.agents.muzero.accounts import Account
 
-BINS, REACH, DEGREE = 51, 10.0, 3
+BINS, REACH = 51, 10.0
 RARELY = -4.0
 """Logit of the chance that a step ends an episode, before anything was learned."""
 
@@ -40,35 +40,36 @@ def stretch(y: Tensor) -> Tensor:
 
 
 class Support(nn.Module):
-    """A number as weights of 51 bins that reach a little beyond [-10, 10] of its scale, finer near 0 (knots at even steps after
-    `squash`).
+    """A number as weights of 51 bins in [-10, 10] of its scale (a little beyond with smooth weights), finer near 0: knots at even
+    steps after `squash`.
 
-    Weights are the cubic B-splines at the number (de Boor 1978), bins their Greville points. The weighted mean of the bins is then the
-    number itself, so the mean of noisy targets is kept: with weights that are linear after the transform, as in the original, a
-    mixture decodes to less than its mean. And weights change smoothly: what a softmax learns of a number that moves across bins of two-hot
-    weights is wavy, which moved the top of a flat value by a twentieth.
+    Weights are the B-splines of `degree` at the number (de Boor 1978), bins their Greville points. The weighted mean of the bins is
+    then the number itself, so the mean of noisy targets is kept: with weights that are linear after the transform, as in the original, a
+    mixture decodes to less than its mean. Degree 1 is two neighbouring bins. What a softmax learns of a number that moves across those is
+    wavy, which moves the top of a flat value by a twentieth; with degree 3 it is smooth, and slower to tell large values apart.
     """
 
     bins: Tensor
     knots: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, degree: int = 1) -> None:
         super().__init__()
+        self.degree = degree
         end = float(squash(torch.tensor(REACH, dtype=torch.float64)))
-        places = torch.arange(-DEGREE, BINS + 1, dtype=torch.float64)
-        knots = stretch((places / (BINS - DEGREE) * 2 - 1) * end)
-        bins = torch.stack([knots[1 + k : 1 + k + BINS] for k in range(DEGREE)]).mean(0)
+        places = torch.arange(-degree, BINS + 1, dtype=torch.float64)
+        knots = stretch((places / (BINS - degree) * 2 - 1) * end)
+        bins = torch.stack([knots[1 + k : 1 + k + BINS] for k in range(degree)]).mean(0)
         bins[BINS // 2] = 0.0
         self.register_buffer("knots", knots.float(), persistent=False)
         self.register_buffer("bins", bins.float(), persistent=False)
 
     def encode(self, x: Tensor) -> Tensor:
         """Weights [..., 51] of `x` [...]; beyond the scale it is clipped."""
-        knots = self.knots
-        x = x.clamp(knots[DEGREE], knots[BINS])
-        right = torch.searchsorted(knots[DEGREE : BINS + 1], x.contiguous(), right=True).clamp(1, BINS - DEGREE) + DEGREE
+        knots, last = self.knots, self.degree
+        x = x.clamp(knots[last], knots[BINS])
+        right = torch.searchsorted(knots[last : BINS + 1], x.contiguous(), right=True).clamp(1, BINS - last) + last
         weights = [torch.ones_like(x)]
-        for degree in range(1, DEGREE + 1):  # Cox and de Boor: each spline is shared out among two of the next degree
+        for degree in range(1, last + 1):  # Cox and de Boor: each spline is shared out among two of the next degree
             shares = [torch.zeros_like(x)] * (degree + 1)
             for k, weight in enumerate(weights):
                 low, high = knots[right - degree + k], knots[right + k]
@@ -76,8 +77,8 @@ class Support(nn.Module):
                 shares[k] = shares[k] + share * (high - x)
                 shares[k + 1] = share * (x - low)
             weights = shares
-        first = right.unsqueeze(-1) - 1 - DEGREE
-        return torch.zeros(*x.shape, BINS).scatter_(-1, first + torch.arange(DEGREE + 1), torch.stack(weights, -1))
+        first = right.unsqueeze(-1) - 1 - last
+        return torch.zeros(*x.shape, BINS).scatter_(-1, first + torch.arange(last + 1), torch.stack(weights, -1))
 
     def decode(self, logits: Tensor) -> Tensor:
         """The mean [...] that `logits` [..., 51] stand for: exactly 0 where they are even, however many rows are asked about."""
@@ -152,6 +153,7 @@ class Shape:
     latent: int  # H
     hidden: int
     depth: int  # hidden layers
+    degree: int = 1  # of the splines that numbers are given as
 
 
 class Networks(nn.Module):
@@ -165,7 +167,7 @@ class Networks(nn.Module):
         self.register_buffer("columns", torch.tensor(account.columns, dtype=torch.int64), persistent=False)
         self.private = len(account.columns)
         self.market = 0 if self.private == shape.observation else shape.latent
-        self.normalise, self.support = Normaliser(shape.observation), Support()
+        self.normalise, self.support = Normaliser(shape.observation), Support(shape.degree)
         self.reward_scale, self.value_scale = Scale(), Scale()
         self._build(learned_codes)
 

@@ -38,19 +38,20 @@ def test_squash_and_stretch_undo_each_other(x: float) -> None:
     assert float(squash(stretch(one / 100))) == pytest.approx(x / 100, rel=1e-6, abs=1e-6)
 
 
-@given(st.floats(-REACH, REACH, width=32))
-def test_four_bins_hold_a_number_exactly(x: float) -> None:
-    support = Support()
+@given(st.floats(-REACH, REACH, width=32), st.sampled_from([1, 2, 3]))
+def test_a_few_bins_hold_a_number_exactly(x: float, degree: int) -> None:
+    support = Support(degree)
     weights = support.encode(torch.tensor([x]))
-    assert weights.shape == (1, BINS) and int((weights != 0).sum()) <= 4 and bool((weights >= 0).all())
+    assert weights.shape == (1, BINS) and int((weights != 0).sum()) <= degree + 1 and bool((weights >= 0).all())
     assert float(weights.sum()) == pytest.approx(1, abs=1e-6)
     assert float(weights @ support.bins) == pytest.approx(x, abs=1e-5)
 
 
-def test_weights_are_the_cubic_splines() -> None:
+@pytest.mark.parametrize("degree", [1, 2, 3])
+def test_weights_are_the_splines(degree: int) -> None:
     scipy = pytest.importorskip("scipy.interpolate")
-    support, x = Support(), np.linspace(-REACH, REACH, 501)
-    splines = scipy.BSpline.design_matrix(x, support.knots.double().numpy(), 3, extrapolate=False).toarray()
+    support, x = Support(degree), np.linspace(-REACH, REACH, 501)
+    splines = scipy.BSpline.design_matrix(x, support.knots.double().numpy(), degree, extrapolate=False).toarray()
     assert np.allclose(support.encode(torch.from_numpy(x).float()).numpy(), splines, atol=1e-5)
 
 
