@@ -18,8 +18,10 @@ BUDGETS = {
     "emp-glft-v0": 12_000_000,
     "emp-garleanu-pedersen-v0": 4_000_000,
 }
-"""Steps of training over all lanes, by environment: the same for every agent."""
-LADDER = 1_000_000
+"""Steps of training over all lanes, by environment."""
+LADDER, OTHERS = 1_000_000, 4_000_000
+MOST = {"muzero": 1_000_000}
+"""No more than this for an agent: one that searches before every step needs longer for it, and should learn from fewer."""
 
 _SMOOTH = {"entropy": 0.0, "learning_rate": 1e-3, "deviation": 0.3}
 _QUOTES = _SMOOTH | {
@@ -38,7 +40,7 @@ _PLANNED_QUOTES = {
     "batch_size": 1024, "updates_per_step": 0.02, "reanalyse": 0.25, "only_fresh": True, "refresh": 5, "average": 1500,
     "replay_size": 1_000_000, "priority_alpha": 0.0, "warmup": 10_000, "learning_rate": 2e-3, "final_learning_rate": 2e-5,
     "hidden": 64, "depth": 2, "degree": 3, "latent": 32, "policy_weight": 0.3, "value_weight": 1.0, "after_value_weight": 0.0,
-    "deviation": 0.7, "least_deviation": 0.35, "iteration": 20_000,
+    "deviation": 0.7, "least_deviation": 0.35, "chance_decay": 1.0, "iteration": 20_000,
 }  # fmt: skip
 _MUZERO: dict[str, dict[str, Any]] = {
     "emp-cartea-jaimungal-v0": _PLANNED_QUOTES,
@@ -65,7 +67,7 @@ def preset(agent_name: str, env_id: str, given: Mapping[str, Any] | None = None)
     """(steps of training, parameters) recommended for `agent_name` on `env_id`; where the user has `given` an extractor with
     memory, those of that extractor."""
     name, given = env_id.rpartition(":")[2], given or {}
-    default = LADDER if name.startswith("emp-ladder-") else 4_000_000
+    budget = BUDGETS.get(name, LADDER if name.startswith("emp-ladder-") else OTHERS)
     parameters = dict(PRESETS.get(agent_name, {}).get(name, {}))
     parameters |= REMEMBERING.get(agent_name, {}).get(name, {}).get(str(given.get("extractor")), {})
-    return BUDGETS.get(name, default), parameters
+    return min(budget, MOST.get(agent_name, budget)), parameters

@@ -1,4 +1,4 @@
-"""The benchmark of agents: certificates, ladder and order books, several seeds, the same budget for everybody.
+"""The benchmark of agents: certificates, ladder and order books, several seeds, budgets of `emp_gym.agents.presets`.
 
 The suite is a list of *cells*, one training run (or one run of all baselines) each. A cell is kept as a small JSON file that
 says what it is of, and is not done again; whatever was interrupted goes on where it stood.
@@ -19,7 +19,7 @@ import numpy as np
 
 from emp_gym.agents import registry
 from emp_gym.agents.base import read_json
-from emp_gym.agents.presets import preset
+from emp_gym.agents.presets import MOST, preset
 from emp_gym.envs import CERTIFICATES, ENVIRONMENTS
 from emp_gym.evaluation import measures
 from emp_gym.evaluation.metrics import Estimate
@@ -49,8 +49,7 @@ class Plan:
     certificates: tuple[str, ...] = tuple(CERTIFICATES)
     markets: tuple[str, ...] = MARKETS
     days: tuple[str | None, ...] = (None,)  # of the markets: None are the embedded synthetic days, else a path
-    budget: int = 4_000_000  # training steps on a market
-    certificate_budget: int | None = None  # None: that of each certificate
+    budget: int | None = None  # training steps of every run; None: those of the agent's preset
     episodes: int | None = None  # held-out windows; None: all
 
     def __post_init__(self) -> None:
@@ -88,23 +87,24 @@ def cells(plan: Plan) -> list[Cell]:
     found = []
     for env in plan.certificates:
         for agent in plan.agents:
-            budget, parameters = _preset(agent, env)
+            budget, parameters = _preset(plan, agent, env)
             for seed in _seeds(plan, agent):
-                found.append(Cell(env, agent, seed, plan.certificate_budget or budget, parameters=parameters))
+                found.append(Cell(env, agent, seed, budget, parameters=parameters))
     for env in plan.markets:
         for data in plan.days:
             found.append(Cell(env, BASELINES, 0, 0, data, plan.episodes))
             for agent in plan.agents:
+                budget, parameters = _preset(plan, agent, env)
                 for seed in _seeds(plan, agent):
-                    found.append(Cell(env, agent, seed, plan.budget, data, plan.episodes, _preset(agent, env)[1]))
+                    found.append(Cell(env, agent, seed, budget, data, plan.episodes, parameters))
     return found
 
 
-def _preset(label: str, env: str) -> tuple[int, dict[str, Any]]:
-    """(certificate's budget, parameters) of an agent as the plan names it: the preset, with its own on top."""
+def _preset(plan: Plan, label: str, env: str) -> tuple[int, dict[str, Any]]:
+    """(budget, parameters) of an agent as the plan names it: the preset, with its own on top."""
     name, given = variant(label)
     budget, parameters = preset(name, env, given)
-    return budget, parameters | given
+    return plan.budget or budget, parameters | given
 
 
 def _class(label: str) -> type:
@@ -349,10 +349,12 @@ def _how(plan: Plan, found: Mapping[Cell, Mapping[str, Any]], folder: Path) -> t
     kept = [read_json(path)["cell"] for path in sorted(folder.glob("*.json"))]
     trained = [c for c in kept if c["agent"] in plan.agents and _learns(_class(c["agent"]))]
     trials = [f"{agent} {count}" for agent in plan.agents if (count := sum(c["agent"] == agent for c in trained))]
-    budgets = "each certificate's own" if plan.certificate_budget is None else f"{plan.certificate_budget:,} steps"
+    fewer = [f"at most {most:,} for {name}" for name, most in MOST.items() if name in {variant(a)[0] for a in plan.agents}]
+    own = "; ".join(("each environment's own, the same for every agent", *fewer))
+    budget = own if plan.budget is None else f"{plan.budget:,} for every agent"
     return (
         f"{plan.seeds} seed{'s' if plan.seeds > 1 else ''} from {plan.first_seed} on (one for what neither learns nor draws); "
-        f"budgets, the same for every agent: {budgets} on certificates, {plan.budget:,} steps on order books",
+        f"training steps: {budget}",
         f"{number(seconds / 60, 1)} minutes of wall clock in all on {'; '.join(machines)}; other programs included",
         f"training runs on record in this folder, those of other budgets included: {', '.join(trials) or 'none'}; parameters "
         "come from `emp_gym/agents/presets.py`, and what was tried to find them is not counted",

@@ -19,7 +19,7 @@ from emp_gym.types import EmpGymError
 DATA = "synthetic:rows=6000"
 PLAN = Plan(
     ("hold", "random", "twap"), seeds=2, certificates=("emp-almgren-chriss-v0", "emp-ladder-noise-v0"),
-    markets=("emp-lob-v0",), days=(DATA,), episodes=2, certificate_budget=100, budget=100,
+    markets=("emp-lob-v0",), days=(DATA,), episodes=2, budget=100,
 )  # fmt: skip
 
 
@@ -75,6 +75,10 @@ def test_what_neither_learns_nor_draws_runs_once_and_everybody_has_one_budget() 
     assert sorted({cell.seed for cell in later if cell.agent == "ppo"}) == [10, 11, 12]
     for env in {cell.env for cell in own}:
         assert len({cell.budget for cell in own if cell.env == env}) == 1, env
+    planned = {cell.budget for cell in suite.cells(replace(plan, agents=("muzero",))) if cell.agent == "muzero"}
+    assert planned == {1_000_000}, "an agent that plans before every step is given fewer of them"
+    every = suite.cells(replace(plan, agents=("muzero", "ppo"), budget=500))
+    assert {cell.budget for cell in every if cell.agent != suite.BASELINES} == {500}
 
 
 def test_who_does_not_fit_is_told_and_the_others_go_on(done: tuple[Path, dict[Cell, dict[str, Any]]]) -> None:
@@ -102,7 +106,7 @@ def test_the_table_says_what_made_it(done: tuple[Path, dict[Cell, dict[str, Any]
     folder, found = done
     text = markdown(suite.document(PLAN, found, folder))
     assert "| ladder: noise | abstains | trades | – |" in text
-    for words in ("2 seeds", "minutes of wall clock", "commit", "training runs on record", "Not run", "the same for every agent"):
+    for words in ("2 seeds", "minutes of wall clock", "commit", "training runs on record", "Not run", "steps: 100 for every agent"):
         assert words in text, words
 
 
@@ -117,7 +121,7 @@ def test_an_unknown_agent_is_refused_before_anything_is_run() -> None:
 
 def test_the_same_agent_takes_part_with_other_parameters(tmp_path: Path) -> None:
     rung = "emp-ladder-trend-v0"
-    plan = Plan(("ppo", "ppo[n_steps=8,memory=numpy]"), 1, certificates=(rung,), markets=(), certificate_budget=2048)
+    plan = Plan(("ppo", "ppo[n_steps=8,memory=numpy]"), 1, certificates=(rung,), markets=(), budget=2048)
     first, second = suite.cells(plan)
     assert second.parameters == {**first.parameters, "n_steps": 8, "memory": "numpy"} and first.file != second.file
     row = suite.scores(suite.run(plan, tmp_path))[rung]
@@ -129,7 +133,7 @@ def test_from_the_command_line(
 ) -> None:
     from emp_gym.experiments.benchmark import agents
 
-    small = {"certificates": ("emp-ladder-noise-v0",), "markets": (), "seeds": 2, "certificate_budget": 100}
+    small = {"certificates": ("emp-ladder-noise-v0",), "markets": (), "seeds": 2, "budget": 100}
     monkeypatch.setattr(agents, "SMALL_PLAN", small)
     words = ["agents", "--small", "--agents", "hold", "random", "--out", str(tmp_path), "--json"]
     assert benchmark.main(words) == 0
@@ -139,7 +143,7 @@ def test_from_the_command_line(
     once = ["agents", "--agents", "hold", "random", "--only", "emp-ladder-noise-v0", "--seeds", "1", "--budget", "9", "--json"]
     assert benchmark.main([*once, "--out", str(tmp_path / "other")]) == 0
     assert set(json.loads(capsys.readouterr().out)) == set(figures)
-    assert "9 steps on certificates, 9 steps on order books" in (tmp_path / "other" / "agents.md").read_text()
+    assert "training steps: 9 for every agent" in (tmp_path / "other" / "agents.md").read_text()
     assert benchmark.main(["agents", "--only", "emp-lob-v9"]) == 2
     with pytest.raises(SystemExit):
         benchmark.main(["log", "--agents", "ppo"])

@@ -49,6 +49,7 @@ class MuZeroConfig:
     learning_rate: float = 1e-3
     final_learning_rate: float = 1e-4  # reached linearly at the end of training
     weight_decay: float = 1e-4
+    chance_decay: float = 1e-4  # the same, of what bends the odds of outcomes beyond a linear function of the action
     max_grad_norm: float = 10.0
     replay_size: int = 100_000  # steps
     priority_alpha: float = 0.6  # 0: every step is equally likely to be drawn

@@ -31,8 +31,7 @@ class Learner:
         self.actions, self.mean = agent.actions, agent.networks  # what acts; with `average` what learns is known here only
         self.networks = copy.deepcopy(agent.networks) if c.average else agent.networks
         self.target = copy.deepcopy(agent.networks).requires_grad_(False)
-        parameters = self.networks.parameters()
-        self.optimiser = torch.optim.AdamW(parameters, c.learning_rate, weight_decay=c.weight_decay, fused=True)
+        self.optimiser = torch.optim.AdamW(self._groups(), c.learning_rate, fused=True)
         self.random = np.random.default_rng(np.random.SeedSequence([agent.seed, 1]))
         shape = self.networks.shape
         self.replay = Replay(
@@ -42,6 +41,13 @@ class Learner:
         self.returns = np.zeros(c.num_envs)  # discounted, of the episodes under way
         self.updates, self.owed = 0, 0.0
         self._notes: dict[str, list[float]] = defaultdict(list)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """All that learns, by how fast it is forgotten."""
+        c, of = self.agent.config, {True: list[nn.Parameter](), False: list[nn.Parameter]()}
+        for name, weight in self.networks.named_parameters():
+            of[name.startswith("psi.")].append(weight)
+        return [{"params": of[True], "weight_decay": c.chance_decay}, {"params": of[False], "weight_decay": c.weight_decay}]
 
     # ---- playing
 

@@ -27,6 +27,8 @@ from emp_gym.agents.muzero.accounts import Account
 BINS, REACH = 51, 10.0
 RARELY = -4.0
 """Logit of the chance that a step ends an episode, before anything was learned."""
+QUICK = 10.0
+"""How much faster the linear part of the odds learns. Adam's steps are alike in size, and a slope of 2 is a long way in noise."""
 
 
 def squash(x: Tensor) -> Tensor:
@@ -182,6 +184,10 @@ class Networks(nn.Module):
         self.f = trunk(state, s.policy, BINS)
         self.phi = perceptron(state + s.action, s.latent, s.hidden, s.depth)
         self.psi = trunk(after, s.codes, BINS) if s.codes > 1 else None
+        self.odds = nn.Linear(self.private + s.action, s.codes) if s.codes > 1 else None
+        if self.odds is not None:
+            nn.init.zeros_(self.odds.weight)
+            nn.init.zeros_(self.odds.bias)
         self.g = trunk(after + s.codes, self.market, BINS, 1, first=(math.nan, 0.0, RARELY))
         self.encoder = perceptron(2 * s.observation, s.codes, s.hidden, s.depth) if learned_codes else None
         if self.market:  # SimSiam (Chen and He 2021): the rolled-out latent must agree with the one that was then seen
@@ -208,10 +214,15 @@ class Networks(nn.Module):
         return torch.cat((state[..., : self.private], action, latent), -1)
 
     def chance(self, after: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the codes [M, C] and of the afterstate's value [M, 51]; there must be more than one code."""
-        assert self.psi is not None
-        code, value = self.psi(self._seen(after))
-        return code, value
+        """Logits of the codes [M, C] and of the afterstate's value [M, 51]; there must be more than one code.
+
+        The odds are linear in what is exact and in the action, and psi adds what bends: a generalised linear model says from few
+        rare events how fast they become rarer with the distance of a quote.
+        """
+        assert self.psi is not None and self.odds is not None
+        row = self._seen(after)
+        code, value = self.psi(row)
+        return code + QUICK * self.odds(row[..., : self.private + self.shape.action]), value
 
     def outcome(self, after: Tensor, code: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Next market latent [M, H], logits of the reward [M, 51] and of the episode's end [M], for a code as weights [M, C].

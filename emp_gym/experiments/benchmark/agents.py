@@ -16,7 +16,7 @@ from emp_gym.types import ConfigError
 TABLE = "agents.md"
 SMALL_PLAN = {
     "seeds": 2, "certificates": ("emp-almgren-chriss-v0", "emp-ladder-trend-v0"), "markets": ("emp-lob-v0",),
-    "budget": 2048, "certificate_budget": 2048, "episodes": 2,
+    "budget": 2048, "episodes": 2,
 }  # fmt: skip
 """Shows in about a minute that it runs, not how good anybody is."""
 
@@ -36,7 +36,7 @@ def measure(
     if seeds is not None:
         plan = replace(plan, seeds=seeds)
     if budget is not None:
-        plan = replace(plan, budget=budget, certificate_budget=budget)
+        plan = replace(plan, budget=budget)
     if only:
         known = [*plan.certificates, *plan.markets]
         unknown = sorted(set(only) - set(known))

@@ -34,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                         "brackets where wanted: 'ppo[memory=faiss]' (default: ppo hold random)")  # fmt: skip
     parser.add_argument("--seeds", type=int, metavar="K", help="agents: training runs each (default: 5)")
     parser.add_argument("--seed", type=int, metavar="N", help="agents: the first of them (default: 0)")
-    parser.add_argument("--budget", type=int, metavar="N", help="agents: training steps of every run (default: 4,000,000 on "
-                        "order books, each certificate's own)")  # fmt: skip
+    parser.add_argument("--budget", type=int, metavar="N", help="agents: training steps of every run (default: the "
+                        "agent's own, see emp_gym/agents/presets.py)")  # fmt: skip
     parser.add_argument("--only", nargs="+", metavar="ID", help="agents: on these environments (default: all)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="agents: where cells and table are kept and found again "
                         "(default: runs/benchmark-agents)")  # fmt: skip

@@ -147,6 +147,39 @@ def test_the_loss_of_levers_is_the_weighted_likelihood_of_their_candidates() -> 
     assert torch.allclose(levers.loss(policy, found) + constant, slow, atol=1e-4)
 
 
+# ---- odds
+
+
+def slope_error(linear: bool, decay: float) -> float:
+    """How wrong a slope of -2 is that was learned from some 350 events of probability exp(-4 - 2 x) among 10,000."""
+    networks, random = build(actions_of(spaces.Box(-1, 1, (1,), np.float32), 8, 1.0, 0.1, 0.5)), np.random.default_rng(0)
+    x = random.uniform(-1, 1, (10_000, 1)).astype(np.float32)
+    code = torch.from_numpy((random.random(10_000) < np.exp(-4 - 2 * x[:, 0])).astype(np.int64))
+    networks.odds.requires_grad_(linear)
+    optimiser = torch.optim.AdamW(
+        [{"params": networks.psi.parameters(), "weight_decay": decay}, {"params": networks.odds.parameters()}], 2e-3
+    )
+
+    def log_odds(rows: np.ndarray) -> torch.Tensor:
+        state = networks.represent(torch.zeros(len(rows), 4))
+        return networks.chance(networks.afterstate(state, torch.from_numpy(rows)))[0].log_softmax(-1)
+
+    for _ in range(500):
+        part = random.integers(0, 10_000, 256)
+        optimiser.zero_grad()
+        torch.nn.functional.nll_loss(log_odds(x[part]), code[part]).backward()
+        optimiser.step()
+    with torch.no_grad():
+        grid = np.linspace(-1, 1, 21, dtype=np.float32)[:, None]
+        slope = np.diff(log_odds(grid)[:, 1].numpy()) / 0.1
+    return float(np.sqrt(np.mean((slope + 2) ** 2)))
+
+
+def test_few_rare_events_tell_how_fast_they_become_rarer() -> None:
+    with torch.random.fork_rng(devices=[]):
+        assert slope_error(True, 1.0) < 0.5 < 0.8 < slope_error(False, 1e-4), "what the linear part is there for"
+
+
 # ---- gradients
 
 
