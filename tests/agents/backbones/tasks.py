@@ -109,7 +109,7 @@ class Task:
 
 TASKS = {
     "parity": Task(
-        parity, 2, 2, Plan(2000, 32, 3, 100, smoothing=0.1, cool=0.7), 256, 100,
+        parity, 2, 2, Plan(6000, 32, 3, 256, learned=0.95, smoothing=0.1, cool=0.7), 256, 100,
         {"layers": 1, "shortest": 0.5, "longest": 2.0}, norm=False,
     ),
     "selective copying": Task(

@@ -97,7 +97,7 @@ def keep(name: str, result: dict) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("seed", [10, 11, 12])  # none of them was looked at while the plan was chosen
-def test_mamba3_keeps_parity_longer_than_it_was_taught(seed):
+def test_mamba3_keeps_parity(seed):
     assert learned("mamba3", "parity", seed, 512)["right"] >= 0.99
 
 
