@@ -20,7 +20,7 @@ BUDGETS = {
 }
 """Steps of training over all lanes, by environment."""
 LADDER, OTHERS = 1_000_000, 4_000_000
-MOST = {"muzero": 1_000_000}
+MOST = {"muzero": 800_000}
 """No more than this for an agent: one that searches before every step needs longer for it, and should learn from fewer."""
 
 _SMOOTH = {"entropy": 0.0, "learning_rate": 1e-3, "deviation": 0.3}
@@ -40,7 +40,8 @@ _PLANNED_QUOTES = {
     "batch_size": 1024, "updates_per_step": 0.02, "reanalyse": 0.25, "only_fresh": True, "refresh": 5, "average": 1500,
     "replay_size": 1_000_000, "priority_alpha": 0.0, "warmup": 10_000, "learning_rate": 2e-3, "final_learning_rate": 2e-5,
     "hidden": 64, "depth": 2, "degree": 3, "latent": 32, "policy_weight": 0.3, "value_weight": 1.0, "after_value_weight": 0.0,
-    "deviation": 0.7, "least_deviation": 0.35, "chance_decay": 1.0, "iteration": 20_000,
+    "deviation": 0.7, "least_deviation": 0.35, "settled_samples": 16, "chance_decay": 5.0,
+    "iteration": 20_000,
 }  # fmt: skip
 _MUZERO: dict[str, dict[str, Any]] = {
     "emp-cartea-jaimungal-v0": _PLANNED_QUOTES,

@@ -109,7 +109,7 @@ class Menu:
 class Levers:
     """`Box` actions, described in [-1, 1] whatever the box."""
 
-    def __init__(self, space: spaces.Box, samples: int, spread: float, least: float, first: float) -> None:
+    def __init__(self, space: spaces.Box, samples: int, settled: int, spread: float, least: float, first: float) -> None:
         self.shape, self.dtype = space.shape, space.dtype
         self.size = int(np.prod(space.shape))
         low, high = space.low.reshape(-1).astype(np.float64), space.high.reshape(-1).astype(np.float64)
@@ -117,7 +117,7 @@ class Levers:
         self.policy = self.target = 2 * self.size
         self.candidates, self.spread, self.least = samples, spread, least
         self.first = math.log((first - least) / (1 - first + least))
-        self.noise = self._even = even_normals(samples, self.size)
+        self.noise = self._even = even_normals(settled, self.size)
 
     def draw(self, random: np.random.Generator | None) -> None:
         if random is None:
@@ -177,11 +177,11 @@ def even_normals(count: int, size: int) -> Tensor:
     return torch.special.ndtri(points).float()
 
 
-def actions_of(space: Any, samples: int, spread: float, least: float, first: float) -> Menu | Levers:
-    """Menu or levers."""
+def actions_of(space: Any, samples: int, settled: int, spread: float, least: float, first: float) -> Menu | Levers:
+    """Menu or levers, of which a search looks at `samples`, or at `settled` where nothing is to be explored."""
     if isinstance(space, spaces.Discrete):
         return Menu(space)
-    return Levers(space, samples, spread, least, first)
+    return Levers(space, samples, settled, spread, least, first)
 
 
 __all__ = ["Actions", "Levers", "Menu", "actions_of", "even_normals"]

@@ -64,6 +64,7 @@ class MuZeroConfig:
     depth: int = 1  # hidden layers
     degree: int = 1  # of the splines that rewards and values are learned as; 3: smooth, where tops are flat
     samples: int = 16  # candidates of a search among continuous actions
+    settled_samples: int = 16  # the same, where nothing is explored: the more, the less the errors of single candidates count
     rounds: int = 1  # searches of one state among continuous actions, each nearer to what the last one found; in play 1
     spread: float = 1.0  # deviation of these candidates in deviations of the policy
     deviation: float = 0.5  # of the policy at first, half the box being 1
@@ -102,7 +103,7 @@ class MuZeroConfig:
 
 _COUNTS = (
     "num_envs", "max_considered", "unroll", "batch_size", "replay_size", "refresh", "chance", "latent",
-    "hidden", "depth", "degree", "samples", "rounds", "iteration", "threads", "warmup",
+    "hidden", "depth", "degree", "samples", "settled_samples", "rounds", "iteration", "threads", "warmup",
 )  # fmt: skip
 
 
@@ -131,7 +132,7 @@ class MuZero(BaseAgent):
             )
         c = self.config
         self.edge: Edge | None = None
-        self.actions = actions_of(action_space, c.samples, c.spread, c.least_deviation, c.deviation)
+        self.actions = actions_of(action_space, c.samples, c.settled_samples, c.spread, c.least_deviation, c.deviation)
         account = account_of(spec)
         shape = Shape(
             int(np.prod(observation_space.shape)), self.actions.size, self.actions.policy, account.codes or c.chance,

@@ -21,7 +21,7 @@ def roll(env_id: str, steps: int, seed: int = 0, **arguments: Any) -> tuple[Acco
     """The account of `env_id`, and `steps` random steps: before, action, after, each [steps * N, ...]."""
     env = gym.make_vec(env_id, num_envs=LANES, autoreset_mode="SameStep", **arguments)
     account = account_of(env.spec)
-    actions = actions_of(env.single_action_space, 1, 1.0, 0.1, 0.5)
+    actions = actions_of(env.single_action_space, 1, 1, 1.0, 0.1, 0.5)
     observation, info = env.reset(seed=seed)
     random = np.random.default_rng(seed)
     told: dict[str, list[np.ndarray]] = {"before": [], "action": [], "after": []}

@@ -26,7 +26,7 @@ from emp_gym.experiments.certify import judge
 
 SEEDS = (10, 11, 12, 13, 14)  # none of them was looked at while parameters were chosen
 CARTPOLE_STEPS, CARTPOLE_EPISODES = 48_000, 20
-QUOTES, QUOTES_STEPS = "emp-cartea-jaimungal-v0", 1_000_000
+QUOTES = "emp-cartea-jaimungal-v0"
 
 
 def cartpole(num_envs: int | None = None, mode: AutoresetMode = AutoresetMode.SAME_STEP, **_: Any) -> Any:
@@ -83,8 +83,8 @@ def test_cartpole_is_balanced(seed: int, root: Path) -> None:
 @pytest.mark.timeout(20_000)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_quotes_are_close_to_the_optimum(seed: int, root: Path) -> None:
-    env, config = backtest.make_env(QUOTES, {}, 1), preset("muzero", QUOTES)[1]
-    agent, took = trained(backtest.training_env(QUOTES, {}), env, seed, QUOTES_STEPS, config)
+    env, (steps, config) = backtest.make_env(QUOTES, {}, 1), preset("muzero", QUOTES)
+    agent, took = trained(backtest.training_env(QUOTES, {}), env, seed, steps, config)
     found = judge(agent, QUOTES)
     keep(root, QUOTES, seed, score=found.score, value=found.value, exact=found.exact, **took)
     assert found.score >= 0.95

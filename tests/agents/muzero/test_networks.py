@@ -118,14 +118,14 @@ def test_even_noise_is_a_normal_sample_that_begins_at_0() -> None:
 
 
 def test_levers_fill_any_box() -> None:
-    levers = actions_of(spaces.Box(np.array([0.0, -4.0], np.float32), np.array([2.0, 4.0], np.float32)), 8, 1.0, 0.1, 0.5)
+    levers = actions_of(spaces.Box(np.array([0.0, -4.0], np.float32), np.array([2.0, 4.0], np.float32)), 8, 8, 1.0, 0.1, 0.5)
     assert isinstance(levers, Levers)
     assert np.allclose(levers.played(torch.tensor([[-1.0, 0.0], [1.0, 1.0]])), [[0, 0], [2, 4]])
 
 
 def test_priors_of_sampled_candidates_undo_the_wider_draw() -> None:
     """Draws from a distribution twice as wide, weighted by their priors, have the policy's own mean and variance."""
-    levers = actions_of(spaces.Box(-1, 1, (1,), np.float32), 200_000, 2.0, 0.01, 0.1)
+    levers = actions_of(spaces.Box(-1, 1, (1,), np.float32), 200_000, 200_000, 2.0, 0.01, 0.1)
     levers.draw(np.random.default_rng(0))
     policy = torch.zeros(1, 2)
     weights = levers.logits(policy).softmax(1).numpy()
@@ -135,7 +135,7 @@ def test_priors_of_sampled_candidates_undo_the_wider_draw() -> None:
 
 
 def test_the_loss_of_levers_is_the_weighted_likelihood_of_their_candidates() -> None:
-    levers = actions_of(spaces.Box(-1, 1, (2,), np.float32), 5, 1.0, 0.1, 0.5)
+    levers = actions_of(spaces.Box(-1, 1, (2,), np.float32), 5, 5, 1.0, 0.1, 0.5)
     policy = torch.randn(3, 4)
     weights = torch.rand(3, 5).softmax(1)
     candidates = torch.stack([levers.encode(policy, torch.full((3,), k)) for k in range(5)], 1)
@@ -152,7 +152,7 @@ def test_the_loss_of_levers_is_the_weighted_likelihood_of_their_candidates() -> 
 
 def slope_error(linear: bool, decay: float) -> float:
     """How wrong a slope of -2 is that was learned from some 350 events of probability exp(-4 - 2 x) among 10,000."""
-    networks, random = build(actions_of(spaces.Box(-1, 1, (1,), np.float32), 8, 1.0, 0.1, 0.5)), np.random.default_rng(0)
+    networks, random = build(actions_of(spaces.Box(-1, 1, (1,), np.float32), 8, 8, 1.0, 0.1, 0.5)), np.random.default_rng(0)
     x = random.uniform(-1, 1, (10_000, 1)).astype(np.float32)
     code = torch.from_numpy((random.random(10_000) < np.exp(-4 - 2 * x[:, 0])).astype(np.int64))
     networks.odds.requires_grad_(linear)
@@ -208,7 +208,7 @@ def batch_of(networks: Networks, actions: Any, size: int = 12, unroll: int = 3) 
 @pytest.mark.parametrize("space", [spaces.Discrete(3), spaces.Box(-1, 1, (2,), np.float32)], ids=["menu", "levers"])
 @pytest.mark.parametrize("kind", ["named codes", "learned codes", "exact"])
 def test_gradients_reach_every_network(space: Any, kind: str) -> None:
-    actions = actions_of(space, 8, 1.0, 0.1, 0.5)
+    actions = actions_of(space, 8, 8, 1.0, 0.1, 0.5)
     if kind == "exact":
         account = Quotes({"elapsed": 0, "inventory": 1, "closing": 2}, 0.1)
         networks = build(actions, 3, 3, account)

@@ -52,7 +52,7 @@ class OneQuote:
 
 def found(rounds: int) -> float:
     """The offset that is found, starting at 2."""
-    levers = Levers(spaces.Box(-1.0, 1.0, (1,), np.float32), 64, 1.0, 0.25, 0.6)
+    levers = Levers(spaces.Box(-1.0, 1.0, (1,), np.float32), 64, 64, 1.0, 0.25, 0.6)
     levers.draw(None)
     planner = Planner(OneQuote(), levers, 1.0)  # type: ignore[arg-type]
     config = SearchConfig(simulations=0, q_floor=1e-6)
@@ -72,7 +72,7 @@ def test_in_a_menu_there_is_nothing_between() -> None:
 
 @pytest.mark.parametrize("rounds", [1, 3])
 def test_new_candidates_are_as_wide_as_ever(rounds: int) -> None:
-    levers = Levers(spaces.Box(-1.0, 1.0, (1,), np.float32), 8, 1.0, 0.25, 0.6)
+    levers = Levers(spaces.Box(-1.0, 1.0, (1,), np.float32), 8, 8, 1.0, 0.25, 0.6)
     levers.draw(None)
     before = levers.noise.clone()
     planner = Planner(OneQuote(), levers, 1.0)  # type: ignore[arg-type]
