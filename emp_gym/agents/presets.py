@@ -43,7 +43,17 @@ _PLANNED_QUOTES = {
     "deviation": 0.7, "least_deviation": 0.35, "settled_samples": 16, "chance_decay": 5.0,
     "iteration": 20_000,
 }  # fmt: skip
+_SIGNALS = {  # menus: the look at every action and likely outcome is the whole search, so that a step is cheap
+    "num_envs": 64, "gamma": 0.99, "simulations": 0, "least_chance": 0.02, "td_steps": 20, "unroll": 2, "batch_size": 256,
+    "updates_per_step": 0.02, "reanalyse": 0.25, "only_fresh": True, "refresh": 20, "average": 200, "replay_size": 200_000,
+    "priority_alpha": 0.0, "warmup": 4_000, "learning_rate": 2e-3, "final_learning_rate": 1e-4, "hidden": 64, "latent": 32,
+    "value_weight": 1.0, "after_value_weight": 0.0, "iteration": 2_000,
+}  # fmt: skip
 _MUZERO: dict[str, dict[str, Any]] = {
+    "emp-lob-v0": _SIGNALS,
+    "emp-ladder-trend-v0": _SIGNALS, "emp-ladder-mean-reversion-v0": _SIGNALS, "emp-ladder-order-flow-v0": _SIGNALS,
+    "emp-ladder-quote-v0": _SIGNALS, "emp-ladder-memory-v0": _SIGNALS, "emp-ladder-toxic-v0": _SIGNALS,
+    "emp-ladder-noise-v0": _SIGNALS, "emp-ladder-returning-v0": _SIGNALS,
     "emp-cartea-jaimungal-v0": _PLANNED_QUOTES,
     "CartPole-v1": {
         "num_envs": 32, "simulations": 8, "hidden": 64, "latent": 32, "batch_size": 128, "updates_per_step": 0.2,
