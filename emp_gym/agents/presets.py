@@ -44,8 +44,10 @@ _PLANNED_QUOTES = {
     "iteration": 20_000,
 }  # fmt: skip
 _SIGNALS = {  # menus: the look at every action and likely outcome is the whole search, so that a step is cheap
-    "num_envs": 64, "gamma": 0.99, "simulations": 0, "least_chance": 0.02, "td_steps": 20, "unroll": 2, "batch_size": 256,
-    "updates_per_step": 0.02, "reanalyse": 0.25, "only_fresh": True, "refresh": 20, "average": 200, "replay_size": 200_000,
+    "num_envs": 64, "gamma": 0.95, "simulations": 0, "least_chance": 0.02, "unroll": 2, "batch_size": 256,
+    "q_floor": 0.5,  # a trade costs at once and pays later: a policy that makes up its mind early never learns of the latter
+    "td_steps": 3,  # for the same reason: longer returns are those of a policy that trades at random
+    "updates_per_step": 0.02, "reanalyse": 0.25, "refresh": 20, "average": 200, "replay_size": 200_000,
     "priority_alpha": 0.0, "warmup": 4_000, "learning_rate": 2e-3, "final_learning_rate": 1e-4, "hidden": 64, "latent": 32,
     "value_weight": 1.0, "after_value_weight": 0.0, "iteration": 2_000,
 }  # fmt: skip
