@@ -6,4 +6,5 @@ Runs the verifier as a file, not as a module: it must work where emp_gym and wha
 import runpy
 from pathlib import Path
 
-runpy.run_path(str(Path(__file__).resolve().parent.parent / "emp_gym/governance/verify.py"), run_name="__main__")
+if __name__ == "__main__":
+    runpy.run_path(str(Path(__file__).resolve().parent.parent / "emp_gym/governance/verify.py"), run_name="__main__")

@@ -7,6 +7,7 @@ import configparser
 import importlib
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,11 @@ def test_help_is_quick_and_loads_no_learner(name):
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr[-2000:] or "torch was imported for --help"
     assert "usage" in run.stdout.lower()
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "scripts").glob("*.py")), ids=lambda path: path.stem)
+def test_a_process_that_an_engine_starts_may_read_the_script_without_running_it(script: Path) -> None:
+    runpy.run_path(str(script), run_name="__mp_main__")  # what `multiprocessing` does; would end in SystemExit
 
 
 def test_an_unknown_option_is_refused_with_code_2():
