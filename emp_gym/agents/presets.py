@@ -51,11 +51,12 @@ _SIGNALS = {  # menus: the look at every action and likely outcome is the whole 
     "priority_alpha": 0.0, "warmup": 4_000, "learning_rate": 2e-3, "final_learning_rate": 1e-4, "hidden": 64, "latent": 32,
     "value_weight": 1.0, "after_value_weight": 0.0, "iteration": 2_000,
 }  # fmt: skip
+_RUNGS = _SIGNALS | {"q_floor": 1.0}
 _MUZERO: dict[str, dict[str, Any]] = {
     "emp-lob-v0": _SIGNALS,
-    "emp-ladder-trend-v0": _SIGNALS, "emp-ladder-mean-reversion-v0": _SIGNALS, "emp-ladder-order-flow-v0": _SIGNALS,
-    "emp-ladder-quote-v0": _SIGNALS, "emp-ladder-memory-v0": _SIGNALS, "emp-ladder-toxic-v0": _SIGNALS,
-    "emp-ladder-noise-v0": _SIGNALS, "emp-ladder-returning-v0": _SIGNALS,
+    "emp-ladder-trend-v0": _RUNGS, "emp-ladder-mean-reversion-v0": _RUNGS, "emp-ladder-order-flow-v0": _RUNGS,
+    "emp-ladder-quote-v0": _RUNGS, "emp-ladder-memory-v0": _RUNGS, "emp-ladder-toxic-v0": _RUNGS,
+    "emp-ladder-noise-v0": _RUNGS, "emp-ladder-returning-v0": _RUNGS,
     "emp-cartea-jaimungal-v0": _PLANNED_QUOTES,
     "CartPole-v1": {
         "num_envs": 32, "simulations": 8, "hidden": 64, "latent": 32, "batch_size": 128, "updates_per_step": 0.2,
