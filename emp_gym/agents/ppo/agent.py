@@ -168,7 +168,9 @@ class PPO(BaseAgent):
             trainer = LanePPO(
                 LanePolicy,
                 env,
-                learning_rate=lambda left: c.final_learning_rate + left * (c.learning_rate - c.final_learning_rate),
+                learning_rate=lambda left: (  # the last rollout ends beyond the total, where `left` is below 0
+                    c.final_learning_rate + max(0.0, left) * (c.learning_rate - c.final_learning_rate)
+                ),
                 n_steps=c.n_steps,
                 batch_size=batch,
                 n_epochs=c.n_epochs,

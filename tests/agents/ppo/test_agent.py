@@ -220,3 +220,11 @@ def test_values_may_be_corrected_before_they_enter_the_advantages() -> None:
     heard.clear()
     before.learn(fakes.make_env, ROLLOUT)
     assert {scale for _, scale in heard} == {1.0}
+
+
+def test_the_rollout_that_ends_beyond_the_total_does_not_learn_backwards() -> None:
+    rates: list[float] = []
+    learner = agent(learning_rate=1e-2, final_learning_rate=1e-4)
+    learner.learn(fakes.make_env, 2 * ROLLOUT + 1, lambda steps, scalars: bool(rates.append(scalars["train/learning_rate"]) or True))
+    assert learner.num_timesteps == 3 * ROLLOUT, "a rollout that has begun is finished"
+    assert rates[0] > rates[1] > rates[2] == pytest.approx(1e-4)
