@@ -96,7 +96,8 @@ def _tells(tag: str, curve: Mapping[str, F64]) -> bool:
 def _one_seed(axis: Any, steps: F64, values: F64) -> None:
     seen = np.isfinite(values)
     axis.plot(steps[seen], values[seen], color=AGENT, alpha=0.3, linewidth=0.9, label="every iteration")
-    axis.plot(steps[seen], smooth(values[seen]), color=AGENT, linewidth=2, label="running mean")
+    alone = "o" if seen.sum() == 1 else None  # of one point there is no line
+    axis.plot(steps[seen], smooth(values[seen]), color=AGENT, linewidth=2, marker=alone, label="running mean")
 
 
 def _many_seeds(axis: Any, curves: Sequence[tuple[F64, F64]]) -> None:
