@@ -58,6 +58,8 @@ class Plan:
             agent_parameters(name, given)
         if self.seeds < 1:
             raise ConfigError(f"--seeds must be at least 1, got {self.seeds}")
+        if self.budget is not None and self.budget < 1:
+            raise ConfigError(f"--budget must be at least 1 step, got {self.budget}")
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def _preset(plan: Plan, label: str, env: str) -> tuple[int, dict[str, Any]]:
     """(budget, parameters) of an agent as the plan names it: the preset, with its own on top."""
     name, given = variant(label)
     budget, parameters = preset(name, env, given)
-    return plan.budget or budget, parameters | given
+    return budget if plan.budget is None else plan.budget, parameters | given
 
 
 def _class(label: str) -> type:

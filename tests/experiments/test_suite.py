@@ -81,6 +81,11 @@ def test_what_neither_learns_nor_draws_runs_once_and_everybody_has_one_budget() 
     assert {cell.budget for cell in every if cell.agent != suite.BASELINES} == {500}
 
 
+def test_a_budget_of_nothing_is_refused() -> None:
+    with pytest.raises(EmpGymError, match="--budget must be at least 1 step, got 0"):
+        replace(PLAN, budget=0)
+
+
 def test_who_does_not_fit_is_told_and_the_others_go_on(done: tuple[Path, dict[Cell, dict[str, Any]]]) -> None:
     _, found = done
     skipped = {cell.agent for cell, told in found.items() if "skipped" in told}

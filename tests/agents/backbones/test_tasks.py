@@ -96,7 +96,7 @@ def keep(name: str, result: dict) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize("seed", [10, 11, 12])  # none of them was looked at while the plan was chosen
+@pytest.mark.parametrize("seed", [10, 11, 12])  # the plan was chosen with seeds 0 to 3, after these had failed with a shorter one
 def test_mamba3_keeps_parity(seed):
     assert learned("mamba3", "parity", seed, 512)["right"] >= 0.99
 
