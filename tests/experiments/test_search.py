@@ -274,14 +274,28 @@ def test_nothing_sees_the_test_before_the_champion_is_chosen(done: Search, tmp_p
     mine, start = champion.final(search, best, where, Silent(), seeds=3)
     looked = [(unit.fit, json.loads(unit.config)["evaluation"]["split"], json.loads(unit.config)["seed"]) for unit in where.done]
     assert sorted(looked) == [("train", "test", seed) for seed in (1000, 1000, 1001, 1001, 1002, 1002)]
-    assert champion.looks(search.folder) == [best.number]
+    assert champion.looks(search.folder) == [(best.number, 3)]
     assert mine.estimate(0).mean > start.estimate(0).mean, "the starting point sells half of what is left"
     where.done.clear()
     assert champion.final(search, best, where, Silent(), seeds=3) == [mine, start] and not where.done, "read, not judged again"
     other = next(one for one in done.complete() if one.number != best.number)
     champion.final(search, other, where, Silent(), seeds=1)
-    assert champion.looks(search.folder) == [best.number, other.number]
-    assert "2 times" in Path(report.write(search, [mine, start])).read_text()
+    champion.final(search, best, where, Silent(), seeds=4)
+    assert champion.looks(search.folder) == [(best.number, 3), (other.number, 1), (best.number, 4)]
+    page = Path(report.write(search, [mine, start])).read_text()
+    assert f"3 times, for trial {best.number} with 3 seeds, trial {other.number} with 1 seed, trial {best.number} with 4 seeds" in page
+
+
+def test_what_the_champion_is_compared_with_is_the_first_trial(tmp_path: Path) -> None:
+    """And not what lies outside of the space, which the search could not have."""
+    outside = replace(PLAN, trials=2, agent={"noise": 5.0}, table={"agent.noise": {"low": 0.1, "high": 1.0}})
+    search = searched(tmp_path / "outside", outside)
+    assert search.beginning.agent["noise"] == 1.0 == search.records()[0].genome["agent.noise"]
+    assert search.plan.base.agent["noise"] == 5.0
+    _, start = champion.final(search, search.champion(), Fumbling(), Silent(), seeds=1)
+    assert start.outcomes == tuple(search.cells[unit] for unit in champion._units(search.beginning, 400, 1))
+    free = searched(tmp_path / "free", replace(outside, start=False))
+    assert free.beginning == free.plan.base
 
 
 def test_splits_share_no_episode() -> None:
@@ -321,7 +335,11 @@ def test_the_report_has_front_trials_and_the_count(done: Search, tmp_path: Path)
     rows = [line for line in text.splitlines() if line.startswith("| ") and line.split("|")[2].strip() in ("complete", "pruned", "failed")]
     assert len(rows) == PLAN.trials
     numbers = read_json(search.folder / "search.json")
-    assert [one["number"] for one in numbers["trials"]] == list(range(14)) and numbers["looks_at_test"] == [search.champion().number]
+    assert [one["number"] for one in numbers["trials"]] == list(range(14)) and numbers["looks_at_test"] == [
+        {"trial": search.champion().number, "seeds": 2}
+    ]
+    total = sum(outcome.env_steps for outcome in search.cells._kept.values())
+    assert f"{total:,} environment steps" in text and total > sum(one.env_steps for one in search.records())
 
 
 def test_a_search_in_which_everything_fails_says_why(tmp_path: Path) -> None:

@@ -93,17 +93,28 @@ def test_ppo_has_a_space_everywhere(env_id: str) -> None:
     assert space.build(drawn(space)).agent["threads"] == 1
 
 
-def test_a_search_starts_with_what_is_set_or_the_own_values_that_are_in_range() -> None:
+def test_a_search_starts_with_what_is_set_or_the_own_values_or_the_nearest_in_range() -> None:
     base = RunConfig("emp-lob-v0", "ppo", agent={"learning_rate": 1e-3, "n_steps": 500}, env={"damping": 0.25})
     table = {
         "agent.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}, "agent.n_steps": {"low": 8, "high": 64},
         "agent.n_epochs": {"low": 1, "high": 8}, "agent.layers": [[32], [64, 64]], "env.reward": ["inventory", "pnl"],
         "env.damping": {"low": 0.0, "high": 1.0}, "risk": [None, "configs/limits/default.yaml"],
     }  # fmt: skip
-    assert FlatSpace(base, table).start() == {
-        "agent.learning_rate": 1e-3, "agent.n_epochs": 4, "agent.layers": "[64, 64]", "env.reward": "pnl", "env.damping": 0.25,
+    space = FlatSpace(base, table)
+    assert space.start() == {
+        "agent.learning_rate": 1e-3, "agent.n_steps": 64, "agent.n_epochs": 4, "agent.layers": "[64, 64]", "env.reward": "pnl", "env.damping": 0.25,
         "risk": "null",
     }  # fmt: skip
+    told = dict(space.describe())
+    assert told["agent.n_steps"].endswith("500, what it is without a search, is outside: the first trial has 64")
+    assert not [key for key, text in told.items() if "first trial" in text and key != "agent.n_steps"]
+
+
+def test_choices_have_a_nearest_only_where_they_are_numbers() -> None:
+    base = RunConfig("emp-lob-v0", "ppo", agent={"n_steps": 500, "layers": [16]})
+    space = FlatSpace(base, {"agent.n_steps": [8, 128, 32], "agent.layers": [[32], [64, 64]]})
+    assert space.start() == {"agent.n_steps": "128"}
+    assert "[16], what it is without a search, is none of them: the first trial draws" in dict(space.describe())["agent.layers"]
 
 
 def test_muzero_has_a_space_too() -> None:

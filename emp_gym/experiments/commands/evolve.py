@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -203,15 +204,28 @@ class _Voice:
     def told(self, record: Record) -> None:
         from emp_gym.experiments.search.report import head, trial_cells
 
-        widths = (5, 8, 10, 10, 10, 16, 9, 0)
         if not self._headed:
             self._headed = True
-            say(_row(head(self._search), widths))
-        say(_row(trial_cells(self._search, record), widths))
+            say(_row(head(self._search)))
+        say(_row(trial_cells(self._search, record)))
+
+    def chose(self, finalists: Sequence[Record]) -> None:
+        if finalists and not all(unit in self._search.cells for one in finalists for unit in self._search.final_units(one)):
+            names = ", ".join(str(one.number) for one in finalists)
+            say(f"all trials are decided; the best ({names}) are trained with {self._search.plan.more_seeds} more seeds each")
 
 
-def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(cell.rjust(width) for cell, width in zip(cells, widths)).rstrip()
+WIDTHS = (5, 8, 10, 10, 10, 16, 9, 0)
+EACH_SEED = 5
+"""The column that a narrow terminal goes without."""
+
+
+def _row(cells: Sequence[str]) -> str:
+    """A trial as one line of the terminal; what does not fit stands in the report."""
+    width = shutil.get_terminal_size().columns if sys.stderr.isatty() else 0
+    columns = [place for place in range(len(WIDTHS)) if width == 0 or width >= 120 or place != EACH_SEED]
+    line = "  ".join(cells[place].rjust(WIDTHS[place]) for place in columns).rstrip()
+    return line if width == 0 or len(line) <= width else line[: width - 1] + "…"
 
 
 def _again(folder: Path, a: argparse.Namespace) -> str:

@@ -67,9 +67,9 @@ class Interrupts:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self._number = number
+        os.write(2, f"\n{self.name}: {'stopping' if self._nothing_to_save else self._notice}\n".encode())
         if self._nothing_to_save:
             raise KeyboardInterrupt
-        os.write(2, f"\n{self.name}: {self._notice}\n".encode())
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():

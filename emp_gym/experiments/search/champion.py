@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
@@ -73,14 +73,14 @@ class Judged:
 
 
 def final(search: Search, record: Record, engine: Engine, hear: Listener, seeds: int) -> list[Judged]:
-    """The champion and what it started from (the agent's own or given parameters), each with `seeds` fresh seeds.
+    """The champion and what the search began with, each with `seeds` fresh seeds.
 
-    Test time is looked at here only. What was judged before is read; another champion, after more trials, is another look, and
-    ``final.json`` keeps count of them.
+    Test time is looked at here only. What was judged before is read; another champion, after more trials, or another number of
+    seeds is another look, and ``final.json`` keeps count of them.
     """
-    rivals = {f"trial {record.number}": search.config(search.trial(record.number)), "starting point": search.plan.base}
+    rivals = {f"trial {record.number}": search.config(search.trial(record.number)), "starting point": search.beginning}
     units = {name: _units(config, search.plan.budget, seeds) for name, config in rivals.items()}
-    _note_look(search, record)
+    _note_look(search, Look(record.number, seeds))
     deque(search.play([unit for some in units.values() for unit in some], engine, hear), maxlen=0)
     return [Judged(name, tuple(search.cells[unit] for unit in some)) for name, some in units.items()]
 
@@ -90,19 +90,29 @@ def _units(config: RunConfig, steps: int, seeds: int) -> list[Unit]:
     return [Unit.of(config, seed, steps, fit="train", judged="test") for seed in range(FRESH, FRESH + seeds)]
 
 
-def _note_look(search: Search, record: Record) -> None:
-    """Says in ``final.json`` that this trial is judged on the test, before it is."""
+class Look(NamedTuple):
+    """A judgement on test time."""
+
+    trial: int
+    seeds: int
+
+    def __str__(self) -> str:
+        return f"trial {self.trial} with {self.seeds} seed{'' if self.seeds == 1 else 's'}"
+
+
+def _note_look(search: Search, look: Look) -> None:
+    """Says in ``final.json`` that this trial is judged on the test with so many seeds, before it is."""
     seen = looks(search.folder)
-    if record.number not in seen:
+    if look not in seen:
         path = search.folder / FINAL
         aside = path.with_suffix(".tmp")
-        aside.write_text(json.dumps({"looks": [*seen, record.number]}) + "\n", encoding="utf-8")
+        aside.write_text(json.dumps({"looks": [one._asdict() for one in [*seen, look]]}) + "\n", encoding="utf-8")
         aside.replace(path)
 
 
-def looks(folder: Path) -> Sequence[int]:
-    """Trials that were judged on the test, in order."""
-    return list(read_json(folder / FINAL)["looks"]) if (folder / FINAL).exists() else []
+def looks(folder: Path) -> list[Look]:
+    """What was judged on the test, in order."""
+    return [Look(**one) for one in read_json(folder / FINAL)["looks"]] if (folder / FINAL).exists() else []
 
 
 def as_json(judged: Sequence[Judged]) -> Mapping[str, Any]:

@@ -139,6 +139,10 @@ class Listener(Protocol):
         """A trial is decided."""
         ...
 
+    def chose(self, finalists: Sequence[Record]) -> None:
+        """All trials are decided; these are about to be trained with more seeds."""
+        ...
+
 
 class Silent:
     """Listens to nothing."""
@@ -150,6 +154,9 @@ class Silent:
         """Says nothing."""
 
     def told(self, record: Record) -> None:
+        """Says nothing."""
+
+    def chose(self, finalists: Sequence[Record]) -> None:
         """Says nothing."""
 
 
@@ -197,7 +204,9 @@ class Search:
                 self._play_generation(self._born()[first:end], engine, hear)
             first = batches[-1] if batches else 0
             if first >= self.plan.trials:
-                deque(self.play([unit for one in self.finalists() for unit in self.final_units(one)], engine, hear), maxlen=0)
+                finalists = self.finalists()
+                hear.chose(finalists)
+                deque(self.play([unit for one in finalists for unit in self.final_units(one)], engine, hear), maxlen=0)
                 return
             self.study.set_user_attr("batches", [*batches, min(first + self.plan.generation, self.plan.trials)])
 
@@ -379,6 +388,12 @@ class Search:
         if not front:
             raise DataError(f"{self.folder}: no trial is complete, so there is no champion; the reasons stand in the report")
         return max(self.finalists(), key=self.final_value, default=front[0])
+
+    @property
+    def beginning(self) -> RunConfig:
+        """What one has without a search: the first trial, where it was told to be that, else what all trials have in common."""
+        born = self._born()
+        return self.config(born[0]) if self.plan.start and born else self.plan.base
 
     def trial(self, number: int) -> FrozenTrial:
         return self.study.get_trials(deepcopy=False)[number]

@@ -45,7 +45,7 @@ def write(search: Search, judged: Sequence[Judged]) -> Path:
     told = {
         "plan": asdict(search.plan), "commit": search.study.user_attrs["commit"], "trials": [asdict(one) for one in records],
         "front": [one.number for one in search.front()], "final": champion.as_json(judged),
-        "looks_at_test": champion.looks(folder),
+        "looks_at_test": [one._asdict() for one in champion.looks(folder)],
     }  # fmt: skip
     (folder / "search.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     return folder / "report.html"
@@ -71,7 +71,7 @@ def document(search: Search, records: Sequence[Record], judged: Sequence[Judged]
 def summary(search: Search, records: Sequence[Record], judged: Sequence[Judged]) -> str:
     count = {state: sum(one.state == state for one in records) for state in ("complete", "pruned", "failed", "running")}
     states = ", ".join(f"{n} {state}" for state, n in count.items() if n)
-    told = f"**{len(records)} trials** ({states}) in {sum(one.env_steps for one in records):,} environment steps."
+    told = f"**{len(records)} trials** ({states}) in {_steps(search, records)}."
     if not search.complete():
         return told + " None is complete, so there is no front; the reasons stand below."
     best, name = search.champion(), search.objectives.value
@@ -81,6 +81,12 @@ def summary(search: Search, records: Sequence[Record], judged: Sequence[Judged])
         if judged[1].sound:
             told += f" (the starting point: {_figure(judged[1].estimate(0))})"
     return told + "."
+
+
+def _steps(search: Search, records: Sequence[Record]) -> str:
+    """Environment steps of everything, and of the trials."""
+    total, tried = search.cells.env_steps, sum(one.env_steps for one in records)
+    return f"{total:,} environment steps" + (f", {total - tried:,} of them for finalists and the test" if total > tried else "")
 
 
 def _caption(search: Search) -> str:
@@ -159,11 +165,12 @@ def _figure(estimate: Estimate) -> str:
 
 def _final_text(search: Search, judged: Sequence[Judged]) -> str:
     seen = champion.looks(search.folder)
-    times = "once" if len(seen) == 1 else f"{len(seen)} times, for trials {', '.join(map(str, seen))}: only the first look was fresh"
+    times = "once" if len(seen) == 1 else f"{len(seen)} times, for {', '.join(map(str, seen))}: only the first look was fresh"
+    begun = "trial 0" if search.plan.start else "the agent with the parameters that all trials have in common"
     return (
         f"Trained on all training time for {search.plan.budget:,} steps with seeds that no trial had, judged on the test split, which no "
         f"trial saw; interquartile means over seeds with their bootstrap interval. The test was looked at {times}. The starting point is "
-        f"the agent with the parameters that all trials have in common."
+        f"{begun}."
     )
 
 

@@ -8,7 +8,7 @@ are programs is another class.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -66,13 +66,19 @@ class Gene:
             return trial.suggest_int(self.key, int(self.low), int(self.high), log=self.log)
         return trial.suggest_float(self.key, self.low, self.high, log=self.log)
 
-    def told(self, value: Any) -> dict[str, Any]:
-        """What a trial must be told to suggest `value`; nothing where it may not be."""
+    def nearest(self, value: Any) -> dict[str, Any]:
+        """What a trial must be told to suggest `value`, or what comes nearest to it; nothing where nothing does."""
         if self.choices:
+            labels = {_label(choice): choice for choice in self.choices}
             label = _label(list(value) if isinstance(value, tuple) else value)
-            return {self.key: label} if label in map(_label, self.choices) else {}
-        number = isinstance(value, int if self.whole else int | float) and not isinstance(value, bool)
-        return {self.key: value} if number and self.low <= value <= self.high else {}
+            if label not in labels and _is_number(value):
+                numbers = [choice for choice in self.choices if _is_number(choice)]
+                label = _label(min(numbers, key=lambda choice: abs(choice - value))) if numbers else label
+            return {self.key: label} if label in labels else {}
+        if not _is_number(value):
+            return {}
+        value = min(max(value, self.low), self.high)
+        return {self.key: round(value) if self.whole else value}
 
     @property
     def extremes(self) -> tuple[Any, ...]:
@@ -83,6 +89,10 @@ class Gene:
         if self.choices:
             return ", ".join(_label(choice) for choice in self.choices)
         return f"{self.low:g} to {self.high:g}{', whole' if self.whole else ''}{', by its logarithm' if self.log else ''}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _label(choice: Any) -> str:
@@ -112,21 +122,26 @@ class FlatSpace:
         return {gene.key: gene.suggest(trial) for gene in self.genes}
 
     def start(self) -> Mapping[str, Any]:
-        """The values of `base`, its agent's and its task's own where it says nothing; those out of their range are left out."""
+        """The values of `base`, its agent's and its task's own where it says nothing, or what the space has next to them."""
+        told: dict[str, Any] = {}
+        for gene, value in self._own():
+            told |= gene.nearest(value)
+        return told
+
+    def _own(self) -> Iterator[tuple[Gene, Any]]:
+        """Genes that have a value where nothing is searched, and this value."""
         cls, task = registry.find(self._base.agent_name), _task(self._base)
         own = {field.name: field for field in fields(cls.Config)} if getattr(cls, "Config", None) is not None else {}  # type: ignore[attr-defined]
-        told: dict[str, Any] = {}
         for gene in self.genes:
             part, _, name = gene.key.partition(".")
             if part == "agent" and name in self._base.agent:
-                told |= gene.told(self._base.agent[name])
+                yield gene, self._base.agent[name]
             elif part == "agent" and name in own:
-                told |= gene.told(own[name].default)
+                yield gene, own[name].default
             elif part == "env":
-                told |= gene.told(self._base.env.get(name, getattr(task, name, None)))
+                yield gene, self._base.env.get(name, getattr(task, name, None))
             elif part == "risk" and not self._base.env.get("gates"):
-                told |= gene.told(None)
-        return told
+                yield gene, None
 
     def build(self, genome: Genome) -> RunConfig:
         config = self._base
@@ -135,7 +150,8 @@ class FlatSpace:
         return validate(config)
 
     def describe(self) -> list[tuple[str, str]]:
-        return [(gene.key, str(gene)) for gene in self.genes]
+        own = {gene.key: value for gene, value in self._own()}
+        return [(gene.key, f"{gene}{_moved(gene, own[gene.key]) if gene.key in own else ''}") for gene in self.genes]
 
     def _checked(self, gene: Gene, value: Any) -> None:
         try:
@@ -159,6 +175,15 @@ class FlatSpace:
                     f"{self._where}: env.{key} may not be searched: another value would be another market or problem; "
                     f"parameters of the task may ({hint})"
                 )
+
+
+def _moved(gene: Gene, own: Any) -> str:
+    """What the first trial has instead of `own`, if it cannot have that."""
+    begin = gene.nearest(own).get(gene.key)
+    if begin is None:
+        return f"; {_label(own)}, what it is without a search, is none of them: the first trial draws"
+    same = begin == _label(list(own) if isinstance(own, tuple) else own) if gene.choices else begin == own
+    return "" if same else f"; {_label(own)}, what it is without a search, is outside: the first trial has {begin}"
 
 
 def _with(config: RunConfig, key: str, value: Any) -> RunConfig:

@@ -127,6 +127,11 @@ class Cells:
     def __getitem__(self, unit: Unit) -> Outcome:
         return self._kept[unit.digest]
 
+    @property
+    def env_steps(self) -> int:
+        """Of all training runs that are kept."""
+        return sum(outcome.env_steps for outcome in self._kept.values())
+
     def add(self, unit: Unit, outcome: Outcome) -> None:
         """Keeps an outcome: on disk first, so that nothing is told that a crash could take back."""
         path = self._folder / f"{unit.digest}.json"
