@@ -11,11 +11,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from emp_gym.agents import registry
 from emp_gym.agents.certified import Optimal
 from emp_gym.agents.presets import preset
 from emp_gym.envs import CERTIFICATES
@@ -44,6 +43,14 @@ class Judgement:
     exact: bool
 
 
+class Taken(NamedTuple):
+    """What came of an attempt."""
+
+    judgement: Judgement
+    env_steps: int  # that it learned: whole rollouts go over the budget
+    seconds: float
+
+
 @dataclass(frozen=True)
 class Certificate:
     """An agent on one certificate over several seeds."""
@@ -51,7 +58,7 @@ class Certificate:
     env_id: str
     runs: tuple[Judgement, ...]
     score: Estimate  # interquartile mean over seeds with its stratified bootstrap interval
-    env_steps: int  # of training, each seed
+    env_steps: int  # of training, most of any seed
     seconds: float  # of training, mean over seeds
     passed: bool
     optimum: float
@@ -99,8 +106,8 @@ def attempts(
     return [Attempt(agent_name, env_id, seed, budget, parameters, env_kwargs or {}) for seed in seeds]
 
 
-def attempt(one: Attempt, progress: Callable[[int, int], None] | None = None) -> tuple[Judgement, float]:
-    """How good the agent has become, and the seconds that it learned."""
+def attempt(one: Attempt, progress: Callable[[int, int], None] | None = None) -> Taken:
+    """How good the agent has become, and what it took."""
     env = backtest.make_env(one.env_id, one.env_kwargs, 1)
     agent = backtest.build(one.agent_name, env, one.seed, one.parameters)
     env.close()
@@ -109,7 +116,7 @@ def attempt(one: Attempt, progress: Callable[[int, int], None] | None = None) ->
         report = None if progress is None else (lambda steps, _: progress(one.seed, steps))
         agent.learn(backtest.training_env(one.env_id, one.env_kwargs), one.budget, report)
     seconds = time.perf_counter() - began
-    return judge(agent, one.env_id), seconds
+    return Taken(judge(agent, one.env_id), int(getattr(agent, "num_timesteps", 0)), seconds)
 
 
 def certify(
@@ -132,7 +139,7 @@ def certify(
 
 def certify_all(asked: Sequence[Attempt], where: Engine) -> Iterator[Certificate]:
     """The certificates that `asked` makes up, as tasks of `where`: each as soon as its seeds are complete."""
-    found: dict[int, tuple[Judgement, float]] = {}
+    found: dict[int, Taken] = {}
     for index, result in where.map(attempt, asked):
         found[index] = result
         own = [at for at, one in enumerate(asked) if one.env_id == asked[index].env_id]
@@ -140,16 +147,15 @@ def certify_all(asked: Sequence[Attempt], where: Engine) -> Iterator[Certificate
             yield certificate([asked[at] for at in own], [found[at] for at in own])
 
 
-def certificate(asked: Sequence[Attempt], found: Sequence[tuple[Judgement, float]]) -> Certificate:
+def certificate(asked: Sequence[Attempt], found: Sequence[Taken]) -> Certificate:
     """What several seeds on one certificate amount to."""
-    runs = tuple(judgement for judgement, _ in found)
+    runs = tuple(one.judgement for one in found)
     problem = optimal.problem(CERTIFICATES[asked[0].env_id.rpartition(":")[2]])
     scores = np.array([run.score for run in runs])[:, None]
     estimate = stratified_interval(scores, np.random.default_rng(np.random.SeedSequence([17, len(runs)])))
     abstention = bool(getattr(problem, "abstention", False))
-    learns = hasattr(registry.find(asked[0].agent_name), "learn")
     return Certificate(
-        asked[0].env_id, runs, estimate, asked[0].budget if learns else 0, float(np.mean([each for _, each in found])),
+        asked[0].env_id, runs, estimate, max(one.env_steps for one in found), float(np.mean([one.seconds for one in found])),
         _passed(problem, runs, estimate, abstention), problem.optimal().value, problem.base(), abstention,
     )  # fmt: skip
 

@@ -146,7 +146,7 @@ def described(setting: Mapping[str, Any]) -> str:
     impact = {"none": "no impact"}.get(setting["impact"], setting["impact"])
     fees = [setting["maker_fee_bps"], setting["taker_fee_bps"]]
     paid = (
-        "the venue's fees"
+        "the instrument's fees"
         if fees == [None, None]
         else "fees " + "/".join("–" if f is None else f"{f:g}" for f in fees) + " bp"
     )

@@ -138,9 +138,9 @@ def _board(group: Sequence[tuple[Path, dict[str, Any]]]) -> Board:
                 f"{len(told['windows'])}): their numbers cannot be compared; judge both on the same ones with "
                 "scripts/evaluate.py --run DIR --report DIR [--episodes N]"
             )
-    entries = _merged([_agent(path, told) for path, told in group])
+    agents, notes = _once([_agent(path, told) for path, told in group])
+    entries = _merged(agents)
     baselines: dict[str, Entry] = {}
-    notes = []
     for path, told in group:
         for name in told["results"]:
             if name == told["agent"]:
@@ -157,6 +157,19 @@ def _board(group: Sequence[tuple[Path, dict[str, Any]]]) -> Board:
         first["env"], run["settings"], run["data_hash"], run["split"], windows, first["level"], tuple(entries), others,
         tuple(notes), first["judged"],
     )  # fmt: skip
+
+
+def _once(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
+    """Without runs that stand here twice, as when a second report of one lies among the runs; and what was left out."""
+    found: list[Entry] = []
+    notes = []
+    for entry in entries:
+        twin = next((e for e in found if (e.identity, e.seeds) == (entry.identity, entry.seeds) and np.array_equal(e.pnl, entry.pnl)), None)
+        if twin is None:
+            found.append(entry)
+        else:
+            notes.append(f"{entry.path} has the agent, seeds and results of {twin.path}: it stands here once")
+    return found, notes
 
 
 def _agent(path: Path, told: Mapping[str, Any]) -> Entry:
@@ -346,8 +359,13 @@ def reading(found: Sequence[Board]) -> str:
         "Intervals are block bootstraps over days (episodes, where there are no days); `IQM` is the interquartile mean over training "
         "seeds with its stratified bootstrap interval. `P(beats best baseline)`: the probability that an episode of the agent beats "
         f"one of the baseline with the highest mean ({' and '.join(KNOWING)} aside). Seconds of training are wall clock, a seed. "
-        "`trials` that count against the run stand in its ledger; empty: nobody counted. No number is deflated by them."
-    )
+    ) + _counted(found)
+
+
+def _counted(found: Sequence[Board]) -> str:
+    if all(entry.trials is None for board in found for entry in board.entries):
+        return "How many trials led here nobody counted (runs under `--govern` do)."
+    return "`trials` that count against the run stand in its ledger; empty: nobody counted. No number is deflated by them."
 
 
 def document(found: Sequence[Board]) -> list[Block]:

@@ -65,13 +65,14 @@ def learning_curve(curves: Sequence[Mapping[str, F64]], title: str, path: Path, 
     columns = min(2, len(panels))
     lines = -(-len(panels) // columns)
     layout = {"nrows": lines, "ncols": columns, "figsize": (width, 2.6 * lines), "squeeze": False, "sharex": True}
+    unit_of_steps, words = _steps_unit(max(float(curve["steps"][-1]) for curve in curves))
     with figure(path, title, **layout) as (_, axes):
         for axis, (tag, name, unit) in zip(axes.flat, panels):
             told = [curve for curve in curves if tag in curve]
             if len(told) == 1:
-                _one_seed(axis, told[0]["steps"] / 1e6, told[0][tag])
+                _one_seed(axis, told[0]["steps"] / unit_of_steps, told[0][tag])
             else:
-                _many_seeds(axis, [(curve["steps"] / 1e6, curve[tag]) for curve in told])
+                _many_seeds(axis, [(curve["steps"] / unit_of_steps, curve[tag]) for curve in told])
             axis.set_title(name)
             axis.set_ylabel(unit)
             axis.margins(x=0.01)
@@ -79,10 +80,15 @@ def learning_curve(curves: Sequence[Mapping[str, F64]], title: str, path: Path, 
         for axis in axes.flat[len(panels) :]:
             axis.set_visible(False)
         for axis in [*axes[-1], *(axes[-2, 1:] if len(panels) % columns else [])]:
-            axis.set_xlabel("environment steps, millions")
+            axis.set_xlabel(f"environment steps{words}")
             axis.xaxis.set_tick_params(labelbottom=True)
         axes[0, 0].legend(loc="best", fontsize="small")
     return True
+
+
+def _steps_unit(most: float) -> tuple[float, str]:
+    """What to divide steps by so that ticks are short, and how an axis says so."""
+    return (1e6, ", millions") if most >= 1e6 else (1e3, ", thousands") if most >= 1e4 else (1.0, "")
 
 
 def _tells(tag: str, curve: Mapping[str, F64]) -> bool:

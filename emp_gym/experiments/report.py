@@ -73,7 +73,7 @@ def told_columns(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[
     return tuple(titles[at] for at in keep), [tuple(row[at] for at in keep) for row in rows]
 
 
-def terminal_table(comparison: Comparison, width: int) -> Any:
+def terminal_table(comparison: Comparison, width: int, elsewhere: str = ELSEWHERE) -> Any:
     """The results for a terminal of `width` characters: money, and how it was made, in one table or one below the other."""
     from rich.console import Group
 
@@ -88,8 +88,8 @@ def terminal_table(comparison: Comparison, width: int) -> Any:
     names = ("agent", "return", "lots", "maker", "orders", "fills", "inventory", "masked")
     below = told_columns(names, [[m[0], m[3], *t] for m, t in zip(money, trade)])
     return Group(
-        columns.table(title, *first, width, spare=("oracle",), elsewhere=ELSEWHERE), "",
-        columns.table("", *below, width, spare=("masked", "return", "inventory", "orders", "maker"), elsewhere=ELSEWHERE),
+        columns.table(title, *first, width, spare=("oracle",), elsewhere=elsewhere), "",
+        columns.table("", *below, width, spare=("masked", "return", "inventory", "orders", "maker"), elsewhere=elsewhere),
     )  # fmt: skip
 
 

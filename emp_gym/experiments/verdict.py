@@ -43,17 +43,21 @@ def _headline(comparison: Comparison) -> str:
 
 
 def _money(comparison: Comparison) -> str:
-    """Whether it makes or loses money."""
+    """Whether it makes or loses money. A loss counts at once; a profit only when its interval is above 0."""
     name, pnl = comparison.agent.name, comparison.agent.pnl
-    sure = "" if pnl.clear or pnl.mean == 0 else _doubt(pnl)
     if pnl.mean == 0 and not np.any(comparison.agent.episodes[comparison.judged]):
         return f"{name} neither makes nor loses money."
-    verb = "loses money" if pnl.mean < 0 else "makes money"
-    return f"{name} {verb}: {interval(pnl)} per held-out episode{sure}."
+    verb = "loses money" if pnl.mean < 0 else "cannot be said to make money" if _open(pnl) else "makes money"
+    return f"{name} {verb}: {interval(pnl)} per held-out episode{_doubt(pnl)}."
+
+
+def _open(estimate: Estimate) -> bool:
+    """Whether its sign is open: the interval includes 0."""
+    return estimate.low is not None and not estimate.clear
 
 
 def _doubt(estimate: Estimate) -> str:
-    return " (in the mean only: the interval includes 0)" if estimate.low is not None else ""
+    return " (the interval includes 0)" if _open(estimate) else ""
 
 
 def _rank(comparison: Comparison, subject: str = "it") -> str:
@@ -64,10 +68,11 @@ def _rank(comparison: Comparison, subject: str = "it") -> str:
     gap = best.ahead
     size = bare(Estimate(abs(gap.mean), *_flipped(gap)))
     if gap.mean < 0:
-        return f"{subject} loses to its best baseline, {best.name}, by {size}{_doubt(gap) if not gap.clear else ''}"
+        return f"{subject} loses to its best baseline, {best.name}, by {size}{_doubt(gap)}"
     if gap.mean == 0 and not gap.clear:
         return f"{subject} is level with its best baseline, {best.name}"
-    return f"{subject} is ahead of its best baseline, {best.name}, by {size}{_doubt(gap) if not gap.clear else ''}"
+    ahead = "cannot be said to be ahead" if _open(gap) else "is ahead"
+    return f"{subject} {ahead} of its best baseline, {best.name}, by {size}{_doubt(gap)}"
 
 
 def _flipped(gap: Estimate) -> tuple[float | None, float | None]:

@@ -43,4 +43,4 @@ def p_value(value: float, observations: int) -> str:
 
 
 def percent(value: float, digits: int = 0) -> str:
-    return f"{value:.{digits}%}".replace("-", MINUS)
+    return f"{number(100 * value, digits)}%"

@@ -89,6 +89,12 @@ def test_ppo_with_a_memory_passes_the_rung_that_needs_one():
     assert learned.score.mean > 0.95
 
 
+def test_steps_are_told_as_they_were_taken_and_not_as_they_were_asked_for():
+    rollouts = certify("ppo", "emp-ladder-trend-v0", [0], total_timesteps=1000, config={"num_envs": 64, "n_steps": 24, "batch_size": 256})
+    assert rollouts.env_steps == 1536
+    assert certify("hold", "emp-ladder-noise-v0", [0]).env_steps == 0
+
+
 def test_a_preset_is_for_an_environment_and_parameters_that_exist():
     for agent, table in PRESETS.items():
         known = set(registry.find(agent).Config.__dataclass_fields__)

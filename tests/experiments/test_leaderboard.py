@@ -77,10 +77,20 @@ def test_runs_that_differ_in_their_seed_are_seeds_of_one_agent(runs: Path, tmp_p
 
 def test_another_budget_or_the_same_seed_again_is_another_row(runs: Path, tmp_path: Path) -> None:
     for name, seed, budget in (("a", 0, 1000), ("b", 0, 1000), ("c", 1, 2000)):
-        changed(runs / "taker", tmp_path / name, training_seeds=[seed], total_timesteps=budget)
+        told = json.loads((runs / "taker" / "evaluation.json").read_text())["results"]
+        told["ofi-taker"]["pnl_by_window"] = [[float(ord(name))] * 8]
+        changed(runs / "taker", tmp_path / name, training_seeds=[seed], results=told, total_timesteps=budget)
     (board,) = leaderboard.boards([tmp_path])
     names = [row.agent for row in leaderboard.rows(board) if not row.baseline]
     assert sorted(names) == ["ofi-taker (a)", "ofi-taker (b)", "ofi-taker (c)"]
+
+
+def test_a_second_report_of_a_run_is_no_second_run(runs: Path, tmp_path: Path) -> None:
+    for name in ("a", "report-of-a"):
+        changed(runs / "taker", tmp_path / name, training_seeds=[0])
+    (board,) = leaderboard.boards([tmp_path])
+    assert [row.agent for row in leaderboard.rows(board) if not row.baseline] == ["ofi-taker"]
+    assert board.notes == (f"{tmp_path / 'report-of-a'} has the agent, seeds and results of {tmp_path / 'a'}: it stands here once",)
 
 
 def test_other_windows_are_refused(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,7 +117,7 @@ def test_other_data_settings_splits_and_environments_are_other_tables(
 def test_a_baseline_that_differs_between_runs_is_told(runs: Path, tmp_path: Path) -> None:
     told = json.loads((runs / "taker" / "evaluation.json").read_text())["results"]
     told["symmetric"]["pnl_by_window"][0][0] += 1
-    other = changed(runs / "taker", tmp_path / "other", results=told)
+    other = changed(runs / "taker", tmp_path / "other", results=told, training_seeds=[9])
     (board,) = leaderboard.boards([runs, other])
     assert len(board.notes) == 1 and board.notes[0].startswith("symmetric differs between")
 

@@ -130,12 +130,18 @@ def test_a_losing_agent_is_said_to_lose_in_the_first_sentence() -> None:
 
 def test_a_loss_that_may_be_luck_is_a_loss_and_may_be_luck() -> None:
     said = verdict(comparison((-5.0, -9.0, 1.0), {"hold": ((0.0, 0.0, 0.0), (-5.0, -9.0, 1.0))}))
-    assert said.startswith("me loses money") and said.count("in the mean only: the interval includes 0") == 2
+    assert said.startswith("me loses money") and said.count("(the interval includes 0)") == 2
 
 
 def test_who_makes_money_but_less_than_a_baseline_is_said_to_lose_to_it() -> None:
     said = verdict(comparison((5.0, 1.0, 9.0), {"twap": ((7.0, 3.0, 11.0), (-2.0, -3.0, -1.0)), **HOLD}))
     assert said.startswith("me makes money") and "it loses to its best baseline, twap, by 2.00" in said
+
+
+def test_a_profit_that_may_be_luck_is_none() -> None:
+    said = verdict(comparison((5.0, -1.0, 9.0), {"hold": ((0.0, 0.0, 0.0), (5.0, -1.0, 9.0))}))
+    assert said.startswith("me cannot be said to make money: 5.00 [−1.00, 9.00]") and said.count("(the interval includes 0)") == 2
+    assert "it cannot be said to be ahead of its best baseline, hold, by 5.00" in said and "makes money" not in said
 
 
 def test_who_is_ahead_of_everybody_is_said_to_be() -> None:

@@ -102,8 +102,8 @@ def test_a_search_starts_with_what_is_set_or_the_own_values_or_the_nearest_in_ra
     }  # fmt: skip
     space = FlatSpace(base, table)
     assert space.start() == {
-        "agent.learning_rate": 1e-3, "agent.n_steps": 64, "agent.n_epochs": 4, "agent.layers": "[64, 64]", "env.reward": "pnl", "env.damping": 0.25,
-        "risk": "null",
+        "agent.learning_rate": 1e-3, "agent.n_steps": 64, "agent.n_epochs": 4, "agent.layers": "[64, 64]",
+        "env.reward": "pnl", "env.damping": 0.25, "risk": "null",
     }  # fmt: skip
     told = dict(space.describe())
     assert told["agent.n_steps"].endswith("500, what it is without a search, is outside: the first trial has 64")

@@ -31,7 +31,7 @@ def judge_and_report(
 ) -> Comparison:
     """As `judge_into`, with table and verdict on stdout."""
     comparison, found = judge_into(config, runs, agents, root, judge=judge)
-    show(comparison, found)
+    show(comparison, found, "the report")
     told_where(root)
     return comparison
 
@@ -137,11 +137,11 @@ def draw(
     return drawn | {"equity": "equity.png", "attribution": "attribution.png", "episode": "episode.png"}
 
 
-def show(comparison: Comparison, found: Findings | None = None) -> None:
-    """The table of results and its reading, on stdout."""
+def show(comparison: Comparison, found: Findings | None = None, elsewhere: str = report.ELSEWHERE) -> None:
+    """The table of results and its reading, on stdout; `elsewhere` has what a narrow terminal has no room for."""
     out = console()
     out.print()
-    out.print(report.terminal_table(comparison, out.width))
+    out.print(report.terminal_table(comparison, out.width, elsewhere))
     out.print()
     out.print(report.verdict(comparison, None if found is None else found.optimum), highlight=False)
     for name, why in comparison.skipped.items():

@@ -195,7 +195,7 @@ def _train_and_judge(
             listen(governed.switch)
         if len(parts) > 1:
             RunFolder(root).write_series([part.config for part in parts])
-        say("preparing data and kernels (the first time on a machine this takes about a minute)")
+        say("preparing data and kernels (about a minute where this was never done before)")
         if where is None or engines.own_workers(parts[0].config.agent_name):
             done = [_train(part, parts, governed, stop, again) for part in parts]
         else:

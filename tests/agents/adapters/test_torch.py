@@ -96,7 +96,7 @@ def test_it_learns_the_trend() -> None:
     from emp_gym.experiments.certify import Attempt, attempt
 
     config = {"num_envs": 64, "num_steps": 32, "update_epochs": 2}
-    judgement, _ = attempt(Attempt("cleanrl_agent:CleanRL", "emp-ladder-trend-v0", 0, 60_000, config))
+    judgement = attempt(Attempt("cleanrl_agent:CleanRL", "emp-ladder-trend-v0", 0, 60_000, config)).judgement
     assert judgement.score > 0.9
 
 
