@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ LANES = (1, 64, 256)
 def measure(figures: Figures, effort: Effort, data: Sequence[str] | None = None) -> None:
     """Adds for each number of lanes and of cores, with chance and without, with the root expanded and not: simulations and
     decisions a second, simulations a second of processor time (which other programs disturb less), and the share of the
-    time that the network takes. `data` is of no meaning here."""
+    time that the network takes; where the root is expanded, also simulations a second of the time after that. `data` is of no
+    meaning here."""
     import torch
 
     before = torch.get_num_threads()
@@ -50,6 +52,23 @@ def _add(figures: Figures, effort: Effort, work: _Planning, lanes: int, on: str)
     figures.add(f"{name}: decisions", decisions, "decisions/s")
     figures.add(f"{name}: speed by processor time", [simulations / busy], "simulations/s")
     figures.add(f"{name}: in the network", [100 * (work.model.seconds - asked) / took], "%")
+    if work.config.root_expansion:
+        figures.add(f"{name}: speed after the root", after_the_root(work, effort), "simulations/s")
+
+
+def after_the_root(work: _Planning, effort: Effort) -> list[float]:
+    """Simulations a second of the time that a decision takes beyond one that only expands its root, in turn."""
+    found, whole, root = [], work.config, replace(work.config, simulations=0)
+    for _ in range(effort.repeats):
+        decisions, took, began = 0, {whole: 0.0, root: 0.0}, time.perf_counter()
+        while time.perf_counter() - began < 2 * effort.seconds or decisions < 5:
+            decisions += 1
+            for config in took:
+                begun = time.perf_counter()
+                work(config)
+                took[config] += time.perf_counter() - begun
+        found.append(decisions * SIMULATIONS * len(work.root.value) / (took[whole] - took[root]))
+    return found
 
 
 class _Planning:
@@ -67,9 +86,9 @@ class _Planning:
         self.gumbel = random.gumbel(size=(16, lanes, ACTIONS)).astype(np.float32)
         self.searches = 0
 
-    def __call__(self) -> float:
+    def __call__(self, config: SearchConfig | None = None) -> float:
         self.searches += 1
-        search(self.root, self.model, self.config, self.gumbel[self.searches % 16])
+        search(self.root, self.model, config or self.config, self.gumbel[self.searches % 16])
         return float(len(self.root.value))
 
 
