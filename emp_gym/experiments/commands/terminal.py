@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ class Bar:
         self._narrow = False  # too narrow for everything
         self.moved = False  # whether there was anything to show
         self._next = 0.0
+        self._seen: list[tuple[float, int]] = []  # seconds and steps of updates
         self._bar: Any = None
         self._task: Any = None
 
@@ -74,6 +76,7 @@ class Bar:
     def update(self, steps: int, scalars: Mapping[str, float]) -> None:
         """`scalars` may hold time/fps, rollout/ep_rew_mean and market/pnl."""
         self.moved = True
+        self._seen.append((time.monotonic(), steps))
         note = f"{scalars.get('time/fps', 0.0):,.0f} steps/s"
         for tag, name in (("rollout/ep_rew_mean", "return"), ("market/pnl", "P&L")):
             if tag in scalars and not (self._narrow and tag == "market/pnl"):
@@ -84,9 +87,14 @@ class Bar:
         if steps < self._next * self._total and steps < self._total:
             return
         self._next = steps / self._total + 0.1
-        rate = scalars.get("time/fps", 0.0)
+        rate = self._lately() or scalars.get("time/fps", 0.0)
         left = max(self._total - steps, 0) / rate if rate else 0.0
         say(f"{self._label} {min(steps / self._total, 1):4.0%}  {steps:>11,} steps  {note}  {duration(left):>6} left")
+
+    def _lately(self) -> float:
+        """Steps a second over the later half of the updates: some agents fill a memory at first, many times as fast as they learn."""
+        (begun, before), (now, steps) = self._seen[len(self._seen) // 2 - 1], self._seen[-1]
+        return (steps - before) / (now - begun) if len(self._seen) > 1 and now > begun else 0.0
 
 
 def duration(seconds: float) -> str:
