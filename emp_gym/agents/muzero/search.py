@@ -48,6 +48,7 @@ from emp_gym.types import EmpGymError
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 MOST_LOGITS = 500.0  # that a q may add to a logit
+ROWS = 1024  # of one question to the model at most: what comes of so many stays in a core's cache
 Edge = Callable[[Any, Integers, Any, Floats, Floats], tuple[Floats, Floats]]
 """``(after [M, ...], code [M], latent [M, ...], reward [M], value [M]) -> (reward, value)`` for every new outcome."""
 
@@ -57,7 +58,7 @@ class SearchError(EmpGymError, ValueError):
 
 
 class Model(Protocol):
-    """What the search asks of a model: two functions over M rows. Arrays are numpy float32; latents are the model's own,
+    """What the search asks of a model: two functions over 1 to `ROWS` rows. Arrays are numpy float32; latents are the model's own,
     numpy arrays or torch tensors (without gradient), one row each. Latents handed in are copies, free to be overwritten."""
 
     @property
@@ -184,16 +185,14 @@ class _Run:
         """One new node in every lane."""
         early = walk(self.tree, self.halving, self.scale, self.leaves)
         afterstates, states = self.leaves.part(0, early), self.leaves.part(early, len(self.leaves.lane))
-        if early:
-            self._ask_afterstates(afterstates)
+        self._ask_afterstates(afterstates)
         if self.codes == 1:  # nothing to wait for: straight through
             open_outcomes(self.tree, afterstates, 0.0, self.behind)
             states = self.behind
-        elif early:
+        else:
             back_up_afterstates(self.tree, afterstates)
-        if len(states.lane):
-            self._ask_states(states)
-            back_up_states(self.tree, states)
+        self._ask_states(states)
+        back_up_states(self.tree, states)
 
     def result(self) -> SearchResult:
         lanes, actions = self.halving.mask.shape
@@ -208,7 +207,15 @@ class _Run:
             )
         return SearchResult(action, self.tree.visits[:, 0].astype(np.int64), weights, q, value)
 
-    def _ask_afterstates(self, leaves: Leaves) -> None:
+    def _ask_afterstates(self, all_leaves: Leaves) -> None:
+        for leaves in all_leaves.blocks(ROWS):
+            self._ask_afterstates_at_once(leaves)
+
+    def _ask_states(self, all_leaves: Leaves) -> None:
+        for leaves in all_leaves.blocks(ROWS):
+            self._ask_states_at_once(leaves)
+
+    def _ask_afterstates_at_once(self, leaves: Leaves) -> None:
         count = len(leaves.lane)
         after, value, chance = self.model.afterstate(self.states.take(leaves.row), leaves.edge)
         if self.codes == 1:
@@ -216,7 +223,7 @@ class _Run:
         value, chance = _floats("value", value, count), _floats("probabilities", chance, count, self.codes)
         fill_afterstates(self.tree, leaves, self.afterstates.append(after, count), value, chance)
 
-    def _ask_states(self, leaves: Leaves) -> None:
+    def _ask_states_at_once(self, leaves: Leaves) -> None:
         count = len(leaves.lane)
         after = self.afterstates.take(leaves.row)
         latent, reward, discount, logits, value = self.model.outcome(after, leaves.edge)

@@ -6,6 +6,7 @@ knows the row in which the model's own arrays hold its latent.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,6 +64,11 @@ class Leaves(NamedTuple):
 
     def part(self, begin: int, end: int) -> Leaves:
         return Leaves(*(array[begin:end] for array in self))
+
+    def blocks(self, rows: int) -> Iterator[Leaves]:
+        """All of them, at most so many at a time."""
+        for begin in range(0, len(self.lane), rows):
+            yield self.part(begin, begin + rows)
 
 
 def plant(lanes: int, states: int, afterstates: int, actions: int, codes: int) -> Tree:

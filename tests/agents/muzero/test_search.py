@@ -74,6 +74,32 @@ def test_a_lane_is_planned_alike_in_any_company(problem, order, company):
         np.testing.assert_array_equal(mine, theirs[order])
 
 
+@settings(max_examples=40, deadline=None)
+@given(problems(), st.integers(1, 9))
+def test_the_model_is_asked_about_so_many_rows_at_most_and_answers_are_the_same(problem, rows):
+    world, states, mask, gumbel, config = problem
+    whole = fields(search(world.root(states, mask), world, config, gumbel))
+    asked: list[int] = []
+
+    class Counting:
+        codes = world.codes
+
+        def afterstate(self, latent, action):
+            asked.append(len(action))
+            return world.afterstate(latent, action)
+
+        def outcome(self, after, code):
+            asked.append(len(code))
+            return world.outcome(after, code)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("emp_gym.agents.muzero.search.ROWS", rows)
+        parts = fields(search(world.root(states, mask), Counting(), config, gumbel))
+    for mine, theirs in zip(parts, whole):
+        np.testing.assert_array_equal(mine, theirs)
+    assert not asked or 1 <= min(asked) <= max(asked) <= rows
+
+
 def test_the_sequence_halves_what_is_considered():
     assert considered_visits(4, 8) == (0, 0, 0, 0, 1, 1, 2, 2)
     assert considered_visits(4, 16) == (0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5)
