@@ -116,7 +116,7 @@ TASKS = {
         selective_copying, 18, SYMBOLS, Plan(2400, 32, 24, 256, learned=0.9, learning_rate=4e-3, memory=0.98, cool=0.6),
         256, 256, {"layers": 2, "shortest": 0.03, "longest": 1.0},
     ),
-    "induction": Task(induction, 17, SYMBOLS, Plan(1500, 64, 6, 128, learned=0.9, memory=0.98), 1024, 1023, {"layers": 2}),
+    "induction": Task(induction, 17, SYMBOLS, Plan(2000, 32, 6, 256, learned=0.9, memory=0.98), 1024, 1023, {"layers": 2}),
 }  # fmt: skip
 
 

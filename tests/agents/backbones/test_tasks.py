@@ -109,8 +109,9 @@ def test_mamba2_does_not():
 
 @pytest.mark.long
 @pytest.mark.timeout(0)
-def test_mamba3_copies_selectively():
-    assert learned("mamba3", "selective copying", 0, 512)["right"] >= 0.98
+@pytest.mark.parametrize("seed", [10, 11, 12])  # the plan was chosen with seed 0
+def test_mamba3_copies_selectively(seed):
+    assert learned("mamba3", "selective copying", seed, 512)["right"] >= 0.98
 
 
 @pytest.mark.long
@@ -121,6 +122,7 @@ def test_a_system_that_does_not_select_cannot():
 
 @pytest.mark.long
 @pytest.mark.timeout(0)
+@pytest.mark.parametrize("seed", [10, 11, 12])  # the plan was chosen with seed 1
 @pytest.mark.parametrize("name", ["mamba2", "mamba3"])
-def test_induction_reaches_eight_times_beyond_what_was_taught(name):
-    assert learned(name, "induction", 0, 512)["right"] >= 0.99
+def test_induction_reaches_four_times_beyond_what_was_taught(name, seed):
+    assert learned(name, "induction", seed, 512)["right"] >= 0.99
