@@ -124,6 +124,8 @@ class RLlibPPO(RLlibPolicy):
         super().__init__(observation_space, action_space, spec, seed, **config)
         if not isinstance(action_space, spaces.Discrete | spaces.Box) or not isinstance(observation_space, spaces.Box):
             raise ConfigError(f"RLlibPPO takes Box observations and Discrete or Box actions, got {observation_space}, {action_space}")
+        for name in ("ray.rllib", "ray._common.deprecation"):  # it warns that its default is its default, and of its own calls
+            logging.getLogger(name).setLevel(logging.ERROR)
         self.generators = Generators(seed)
         self.num_timesteps = 0
         with self.generators:
@@ -142,7 +144,6 @@ class RLlibPPO(RLlibPolicy):
         env = make_env(num_envs=1, autoreset_mode=AutoresetMode.NEXT_STEP.value)
         creator = partial(next_step_env, *recipe(env))
         env.close()
-        logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # it warns that its default is its default
         mine = cluster.start(max(self.config.num_env_runners, 1))
         try:
             register_env(HOME, creator)
