@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from emp_gym.experiments.commands import engines
 from emp_gym.experiments.commands.interrupts import Interrupts, Stopped
-from emp_gym.experiments.commands.terminal import Bar, console, data_argument, guarded, say
+from emp_gym.experiments.commands.terminal import Bar, console, data_argument, guarded, say, whole_number
 from emp_gym.types import ConfigError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--population", type=int, metavar="P", help="parents, and trials that a generation completes (default: 8)")
     how.add_argument("--halving", type=int, metavar="K",
                      help="one in K goes on after a quarter of the budget, the others are pruned; 1: none is (default: 2)")  # fmt: skip
-    how.add_argument("--budget", type=_count, metavar="STEPS", help="environment steps of a training run (default: 100,000)")
+    how.add_argument("--budget", type=whole_number, metavar="STEPS", help="environment steps of a training run (default: 100,000)")
     how.add_argument("--seeds", type=int, metavar="S", help="training runs of a trial that goes on (default: 2)")
     how.add_argument("--sampler", metavar="NAME", help="nsga2, or random for comparison (default: nsga2)")
     how.add_argument("--seed", type=int, metavar="N", help="of the search (default: 0)")
@@ -70,13 +70,6 @@ def parser() -> argparse.ArgumentParser:
                        help="every training run is noted in the ledger of LOGDIR before it begins (made if there is none)")  # fmt: skip
     engines.add_arguments(p, "training runs")
     return p
-
-
-def _count(text: str) -> int:
-    value = float(text)
-    if value < 1 or value != int(value):
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, got {text}")
-    return int(value)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import sys
@@ -30,6 +31,14 @@ def guarded(story: Callable[[], int], name: str) -> int:
 def say(text: str) -> None:
     """A line of progress."""
     print(text, file=sys.stderr, flush=True)
+
+
+def whole_number(text: str) -> int:
+    """For argparse: a number from 1 up, 1e6 as well."""
+    value = float(text)
+    if value < 1 or value != int(value):
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, got {text}")
+    return int(value)
 
 
 def data_argument(paths: Sequence[str] | None) -> dict[str, Any]:

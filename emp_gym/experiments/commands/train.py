@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from emp_gym.experiments.commands import engines
 from emp_gym.experiments.commands.interrupts import Interrupts, Stopped, early_kill
-from emp_gym.experiments.commands.terminal import Bar, console, data_argument, guarded, say
+from emp_gym.experiments.commands.terminal import Bar, console, data_argument, guarded, say, whole_number
 from emp_gym.types import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -50,14 +50,14 @@ def parser() -> argparse.ArgumentParser:
     )
     how = p.add_argument_group("how long, and how")
     how.add_argument(
-        "--total-timesteps", type=_count, metavar="N", help="decisions in all lanes together (default: 4,000,000)"
+        "--total-timesteps", type=whole_number, metavar="N", help="decisions in all lanes together (default: 4,000,000)"
     )
     how.add_argument(
-        "--num-envs", type=_count, metavar="N", help="lanes: markets that run side by side (default: the agent's)"
+        "--num-envs", type=whole_number, metavar="N", help="lanes: markets that run side by side (default: the agent's)"
     )
     how.add_argument("--seed", type=int, metavar="S", help="seed of the run (default: 0)")
     how.add_argument(
-        "--seeds", type=_count, metavar="K", help="train K agents, seeds S to S+K-1, and judge them together"
+        "--seeds", type=whole_number, metavar="K", help="train K agents, seeds S to S+K-1, and judge them together"
     )
     how.add_argument("--config", type=Path, metavar="FILE", help="YAML with overrides, keys as for --set")
     how.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
@@ -79,13 +79,6 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument("--no-evaluation", action="store_true", help="train only, do not judge")
     engines.add_arguments(p, "seeds (of an agent that spreads one training itself: its own workers)")
     return p
-
-
-def _count(text: str) -> int:
-    value = float(text)
-    if value < 1 or value != int(value):
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, got {text}")
-    return int(value)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
