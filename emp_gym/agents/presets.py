@@ -53,7 +53,8 @@ _SIGNALS = {  # menus: the look at every action and likely outcome is the whole 
 }  # fmt: skip
 _RUNGS = _SIGNALS | {"q_floor": 1.0}
 _MUZERO: dict[str, dict[str, Any]] = {
-    "emp-lob-v0": _SIGNALS,
+    "emp-lob-v0": _SIGNALS, "emp-lob-market-making-v0": _SIGNALS,
+    "emp-lob-execution-v0": _SIGNALS | {"gamma": 0.99},  # what is left at the end is paid for then
     "emp-ladder-trend-v0": _RUNGS, "emp-ladder-mean-reversion-v0": _RUNGS, "emp-ladder-order-flow-v0": _RUNGS,
     "emp-ladder-quote-v0": _RUNGS, "emp-ladder-memory-v0": _RUNGS, "emp-ladder-toxic-v0": _RUNGS,
     "emp-ladder-noise-v0": _RUNGS, "emp-ladder-returning-v0": _RUNGS,
@@ -71,8 +72,9 @@ _RECALL = {
     "gamma": 0.5,  # nothing that is done here has an effect later: returns of more steps are noise
 }  # fmt: skip
 _KEEPS = {"extractor_options": {"keeps": 64}, "shared": True}  # units that forget in a few decisions never hear of the cue
+_CURIOUS = {"entropy": 0.4}  # a cue moves their output by less: it takes longer until it is found, and till then to hold is best
 REMEMBERING: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
-    "ppo": {"emp-ladder-memory-v0": {"gru": _RECALL | _KEEPS, "mamba2": _RECALL, "mamba3": _RECALL}}
+    "ppo": {"emp-ladder-memory-v0": {"gru": _RECALL | _KEEPS, "mamba2": _RECALL | _CURIOUS, "mamba3": _RECALL | _CURIOUS}}
 }
 """The same, on top, for an extractor with memory: agent -> environment id -> extractor -> parameters."""
 
