@@ -118,7 +118,7 @@ TASKS = {
         256, 256, {"layers": 2, "shortest": 0.03, "longest": 1.0},
     ),
     "induction": Task(
-        induction, 17, SYMBOLS, Plan(700, 32, 6, 256, learned=0.9, memory=0.98), 1024, 1023, {"layers": 2},
+        induction, 17, SYMBOLS, Plan(2000, 32, 6, 256, learned=0.9, memory=0.98), 1024, 1023, {"layers": 2},
         own={"mamba3": {"rotated": 0.5}},  # what turns a little at each step has turned too far after four times as many
     ),
 }  # fmt: skip
