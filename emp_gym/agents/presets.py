@@ -43,7 +43,7 @@ _PLANNED_QUOTES = {
     "deviation": 0.7, "least_deviation": 0.35, "settled_samples": 16, "chance_decay": 5.0,
     "iteration": 20_000,
 }  # fmt: skip
-_SIGNALS = {  # menus: the look at every action and likely outcome is the whole search, so that a step is cheap
+_SIGNALS = {  # the look at every action (or candidate) and likely outcome is the whole search, so that a step is cheap
     "num_envs": 64, "gamma": 0.95, "simulations": 0, "least_chance": 0.02, "unroll": 2, "batch_size": 256,
     "q_floor": 0.5,  # a trade costs at once and pays later: a policy that makes up its mind early never learns of the latter
     "td_steps": 3,  # for the same reason: longer returns are those of a policy that trades at random
