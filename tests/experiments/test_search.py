@@ -286,6 +286,12 @@ def test_nothing_sees_the_test_before_the_champion_is_chosen(done: Search, tmp_p
     assert f"3 times, for trial {best.number} with 3 seeds, trial {other.number} with 1 seed, trial {best.number} with 4 seeds" in page
 
 
+def test_looks_that_cannot_be_read_are_no_looks_less(tmp_path: Path) -> None:
+    (tmp_path / champion.FINAL).write_text('{"looks": [3]}')
+    with pytest.raises(DataError, match=r"final\.json: expected .*noted no seeds"):
+        champion.looks(tmp_path)
+
+
 def test_what_the_champion_is_compared_with_is_the_first_trial(tmp_path: Path) -> None:
     """And not what lies outside of the space, which the search could not have."""
     outside = replace(PLAN, trials=2, agent={"noise": 5.0}, table={"agent.noise": {"low": 0.1, "high": 1.0}})

@@ -106,15 +106,15 @@ def test_a_search_starts_with_what_is_set_or_the_own_values_or_the_nearest_in_ra
         "env.reward": "pnl", "env.damping": 0.25, "risk": "null",
     }  # fmt: skip
     told = dict(space.describe())
-    assert told["agent.n_steps"].endswith("500, what it is without a search, is outside: the first trial has 64")
-    assert not [key for key, text in told.items() if "first trial" in text and key != "agent.n_steps"]
+    assert told["agent.n_steps"].endswith("outside is 500, what it is without a search (nearest: 64)")
+    assert not [key for key, text in told.items() if "outside" in text and key != "agent.n_steps"]
 
 
 def test_choices_have_a_nearest_only_where_they_are_numbers() -> None:
     base = RunConfig("emp-lob-v0", "ppo", agent={"n_steps": 500, "layers": [16]})
     space = FlatSpace(base, {"agent.n_steps": [8, 128, 32], "agent.layers": [[32], [64, 64]]})
     assert space.start() == {"agent.n_steps": "128"}
-    assert "[16], what it is without a search, is none of them: the first trial draws" in dict(space.describe())["agent.layers"]
+    assert "outside is [16], what it is without a search (nothing comes near)" in dict(space.describe())["agent.layers"]
 
 
 def test_muzero_has_a_space_too() -> None:

@@ -207,33 +207,27 @@ class _Run:
             )
         return SearchResult(action, self.tree.visits[:, 0].astype(np.int64), weights, q, value)
 
-    def _ask_afterstates(self, all_leaves: Leaves) -> None:
-        for leaves in all_leaves.blocks(ROWS):
-            self._ask_afterstates_at_once(leaves)
+    def _ask_afterstates(self, opened: Leaves) -> None:
+        for leaves in opened.blocks(ROWS):
+            count = len(leaves.lane)
+            after, value, chance = self.model.afterstate(self.states.take(leaves.row), leaves.edge)
+            if self.codes == 1:
+                value, chance = np.zeros(count, np.float32), np.ones((count, 1), np.float32)
+            value, chance = _floats("value", value, count), _floats("probabilities", chance, count, self.codes)
+            fill_afterstates(self.tree, leaves, self.afterstates.append(after, count), value, chance)
 
-    def _ask_states(self, all_leaves: Leaves) -> None:
-        for leaves in all_leaves.blocks(ROWS):
-            self._ask_states_at_once(leaves)
-
-    def _ask_afterstates_at_once(self, leaves: Leaves) -> None:
-        count = len(leaves.lane)
-        after, value, chance = self.model.afterstate(self.states.take(leaves.row), leaves.edge)
-        if self.codes == 1:
-            value, chance = np.zeros(count, np.float32), np.ones((count, 1), np.float32)
-        value, chance = _floats("value", value, count), _floats("probabilities", chance, count, self.codes)
-        fill_afterstates(self.tree, leaves, self.afterstates.append(after, count), value, chance)
-
-    def _ask_states_at_once(self, leaves: Leaves) -> None:
-        count = len(leaves.lane)
-        after = self.afterstates.take(leaves.row)
-        latent, reward, discount, logits, value = self.model.outcome(after, leaves.edge)
-        if self.edge is not None:
-            reward, value = self.edge(after, leaves.edge, latent, reward, value)
-        fill_states(
-            self.tree, leaves, self.states.append(latent, count), _floats("reward", reward, count),
-            _floats("discount", discount, count), _floats("logits", logits, count, self.actions),
-            _floats("value", value, count),
-        )  # fmt: skip
+    def _ask_states(self, opened: Leaves) -> None:
+        for leaves in opened.blocks(ROWS):
+            count = len(leaves.lane)
+            after = self.afterstates.take(leaves.row)
+            latent, reward, discount, logits, value = self.model.outcome(after, leaves.edge)
+            if self.edge is not None:
+                reward, value = self.edge(after, leaves.edge, latent, reward, value)
+            fill_states(
+                self.tree, leaves, self.states.append(latent, count), _floats("reward", reward, count),
+                _floats("discount", discount, count), _floats("logits", logits, count, self.actions),
+                _floats("value", value, count),
+            )  # fmt: skip
 
 
 class _Rows:

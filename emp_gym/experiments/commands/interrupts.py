@@ -26,7 +26,7 @@ class Interrupts:
     """
 
     def __init__(self, notice: str) -> None:
-        """`notice` is what the first signal prints."""
+        """`notice` is what the first signal prints, where there is something to save."""
         self._notice, self._number, self._before = notice, 0, dict[int, Any]()
         self._nothing_to_save = False
 

@@ -111,8 +111,15 @@ def _note_look(search: Search, look: Look) -> None:
 
 
 def looks(folder: Path) -> list[Look]:
-    """What was judged on the test, in order."""
-    return [Look(**one) for one in read_json(folder / FINAL)["looks"]] if (folder / FINAL).exists() else []
+    """What was judged on the test, in order; `DataError` for a file that does not say so."""
+    path = folder / FINAL
+    try:
+        return [Look(**one) for one in read_json(path)["looks"]] if path.exists() else []
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"{path}: expected {{\"looks\": [{{\"trial\": N, \"seeds\": K}}, ...]}} ({error}); studies of before noted no seeds: write "
+            "each look as that, and it is counted"
+        ) from error
 
 
 def as_json(judged: Sequence[Judged]) -> Mapping[str, Any]:

@@ -8,8 +8,9 @@ are programs is another class.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -124,24 +125,28 @@ class FlatSpace:
     def start(self) -> Mapping[str, Any]:
         """The values of `base`, its agent's and its task's own where it says nothing, or what the space has next to them."""
         told: dict[str, Any] = {}
-        for gene, value in self._own():
-            told |= gene.nearest(value)
+        for gene in self.genes:
+            if gene.key in self._own:
+                told |= gene.nearest(self._own[gene.key])
         return told
 
-    def _own(self) -> Iterator[tuple[Gene, Any]]:
-        """Genes that have a value where nothing is searched, and this value."""
+    @cached_property
+    def _own(self) -> dict[str, Any]:
+        """What genes are where nothing is searched, by key; those that are nothing then are left out."""
         cls, task = registry.find(self._base.agent_name), _task(self._base)
         own = {field.name: field for field in fields(cls.Config)} if getattr(cls, "Config", None) is not None else {}  # type: ignore[attr-defined]
+        found: dict[str, Any] = {}
         for gene in self.genes:
             part, _, name = gene.key.partition(".")
             if part == "agent" and name in self._base.agent:
-                yield gene, self._base.agent[name]
+                found[gene.key] = self._base.agent[name]
             elif part == "agent" and name in own:
-                yield gene, own[name].default
+                found[gene.key] = own[name].default
             elif part == "env":
-                yield gene, self._base.env.get(name, getattr(task, name, None))
+                found[gene.key] = self._base.env.get(name, getattr(task, name, None))
             elif part == "risk" and not self._base.env.get("gates"):
-                yield gene, None
+                found[gene.key] = None
+        return found
 
     def build(self, genome: Genome) -> RunConfig:
         config = self._base
@@ -150,8 +155,7 @@ class FlatSpace:
         return validate(config)
 
     def describe(self) -> list[tuple[str, str]]:
-        own = {gene.key: value for gene, value in self._own()}
-        return [(gene.key, f"{gene}{_moved(gene, own[gene.key]) if gene.key in own else ''}") for gene in self.genes]
+        return [(gene.key, f"{gene}{_outside(gene, self._own[gene.key]) if gene.key in self._own else ''}") for gene in self.genes]
 
     def _checked(self, gene: Gene, value: Any) -> None:
         try:
@@ -177,13 +181,14 @@ class FlatSpace:
                 )
 
 
-def _moved(gene: Gene, own: Any) -> str:
-    """What the first trial has instead of `own`, if it cannot have that."""
+def _outside(gene: Gene, own: Any) -> str:
+    """That a search cannot have `own`, what the gene is without one, and what it has instead."""
+    own = list(own) if isinstance(own, tuple) else own
     begin = gene.nearest(own).get(gene.key)
-    if begin is None:
-        return f"; {_label(own)}, what it is without a search, is none of them: the first trial draws"
-    same = begin == _label(list(own) if isinstance(own, tuple) else own) if gene.choices else begin == own
-    return "" if same else f"; {_label(own)}, what it is without a search, is outside: the first trial has {begin}"
+    if begin == (_label(own) if gene.choices else own):
+        return ""
+    instead = "nothing comes near" if begin is None else f"nearest: {begin}"
+    return f"; outside is {_label(own)}, what it is without a search ({instead})"
 
 
 def _with(config: RunConfig, key: str, value: Any) -> RunConfig:
