@@ -175,6 +175,13 @@ class Instrument:
     session_end_ns: int = 57_600 * NS
     timezone: str = "America/New_York"
     sector: int = 0
+    maker_fee_per_lot: float = 0.0  # currency per lot, on top of `maker_fee_bps`; negative = rebate
+    taker_fee_per_lot: float = 0.0
+    ticks: tuple[tuple[int, int], ...] = ()  # (price from which, tick), ascending, where the tick depends on the price
+
+    def tick_at(self, price: int) -> int:
+        """The tick of an order at `price`, price units: `tick`, or what `ticks` says from the last entry not above it."""
+        return next((tick for least, tick in reversed(self.ticks) if price >= least), self.tick)
 
 
 @dataclass
