@@ -16,6 +16,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from emp_gym.data.tape import DayInfo
 from emp_gym.types import Feature, Instrument
 
 FEATURES = (
@@ -110,12 +111,7 @@ class FakeLob(VectorEnv):
         self.signal = (signal if strength else 0 * signal).astype(np.float32)
         self.shown = signal * (strength > 0) * 3 + rng.normal(size=(days, ROWS))
         info = [
-            SimpleNamespace(
-                date=f"2030-01-{d + 1:02d}",
-                rows=ROWS,
-                instrument=Instrument("FAKE"),
-                source={"message": {"sha256": f"{d:064d}"}},
-            )
+            DayInfo(Instrument("FAKE"), f"2030-01-{d + 1:02d}", ROWS, 1, {"message": {"sha256": f"{d:064d}"}})
             for d in range(days)
         ]
         self.tape_set = SimpleNamespace(info=info, signal=self.signal.ravel())

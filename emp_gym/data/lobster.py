@@ -115,14 +115,21 @@ class Reading:
 def read(source: Source, *, instrument: Instrument | None = None, progress: Progress | None = None) -> list[Reading]:
     """Every LOBSTER day of `source`, in order of date, symbol and levels.
 
-    source: a folder (files that are no LOBSTER pairs are ignored), a zip (read in place), a message path (its order
-    book is looked for beside it) or the pair (message path, order book path). instrument: symbol, tick, session and
-    fees; without it symbol and session come from the file name and the tick from the first rows. progress: called with
-    a line of text now and then.
+    source: a folder (with the folders and zips in it; `lobster_files.find` names what is not read), a zip (read in
+    place), a message path (its order book is looked for beside it) or the pair (message path, order book path).
+    instrument: symbol, tick, session and fees; without it symbol and session come from the file name and the tick from
+    the first rows. progress: called with a line of text now and then.
 
     Raises DataError when a half is missing, a file is empty or of another kind, or the two halves cannot be paired.
     """
-    return [_read_day(message, book, instrument, progress or _silent) for message, book in days_of(source)]
+    return [read_pair(message, book, instrument=instrument, progress=progress) for message, book in days_of(source)]
+
+
+def read_pair(
+    message: Half, book: Half, *, instrument: Instrument | None = None, progress: Progress | None = None
+) -> Reading:
+    """The day of one pair that `lobster_files.find` found: see `read`."""
+    return _read_day(message, book, instrument, progress or _silent)
 
 
 def _silent(_: str) -> None:

@@ -1,12 +1,13 @@
 """Finding LOBSTER's file pairs in folders, zips and paths, and their bytes.
 
 ``TICKER_DATE_STARTms_ENDms_message_LEVELS.csv`` and ``..._orderbook_LEVELS.csv``; files given as a pair may have any
-name.
+name. A folder is searched with the folders and zips in it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -39,6 +40,9 @@ _MAGIC = {
     b"%PDF": "a PDF",
 }
 UNKNOWN_DATE = "1970-01-01"
+TAPE = "meta.json"  # the file that makes a folder a tape
+QUARANTINE = ".quarantine.csv"  # ending of what ingest leaves beside a tape
+_PACKED = (".zip", ".7z", ".gz", ".rar", ".bz2", ".xz", ".zst", ".tgz", ".tar")
 
 
 class Half(NamedTuple):
@@ -103,30 +107,98 @@ def half_of(container: str, name: str, zipped: bool) -> Half:
     )
 
 
+class Found(NamedTuple):
+    """What a source holds."""
+
+    pairs: list[tuple[Half, Half]]  # (message, order book), in order of date, symbol and levels
+    tapes: list[Path]  # folders of ours, made by ingest
+    unread: list[str]  # what lies beside and is not read; hidden files are not told of
+
+
 def days_of(source: Source) -> list[tuple[Half, Half]]:
-    """The (message, order book) pairs of a source, in order of date, symbol and levels."""
+    """The (message, order book) pairs of a source, in order of date, symbol and levels. `DataError` where there is none."""
+    found = find(source)
+    return found.pairs if found.pairs else _some(found.tapes[0].parent, found).pairs
+
+
+def find(source: Source) -> Found:
+    """The days of a path or of a pair of paths. `DataError` where there is neither a pair nor a tape."""
     if not isinstance(source, (str, PathLike)):
-        paths = [Path(path) for path in source]
-        if len(paths) != 2:
-            raise DataError(f"source has {len(paths)} paths, expected two: (message path, order book path)")
-        message, book = (_given(path) for path in paths)
-        if message.kind == "orderbook" and book.kind == "message":
-            message, book = book, message
-        return [(message, book)]
-    path = Path(source)
+        return Found([_pair_of([Path(path) for path in source])], [], [])
+    path = Path(source).expanduser()
     if path.is_dir():
-        return _pairs(
-            str(path), [half_of(str(path), file.name, False) for file in sorted(path.iterdir()) if file.is_file()]
-        )
+        found = _in_folder(path)
+        return found if found.tapes else _some(path, found)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; expected a LOBSTER folder, zip or message file")
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            members = sorted(
-                name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")
-            )
-        return _pairs(str(path), [half_of(str(path), name, True) for name in members])
-    return [_beside(path)]
+        return _some(path, _in_zip(path))
+    return Found([_beside(path)], [], [])
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Every file in `folder` and the folders in it, in order of name; not the hidden ones. A tape counts as one file: its
+    ``meta.json``."""
+    seen = set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        here = os.path.realpath(root)
+        if here in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(here)
+        if TAPE in files:
+            folders.clear()
+            files = [TAPE]
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
+        yield from (Path(root) / name for name in sorted(files) if not name.startswith("."))
+
+
+def _pair_of(paths: list[Path]) -> tuple[Half, Half]:
+    if len(paths) != 2:
+        raise DataError(f"source has {len(paths)} paths, expected two: (message path, order book path)")
+    message, book = (_given(path) for path in paths)
+    return (book, message) if message.kind == "orderbook" and book.kind == "message" else (message, book)
+
+
+def _in_folder(folder: Path) -> Found:
+    halves: list[Half] = []
+    tapes: list[Path] = []
+    unread: list[str] = []
+    for file in files_below(folder):
+        half = half_of(str(file.parent), file.name, False)
+        if file.name == TAPE:
+            tapes.append(file.parent)
+        elif half.kind:
+            halves.append(half)
+        elif zipfile.is_zipfile(file):
+            inside = _in_zip(file)
+            halves += [half for pair in inside.pairs for half in pair]
+            unread += inside.unread or ([] if inside.pairs else [str(file)])
+        elif not file.name.endswith(QUARANTINE):
+            unread.append(str(file))
+    return Found(_pairs(halves), tapes, unread)
+
+
+def _in_zip(path: Path) -> Found:
+    with zipfile.ZipFile(path) as archive:
+        names = sorted(
+            name for name in archive.namelist()
+            if not name.endswith("/") and not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
+        )  # fmt: skip
+    halves = [half_of(str(path), name, True) for name in names]
+    return Found(_pairs(halves), [], [half.where for half in halves if not half.kind])
+
+
+def _some(path: Path, found: Found) -> Found:
+    """`found`, if it holds a pair."""
+    if found.pairs:
+        return found
+    packed = [name for name in found.unread if name.lower().endswith(_PACKED)]
+    hint = f"; unpack the archive in it first ({Path(packed[0]).name})" if packed else ""
+    raise DataError(
+        f"{path}: no LOBSTER pair in it; expected files TICKER_DATE_START_END_message_LEVELS.csv and "
+        f"..._orderbook_LEVELS.csv, or zips of them{hint}"
+    )
 
 
 def _given(path: Path) -> Half:
@@ -135,37 +207,41 @@ def _given(path: Path) -> Half:
     return half_of(str(path.parent), path.name, False)
 
 
+def _halves(path: Path) -> tuple[str, str]:
+    """Which half of a day `path` is by its name, and which the other one is."""
+    return ("orderbook", "message") if "orderbook" in path.name.lower() else ("message", "orderbook")
+
+
+def partner(path: Path) -> Path:
+    """The other half of the day beside the file `path`, there or not; `path` itself if its name does not say which half it is."""
+    mine, other = _halves(path)
+    at = path.name.lower().rfind(mine)
+    return path if at < 0 else path.with_name(path.name[:at] + other + path.name[at + len(mine) :])
+
+
 def _beside(path: Path) -> tuple[Half, Half]:
     """The pair to which one file belongs."""
-    mine, other = ("orderbook", "message") if "orderbook" in path.name.lower() else ("message", "orderbook")
-    at = path.name.lower().rfind(mine)
-    if at < 0:
+    mine, other = _halves(path)
+    beside = partner(path)
+    if beside == path:
         _refuse_other_kinds(path.name, np.fromfile(path, np.uint8, count=_HEAD))
         raise DataError(
-            f"{path}: the name does not say which half of a day it is; give both paths: (message, order book)"
+            f"{path}: the name does not say which half of a day it is; make a tape of both: scripts/ingest.py MESSAGE BOOK "
+            "(in Python: lobster.read((message, order book)))"
         )
-    partner = path.with_name(path.name[:at] + other + path.name[at + len(mine) :])
-    if not partner.is_file():
-        raise DataError(
-            f"{path}: the {other} half {partner.name} is missing beside it; expected both files in one folder"
-        )
-    found = {mine: _given(path), other: _given(partner)}
+    if not beside.is_file():
+        raise DataError(f"{path}: the {other} half {beside.name} is missing beside it; expected both files in one folder")
+    found = {mine: _given(path), other: _given(beside)}
     return found["message"], found["orderbook"]
 
 
-def _pairs(where: str, halves: list[Half]) -> list[tuple[Half, Half]]:
+def _pairs(halves: list[Half]) -> list[tuple[Half, Half]]:
     days: dict[tuple[Any, ...], dict[str, Half]] = {}
     for half in halves:
         if half.kind:
             folder = str(PurePosixPath(half.name).parent)
-            days.setdefault((half.date, half.symbol, half.levels, half.session_ns, folder), {})[half.kind] = half
-    if not days:
-        zips = [half.name for half in halves if half.name.lower().endswith((".zip", ".7z"))]
-        hint = f"; give the path of an archive in it instead ({zips[0]})" if zips else ""
-        raise DataError(
-            f"{where}: no LOBSTER pair in it; expected files TICKER_DATE_START_END_message_LEVELS.csv and "
-            f"..._orderbook_LEVELS.csv{hint}"
-        )
+            key = (half.date, half.symbol, half.levels, half.session_ns, half.container, folder)
+            days.setdefault(key, {})[half.kind] = half
     for found in days.values():
         for kind in {"message", "orderbook"} - set(found):
             there = next(iter(found.values()))

@@ -1,44 +1,63 @@
 """From what a user names (files, folders, zips, tapes, nothing) to a `TapeSet`, through a cache keyed by content.
 
+Days are in order of date, whatever the order in which they were named, and each is there once (`emp_gym.data.repeats`).
 Whatever is made is written aside and renamed, so processes that race for one tape both end with a whole one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import logging
+import os
 import shutil
 import tempfile
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
-from emp_gym.data.tape import FORMAT, LARGEST_IN_MEMORY, TapeSet, build
+from emp_gym.data import lobster_files
+from emp_gym.data.lobster_files import Half
+from emp_gym.data.repeats import Given, without_repeats
+from emp_gym.data.tape import FORMAT, LARGEST_IN_MEMORY, TapeSet, build, hash_of
 from emp_gym.paths import home
 from emp_gym.types import ConfigError, DataError
 
-Data = str | Sequence[str] | None
+Data = str | PathLike[str] | Sequence[str | PathLike[str]] | None
 SYNTHETIC = "synthetic"
+MOST_JOINED = 2 << 30  # bytes of joined sets that are kept besides the last; those not used for longest go first
+SHOWN = 5  # files that are not read, by name
 
 log = logging.getLogger(__name__)
 
 
 def tapes(data: Data = None, *, in_memory: bool = False) -> TapeSet:
-    """The days that `data` names, in order; with `in_memory` copied from the map into large pages if they are not too big.
+    """The days that `data` names; with `in_memory` copied from the map into large pages if they are not too big.
 
     None or "synthetic" are the embedded synthetic days ("synthetic:signal=0,rows=20000" overrides fields of their
-    configuration). A path is a LOBSTER message file, a folder or zip of LOBSTER days, or a `.tape` folder. A list joins
-    several. `DataError` if a path is not there or holds no day.
+    configuration). A path is a LOBSTER message file, a zip of LOBSTER days, a `.tape` folder, or a folder of all of these
+    and of folders. A list joins several. Days are in order of (date, start of the session, symbol), whatever the order
+    given. `DataError` if a path is not there or holds no day, and for the same rows twice.
     """
-    if data is None:
-        data = SYNTHETIC
-    names = (data,) if isinstance(data, str) else tuple(data)
-    if not names or not all(isinstance(name, str) and name for name in names):
-        raise ConfigError(f"data must be None, a path or a list of paths, got {data!r}")
+    names = names_of(data)
     found = _tapes if not in_memory else _tapes_in_memory
     return found(names, tuple(_stamp(name) for name in names), str(home()))
+
+
+def names_of(data: Data) -> tuple[str, ...]:
+    """What `data` names, as text. `ConfigError` for what names nothing."""
+    if data is None:
+        return (SYNTHETIC,)
+    several = (data,) if isinstance(data, (str, PathLike)) else data
+    paths = several if isinstance(several, Sequence) else ()
+    names = tuple(str(name) for name in paths if isinstance(name, (str, PathLike)) and name)
+    if not names or len(names) != len(paths):
+        raise ConfigError(f"data must be None, a path or a list of paths, got {data!r}")
+    return names
 
 
 @lru_cache(maxsize=2)
@@ -48,79 +67,159 @@ def _tapes_in_memory(names: tuple[str, ...], stamps: tuple[tuple, ...], cache: s
 
 @lru_cache(maxsize=16)
 def _tapes(names: tuple[str, ...], stamps: tuple[tuple, ...], cache: str) -> TapeSet:
-    parts = [part for name in names for part in _one(name)]
-    return parts[0] if len(parts) == 1 else _joined(parts)
+    given = [Given(where, number, tape, day) for number, name in enumerate(names) for where, tape, day in _one(name)]
+    days = sorted(without_repeats(given), key=_in_order)
+    whole = days[0].tape
+    if len(days) == len(whole.info) and all(day.tape is whole and day.day == i for i, day in enumerate(days)):
+        return whole
+    return _joined(days)
 
 
-def _one(name: str) -> list[TapeSet]:
-    if name == SYNTHETIC or name.startswith(SYNTHETIC + ":"):
-        return [_synthetic(name.partition(":")[2])]
+def _in_order(given: Given) -> tuple[Any, ...]:
+    info = given.info
+    return info.date, info.instrument.session_start_ns, info.instrument.symbol, given.times, info.identity
+
+
+def _one(name: str) -> list[tuple[str, TapeSet, int]]:
+    """(where, set, day in it) of every day that one name stands for."""
+    if _is_synthetic(name):
+        return _days_of(name, _synthetic(name.partition(":")[2]))
     path = Path(name).expanduser()
-    if (path / "meta.json").exists():
-        return [TapeSet.open(path)]
     if not path.exists():
         raise DataError(
             f"{name}: no such file or folder; give a LOBSTER day (message file, folder, zip), a .tape folder, or nothing"
         )
-    return _recorded(path)
+    found = lobster_files.find(path)
+    if found.unread:
+        more = f" and {len(found.unread) - SHOWN} more" if len(found.unread) > SHOWN else ""
+        log.warning("%s: not read: %s%s", name, ", ".join(found.unread[:SHOWN]), more)
+    days = [day for folder in found.tapes for day in _days_of(str(folder), TapeSet.open(folder))]
+    return days + [(message.where, _recorded(message, book), 0) for message, book in found.pairs]
+
+
+def _days_of(where: str, tape: TapeSet) -> list[tuple[str, TapeSet, int]]:
+    several = len(tape.info) > 1
+    return [(f"{where}, day {day}" if several else where, tape, day) for day in range(len(tape.info))]
+
+
+def _is_synthetic(name: str) -> bool:
+    return name == SYNTHETIC or name.startswith(SYNTHETIC + ":")
+
+
+# ---- what changes when a file changes
 
 
 def _stamp(name: str) -> tuple:
-    """What changes when the files of `name` change: names, sizes, times."""
-    if name == SYNTHETIC or name.startswith(SYNTHETIC + ":"):
+    """What changes when the files of `name` change: names, sizes, times, places on the disk."""
+    if _is_synthetic(name):
         return ()
     path = Path(name).expanduser()
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists())
+    files: list[Path] = []
+    for file in lobster_files.files_below(path) if path.is_dir() else (path, lobster_files.partner(path)):
+        files += sorted(file.parent.iterdir()) if file.name == lobster_files.TAPE else [file]
+    return tuple(_file_stamp(file) for file in files if file.exists())
 
 
-def _content_hash(path: Path) -> str:
+def _file_stamp(file: Path) -> tuple[str, int, int, int, int]:
+    status = file.stat()
+    return str(file), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+@lru_cache(maxsize=4096)
+def _hash_of(stamp: tuple[str, int, int, int, int]) -> str:
+    """SHA-256 of the file that has this stamp."""
+    with open(stamp[0], "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@cache
+def _reader() -> str:
+    """Hash of what makes tapes of files: a tape that another reader made is made again."""
     digest = hashlib.sha256(f"format {FORMAT}".encode())
-    for file in sorted(path.iterdir()) if path.is_dir() else _pair(path):
-        if file.is_file():
-            digest.update(file.name.encode())
-            with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()[:24]
+    for pattern in ("lobster*.py", "tape*.py"):
+        for file in sorted(Path(__file__).parent.glob(pattern)):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
-def _pair(path: Path) -> list[Path]:
-    """The file and, for a message file, the order book beside it."""
-    other = path.with_name(path.name.replace("_message_", "_orderbook_"))
-    return [path, other] if other != path and other.exists() else [path]
+# ---- what is kept
 
 
-def _recorded(path: Path) -> list[TapeSet]:
-    """The LOBSTER days of a message file, folder or zip, from the cache if their bytes are known."""
-    folder = home() / "tapes" / _content_hash(path)
-    if (folder / "days.json").exists():
-        return [TapeSet.open(folder / name) for name in json.loads((folder / "days.json").read_text())]
+def _recorded(message: Half, book: Half) -> TapeSet:
+    """The day of two files, from the cache if their bytes are known."""
+    known: list[Any] = [_reader()]
+    for half in (message, book):
+        file = Path(half.container) if half.zipped else Path(half.container) / half.name
+        known += [half.name, *half[3:], _hash_of(_file_stamp(file))]
+    key = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:24]
+    folder = home() / "tapes" / f"{_plain(message.symbol)}_{message.date}_{message.levels or 'L'}-{key}.tape"
+    return _kept(folder, lambda: _read(message, book, folder))
+
+
+def _read(message: Half, book: Half, folder: Path) -> TapeSet:
     from emp_gym.data import lobster
 
-    log.info("reading %s (once; kept in %s)", path, folder)
-    names = []
-    for reading in lobster.read(path):
-        if reading.rows_quarantined:
-            log.warning(
-                "%s: %d of %d rows quarantined; scripts/ingest.py names them",
-                path,
-                reading.rows_quarantined,
-                reading.rows_in,
-            )
-        name = f"{reading.day.instrument.symbol}_{reading.day.date}.tape"
-        build(reading.day).save(folder / name)
-        names.append(name)
-    _write_whole(folder / "days.json", json.dumps(names))
-    return [TapeSet.open(folder / name) for name in names]
+    log.info("reading %s (once; kept in %s)", message.where, folder)
+    reading = lobster.read_pair(message, book)
+    if reading.rows_quarantined:
+        log.warning(
+            "%s: %d of %d rows quarantined; scripts/ingest.py names them",
+            message.where, reading.rows_quarantined, reading.rows_in,
+        )  # fmt: skip
+    return build(reading.day)
 
 
-def _joined(parts: list[TapeSet]) -> TapeSet:
-    """One memory-mapped set of several tapes."""
-    key = hashlib.sha256(" ".join(part.hash for part in parts).encode()).hexdigest()[:24]
-    folder = home() / "sets" / f"{key}.tape"
-    if not (folder / "meta.json").exists():
-        TapeSet.concatenate(parts).save(folder)
+def _plain(symbol: str) -> str:
+    """For a file name."""
+    return "".join(letter if letter.isalnum() or letter in ".-" else "_" for letter in symbol)[:40]
+
+
+def _kept(folder: Path, make: Callable[[], TapeSet]) -> TapeSet:
+    """The tape at `folder`, which is made where there is none and again where it cannot be opened."""
+    if (folder / "meta.json").exists():
+        try:
+            return TapeSet.open(folder)
+        except DataError as error:  # cut off by a full disk, or just being removed
+            log.warning("%s: the kept tape is made again", error)
+    make().save(folder, replace=True)
     return TapeSet.open(folder)
+
+
+def _joined(days: Sequence[Given]) -> TapeSet:
+    """One memory-mapped set of several days."""
+    depths: dict[int, Given] = {}
+    for day in days:
+        depths.setdefault(day.info.levels, day)
+    if len(depths) > 1:
+        raise ConfigError(
+            "days of one set need the same number of book levels, got "
+            + ", ".join(f"{levels} in {day}" for levels, day in sorted(depths.items()))
+            + "; give days of one depth, or take them apart into runs of their own"
+        )
+    folder = home() / "sets" / f"joined-{hash_of([day.info for day in days])[:24]}.tape"
+    made = not (folder / "meta.json").exists()
+    found = _kept(folder, lambda: TapeSet.concatenate([day.tape.one(day.day) for day in days]))
+    if made:
+        _make_room(folder)
+    else:
+        with contextlib.suppress(OSError):  # a cache that may only be read, or of somebody else
+            os.utime(folder)
+    return found
+
+
+def _make_room(last: Path) -> None:
+    """Removes joined sets beyond `MOST_JOINED` bytes, those not used for longest; whoever has one open keeps it."""
+    sets = sorted((path for path in last.parent.glob("joined-*.tape") if path != last), key=_used, reverse=True)
+    room = MOST_JOINED
+    for path in sets:
+        room -= sum(file.stat().st_size for file in path.glob("*") if file.exists())
+        if room < 0:
+            log.info("removing %s: joined days that were not used for longest; they are joined again when needed", path)
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _used(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def _synthetic(overrides: str) -> TapeSet:
@@ -134,10 +233,12 @@ def _synthetic(overrides: str) -> TapeSet:
         [FORMAT, synthetic.VERSION, [dataclasses.asdict(config) for config in configs]], sort_keys=True, default=str
     )
     folder = home() / "sets" / f"synthetic-{hashlib.sha256(described.encode()).hexdigest()[:24]}.tape"
-    if not (folder / "meta.json").exists():
+
+    def make() -> TapeSet:
         log.info("making %d synthetic days (once; kept in %s)", len(configs), folder)
-        TapeSet.concatenate([_synthetic_day(config) for config in configs]).save(folder)
-    return TapeSet.open(folder)
+        return TapeSet.concatenate([_synthetic_day(config) for config in configs])
+
+    return _kept(folder, make)
 
 
 def _synthetic_day(config: object) -> TapeSet:
@@ -155,9 +256,3 @@ def _synthetic_day(config: object) -> TapeSet:
         return build(reading.day)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as stream:
-        stream.write(text)
-    Path(stream.name).rename(path)

@@ -33,15 +33,16 @@ from typing import Any
 
 import numpy as np
 
+from emp_gym.data.pages import in_large_pages
 from emp_gym.types import (
     EMPTY_ASK,
     EMPTY_BID,
     MESSAGE,
+    NS,
     WINDOW_EVENT,
     ConfigError,
     DataError,
     Instrument,
-    Kind,
     RecordedDay,
 )
 
@@ -124,13 +125,15 @@ DAY = np.dtype(
 )
 """Where a day lies in the flat arrays."""
 
+_LATER = ("maker_fee_per_lot", "taker_fee_per_lot", "ticks")  # fields of `Instrument` that earlier tapes are without
+_NOT_HASHED = ("folder", "sample")  # of `DayInfo.source`: where the files lay, and what follows from the rows
 _ARRAYS = (
     "days", "rows", "messages", "window", "book", "links",
     "touches", "first_touch", "far_touch", "cross", "cross_block",
 )  # fmt: skip
 _OPTIONAL = ("signal", "regime")
+_FILES = {"meta.json", *(f"{name}.npy" for name in _ARRAYS + _OPTIONAL)}
 _READ_AT_RANDOM = ("rows", "messages", "book", "links", "touches", "first_touch", "cross")
-LARGE_PAGE = 1 << 21  # bytes
 LARGEST_IN_MEMORY = 1 << 30  # bytes of days that are copied into large pages; larger ones stay mapped
 _DTYPES = {
     "book": LEVEL,
@@ -153,6 +156,36 @@ class DayInfo:
     rows: int
     levels: int
     source: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def content(self) -> str:
+        """SHA-256 of the rows alone: the same for the same rows under any file name, symbol or date."""
+        return str(self.source.get("content", ""))
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of all that identifies a day: symbol, date, session, depth, both files, the rows kept of them, and the
+        instrument's rules."""
+        files = [self.source.get(half, {}).get("sha256", "") for half in ("message", "orderbook")]
+        what = [self.date, self.levels, files, self.content, rules_of(self.instrument)]
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+    def __str__(self) -> str:
+        return f"{self.instrument.symbol} {self.date}"
+
+
+def hash_of(days: Sequence[DayInfo]) -> str:
+    """`TapeSet.hash` of a set of these days."""
+    what: list[Any] = [FORMAT]
+    for day in days:
+        source = {name: value for name, value in day.source.items() if name not in _NOT_HASHED}
+        what.append([rules_of(day.instrument), day.date, day.rows, source])
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def rules_of(instrument: Instrument) -> dict[str, Any]:
+    """What a hash knows of an instrument: its fields, without those that came later and are not used. So hashes stay."""
+    return {name: value for name, value in asdict(instrument).items() if name not in _LATER or value}
 
 
 @dataclass(frozen=True)
@@ -183,11 +216,7 @@ class TapeSet:
     @property
     def hash(self) -> str:
         """Provenance: hash of format, sources (with the content of their rows) and instruments of all days."""
-        what: list[Any] = [FORMAT]
-        for day in self.info:
-            source = {name: value for name, value in day.source.items() if name != "folder"}
-            what.append([asdict(day.instrument), day.date, day.rows, source])
-        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+        return hash_of(self.info)
 
     def day_slice(self, day: int) -> slice:
         """Rows of `day` in the flat row arrays."""
@@ -201,8 +230,37 @@ class TapeSet:
         empty = np.array([EMPTY_BID, EMPTY_ASK])[:, None]
         return np.where(size > 0, levels["price"] + self.days[day]["base"], empty), size
 
-    def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Writes aside and renames, so that readers and racing writers only ever see a whole tape. Returns `folder`."""
+    def one(self, day: int) -> TapeSet:
+        """The set of this day alone; nearly all of its arrays are views."""
+        if len(self.info) == 1:
+            return self
+        from emp_gym.data import tape_index
+
+        own, first = self.day_slice(day), self.days[day]
+        blocks = -(-int(first["rows"]) // BLOCK)
+        days = self.days[day : day + 1].copy()
+        for name in ("row0", "touch0", "block0", "first0", "far0"):
+            days[name] = 0
+        parts: dict[str, Any] = {name: getattr(self, name)[own] for name in ("rows", "messages", "book", "links")}
+        for name in _OPTIONAL:
+            array = getattr(self, name)
+            parts[name] = None if array is None else array[own]
+        parts["cross"] = self.cross[:, own]
+        parts["cross_block"] = self.cross_block[:, int(first["block0"]) : int(first["block0"]) + blocks]
+        kind, side, price, size = (np.ascontiguousarray(parts["messages"][name]) for name in ("kind", "side", "price", "size"))
+        book_price, book_size = self.book_at(slice(None), day)
+        parts["window"] = tape_index.window_events(kind, side, price, size, book_price, book_size.astype(np.int32))
+        parts["touches"] = self.touches[_until_next(self.days, day, "touch0", len(self.touches))]
+        parts["first_touch"] = self.first_touch[_until_next(self.days, day, "first0", len(self.first_touch))]
+        parts["far_touch"] = self.far_touch[_until_next(self.days, day, "far0", len(self.far_touch))]
+        return TapeSet(info=(self.info[day],), days=days, **parts)
+
+    def save(self, folder: str | os.PathLike[str], *, replace: bool = False) -> Path:
+        """Writes aside and renames, so that readers and racing writers only ever see a whole tape. Returns `folder`.
+
+        The same tape that stands there is kept, one that cannot be opened any more is replaced. Another one is a
+        `DataError` unless `replace`, and so is a folder that is no tape.
+        """
         target = Path(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -215,13 +273,39 @@ class TapeSet:
             (aside / "meta.json").write_text(json.dumps(meta, indent=1))
             try:
                 aside.rename(target)
-            except OSError:  # somebody else was first, or an older tape stands there
-                if not _same(target, self.hash):
-                    shutil.rmtree(target, ignore_errors=True)
+            except OSError:  # somebody else was first, or something else stands there
+                if not target.exists():
+                    raise
+                if self._may_replace(target, replace):
+                    shutil.rmtree(target)
                     aside.rename(target)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         return target
+
+    def _may_replace(self, target: Path, replace: bool) -> bool:
+        """Whether what stands at `target` gives way to this tape: False if it is the same one. `DataError` if it must stay."""
+        foreign = [] if not target.is_dir() else [file.name for file in target.iterdir() if file.name not in _FILES]
+        if foreign or not target.is_dir():
+            raise DataError(f"{target} is no tape{f' (it holds {foreign[0]})' if foreign else ''}; take another name for the tape")
+        try:
+            there = TapeSet.open(target)
+        except DataError:  # damaged, or of another format
+            return True
+        if there.hash != self.hash and not replace:
+            raise DataError(
+                f"{target} holds {there.described}, and a tape of {self.described} would replace it; take another folder, or "
+                "remove the old tape first"
+            )
+        return there.hash != self.hash
+
+    @property
+    def described(self) -> str:
+        """Symbol, date and what tells this tape from another of the same day."""
+        day = self.info[0]
+        session = f"{day.instrument.session_start_ns // NS}-{day.instrument.session_end_ns // NS} s"
+        first = f"{day}, {session}, {day.levels} levels, {day.rows:,} rows, content {day.content[:8]}"
+        return first if len(self.info) == 1 else f"{len(self.info)} days from {first}"
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> TapeSet:
@@ -248,7 +332,7 @@ class TapeSet:
             elif name in _ARRAYS:
                 raise DataError(f"{path}: {file.name} is missing; make the tape again with scripts/ingest.py")
         try:
-            info = tuple(DayInfo(**{**day, "instrument": Instrument(**day["instrument"])}) for day in meta["days"])
+            info = tuple(DayInfo(**{**day, "instrument": _instrument(day["instrument"])}) for day in meta["days"])
         except (KeyError, TypeError) as error:
             raise DataError(
                 f"{path}: meta.json is damaged ({error!r}); make the tape again with scripts/ingest.py"
@@ -271,7 +355,7 @@ class TapeSet:
         arrays: dict[str, Any] = {name: getattr(self, name) for name in _READ_AT_RANDOM}
         if sum(array.nbytes for array in arrays.values()) > largest:
             return self
-        copies: dict[str, Any] = {name: _in_large_pages(array) for name, array in arrays.items()}
+        copies: dict[str, Any] = {name: in_large_pages(array) for name, array in arrays.items()}
         return replace(self, **copies)
 
     @classmethod
@@ -312,34 +396,16 @@ class TapeSet:
         return cls(info=tuple(day for tape in tapes for day in tape.info), **joined)
 
 
-def zeros_in_large_pages(shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
-    """`np.zeros` that begins at a large page: whoever visits all of it at random looks less at the page table."""
-    room = _large_pages(int(np.prod(shape)) * np.dtype(dtype).itemsize)
-    room[:] = 0
-    return room.view(dtype).reshape(shape)
+def _instrument(fields: dict[str, Any]) -> Instrument:
+    """From JSON, which knows no tuples."""
+    ticks = tuple((int(price), int(tick)) for price, tick in fields.get("ticks", ()))
+    return Instrument(**{**fields, "ticks": ticks})
 
 
-def _in_large_pages(array: np.ndarray) -> np.ndarray:
-    """A read-only copy."""
-    room = _large_pages(array.nbytes)
-    room[:] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    copy = room.view(array.dtype).reshape(array.shape)
-    copy.setflags(write=False)
-    return copy
-
-
-def _large_pages(size: int) -> np.ndarray:
-    """`size` bytes from a large page on; numpy asks the system for such pages from 4 MB on."""
-    room = np.empty(max(size, LARGE_PAGE) + LARGE_PAGE, np.uint8)
-    first = -room.ctypes.data % LARGE_PAGE
-    return room[first : first + size]
-
-
-def _same(folder: Path, content_hash: str) -> bool:
-    try:
-        return TapeSet.open(folder).hash == content_hash
-    except DataError:
-        return False
+def _until_next(days: np.ndarray, day: int, name: str, end: int) -> slice:
+    """From where column `name` of `days` says that `day` begins to where the next one does."""
+    first = int(days[day][name])
+    return slice(first, int(days[day + 1][name]) if day + 1 < len(days) else end)
 
 
 def _content_hash(day: RecordedDay) -> str:
@@ -365,6 +431,7 @@ def _content_hash(day: RecordedDay) -> str:
 def build(day: RecordedDay) -> TapeSet:
     """The tape of one recorded day (in memory). `DataError` if the day has fewer than two rows."""
     from emp_gym.data import tape_index
+    from emp_gym.data.repeats import sample
 
     if len(day.time_ns) < 2:
         raise DataError(f"{day.instrument.symbol} {day.date}: {len(day.time_ns)} usable rows, expected at least 2")
@@ -390,12 +457,9 @@ def build(day: RecordedDay) -> TapeSet:
     )
     far_touch = tape_index.far_touches(levels, day.instrument.tick, int(days[0]["grid"]), int(days[0]["ticks"]))
     days["fars"] = len(far_touch)
+    source = {**day.source, "content": _content_hash(day), "sample": sample(day)}
     return TapeSet(
-        info=(
-            DayInfo(
-                day.instrument, day.date, rows, day.book_price.shape[2], {**day.source, "content": _content_hash(day)}
-            ),
-        ),
+        info=(DayInfo(day.instrument, day.date, rows, day.book_price.shape[2], source),),
         days=days,
         rows=records,
         messages=messages,
@@ -410,40 +474,3 @@ def build(day: RecordedDay) -> TapeSet:
         signal=day.signal,
         regime=day.regime,
     )
-
-
-def replayed_book(tape: TapeSet, row: int, day: int = 0) -> tuple[dict[int, int], dict[int, int]]:
-    """Bids and asks (price -> lots) after `row`, from the event stream alone: the slow proof that it is self-contained."""
-    rows = tape.day_slice(day)
-    messages = tape.messages[rows]
-    window = tape.window[_window_slice(tape, day)]
-    books: tuple[dict[int, int], dict[int, int]] = ({}, {})
-    at = 0
-    for i in range(row + 1):
-        message = messages[i]
-        book = books[0 if message["side"] > 0 else 1]
-        price, size = int(message["price"]), int(message["size"])
-        if message["kind"] == Kind.NEW:
-            book[price] = book.get(price, 0) + size
-        elif message["kind"] in (Kind.REDUCE, Kind.DELETE, Kind.EXECUTE) and price in book:
-            book[price] -= size
-            if book[price] <= 0:
-                del book[price]
-        while at < len(window) and window[at]["row"] == i:
-            event = window[at]
-            book = books[0 if event["side"] > 0 else 1]
-            if event["kind"] == Kind.ADOPT:
-                book[int(event["price"])] = int(event["size"])
-            else:
-                book.pop(int(event["price"]), None)
-            at += 1
-    return books
-
-
-def _window_slice(tape: TapeSet, day: int) -> slice:
-    """Window events of `day`: their rows restart from 0 at each day's beginning."""
-    starts = np.flatnonzero(np.diff(tape.window["row"]) < 0) + 1
-    edges = [0, *starts.tolist(), len(tape.window)]
-    if len(edges) - 1 != len(tape.days):
-        raise DataError(f"{len(edges) - 1} runs of window events for {len(tape.days)} days")
-    return slice(edges[day], edges[day + 1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,8 @@ from emp_gym.types import NS, ConfigError, DataError
 
 SPLITS = ("train", "test", "all", "fit", "validation")
 _UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": NS, "min": 60 * NS}
-_DAYS_FOR_WHOLE_DAYS = 5  # with fewer days the end of each day is held out
+HELD_OUT = 0.2  # share of the dates, the last ones, where there are two or more
+HELD_OUT_OF_A_DATE = 0.25  # share of its rows, the last ones, where there is one
 
 
 @dataclass(frozen=True)
@@ -89,12 +91,9 @@ class Windows:
 
 
 def split_windows(tape: TapeSet, split: str, pace: Pace, episode: int) -> Windows:
-    """The windows of one split.
-
-    Days marked held out are the test days; else with 5 days or more the last 20 % of days are; with fewer, the last 25 % of
-    each day is held out and one episode before it is purged. "fit" and "validation" are the training part, cut once more by
-    the rules for days that nobody marked: for a search, which must not choose on the test. `DataError` when nothing is long
-    enough for an episode.
+    """The windows of one split, by the one rule of `halves`: "train" and "test", or "all" for both together. "fit" and
+    "validation" are the training part cut once more: for a search, which must not choose on the test. `DataError` when
+    nothing is long enough for an episode.
     """
     if split not in SPLITS:
         raise ConfigError(f"split must be one of {SPLITS}, got {split!r}")
@@ -122,33 +121,61 @@ def _parts(tape: TapeSet, split: str, pace: Pace, episode: int) -> list[_Part]:
     whole = [(day, 0, len(tape.rows["time_ns"][tape.day_slice(day)]) - 1) for day in days]
     if split == "all":
         return whole
-    marked = {day for day in days if tape.info[day].source.get("held_out")}
-    train, test = _cut(tape, whole, marked, pace, episode)
+    train, test = halves(tape, whole, pace, episode)
     if split in ("train", "test"):
         return train if split == "train" else test
-    fit, validation = _cut(tape, train, set(), pace, episode)
+    fit, validation = halves(tape, train, pace, episode, marked=False)
     return fit if split == "fit" else validation
 
 
-def _cut(
-    tape: TapeSet, parts: list[_Part], marked: set[int], pace: Pace, episode: int
+def dates(tape: TapeSet, days: Iterable[int] | None = None) -> list[str]:
+    """The dates of `days` (None: all), ascending: the samples that a split or a fold takes whole."""
+    return sorted({tape.info[day].date for day in (range(len(tape.info)) if days is None else days)})
+
+
+def halves(
+    tape: TapeSet, parts: list[_Part], pace: Pace, episode: int, *, marked: bool = True
 ) -> tuple[list[_Part], list[_Part]]:
-    """`parts` (a day each) as an earlier and a later half: days `marked`, else the last fifth of them, else the end of each."""
-    if not marked and len(parts) >= _DAYS_FOR_WHOLE_DAYS:
-        marked = {day for day, _, _ in parts[-max(1, round(0.2 * len(parts))) :]}
-    if marked:
-        return [part for part in parts if part[0] not in marked], [part for part in parts if part[0] in marked]
+    """`parts` (a day each) as an earlier and a later half: what is trained on ends before the first moment that is judged.
+
+    1. Days that are marked as held out (the embedded days are, and those of a walk-forward fold) are the later half.
+    2. Of two dates or more the last fifth is held out whole, at least one; all symbols of a date fall on one side.
+    3. Of one date the last quarter of the clock is, from one moment for all its symbols and sessions: that before which
+       three quarters of their rows lie. One episode before it is in neither half.
+    """
+    late = {day for day, _, _ in parts if marked and tape.info[day].source.get("held_out")}
+    known = dates(tape, [day for day, _, _ in parts])
+    if not late and len(known) > 1:
+        last = known[-max(1, round(HELD_OUT * len(known))) :]
+        late = {day for day, _, _ in parts if tape.info[day].date in last}
+    if late:
+        return [part for part in parts if part[0] not in late], [part for part in parts if part[0] in late]
+    return _cut_of_a_date(tape, parts, pace, episode)
+
+
+def _cut_of_a_date(tape: TapeSet, parts: list[_Part], pace: Pace, episode: int) -> tuple[list[_Part], list[_Part]]:
+    if not parts:
+        return [], []
+    times = {day: tape.rows["time_ns"][tape.day_slice(day)] for day, _, _ in parts}
+    pooled = np.sort(np.concatenate([times[day][first : end + 1] for day, first, end in parts]))
+    at = int((1 - HELD_OUT_OF_A_DATE) * len(pooled))
+    moment = pooled[at]
     earlier, later = [], []
-    for day, first, end in parts:
-        times = tape.rows["time_ns"][tape.day_slice(day)]
-        cut = first + int(0.75 * (end + 1 - first))
-        before = cut - 1 - pace.rows * episode
+    owed: dict[str, int] = {}  # by symbol: rows before the moment that are not trained on
+    for day, first, end in sorted(parts, key=lambda part: -int(times[part[0]][0])):
+        # of one day the cut is a row, which may lie amid a timestamp
+        cut = first + at if len(parts) == 1 else max(first, int(np.searchsorted(times[day][: end + 1], moment)))
+        symbol = tape.info[day].instrument.symbol
+        purged = owed.get(symbol, pace.rows * episode)
+        before = cut - 1 - purged
         if not pace.rows:
-            before = int(np.searchsorted(times, times[cut] - pace.ns * episode, side="left")) - 1
+            before = min(cut, int(np.searchsorted(times[day], moment - pace.ns * episode))) - 1
+        owed[symbol] = max(0, purged - (cut - first))
         if before >= first:
             earlier.append((day, first, before))
-        later.append((day, cut, end))
-    return earlier, later
+        if cut <= end:
+            later.append((day, cut, end))
+    return sorted(earlier), sorted(later)
 
 
 def _last_start(times: np.ndarray, first: int, end: int, pace: Pace, episode: int) -> int:

@@ -5,8 +5,10 @@ Keyword arguments (JSON values; the same for ``gym.make`` and ``gym.make_vec``):
 =================  =====================  =======================================================================================
 argument           default                meaning
 =================  =====================  =======================================================================================
-data               None                   path, list of paths (LOBSTER files, folders, zips, .tape folders) or None: embedded days
-split              "train"                "train", "test", "all"; "fit", "validation": the training part, cut once more
+data               None                   path, list of paths (LOBSTER files, folders, zips, .tape folders) or None: embedded days;
+                                          in order of date, start of session and symbol, whatever the order given
+split              "train"                "train", "test", "all"; "fit", "validation": the training part, cut once more; the rule
+                                          is that of `emp_gym.envs.schedule.halves`
 market             "replay"               how the rest of the world answers
 fills              "exact"                "exact" queue place, "touch" (the price trades), "optimistic" (the price is touched)
 latency_ns         0                      order and feed latency, one number or [order, feed]
@@ -188,7 +190,7 @@ class TradingEnv(_Face, ScalarFace):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Starts a new episode; options: day, start (row or "10:15:00"), stagger."""
+        """Starts a new episode; options: day (place in `tape_set.info`), start (row or "10:15:00"), stagger."""
         began = super().reset(seed=seed, options=options)
         if self._trail is not None:
             self._trail.restart(self.lanes)

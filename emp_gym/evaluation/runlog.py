@@ -25,7 +25,9 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -250,6 +252,10 @@ def select(log: RunLog, chosen: Bool) -> RunLog:
 # ---------------------------------------------------------------------------------------------------------------- files
 
 
+def _told(value: Any) -> str:
+    return str(value) if isinstance(value, PathLike) else repr(value)
+
+
 def save(log: RunLog, folder: str | Path) -> Path:
     """Writes the log into `folder`: ``runlog.json`` and a Parquet file each for the episodes and every table.
 
@@ -270,7 +276,7 @@ def save(log: RunLog, folder: str | Path) -> Path:
         files[name] = {"file": file.name, "rows": rows, "sha256": _digest(file), "columns": list(columns)}
     header = {"schema": SCHEMA, "units": UNITS, "tables": files, "config": dict(log.config)}
     aside = path / (HEADER + ".tmp")
-    aside.write_text(json.dumps(header, indent=1, default=repr) + "\n", encoding="utf-8")
+    aside.write_text(json.dumps(header, indent=1, default=_told) + "\n", encoding="utf-8")
     aside.replace(path / HEADER)  # last: a folder with a header is whole
     return path
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -47,6 +48,13 @@ class RunConfig:
     agent: dict[str, Any] = field(default_factory=dict)
     env: dict[str, Any] = field(default_factory=dict)
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    def __post_init__(self) -> None:
+        data = self.env.get("data")
+        if isinstance(data, PathLike):
+            object.__setattr__(self, "env", {**self.env, "data": str(data)})
+        elif isinstance(data, list | tuple):
+            object.__setattr__(self, "env", {**self.env, "data": [str(x) if isinstance(x, PathLike) else x for x in data]})
 
 
 RESERVED = ("num_envs", "autoreset_mode", "split", "render_mode")

@@ -36,6 +36,7 @@ from emp_gym.experiments.config import RunConfig, override
 from emp_gym.types import ConfigError, DataError
 
 CONFIG, GOVERNED, LANES, SEEDS = "config.json", "governed.json", "lanes.npz", "seeds.json"
+PROVENANCE = "provenance.json"
 PACKAGES = ("emp-gym", "gymnasium", "stable-baselines3", "torch", "numpy", "numba")
 
 
@@ -162,7 +163,67 @@ def data_hashes(env: Any) -> list[dict[str, Any]]:
 
 def _day(day: Any) -> dict[str, Any]:
     files = [day.source[half]["sha256"] for half in ("message", "orderbook") if "sha256" in day.source.get(half, {})]
-    return {"symbol": day.instrument.symbol, "date": day.date, "rows": int(day.rows), "sha256": files}
+    told = {"symbol": day.instrument.symbol, "date": day.date, "rows": int(day.rows), "sha256": files}
+    return told | {"content": day.content, "identity": day.identity}
+
+
+def data_differs(run: RunFolder, env: Any) -> list[str]:
+    """In what the data of `env` are not those that the record of `run` names, a sentence each; empty where they are the same,
+    or where the run kept no record."""
+    path = run.path / PROVENANCE
+    recorded = (read_json(path).get("data") or []) if path.exists() else []
+    if not recorded:
+        return []
+    then, now = _without_common(recorded, data_hashes(env))
+    told = []
+    for old in list(then):
+        new = next((day for day in now if _called(day) == _called(old)), None)
+        if new is not None:
+            then.remove(old)
+            now.remove(new)
+            told.append(f"{_called(old)} is not the day that the run knew: {_difference(old, new)}")
+    if then:
+        told.append(f"{_several(then)} of the run's record {'is' if len(then) == 1 else 'are'} not among the data")
+    if now:
+        told.append(f"{_several(now)} of the data {'is' if len(now) == 1 else 'are'} not in the run's record")
+    return told
+
+
+def _without_common(then: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> tuple[list[Any], list[Any]]:
+    """What is left of both when days that are the same are taken away."""
+    left = list(now)
+    gone = []
+    for old in then:
+        same = next((day for day in left if _same_day(old, day)), None)
+        if same is None:
+            gone.append(old)
+        else:
+            left.remove(same)
+    return gone, left
+
+
+def _same_day(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    if "identity" in old:
+        return bool(old["identity"] == new["identity"])
+    return all(old.get(name) == new[name] for name in ("symbol", "date", "rows", "sha256"))  # a run of an earlier version
+
+
+def _called(day: Mapping[str, Any]) -> str:
+    return f"{day['symbol']} {day['date']}"
+
+
+def _several(days: Sequence[Mapping[str, Any]]) -> str:
+    return _called(days[0]) if len(days) == 1 else f"{len(days)} days ({_called(days[0])} to {_called(days[-1])})"
+
+
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    if old["rows"] != new["rows"]:
+        return f"{old['rows']:,} rows then, {new['rows']:,} now"
+    if old.get("content", new["content"]) != new["content"]:
+        return "as many rows, with other content"
+    if old["sha256"] != new["sha256"]:
+        return "the same rows from other files"
+    return "the same rows under other rules of the instrument, or another depth"
 
 
 def commit() -> str | None:

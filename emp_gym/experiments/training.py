@@ -23,10 +23,10 @@ from emp_gym.evaluation.metrics import rates
 from emp_gym.experiments import backtest
 from emp_gym.experiments.config import RunConfig
 from emp_gym.experiments.facts import SECONDS, seconds_at
-from emp_gym.experiments.runs import LANES, RunFolder, provenance
+from emp_gym.experiments.runs import LANES, PROVENANCE, RunFolder, data_differs, provenance
 from emp_gym.experiments.tensorboard import ScalarWriter
 from emp_gym.governance.kill_gate import Killed, heed
-from emp_gym.types import ConfigError, EmpGymError, Gate
+from emp_gym.types import ConfigError, DataError, EmpGymError, Gate
 
 LOGGER = logging.getLogger("emp_gym.experiments.training")
 MARKET_TAGS = {
@@ -303,6 +303,10 @@ def train(
     """
     run = RunFolder.open(resume) if resume is not None else None
     env = backtest.make_env(config.env_id, config.env, 1, split="train")
+    if run is not None and (differences := data_differs(run, env)):
+        raise DataError(
+            f"{run.path} was trained on other data: {'; '.join(differences)}; give it the same data, or begin a new run"
+        )
     agent = backtest.build(config.agent_name, env, config.seed, _agent_config(config))
     if not hasattr(agent, "learn") and not hasattr(agent, "save"):
         raise ConfigError(f"agent {config.agent_name!r} has neither learn nor save: there is nothing to train or keep")
@@ -315,7 +319,7 @@ def train(
             run = RunFolder.create(folder, config, word)
         else:
             run.go_on(config, word)
-        run.write_json("provenance.json", provenance(env))
+        run.write_json(PROVENANCE, provenance(env))
         if hasattr(agent, "learn"):
             _learn(run, agent, config, progress, start, keeper, stop)
     env.close()

@@ -1,12 +1,14 @@
 """Walk-forward judgement: an agent is trained on the past and judged on the days that follow, again and again.
 
-Days are the samples: an episode never leaves its day, so a fold that cuts between days has nothing to purge, and `embargo`
-leaves out days before each test. The folds' training runs go through `training.train` like any other.
+Dates are the samples, as in every split of two dates or more (`emp_gym.envs.schedule`): an episode never leaves its day, so
+a fold that cuts between dates has nothing to purge, and `embargo` leaves out days before each test. The folds' training runs go
+through `training.train` like any other.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +21,7 @@ import numpy as np
 from emp_gym.agents import registry
 from emp_gym.data import store
 from emp_gym.data.tape import TapeSet
+from emp_gym.envs import schedule
 from emp_gym.evaluation import runlog
 from emp_gym.evaluation.splits import walk_forward
 from emp_gym.experiments import backtest, training
@@ -54,8 +57,7 @@ def folds_of(tape: TapeSet, count: int, embargo: int = 0) -> list[Fold]:
 
     `embargo` calendar days between the last day of training and the first of a test are left out. `ConfigError` for too few dates.
     """
-    dates = [date.fromisoformat(day.date).toordinal() for day in tape.info]
-    known = np.unique(dates)
+    known = np.array([date.fromisoformat(day).toordinal() for day in schedule.dates(tape)])
     if len(known) <= count:
         raise ConfigError(
             f"--walk-forward {count} needs at least {count + 1} dates, the data has {len(known)}; take fewer folds, or "
@@ -64,18 +66,23 @@ def folds_of(tape: TapeSet, count: int, embargo: int = 0) -> list[Fold]:
     splits = walk_forward(known, known, folds=count, gap=embargo)
 
     def days(which: np.ndarray) -> tuple[int, ...]:
-        return tuple(int(day) for day in np.flatnonzero(np.isin(dates, known[which])))
+        chosen = {date.fromordinal(int(day)).isoformat() for day in known[which]}
+        return tuple(number for number, day in enumerate(tape.info) if day.date in chosen)
 
     return [Fold(days(split.train), days(split.test)) for split in splits]
 
 
 def fold_tape(tape: TapeSet, fold: Fold, folder: Path) -> Path:
-    """A tape at `folder` that trains on the fold's days only: all others are marked as held out. Arrays are links."""
+    """A tape at `folder` that trains on the fold's days only: all others are marked as held out. Arrays are links: hard ones
+    where the disk allows them, which stay when the cache or the user's tape goes."""
     if tape.path is None:
         raise ConfigError("walk-forward needs days that are kept in files, got a tape in memory; save it first")
     folder.mkdir(parents=True)
     for file in sorted(tape.path.glob("*.npy")):
-        (folder / file.name).symlink_to(file.resolve())
+        try:
+            os.link(file.resolve(), folder / file.name)
+        except OSError:  # another disk, or somebody else's file
+            (folder / file.name).symlink_to(file.resolve())
     info = tuple(
         replace(day, source={**day.source, "held_out": number not in fold.train}) for number, day in enumerate(tape.info)
     )

@@ -8,7 +8,8 @@ from typing import Any
 import numba
 import numpy as np
 
-from emp_gym.data.tape import LARGEST_IN_MEMORY, NO_ROW, TapeSet, zeros_in_large_pages
+from emp_gym.data.pages import zeros_in_large_pages
+from emp_gym.data.tape import LARGEST_IN_MEMORY, NO_ROW, TapeSet
 from emp_gym.jit import default_threads, hot, in_parallel, njit, prefetch
 from emp_gym.market import account
 from emp_gym.market.account import FILL, LANE

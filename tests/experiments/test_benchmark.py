@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from emp_gym.data.tape import replayed_book
+from emp_gym.data.tape_replay import replayed_book
 from emp_gym.experiments.benchmark import days, peers, replay
 from emp_gym.experiments.benchmark.figures import SMALL, Figures
 from emp_gym.experiments.commands import benchmark

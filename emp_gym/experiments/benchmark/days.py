@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import date, timedelta
 from pathlib import Path
 
 from emp_gym.data import lobster, store, synthetic
@@ -25,8 +26,8 @@ def configs(regime: str, rows: int, count: int = DAYS) -> tuple[synthetic.DayCon
     days = []
     for i in range(count):
         tick = synthetic.TICK_REGIMES[i % 2] if regime == "mixed" else {"one-tick": "one", "wide-tick": "wide"}[regime]
-        halts = 1 if i % 4 == 3 else 0
-        days.append(synthetic.DayConfig(seed=7_000 + i, rows=rows, tick_regime=tick, halts=halts, thin=i % 4 == 2))
+        halts, when = 1 if i % 4 == 3 else 0, (date(2030, 1, 7) + timedelta(days=i)).isoformat()
+        days.append(synthetic.DayConfig(seed=7_000 + i, rows=rows, tick_regime=tick, halts=halts, thin=i % 4 == 2, date=when))
     return tuple(days)
 
 

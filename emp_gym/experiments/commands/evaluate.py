@@ -208,7 +208,19 @@ def _from_run(a: argparse.Namespace) -> tuple[Any, list[Any], list[Any]]:
     config = _adapted(runs[0].config, a)
     say("loading the run and its data")
     agents = [training.load(run, config.env_id, config.env, config.evaluation.split) for run in runs]
+    _say_of_data(runs, config)
     return config, agents, runs
+
+
+def _say_of_data(runs: Sequence[Any], config: Any) -> None:
+    """In what the data are not those on which `runs` were made."""
+    from emp_gym.experiments import backtest
+    from emp_gym.experiments.runs import data_differs
+
+    env = backtest.make_env(config.env_id, config.env, 1, split=config.evaluation.split)
+    for line in dict.fromkeys(line for run in runs for line in data_differs(run, env)):
+        say(f"warning: judged on other data than the run was made on: {line}")
+    env.close()
 
 
 def _named(a: argparse.Namespace) -> Any:

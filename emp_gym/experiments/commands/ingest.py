@@ -1,8 +1,12 @@
-"""``ingest``: LOBSTER days in, verified tapes out, with an account of every row."""
+"""``ingest``: LOBSTER days in, verified tapes out, with an account of every row.
+
+A tape is called SYMBOL_DATE_LEVELS, or SYMBOL_DATE_START_END_LEVELS (ms, as in LOBSTER's names) where the day has several
+sessions. No tape replaces another one unless --replace says so."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import json
 import sys
@@ -11,58 +15,124 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emp_gym.types import EmpGymError
+from emp_gym.types import DataError, EmpGymError
 
 if TYPE_CHECKING:
     from emp_gym.data.lobster import Quarantine, Reading
+    from emp_gym.data.lobster_files import Half
+    from emp_gym.data.tape import DayInfo, TapeSet
 
 COUNTS = (
     "rows_in", "rows_kept", "rows_quarantined",
     "book_rows_checked", "book_rows_equal", "book_rows_explained", "book_rows_unexplained",
 )  # fmt: skip
 HEADINGS = ("rows in", "kept", "quarantined", "checked", "equal", "explained", "unexplained")
+NS_A_MS = 1_000_000
 SHOWN = 20  # quarantined rows on the terminal; all of them are in quarantine.csv
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``scripts/ingest.py``; returns the exit code (2: the data could not be read)."""
     parser = argparse.ArgumentParser(prog="ingest", description=__doc__)
-    parser.add_argument("source", nargs="+", help="a LOBSTER message file, a folder or a zip of days")
+    parser.add_argument(
+        "source", nargs="+",
+        help="a LOBSTER message file, a folder or a zip of days; or two files of any name: MESSAGE BOOK",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("tapes"), help="folder for the tapes (default: tapes)")
+    parser.add_argument(
+        "--replace", action="store_true", help="a tape of the same symbol, date, session and depth gives way to the new one"
+    )
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object of totals on stdout and nothing else"
     )
     arguments = parser.parse_args(argv)
     try:
-        return _ingest(arguments.source, arguments.out, arguments.json)
+        return _ingest(arguments.source, arguments.out, arguments.json, arguments.replace)
     except EmpGymError as error:
         sys.stderr.write(f"ingest: {error}\n")
         return 2
 
 
-def _ingest(sources: list[str], out: Path, as_json: bool) -> int:
+def _ingest(sources: list[str], out: Path, as_json: bool, replace: bool) -> int:
     from emp_gym.data import lobster
     from emp_gym.data.tape import build
 
     started = time.perf_counter()
     totals = dict.fromkeys(COUNTS, 0)
     days = []
-    for source in sources:
-        for reading in lobster.read(source, progress=_to_stderr):
-            counts = _counts(reading)
-            totals = {name: totals[name] + counts[name] for name in COUNTS}
-            info = reading.day
-            target = out / f"{info.instrument.symbol}_{info.date}_{info.book_price.shape[2]}.tape"
-            build(info).save(target)
-            _keep_quarantine(reading.quarantine, target)
-            _to_stderr(f"{target}: written")
-            days.append((target, counts, reading.quarantine))
+    pairs = _pairs(sources)
+    written: dict[Path, tuple[str, str]] = {}  # tape -> identity of its day, and where it was found
+    for message, book in pairs:
+        reading = lobster.read_pair(message, book, progress=_to_stderr)
+        tape = build(reading.day)
+        (info,) = tape.info
+        target = _place(out, info, several=len(_sessions(pairs, message)) > 1)
+        identity, where = written.setdefault(target, (info.identity, message.where))
+        if where != message.where and identity == info.identity:
+            _to_stderr(f"{message.where}: the same day as {where}, taken once")
+            continue
+        if where != message.where:
+            raise DataError(
+                f"{message.where} and {where} are both {info} of one session at {info.levels} levels, with other rows; "
+                "ingest the right one, or each into a folder of its own (--out)"
+            )
+        _save(tape, target, message.where, replace)
+        _keep_quarantine(reading.quarantine, target)
+        _to_stderr(f"{target}: written")
+        counts = _counts(reading)
+        totals = {name: totals[name] + counts[name] for name in COUNTS}
+        days.append((target, counts, reading.quarantine))
     seconds = round(time.perf_counter() - started, 3)
     if as_json:
         sys.stdout.write(json.dumps(totals | {"seconds": seconds}) + "\n")
     else:
         _show(days, seconds)
     return 0
+
+
+def _pairs(sources: list[str]) -> list[tuple[Half, Half]]:
+    """What the sources hold; says what is not read. Two files whose names do not tell halves are message and order book."""
+    from emp_gym.data import lobster_files
+
+    paths = [Path(source) for source in sources]
+    if len(paths) == 2 and all(path.is_file() and lobster_files.partner(path) not in (path, *paths) for path in paths):
+        return lobster_files.find(sources).pairs
+    pairs = []
+    for source in sources:
+        found = lobster_files.find(source)
+        for name in (*found.unread, *map(str, found.tapes)):
+            _to_stderr(f"not read: {name}")
+        pairs += found.pairs
+    return pairs
+
+
+def _sessions(pairs: list[tuple[Half, Half]], of: Half) -> set[tuple[int, int] | None]:
+    """The sessions in which the day of `of` comes."""
+    return {message.session_ns for message, _ in pairs if (message.symbol, message.date) == (of.symbol, of.date)}
+
+
+def _place(out: Path, info: DayInfo, several: bool) -> Path:
+    """Where the tape of a day goes: a name that tells its session where there are several, or a tape of another one."""
+    from emp_gym.data.tape import TapeSet
+
+    rules, day = info.instrument, f"{info.instrument.symbol}_{info.date}"
+    session = f"{rules.session_start_ns // NS_A_MS}_{rules.session_end_ns // NS_A_MS}"
+    plain, full = out / f"{day}_{info.levels}.tape", out / f"{day}_{session}_{info.levels}.tape"
+    if several or full.exists():
+        return full
+    if (plain / "meta.json").exists():
+        with contextlib.suppress(DataError):  # one that cannot be opened gives way
+            there = TapeSet.open(plain).info[0].instrument
+            if (there.session_start_ns, there.session_end_ns) != (rules.session_start_ns, rules.session_end_ns):
+                return full
+    return plain
+
+
+def _save(tape: TapeSet, target: Path, where: str, replace: bool) -> None:
+    try:
+        tape.save(target, replace=replace)
+    except DataError as error:
+        raise DataError(f"{where}: {error}, or --replace it") from error
 
 
 def _counts(reading: Reading) -> dict[str, int]:
