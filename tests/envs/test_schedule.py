@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from emp_gym.data.synthetic import DayConfig
 from emp_gym.data.tape import TapeSet, build
@@ -20,12 +24,14 @@ PACES = [Pace(10, 0), Pace(7, 0), Pace(0, 60 * NS)]  # 60 s of this day hold abo
 EPISODE = 20
 
 
-def days(count: int, held_out: tuple[int, ...] = ()) -> TapeSet:
-    """A set of that many days of unlike lengths."""
+def days(count: int, held_out: tuple[int, ...] = (), *, one_date: bool = False) -> TapeSet:
+    """A set of that many days of unlike lengths, on dates of their own, or of several symbols on one date."""
     whole, parts = synthetic_day(CONFIG), []
     for i in range(count):
         day = rows_of(whole, np.arange(len(whole.time_ns) - 300 * i))
-        parts.append(build(replace(day, source={"held_out": i in held_out})))
+        called = {"date": whole.date if one_date else f"2030-02-{i + 1:02d}", "order_id": day.order_id + 10**9 * i}
+        symbol = replace(day.instrument, symbol=f"SYM{i if one_date else ''}")
+        parts.append(build(replace(day, source={"held_out": i in held_out}, instrument=symbol, **called)))
     return TapeSet.concatenate(parts)
 
 
@@ -81,8 +87,8 @@ def rows_allowed(tape: TapeSet, split: str, pace: Pace) -> dict[int, tuple[int, 
 
 
 @pytest.mark.parametrize("pace", PACES)
-def test_of_five_days_or_more_the_last_fifth_is_held_out_whole(pace: Pace) -> None:
-    for count, held in ((5, 1), (6, 1), (8, 2), (10, 2)):
+def test_of_two_dates_or_more_the_last_fifth_is_held_out_whole(pace: Pace) -> None:
+    for count, held in ((2, 1), (3, 1), (4, 1), (5, 1), (7, 1), (8, 2), (10, 2)):
         tape = days(count)
         train, test = (rows_allowed(tape, split, pace) for split in ("train", "test"))
         assert sorted(train) == list(range(count - held)) and sorted(test) == list(range(count - held, count))
@@ -100,20 +106,33 @@ def test_days_marked_held_out_are_the_test_days_however_few() -> None:
 
 
 @pytest.mark.parametrize("pace", PACES)
-@pytest.mark.parametrize("count", [1, 4])
-def test_of_fewer_days_the_end_of_each_is_held_out_and_an_episode_before_it_is_purged(count: int, pace: Pace) -> None:
-    tape = days(count)
+def test_of_one_day_the_last_quarter_of_rows_is_held_out_and_an_episode_before_it_is_purged(pace: Pace) -> None:
+    tape = days(1)
+    train, test = (rows_allowed(tape, split, pace)[0] for split in ("train", "test"))
+    rows, times = tape.info[0].rows, tape.rows["time_ns"]
+    cut = rows * 3 // 4
+    assert train[0] == 0 and test == (cut, rows - 1)
+    if pace.rows:
+        assert train[1] == cut - 1 - EPISODE * pace.rows
+    else:
+        assert times[train[1]] < times[cut] - EPISODE * pace.ns <= times[train[1] + 1]
+    assert rows_allowed(tape, "all", pace)[0] == (0, rows - 1)
+
+
+@pytest.mark.parametrize("pace", PACES)
+@pytest.mark.parametrize("count", [2, 5])
+def test_of_several_symbols_of_one_date_the_same_moment_cuts_all(count: int, pace: Pace) -> None:
+    tape = days(count, one_date=True)
     train, test = (rows_allowed(tape, split, pace) for split in ("train", "test"))
-    assert sorted(train) == sorted(test) == list(range(count))
-    for day in range(count):
-        rows, times = tape.info[day].rows, tape.rows["time_ns"][tape.day_slice(day)]
-        cut = rows * 3 // 4
-        assert train[day][0] == 0 and test[day] == (cut, rows - 1)
+    times = [tape.rows["time_ns"][tape.day_slice(day)] for day in range(count)]
+    pooled = sorted(time for own in times for time in own.tolist())
+    moment = pooled[len(pooled) * 3 // 4]
+    for day, own in enumerate(times):
+        assert own[test[day][0]] >= moment > own[test[day][0] - 1] and test[day][1] == len(own) - 1
         if pace.rows:
-            assert train[day][1] == cut - 1 - EPISODE * pace.rows
+            assert train[day][1] == test[day][0] - 1 - EPISODE * pace.rows
         else:
-            assert times[train[day][1]] < times[cut] - EPISODE * pace.ns <= times[train[day][1] + 1]
-        assert rows_allowed(tape, "all", pace)[day] == (0, rows - 1)
+            assert own[train[day][1]] < moment - EPISODE * pace.ns <= own[train[day][1] + 1]
 
 
 @pytest.mark.parametrize("pace", PACES)
@@ -122,14 +141,77 @@ def test_fit_and_validation_cut_the_training_part_and_nothing_else(count: int, h
     tape = days(count, held_out)
     train, fit, chosen = (rows_allowed(tape, split, pace) for split in ("train", "fit", "validation"))
     assert fit and chosen and set(fit) | set(chosen) == set(train)
-    for day, (first, end) in train.items():
-        if count == 8:  # six days to train on: the last of them chooses
-            assert (day in chosen) == (day == 5) and (fit | chosen)[day] == (first, end)
-            continue
-        assert fit[day][0] == first and chosen[day][1] == end, "the two lie inside of the training part"
-        assert chosen[day][0] == first + (end + 1 - first) * 3 // 4
-        if pace.rows:
-            assert fit[day][1] == chosen[day][0] - 1 - EPISODE * pace.rows, "an episode between them is purged"
+    if count > 1:
+        assert list(chosen) == [max(train)] and fit | chosen == train, "the last date of those to train on chooses"
+        return
+    (first, end), (last,) = train[0], [chosen[0][0] - 1]
+    assert fit[0][0] == first and chosen[0] == (first + (end + 1 - first) * 3 // 4, end), "inside of the training part"
+    if pace.rows:
+        assert fit[0][1] == last - EPISODE * pace.rows, "an episode between them is purged"
+
+
+def test_the_purge_reaches_back_into_the_session_before() -> None:
+    """Morning of 100 rows, afternoon of 20: the moment is row 90 of 120, in the morning. With 40 in the morning and 80 in the
+    afternoon it is row 50 of the afternoon, and 60 rows before it are all those and ten of the morning."""
+    for morning, afternoon, kept in ((100, 20, {0: (0, 29)}), (40, 80, {0: (0, 29)})):
+        assert allowed(clocks([("AAA", DATE, morning, 0), ("AAA", DATE, afternoon, 1)]), "train", Pace(5, 0), 12) == kept
+    both = allowed(clocks([("AAA", DATE, 40, 0), ("AAA", DATE, 80, 1)]), "test", Pace(5, 0), 4)
+    assert both == {1: (50, 79)}
+
+
+DATE = "2030-01-07"
+
+
+def clocks(days: list[tuple[str, str, int, int]], seed: int = 0) -> Any:
+    """What a split knows of a set of days (symbol, date, rows, session): their names and their clocks, sessions of an hour."""
+    rng = np.random.default_rng(seed)
+    times = [np.sort(rng.choice(3_600, rows, replace=False)) + 3_600 * session for _, _, rows, session in days]
+    rows = np.zeros(sum(map(len, times)), [("time_ns", np.int64)])
+    rows["time_ns"] = np.concatenate(times) * NS
+    ends = np.cumsum([len(own) for own in times])
+    info = [SimpleNamespace(date=date, instrument=SimpleNamespace(symbol=symbol), source={}) for symbol, date, *_ in days]
+    return SimpleNamespace(info=info, rows=rows, day_slice=lambda day: slice(int(ends[day]) - len(times[day]), int(ends[day])))
+
+
+def allowed(tape: Any, split: str, pace: Pace, episode: int) -> dict[int, tuple[int, int]]:
+    return {int(day): (int(first), int(end)) for day, first, _, end in split_windows(tape, split, pace, episode).table}
+
+
+SETS = st.lists(
+    st.tuples(st.sampled_from(["AAA", "BBB", "CCC"]), st.sampled_from(["2030-01-07", "2030-01-08", "2030-02-01"]),
+              st.integers(10, 60), st.integers(0, 2)),
+    min_size=1, max_size=9, unique_by=lambda day: (day[0], day[1], day[3]),
+)  # fmt: skip
+
+
+@given(days=SETS, order=st.randoms(use_true_random=False), pace=st.sampled_from([Pace(2, 0), Pace(0, 30 * NS)]))
+def test_what_is_trained_on_ends_before_what_is_judged_for_any_set_in_any_order(
+    days: list[tuple[str, str, int, int]], order: Any, pace: Pace
+) -> None:
+    """Days of one number of rows and session have one clock, whatever their place: `clocks` is asked for each alone."""
+    found = []
+    for shuffled in (days, order.sample(days, len(days))):
+        alone = [clocks([day], seed=sum(map(ord, "".join(map(str, day))))) for day in shuffled]
+        rows = np.concatenate([tape.rows for tape in alone])
+        ends = np.cumsum([len(tape.rows) for tape in alone])
+        spans = [slice(int(end) - len(tape.rows), int(end)) for tape, end in zip(alone, ends)]
+        tape: Any = SimpleNamespace(info=[one.info[0] for one in alone], rows=rows, day_slice=spans.__getitem__)
+        moments = {}
+        for split in ("train", "test", "fit", "validation"):
+            try:
+                table = allowed(tape, split, pace, 3)
+            except DataError:  # too short for an episode
+                continue
+            own = {day: rows["time_ns"][spans[day]] for day in table}
+            moments[split] = {
+                (shuffled[day], int(own[day][first]), int(own[day][end])) for day, (first, end) in table.items()
+            }
+        for earlier, later in (("train", "test"), ("fit", "validation"), ("fit", "test"), ("validation", "test")):
+            if earlier in moments and later in moments:
+                last = max((day[1], end) for day, _, end in moments[earlier])
+                assert last < min((day[1], start) for day, start, _ in moments[later])
+        found.append(moments)
+    assert found[0] == found[1], "the order in which days are given changes nothing"
 
 
 def test_an_unknown_split_and_an_episode_that_fits_nowhere_are_errors() -> None:
@@ -166,7 +248,7 @@ def walked(lanes: Lanes) -> list[tuple[int, int, int, int]]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(days(2).save(tmp_path_factory.mktemp("days") / "two.tape"))
+    return str(days(2, one_date=True).save(tmp_path_factory.mktemp("days") / "two.tape"))
 
 
 def made(data: str, lanes: int, pace: Pace, split: str) -> Lanes:
