@@ -331,14 +331,17 @@ def test_hash_follows_content_instrument_and_source() -> None:
     assert len({first, *(build(other).hash for other in others)}) == 7
 
 
-def test_another_tape_in_the_place_is_replaced_and_the_same_is_kept(tmp_path: Path) -> None:
+def test_another_tape_in_the_place_is_replaced_only_if_asked_and_the_same_is_kept(tmp_path: Path) -> None:
     folder = tmp_path / "a.tape"
     build(day_of("by hand")).save(folder)
     inode = (folder / "meta.json").stat().st_ino
     build(day_of("by hand")).save(folder)
     assert (folder / "meta.json").stat().st_ino == inode
     tape = build(day_of("wide"))
-    assert same(TapeSet.open(tape.save(folder)), tape)
+    with pytest.raises(DataError, match=r"a\.tape holds HAND 2030-01-07.* a tape of SYNA 2030-01-07.* would replace it"):
+        tape.save(folder)
+    assert (folder / "meta.json").stat().st_ino == inode and len(list(tmp_path.iterdir())) == 1
+    assert same(TapeSet.open(tape.save(folder, replace=True)), tape)
 
 
 def _save_often(folder: str, name: str) -> None:

@@ -19,7 +19,7 @@ CLIP, LIMIT, CASH = 100, 500, 10_000
 LIM, MKT, CXL, REP = OrderKind.LIMIT, OrderKind.MARKET, OrderKind.CANCEL, OrderKind.REPLACE
 DAYS = (
     DayConfig(seed=21, rows=4_000, halts=2, thin=True, stressed=0.5),
-    DayConfig(seed=22, rows=4_000, tick_regime="wide"),
+    DayConfig(seed=22, rows=4_000, tick_regime="wide", date="2030-01-08"),
 )
 SLOW = [30 * NS, 10 * NS]  # order and feed latency: a few messages of these days
 

@@ -11,6 +11,7 @@ import csv
 import json
 import sys
 import time
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,8 +95,7 @@ def _pairs(sources: list[str]) -> list[tuple[Half, Half]]:
     """What the sources hold; says what is not read. Two files whose names do not tell halves are message and order book."""
     from emp_gym.data import lobster_files
 
-    paths = [Path(source) for source in sources]
-    if len(paths) == 2 and all(path.is_file() and lobster_files.partner(path) not in (path, *paths) for path in paths):
+    if len(sources) == 2 and all(_tells_nothing(Path(source)) for source in sources):
         return lobster_files.find(sources).pairs
     pairs = []
     for source in sources:
@@ -104,6 +104,14 @@ def _pairs(sources: list[str]) -> list[tuple[Half, Half]]:
             _to_stderr(f"not read: {name}")
         pairs += found.pairs
     return pairs
+
+
+def _tells_nothing(path: Path) -> bool:
+    """Whether `path` is a file whose name leads to no other half of a day."""
+    from emp_gym.data import lobster_files
+
+    other = lobster_files.partner(path)
+    return path.is_file() and not zipfile.is_zipfile(path) and (other == path or not other.exists())
 
 
 def _sessions(pairs: list[tuple[Half, Half]], of: Half) -> set[tuple[int, int] | None]:
