@@ -136,7 +136,7 @@ def _hash_of(stamp: tuple[str, int, int, int, int]) -> str:
 def _reader() -> str:
     """Hash of what makes tapes of files: a tape that another reader made is made again."""
     digest = hashlib.sha256(f"format {FORMAT}".encode())
-    for pattern in ("lobster*.py", "tape*.py"):
+    for pattern in ("lobster*.py", "tape*.py", "repeats.py"):
         for file in sorted(Path(__file__).parent.glob(pattern)):
             digest.update(file.read_bytes())
     return digest.hexdigest()
@@ -153,20 +153,20 @@ def _recorded(message: Half, book: Half) -> TapeSet:
         known += [half.name, *half[3:], _hash_of(_file_stamp(file))]
     key = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:24]
     folder = home() / "tapes" / f"{_plain(message.symbol)}_{message.date}_{message.levels or 'L'}-{key}.tape"
-    return _kept(folder, lambda: _read(message, book, folder))
+    tape = _kept(folder, lambda: _read(message, book, folder))
+    told = tape.info[0].source
+    if told["rows_quarantined"]:
+        log.warning(
+            "%s: %d of %d rows quarantined; scripts/ingest.py names them", message.where, told["rows_quarantined"], told["rows_in"]
+        )
+    return tape
 
 
 def _read(message: Half, book: Half, folder: Path) -> TapeSet:
     from emp_gym.data import lobster
 
     log.info("reading %s (once; kept in %s)", message.where, folder)
-    reading = lobster.read_pair(message, book)
-    if reading.rows_quarantined:
-        log.warning(
-            "%s: %d of %d rows quarantined; scripts/ingest.py names them",
-            message.where, reading.rows_quarantined, reading.rows_in,
-        )  # fmt: skip
-    return build(reading.day)
+    return build(lobster.read_pair(message, book).day)
 
 
 def _plain(symbol: str) -> str:

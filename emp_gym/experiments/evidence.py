@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from emp_gym.data.tape import rules_of
 from emp_gym.experiments import backtest, training
 from emp_gym.experiments.config import RunConfig, override
 from emp_gym.experiments.runs import RunFolder, commit
@@ -222,7 +223,7 @@ def day_of(env: Any, day: int) -> dict[str, Any]:
 def _content(tape_set: Any, day: int) -> str:
     """SHA-256 of instrument, messages and book of a day."""
     own, base = tape_set.day_slice(day), int(tape_set.days[day]["base"])
-    digest = hashlib.sha256(json.dumps(asdict(tape_set.info[day].instrument), sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(rules_of(tape_set.info[day].instrument), sort_keys=True).encode())
     messages, book = tape_set.messages[own], tape_set.book[own]
     columns = [messages[name] for name in ("time_ns", "price", "size", "kind", "side")]
     for column in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,23 @@ def test_evaluate_repeats_the_report(finished: Path, capsys: pytest.CaptureFixtu
     said = json.loads(capsys.readouterr().out)
     kept = json.loads((finished / "evaluation.json").read_text())
     assert said["results"] == kept["results"]
+
+
+def test_data_that_changed_since_training_are_told_and_not_gone_on_with(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "r"
+    shutil.copytree(finished, folder)
+    record = json.loads((folder / "provenance.json").read_text())
+    record["data"][2] |= {"identity": "another", "content": "others", "rows": 7}
+    (folder / "provenance.json").write_text(json.dumps(record))
+    assert evaluate.main(["--run", str(folder), "--episodes", "5", "--json"]) == 0
+    told = capsys.readouterr().err
+    assert "not those of the run's record: FAKE 2030-01-03 is not the day that the run knew: 7 rows then, 2,000 now" in told
+    assert train.main(["--resume", str(folder), "--total-timesteps", "30000"]) == 2
+    told = capsys.readouterr().err
+    assert "was trained on other data: FAKE 2030-01-03" in told and "begin a new run" in told
+    assert json.loads((folder / "provenance.json").read_text()) == record, "the record is of what was learned, not of today"
 
 
 def test_evaluate_fewer_episodes_of_a_named_agent(capsys: pytest.CaptureFixture[str]) -> None:

@@ -219,7 +219,7 @@ def _say_of_data(runs: Sequence[Any], config: Any) -> None:
 
     env = backtest.make_env(config.env_id, config.env, 1, split=config.evaluation.split)
     for line in dict.fromkeys(line for run in runs for line in data_differs(run, env)):
-        say(f"warning: judged on other data than the run was made on: {line}")
+        say(f"warning: the data are not those of the run's record: {line}")
     env.close()
 
 
