@@ -112,7 +112,7 @@ class Found(NamedTuple):
 
     pairs: list[tuple[Half, Half]]  # (message, order book), in order of date, symbol and levels
     tapes: list[Path]  # folders of ours, made by ingest
-    unread: list[str]  # what lies beside and is not read; hidden files are not told of
+    unread: list[str]  # what lies beside and is not read; hidden files and readmes are not told of
 
 
 def days_of(source: Source) -> list[tuple[Half, Half]]:
@@ -174,7 +174,7 @@ def _in_folder(folder: Path) -> Found:
             inside = _in_zip(file)
             halves += [half for pair in inside.pairs for half in pair]
             unread += inside.unread or ([] if inside.pairs else [str(file)])
-        elif not file.name.endswith(QUARANTINE):
+        elif _worth_telling(file.name):
             unread.append(str(file))
     return Found(_pairs(halves), tapes, unread)
 
@@ -186,7 +186,12 @@ def _in_zip(path: Path) -> Found:
             if not name.endswith("/") and not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
         )  # fmt: skip
     halves = [half_of(str(path), name, True) for name in names]
-    return Found(_pairs(halves), [], [half.where for half in halves if not half.kind])
+    return Found(_pairs(halves), [], [half.where for half in halves if not half.kind and _worth_telling(half.name)])
+
+
+def _worth_telling(name: str) -> bool:
+    """Whether somebody might have meant the file `name` to be read."""
+    return not name.endswith(QUARANTINE) and "readme" not in name.lower()
 
 
 def _some(path: Path, found: Found) -> Found:

@@ -377,13 +377,13 @@ def test_a_folder_that_holds_a_day_in_two_forms_gives_it_once_and_says_so(
 
 def test_what_lies_beside_and_is_not_read_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     day(tmp_path)
-    for name in ("prices.csv", "more.7z", "a.parquet", ".hidden", "XYZ_2024-05-02_2.quarantine.csv"):
+    for name in ("prices.csv", "more.7z", "a.parquet", ".hidden", "XYZ_2024-05-02_2.quarantine.csv", "ReadMe.txt"):
         (tmp_path / name).write_text("nothing of ours")
     with caplog.at_level(logging.WARNING):
         store.tapes(tmp_path)
     (line,) = [record.getMessage() for record in caplog.records if "not read" in record.getMessage()]
     assert all(name in line for name in ("prices.csv", "more.7z", "a.parquet"))
-    assert "hidden" not in line and "quarantine" not in line
+    assert not any(word in line for word in ("hidden", "quarantine", "ReadMe"))
 
 
 def test_a_folder_of_packed_files_says_to_unpack_them(tmp_path: Path) -> None:
