@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,12 +15,14 @@ import numpy as np
 import pytest
 
 from emp_gym.agents import registry
-from emp_gym.data import store
+from emp_gym.data import lobster, store
+from emp_gym.data.tape import TapeSet, build
 from emp_gym.evaluation import runlog
 from emp_gym.experiments import backtest, walking
 from emp_gym.experiments.commands import evaluate, judging
 from emp_gym.experiments.config import EvaluationConfig, RunConfig
 from emp_gym.types import ConfigError, DataError, RunLog
+from tests.data.test_store import day
 from tests.evaluation.logs import SMALL
 
 CONFIG = RunConfig(
@@ -144,6 +147,18 @@ def test_a_folds_tape_is_the_same_days_with_other_marks(tmp_path: Path) -> None:
     assert np.array_equal(there.rows, tape.rows) and there.info[0].instrument == tape.info[0].instrument
     held_out = [day.source["held_out"] for day in there.info]
     assert [i for i, held in enumerate(held_out) if not held] == list(fold.train)
+
+
+def test_a_folds_tape_stays_when_the_tape_it_came_from_goes(tmp_path: Path) -> None:
+    days = [build(lobster.read(day(tmp_path, date=f"2024-05-0{k}"))[0].day) for k in (1, 2, 3)]
+    tape = store.tapes(TapeSet.concatenate(days).save(tmp_path / "three.tape"))
+    (fold,) = walking.folds_of(tape, 1)
+    made = walking.fold_tape(tape, fold, tmp_path / "fold.tape")
+    shutil.rmtree(tmp_path / "three.tape")
+    store._tapes.cache_clear()
+    there = store.tapes(made)
+    assert [info.date for info in there.info] == ["2024-05-01", "2024-05-02", "2024-05-03"]
+    assert np.array_equal(there.rows, tape.rows) and [info.source["held_out"] for info in there.info] == [False, True, True]
 
 
 # ------------------------------------------------------------------------------------------------------------ the command
