@@ -179,8 +179,8 @@ def _kept(folder: Path, make: Callable[[], TapeSet]) -> TapeSet:
     if (folder / "meta.json").exists():
         try:
             return TapeSet.open(folder)
-        except DataError as error:  # cut off by a full disk, or just being removed
-            log.warning("%s: the kept tape is made again", error)
+        except DataError:  # cut off by a full disk, or just being removed
+            log.warning("%s cannot be opened any more and is made again", folder)
     make().save(folder, replace=True)
     return TapeSet.open(folder)
 
