@@ -81,6 +81,12 @@ def cache_folder() -> Path | None:
         return None
 
 
+def kernels_are_new() -> bool:
+    """Whether kernels of this version have still to be compiled."""
+    folder = cache_folder()
+    return not numba.config.DISABLE_JIT and (folder is None or not any(folder.glob("*/*.nbc")))
+
+
 def njit(function: F | None = None, **options: Any) -> Any:
     """``numba.njit``, compiled code kept in `cache_folder`; the caller's own numba settings stay as they are."""
     if function is None:

@@ -119,8 +119,8 @@ class KernelCache(caching.FunctionCache):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        file = self._cache_file
-        self._cache_file = _Files(file._cache_path, self._impl.filename_base, file._source_stamp)
+        place = self._impl.locator
+        self._cache_file: Any = _Files(place.get_cache_path(), self._impl.filename_base, place.get_source_stamp())
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:

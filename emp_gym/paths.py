@@ -78,9 +78,8 @@ def _settled(chosen: str | None, _cache: str | None, _home: str | None) -> Path:
     try:
         temporary = Path(tempfile.mkdtemp(prefix="emp_gym-home-"))
     except OSError as error:
-        raise NoPlace(
-            error.errno, f"no cache folder ({why}) and no temporary one ({error.strerror}): set EMP_GYM_HOME to a folder that can be written"
-        ) from error
+        both = f"no cache folder ({why}) and no temporary one ({error.strerror})"
+        raise NoPlace(error.errno, f"{both}: set EMP_GYM_HOME to a folder that can be written") from error
     atexit.register(_remove, temporary, os.getpid())
     os.environ[SHARED] = str(temporary)
     if folder is not None and (chosen or _own(folder)):

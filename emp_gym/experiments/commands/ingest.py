@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emp_gym.types import EmpGymError
+from emp_gym.experiments.commands.obstacles import writing
+from emp_gym.experiments.commands.terminal import guarded
 
 if TYPE_CHECKING:
     from emp_gym.data.lobster import Quarantine, Reading
@@ -32,12 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object of totals on stdout and nothing else"
     )
-    arguments = parser.parse_args(argv)
-    try:
-        return _ingest(arguments.source, arguments.out, arguments.json)
-    except EmpGymError as error:
-        sys.stderr.write(f"ingest: {error}\n")
-        return 2
+    def story() -> int:
+        arguments = parser.parse_args(argv)
+        with writing(arguments.out):
+            return _ingest(arguments.source, arguments.out, arguments.json)
+
+    return guarded(story, "ingest")
 
 
 def _ingest(sources: list[str], out: Path, as_json: bool) -> int:

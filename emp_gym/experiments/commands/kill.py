@@ -43,8 +43,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; 0 done, 1 closed or refused, 2 with one line on stderr for what cannot be done as asked."""
-    arguments = parser().parse_args(argv)
-    return guarded(lambda: _run(arguments), "kill.py")
+    return guarded(lambda: _run(parser().parse_args(argv)), "kill.py")
 
 
 def _run(a: argparse.Namespace) -> int:
