@@ -37,15 +37,15 @@ def home() -> Path:
 def wanted() -> Path | None:
     """The folder that is asked for, whether it is there or not; None where the user has no home."""
     chosen = os.environ.get("EMP_GYM_HOME")
-    if chosen:
-        try:
+    try:
+        if chosen:
             return Path(chosen).expanduser().absolute()
-        except RuntimeError:  # "~" of a user without a home
-            return None
-    from platformdirs import user_cache_path
+        from platformdirs import user_cache_path
 
-    found = user_cache_path("emp_gym", appauthor=False)
-    return found if found.is_absolute() else None  # "~/.cache" stays as it is where nobody knows the home
+        found = user_cache_path("emp_gym", appauthor=False)
+    except RuntimeError:  # nobody knows where "~" is
+        return None
+    return found if found.is_absolute() else None  # some versions of platformdirs leave "~" as it is then
 
 
 def obstacle(folder: Path) -> str:

@@ -10,8 +10,8 @@ A model is ``model.json`` and ``model.safetensors``; a checkpoint adds ``trainin
 
 from __future__ import annotations
 
-import math
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import logging
 import os
 import shlex
@@ -70,6 +71,14 @@ def say(text: str) -> None:
 def command(*words: object) -> str:
     """A command line to be copied: words with spaces or quotes in them are quoted."""
     return " ".join(shlex.quote(str(word)) for word in words)
+
+
+def user() -> str:
+    """Who runs this; a number where the machine has no name for it, as in a container."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no such user; which of the two depends on Python's version
+        return f"user {os.getuid()}"
 
 
 def whole_number(text: str) -> int:
