@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from emp_gym.experiments.commands import engines, own_modules
 from emp_gym.experiments.commands.interrupts import Interrupts, Stopped
+from emp_gym.experiments.commands.obstacles import told, writing
 from emp_gym.experiments.commands.terminal import (
     Bar,
     command,
@@ -24,7 +25,7 @@ from emp_gym.experiments.commands.terminal import (
     say,
     whole_number,
 )
-from emp_gym.types import ConfigError
+from emp_gym.types import ConfigError, DataError
 
 if TYPE_CHECKING:
     from emp_gym.experiments.search.champion import Judged
@@ -117,8 +118,10 @@ def _run(a: argparse.Namespace, stop: Interrupts) -> int:
             search = Search.create(folder, plan, space)
         say(f"{search.study.study_name}: {search.plan.trials} trials, {search.plan.steps:,} environment steps if none fails; in {folder}")
         try:
-            with stop.at_once():
+            with stop.at_once(), writing(folder):
                 judged = _search_and_judge(search, where, a)
+        except OSError as error:
+            raise DataError(f"{told(error)}; what was done is kept in {folder}; to go on: {_again(folder, a)}") from error
         except Stopped as stopped:
             raise Stopped(f"{stopped}; what was done is kept in {folder}; to go on: {_again(folder, a)}") from stopped
     _show(search, judged)
