@@ -270,5 +270,5 @@ def _show(search: Search, judged: Sequence[Judged]) -> None:
     lines = {"Report": search.folder / "report.html", "Dashboard": _dashboard(search.folder / "journal.log")}
     if search.complete():
         lines["Champion"] = command(*program("train"), "--config", search.folder / CHAMPION)
-    for name, told in lines.items():
-        out.print(f"{name + ':':11}{told}", soft_wrap=True, highlight=False, markup=False)
+    for name, line in lines.items():
+        out.print(f"{name + ':':11}{line}", soft_wrap=True, highlight=False, markup=False)
