@@ -3,6 +3,15 @@
 ``import emp_gym`` registers the environment ids and loads nothing heavy (no torch, numba, pandas or stable-baselines3).
 """
 
+import os
+import signal
+import sys
+
+if os.path.basename(sys.argv[0] if hasattr(sys, "argv") and sys.argv else "").startswith("emp-"):
+    # A command of ours, as pip installs it: Ctrl-C while modules are imported ends it in silence, as `scripts` do.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from emp_gym.envs import register_all
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""numba's ``njit`` with a file cache that sees every edit.
+"""numba's ``njit`` with a file cache that sees every edit and outlives damage (`emp_gym.kernel_files`).
 
 numba's own cache does not notice an edit in a callee that lives in another file, so the cache folder's name is a hash of all
 kernel sources, numba's version and the CPU. Kernels are plain functions over flat arrays and also run with
@@ -20,7 +20,8 @@ from typing import Any, TypeVar
 import numba
 import numba.extending
 
-from emp_gym.paths import home
+from emp_gym.kernel_files import begin, keep, said, usable
+from emp_gym.paths import NoPlace, home
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -65,22 +66,37 @@ def _host_cpu() -> str:
 
 
 @cache
-def cache_folder() -> Path:
-    """The folder that holds this version's compiled kernels."""
-    return home() / "kernels" / cache_key(Path(__file__).parent)
+def cache_folder() -> Path | None:
+    """The folder that holds this version's compiled kernels: below ``NUMBA_CACHE_DIR`` where that is set, else below `home`; None
+    where nothing can be kept, so that kernels live in memory only."""
+    key, asked = cache_key(Path(__file__).parent), os.environ.get("NUMBA_CACHE_DIR")
+    if asked:
+        folder = Path(asked).absolute() / "emp_gym" / key
+        if usable(folder):
+            return begin(folder)
+    try:
+        return begin(home() / "kernels" / key)
+    except NoPlace as error:
+        said(f"compiled kernels cannot be kept, every process compiles them anew: {error.strerror}")
+        return None
+
+
+def kernels_are_new() -> bool:
+    """Whether kernels of this version have still to be compiled."""
+    folder = cache_folder()
+    return not numba.config.DISABLE_JIT and (folder is None or not any(folder.glob("*/*.nbc")))
 
 
 def njit(function: F | None = None, **options: Any) -> Any:
-    """``numba.njit(cache=True)`` into `cache_folder`; the caller's own numba settings stay as they are."""
+    """``numba.njit``, compiled code kept in `cache_folder`; the caller's own numba settings stay as they are."""
     if function is None:
         return lambda f: njit(f, **options)
+    compiled = numba.njit(**options)(function)
+    if numba.config.DISABLE_JIT:
+        return compiled
     with _decorating:
-        before = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = str(cache_folder())
-        try:
-            return numba.njit(cache=True, **options)(function)
-        finally:
-            numba.config.CACHE_DIR = before
+        keep(compiled, function, cache_folder())
+    return compiled
 
 
 def hot(function: F) -> F:

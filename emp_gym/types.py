@@ -315,6 +315,14 @@ class Fills:
     beyond_depth: Bool  # taken beyond the visible book, at the stated price rule
     mid2_lots: I64  # sum of (best bid + best ask) x lots over its parts: before their messages (maker), of the book (taker)
 
+    def __repr__(self) -> str:
+        """Short, whatever the number of lanes: counts, and the first execution."""
+        if not len(self.lane):
+            return "Fills(none)"
+        side = "bought" if self.side[0] > 0 else "sold"
+        first = f"lane {self.lane[0]} {side} {self.quantity[0]} @ {self.price[0]} ({'maker' if self.maker[0] else 'taker'})"
+        return f"Fills({len(self.lane)} in {len(set(self.lane.tolist()))} lanes, {self.quantity.sum()} lots; first: {first})"
+
 
 @dataclass
 class View:
@@ -345,6 +353,15 @@ class View:
     tick: I64  # [N, M] price units
     price_to_cash: int = 10_000  # cash units per price unit and lot
     order_instrument: I32 | None = None  # [N, K]; None: all of instrument 0
+
+    def __repr__(self) -> str:
+        """Short, whatever the number of lanes: the shape, and lane 0."""
+        lanes, instruments, levels = self.bid_price.shape
+        if not lanes:
+            return f"View(0 lanes, {instruments} instruments, {levels} levels)"
+        quote = f"{self.bid_size[0, 0, 0]} x {self.bid_price[0, 0, 0]} / {self.ask_price[0, 0, 0]} x {self.ask_size[0, 0, 0]}"
+        own = f"position {self.position[0, 0]}, {int((self.order_id[0] != 0).sum())} open orders"
+        return f"View({lanes} lanes, {instruments} instruments, {levels} levels; lane 0: {quote}, {own})"
 
     @property
     def spread(self) -> I64:

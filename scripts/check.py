@@ -1,8 +1,11 @@
 """Checks environments, agents and the queue model: ``python scripts/check.py --help``."""
 
-import sys
-
-from emp_gym.experiments.commands.check import main
-
 if __name__ == "__main__":
+    import signal
+    import sys
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while modules are imported ends it in silence
+    from emp_gym.experiments.commands.check import main
+
     sys.exit(main())

@@ -1,8 +1,11 @@
 """Reads LOBSTER days, verifies them and writes tapes: python scripts/ingest.py SRC... [--out DIR] [--json]"""
 
-import sys
-
-from emp_gym.experiments.commands.ingest import main
-
 if __name__ == "__main__":
+    import signal
+    import sys
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while modules are imported ends it in silence
+    from emp_gym.experiments.commands.ingest import main
+
     sys.exit(main())

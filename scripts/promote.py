@@ -1,8 +1,11 @@
 """Shows a strategy's evidence and moves it to its next stage if the guard agrees: ``python scripts/promote.py --help``."""
 
-import sys
-
-from emp_gym.experiments.commands.promote import main
-
 if __name__ == "__main__":
+    import signal
+    import sys
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while modules are imported ends it in silence
+    from emp_gym.experiments.commands.promote import main
+
     sys.exit(main())

@@ -1,8 +1,11 @@
 """Trains an agent and judges it on held-out time: ``python scripts/train.py --help``."""
 
-import sys
-
-from emp_gym.experiments.commands.train import main
-
 if __name__ == "__main__":
+    import signal
+    import sys
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while modules are imported ends it in silence
+    from emp_gym.experiments.commands.train import main
+
     sys.exit(main())

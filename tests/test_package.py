@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("train", "evaluate", "ingest", "benchmark", "check", "diary", "kill", "promote")
+COMMANDS = ("train", "evaluate", "ingest", "benchmark", "check", "diary", "kill", "leaderboard", "promote", "cache")
 README = {
     "main job": "pip install -c constraints.txt -e . && python scripts/train.py --env emp-lob-v0",
     "tests": 'pip install -c constraints.txt -e ".[test]" && pytest',
@@ -69,7 +69,7 @@ def test_the_command_and_the_script_open_the_same_door(name, config):
     assert callable(getattr(importlib.import_module(module), function))
     script = (ROOT / "scripts" / f"{name}.py").read_text()
     assert f"from {module} import {function}" in script
-    assert len(script.splitlines()) <= 12, "a script is a thin door"
+    assert len(script.splitlines()) <= 13, "a script is a thin door"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

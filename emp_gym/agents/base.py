@@ -205,10 +205,10 @@ def describe_space(space: spaces.Space) -> dict[str, Any]:
 
 def write_arrays(path: Path, arrays: Arrays) -> None:
     """Named arrays as one safetensors file, written aside and renamed."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     aside = path.with_name(path.name + ".tmp")
-    save_file({name: np.array(value, order="C") for name, value in arrays.items()}, aside)
+    aside.write_bytes(save({name: np.array(value, order="C") for name, value in arrays.items()}))  # a full disk is an OSError
     aside.replace(path)
 
 

@@ -262,7 +262,11 @@ def _findings(cls: type, ids: list[str], env_kwargs: dict[str, Any], config: dic
     candidate = _candidate(cls, ids, env_kwargs, config)
     try:
         for check in CHECKS:
-            yield from (Finding(check.__name__, what) for what in check(candidate))
+            found = [Finding(check.__name__, what) for what in check(candidate)]
+            yield from found
+            if found and check is actions_fit_the_space:
+                yield Finding(check.__name__, "nothing else was looked at: every other check takes actions that the space holds")
+                return
     finally:
         candidate.env.close()
 

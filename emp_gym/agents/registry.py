@@ -86,12 +86,14 @@ def _import(name: str, path: str) -> type:
     # Before torch is loaded: idle OpenMP threads should sleep instead of spin. On a busy machine torch's many small
     # parallel regions are else 20 times slower. The user's own setting wins.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise UnknownAgent(f"agent {name!r}: {module!r} is no module; expected module:Class, e.g. my_agents:DQN for a my_agents.py here")
     try:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         missing = error.name or module
         if missing == module or module.startswith(missing + "."):
-            raise UnknownAgent(f"agent {name!r}: there is no module {missing!r} on the path") from error
+            raise UnknownAgent(f"agent {name!r}: there is no module {missing!r} on the path ({HERE})") from error
         package = PIP_NAMES.get(missing.split(".")[0], missing.split(".")[0])
         raise MissingPackage(f"agent {name!r} needs the package {missing!r}: pip install {package}") from error
     if not hasattr(found, attribute):
@@ -104,6 +106,8 @@ def _import(name: str, path: str) -> type:
         raise UnknownAgent(f"agent {name!r}: {path} is not an agent class (it has no act method)")
     return cls
 
+
+HERE = "one in the working folder is found when the command line names it; else say where: PYTHONPATH=FOLDER"
 
 PIP_NAMES = {"stable_baselines3": "stable-baselines3", "sb3_contrib": "sb3-contrib", "ray": '"emp-gym[ray]"', "yaml": "pyyaml"}
 """Packages that pip knows under another name than Python."""

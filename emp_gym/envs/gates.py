@@ -60,10 +60,24 @@ def _one(entry: Any) -> Gate:
         return GATES[name](**parameters)
     if isinstance(name, str) and ":" in name:
         module, _, attribute = name.partition(":")
-        return getattr(importlib.import_module(module), attribute)(**parameters)
+        return _of_module(name, module, attribute)(**parameters)
     near = get_close_matches(str(name), GATES, 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ConfigError(f"unknown gate {name!r}: expected one of {sorted(GATES)} or module:Class{hint}")
+
+
+def _of_module(name: str, module: str, attribute: str) -> Any:
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise ConfigError(f"gate {name!r}: {module!r} is no module; expected module:Class, e.g. my_gates:Cap for a my_gates.py")
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"gate {name!r}: there is no module {error.name!r} on the path; say where it is: PYTHONPATH=FOLDER"
+        ) from error
+    if not hasattr(found, attribute):
+        raise ConfigError(f"gate {name!r}: {module} has no {attribute!r}")
+    return getattr(found, attribute)
 
 
 class GateRow:

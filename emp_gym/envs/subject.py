@@ -81,7 +81,7 @@ def resolve(name: str) -> tuple[str, Callable[..., gym.Env] | None]:
     if colon:
         try:
             module = importlib.import_module(module_name)
-        except ImportError as error:
+        except (ImportError, TypeError) as error:  # TypeError: a name that begins with a dot
             raise ConfigError(f"cannot import {module_name!r} of {name!r}: {error}") from error
         factory = getattr(module, short, None)
         if callable(factory):

@@ -17,7 +17,7 @@ from emp_gym.agents import registry
 from emp_gym.agents.base import parameters
 from emp_gym.evaluation import metrics
 from emp_gym.evaluation.metrics import Estimate
-from emp_gym.experiments.config import EvaluationConfig, RunConfig
+from emp_gym.experiments.config import CONTRACT, EvaluationConfig, RunConfig
 from emp_gym.experiments.recording import Decisions, Recorder, recorder
 from emp_gym.governance.kill_gate import heed
 from emp_gym.types import ConfigError, DataError, Gate, RunLog
@@ -44,6 +44,8 @@ def build(name: str, env: Any, seed: int = 0, config: Mapping[str, Any] | None =
 def windows(env_id: str, env_kwargs: Mapping[str, Any], config: EvaluationConfig) -> list[Window]:
     """The disjoint windows (day, row) that an evaluation uses; raises `DataError` where the split holds none."""
     env = make_env(env_id, env_kwargs, 1, split=config.split)
+    if not hasattr(env.unwrapped, "windows"):
+        raise ConfigError(f"{env_id} has no `windows`, so there is nothing to judge it on: {CONTRACT}")
     found = env.unwrapped.windows(config.episodes)
     env.close()
     if not found:

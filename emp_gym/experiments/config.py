@@ -65,6 +65,13 @@ SHORT = ("memory", "extractor", "residual")
 """Parameters of the agent that ``--set`` takes without ``agent.`` before them."""
 
 
+CONTRACT = (
+    "an environment that is trained and judged here takes split='train' and split='test', gives info['summary'] at the end of an "
+    "episode and has windows(count) on its vector face; see docs/third_party_agents.md"
+)
+"""What an environment of somebody else must keep."""
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file of overrides: nested keys as in `RunConfig`."""
     try:
@@ -181,6 +188,8 @@ def validate(config: RunConfig) -> RunConfig:
     """`config` with the agent's and the environment's own parameters checked by name and type."""
     agent = agent_parameters(config.agent_name, config.agent)
     keywords = environment_keywords(config.env_id)
+    if keywords is not None and "split" not in keywords:
+        raise ConfigError(f"{config.env_id} takes no `split`, so nothing can be held out of training: {CONTRACT}")
     for key in config.env:
         if key in RESERVED:
             raise ConfigError(f"env.{key} is set by training and evaluation themselves; leave it out")
@@ -219,10 +228,12 @@ def environment(env_id: str) -> Any:
     nearest."""
     module, _, name = env_id.rpartition(":")
     if module:
+        if not all(part.isidentifier() for part in module.split(".")):
+            raise ConfigError(f"--env {env_id}: {module!r} is no module; expected module:Id, e.g. my_env:my-env-v0 for a my_env.py here")
         try:
             __import__(module)
         except ModuleNotFoundError as error:
-            raise ConfigError(f"--env {env_id}: there is no module {error.name!r} on the path") from error
+            raise ConfigError(f"--env {env_id}: there is no module {error.name!r} on the path ({registry.HERE})") from error
     if name not in gym.registry:
         ours = [known for known in gym.registry if known.startswith("emp-")] or list(gym.registry)
         raise ConfigError(f"no environment is called {name!r}; did you mean {nearest(name, ours)}?")

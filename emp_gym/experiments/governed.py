@@ -6,6 +6,7 @@ Whatever becomes of a run, its trial counts: a search cannot forget its failures
 from __future__ import annotations
 
 import hashlib
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -72,7 +73,7 @@ class Governed:
 
     @property
     def flags(self) -> str:
-        return f"--govern {self.folder.path}"
+        return f"--govern {shlex.quote(str(self.folder.path))}"
 
     @property
     def word(self) -> dict[str, Any]:
@@ -102,7 +103,7 @@ class Governed:
         if self.switch.check():
             raise Killed(
                 f"stopped by the kill switch before it began: {self.switch.kill}; to go on, open it with "
-                f"scripts/kill.py {self.folder.path} --rearm --key FILE --reason TEXT"
+                f"scripts/kill.py {shlex.quote(str(self.folder.path))} --rearm --key FILE --reason TEXT"
             )
 
     def _go_on(self, run: RunFolder, payload: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -50,7 +51,7 @@ class RunFolder:
     def create(cls, path: Path, config: RunConfig, governance: Mapping[str, Any] | None = None) -> RunFolder:
         """A new run at `path`; raises `ConfigError` where one is already. `governance` says where it began, if it is governed."""
         if (path / CONFIG).exists() or (path / "checkpoints").exists():
-            raise ConfigError(f"{path} already holds a run; take another --run-dir, or go on with --resume {path}")
+            raise ConfigError(f"{path} already holds a run; take another --run-dir, or go on with --resume {shlex.quote(str(path))}")
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path)
         (path / GOVERNED).unlink(missing_ok=True)  # of one that was cut before it had begun
@@ -122,10 +123,13 @@ class RunFolder:
         aside = final.with_name(final.name + ".tmp")
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        fill(aside)
-        for path in (*aside.iterdir(), aside):
-            _sync(path)
-        aside.rename(final)
+        try:
+            fill(aside)
+            for path in (*aside.iterdir(), aside):
+                _sync(path)
+            aside.rename(final)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)  # on a full disk half a checkpoint takes the room of a whole one
         _sync(final.parent)
 
     def last_checkpoint(self) -> Path | None:

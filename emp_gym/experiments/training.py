@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -367,7 +368,7 @@ def _learn(
         if hasattr(agent, "checkpoint") and agent.num_timesteps:
             shelf.keep(agent.num_timesteps, lanes=False)  # their episodes were ended
         flags = "" if keeper is None else f" {keeper.flags}"
-        raise Killed(f"{kill}; then train.py --resume {run.path}{flags}") from kill
+        raise Killed(f"{kill}; then train.py --resume {shlex.quote(str(run.path))}{flags}") from kill
     finally:
         recorder.close()
     if recorder.stopped and shelf.saved < config.total_timesteps:

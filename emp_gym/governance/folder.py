@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +34,7 @@ class GovernanceFolder:
         if not self.ledger_path.is_file():
             if self.path.is_file() and (self.path.parent / "ledger.log").is_file():
                 raise LogError(f"{path}: a file of a governance folder; give the folder itself, {self.path.parent}")
-            raise LogError(f"{path}: not a governance folder (no ledger.log); make one with train.py --govern {path}")
+            raise LogError(f"{path}: not a governance folder (no ledger.log); make one with train.py --govern {shlex.quote(str(path))}")
 
     @classmethod
     def create(cls, path: str | Path, *, clock: Callable[[], int]) -> Self:
@@ -139,6 +140,6 @@ def in_use(folder: Path, log: str) -> str:
         who = "another process"
     return (
         f"{folder}: in use by {who}; one at a time may write here. Wait until it is done, or stop the run: "
-        f"scripts/kill.py {folder} --reason TEXT; then try again. To look (promote.py without --to, diary.py, "
+        f"scripts/kill.py {shlex.quote(str(folder))} --reason TEXT; then try again. To look (promote.py without --to, diary.py, "
         "kill.py --status) nobody has to wait"
     )

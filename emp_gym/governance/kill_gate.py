@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import shlex
 import time
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
@@ -40,7 +41,7 @@ def heed(gates: Iterable[Gate]) -> None:
         if switch is not None and switch.kill is not None:
             raise Killed(
                 f"stopped by the kill switch: {switch.kill}; to go on, open it with "
-                f"scripts/kill.py {switch.folder} --rearm --key FILE --reason TEXT"
+                f"scripts/kill.py {shlex.quote(str(switch.folder))} --rearm --key FILE --reason TEXT"
             )
 
 

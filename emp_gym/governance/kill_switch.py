@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import shlex
 import signal
 import threading
 import time
@@ -392,14 +393,14 @@ class KillSwitch:
     def _refuse_unless_signed(self, order: Rearm, kill: Kill) -> None:
         if not self.keys:
             raise RearmRefused(
-                f"{self.path}: no key may re-arm yet; name one: scripts/kill.py {self.folder} --allow KEYFILE --who NAME"
+                f"{self.path}: no key may re-arm yet; name one: scripts/kill.py {shlex.quote(str(self.folder))} --allow KEYFILE --who NAME"
             )
         if order.kill_id != kill.kill_id:
             raise RearmRefused(f"{self.path}: the order is for kill {order.kill_id}, closed by {kill}")
         if not order.signed_by_one_of(self.keys):
             raise RearmRefused(
                 f"{self.path}: not signed by a key that may re-arm: key {order.public_key.hex()[:12]}… is none of the "
-                f"{len(self.keys)} in keys/rearm.pub; scripts/kill.py {self.folder} --allow KEYFILE --who NAME adds one"
+                f"{len(self.keys)} in keys/rearm.pub; scripts/kill.py {shlex.quote(str(self.folder))} --allow KEYFILE --who NAME adds one"
             )
 
     def _answer(self, order: Rearm, kill: Kill) -> None:

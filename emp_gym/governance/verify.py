@@ -12,13 +12,14 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import re
 import shutil
 import sqlite3
 import sys
 import tempfile
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -496,17 +497,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.public_key is not None and not re.fullmatch(r"\s*[0-9a-fA-F]{64}\s*", arguments.public_key):
         parser.error(f"--public-key: expected 64 hexadecimal digits, got {arguments.public_key!r}")
-    say: Callable[[str], object] = sys.stdout.write
     try:
         report = verify(arguments.log, arguments.witness, arguments.public_key)
-    except NotALog as error:
+    except (NotALog, OSError) as error:
         sys.stderr.write(f"verify: {error}\n")
         return 2
-    if arguments.json:
-        say(json.dumps({"whole": report.whole, **asdict(report)}) + "\n")
-    else:
-        say("\n".join(_text(report)) + "\n")
-    return 0 if report.whole else 1
+    said = json.dumps({"whole": report.whole, **asdict(report)}) if arguments.json else "\n".join(_text(report))
+    return _say(said + "\n") or (0 if report.whole else 1)
+
+
+def _say(text: str) -> int:
+    """0, or the exit status where standard output takes nothing: 141 of a broken pipe, 2 of a full disk. A letter that its encoding
+    lacks is a question mark."""
+    if sys.stdout is None:  # closed: the exit status says it all
+        return 0
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer goes nowhere
+        if isinstance(error, BrokenPipeError):
+            return 141
+        sys.stderr.write(f"verify: standard output: {error.strerror}\n")
+        return 2
+    return 0
 
 
 if __name__ == "__main__":

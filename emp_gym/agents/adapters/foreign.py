@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from emp_gym.agents.base import Arrays
-from emp_gym.agents.registry import PIP_NAMES, MissingPackage
+from emp_gym.agents.registry import HERE, PIP_NAMES, MissingPackage
 from emp_gym.types import ConfigError, DataError
 
 WARNING = (
@@ -76,6 +76,8 @@ def named(name: str, kind: type, what: str) -> Any:
         found = getattr(importlib.import_module(module), attribute, None)
     except ModuleNotFoundError as error:
         package = (error.name or module).split(".")[0]
+        if package == module.split(".")[0]:
+            raise ConfigError(f"{what} {name!r}: there is no module {error.name!r} on the path ({HERE})") from error
         raise MissingPackage(f"{what} {name!r} needs {package!r}: pip install {PIP_NAMES.get(package, package)}") from error
     if not (isinstance(found, type) and issubclass(found, kind)):
         raise ConfigError(f"{what}: expected module:Class of a {kind.__name__}, got {name!r}")

@@ -11,6 +11,7 @@ A model is ``model.json`` and ``model.safetensors``; a checkpoint adds ``trainin
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -85,6 +86,9 @@ class MuZeroConfig:
         for name in ("reanalyse", "priority_beta", "gamma"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name}: expected a number in [0, 1], got {getattr(self, name)}")
+        for name in ("learning_rate", "final_learning_rate", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name}: expected 0 or more, got {getattr(self, name)}")
         if self.td_steps == 0 and not self.search_values:
             raise ConfigError("td_steps: expected at least 1, got 0; the target would be the network itself (or search_values)")
         if not 0 < self.least_deviation < self.deviation < 1 + self.least_deviation:

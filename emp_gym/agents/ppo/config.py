@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,7 +65,15 @@ class PPOConfig:
         for name in ("num_envs", "n_steps", "batch_size", "n_epochs", "threads", "extractor_width"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        for name in ("residual_scale", "residual_prior"):
+        for name in ("learning_rate", "final_learning_rate"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name}: expected 0 or more, got {getattr(self, name)}")
+        for name in ("gamma", "gae_lambda"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name}: expected a number from 0 to 1, got {getattr(self, name)}")
+        if any(width < 1 for width in self.layers):
+            raise ConfigError(f"layers: expected widths of at least 1, got {self.layers}")
+        for name in ("residual_scale", "residual_prior", "clip_range", "max_grad_norm", "deviation"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name}: expected more than 0, got {getattr(self, name)}")
 

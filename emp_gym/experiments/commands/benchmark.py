@@ -13,15 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from emp_gym.experiments.benchmark.figures import SMALL, Effort, Figures, shown
-from emp_gym.experiments.commands import engines
-from emp_gym.types import EmpGymError
+from emp_gym.experiments.commands import engines, own_modules
+from emp_gym.experiments.commands.obstacles import writing
+from emp_gym.experiments.commands.terminal import guarded
 
 NAMES = ("parse", "replay", "env", "train", "log", "risk", "diary", "certificates", "planning", "backbones", "agents")
 OF_AGENTS = ("agents", "seeds", "seed", "budget", "only", "out", "engine")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of ``scripts/benchmark.py``; returns the exit code (2: the data could not be read)."""
+    """Command line of ``scripts/benchmark.py``; returns the exit code (2: what was asked for could not be done)."""
+    return guarded(lambda: _run(_arguments(argv)), "benchmark")
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line, where what is said goes together."""
     parser = argparse.ArgumentParser(prog="benchmark", description=__doc__)
     parser.add_argument("name", choices=NAMES, help="what to measure")
     parser.add_argument("--json", action="store_true", help="print one flat JSON object on stdout and nothing else")
@@ -46,11 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in OF_AGENTS:
         if getattr(arguments, name) is not None and arguments.name != "agents":
             parser.error(f"--{name} belongs to agents")
-    try:
+    return arguments
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    own_modules.admit(arguments)
+    with writing(arguments.out or Path("runs/benchmark-agents")):
         figures = _measure(arguments)
-    except EmpGymError as error:
-        sys.stderr.write(f"benchmark: {error}\n")
-        return 2
     if arguments.json:
         sys.stdout.write(json.dumps(figures.values) + "\n")
     else:

@@ -19,8 +19,8 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from emp_gym.experiments.commands import engines
-from emp_gym.types import EmpGymError
+from emp_gym.experiments.commands import engines, own_modules
+from emp_gym.experiments.commands.terminal import guarded
 
 LOOKAHEAD = "the_future_changes_nothing"
 LOOKAHEAD_SHOWS = "Nothing after time t changes what is given at t, whatever the future is rewritten to."
@@ -28,6 +28,11 @@ LOOKAHEAD_SHOWS = "Nothing after time t changes what is given at t, whatever the
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``scripts/check.py``; returns the exit code."""
+    return guarded(lambda: _run(_arguments(argv)), "check")
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line, where what is said goes together."""
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.certify and not arguments.agent:
@@ -39,17 +44,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--engine belongs to --certify")
     if arguments.seeds < 1:
         parser.error(f"--seeds: expected 1 or more, got {arguments.seeds}")
-    try:
-        if arguments.env:
-            return _environment(arguments)
-        if arguments.certify:
-            from emp_gym.experiments.commands import certifying
+    return arguments
 
-            return certifying.run(arguments)
-        return _queue(arguments) if arguments.queue else _agent(arguments)
-    except EmpGymError as error:
-        sys.stderr.write(f"check: {error}\n")
-        return 2
+
+def _run(arguments: argparse.Namespace) -> int:
+    own_modules.admit(arguments)
+    if arguments.env:
+        return _environment(arguments)
+    if arguments.certify:
+        from emp_gym.experiments.commands import certifying
+
+        return certifying.run(arguments)
+    return _queue(arguments) if arguments.queue else _agent(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,8 +101,19 @@ def _environment(arguments: argparse.Namespace) -> int:
     else:
         skipped = sum(bool(check["skipped"]) for check in checks)
         verdict = f"{len(failed)} checks have findings: {', '.join(failed)}" if failed else "everything holds"
-        sys.stdout.write(f"{verdict} ({len(checks) - skipped} checks run, {skipped} skipped)\n")
+        sys.stdout.write(f"{verdict} ({len(checks) - skipped} checks run, {skipped} skipped)\n{_for_training(arguments.env)}")
     return int(bool(failed))
+
+
+def _for_training(name: str) -> str:
+    """What keeps train.py from an environment that holds otherwise; empty where nothing does."""
+    from emp_gym.envs.subject import resolve
+    from emp_gym.experiments.config import CONTRACT, environment_keywords
+
+    if resolve(name)[1] is not None:
+        return f"train.py takes ids that are registered with Gymnasium; {CONTRACT}\n"
+    keywords = environment_keywords(name)
+    return "" if keywords is None or "split" in keywords else f"train.py does not take it yet: {CONTRACT}\n"
 
 
 def _checks(arguments: argparse.Namespace) -> Iterable[dict[str, Any]]:

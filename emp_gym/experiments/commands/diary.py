@@ -52,8 +52,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command."""
-    arguments = parser().parse_args(argv)
-    return guarded(lambda: _run(arguments), "diary.py")
+    return guarded(lambda: _run(parser().parse_args(argv)), "diary.py")
 
 
 def _run(a: argparse.Namespace) -> int:

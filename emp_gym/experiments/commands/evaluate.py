@@ -11,8 +11,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from emp_gym.experiments.commands import engines
-from emp_gym.experiments.commands.terminal import data_argument, guarded, say
+from emp_gym.experiments.commands import engines, own_modules
+from emp_gym.experiments.commands.obstacles import unwritten_is_told_later, writing
+from emp_gym.experiments.commands.terminal import command, data_argument, guarded, say
 from emp_gym.types import ConfigError, DataError
 
 
@@ -56,13 +57,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; 0, or 2 with one line on stderr for what cannot be done as asked."""
-    arguments = parser().parse_args(argv)
-    return guarded(lambda: _run(arguments), "evaluate.py")
+    return guarded(lambda: _run(parser().parse_args(argv)), "evaluate.py")
 
 
 def _run(a: argparse.Namespace) -> int:
     from emp_gym.experiments.commands import judging
 
+    own_modules.admit(a)
     if a.policy is not None and a.govern is None:
         raise ConfigError("--policy names a registered version; say in which folder: --govern LOGDIR")
     if a.agent is not None and a.govern is not None:
@@ -77,9 +78,11 @@ def _run(a: argparse.Namespace) -> int:
             a.run = governed.registry.load(a.policy)
         config, agents, runs = _from_run(a) if a.run is not None else _from_name(a)
         versions = [governed.registry.version_of(run.path) for run in runs] if governed else []
-        _judge(config, agents, runs, a)
+        with unwritten_is_told_later() as later:
+            _judge(config, agents, runs, a)
         if governed:
             judging.enter_evidence(governed, versions, config)
+        later()
     return 0
 
 
@@ -140,29 +143,43 @@ def _show(comparison: Any, a: argparse.Namespace, found: Any = None, assumed: An
 def _judge(config: Any, agents: list[Any], runs: list[Any], a: argparse.Namespace) -> None:
     from emp_gym.experiments import backtest, distributed, fidelity
 
-    with engines.opened(a) as where:
-        comparison, found = _compared(config, agents, runs, a, backtest.judge if where is None else distributed.judging(where, runs))
+    judged: list[Any] = []
+    try:
+        with engines.opened(a) as where, writing(a.report or a.html or a.log or Path()):
+            judge = backtest.judge if where is None else distributed.judging(where, runs)
+            comparison, found = _compared(config, agents, runs, a, judge, judged)
+    except OSError:
+        if judged:  # the files are missing, the result is not
+            _show(judged[0], argparse.Namespace(**{**vars(a), "report": None}), *judged[1:])
+        raise
     assumed = None
     if a.fidelity:
         assumed = fidelity.replay(config, agents, progress=lambda name: say(f"replaying: {name}"))
         if a.report is not None:
-            fidelity.write(assumed, a.report)
+            with writing(a.report):
+                fidelity.write(assumed, a.report)
     _show(comparison, a, found, assumed)
 
 
-def _compared(config: Any, agents: list[Any], runs: list[Any], a: argparse.Namespace, judge: Any) -> tuple[Any, Any]:
-    """The comparison by `judge` and, where there is a report, what it was made of; leaves the files that were asked for."""
+def _compared(
+    config: Any, agents: list[Any], runs: list[Any], a: argparse.Namespace, judge: Any, judged: list[Any]
+) -> tuple[Any, Any]:
+    """The comparison by `judge` and, where there is a report, what it was made of; leaves the files that were asked for. Both stand
+    in `judged` before these are written."""
     from emp_gym.experiments.commands import judging
 
     if a.report is not None or a.html is not None:
         with nullcontext(a.report) if a.report is not None else TemporaryDirectory() as folder:
             root = Path(folder)
             root.mkdir(parents=True, exist_ok=True)
-            comparison, found = judging.judge_into(config, runs, agents, root, a.log, judge)
+            comparison, found = judging.judge_into(
+                config, runs, agents, root, a.log, judge, lambda *both: judged.extend(both)
+            )
             if a.html is not None:
                 a.html.write_bytes((root / "report.html").read_bytes())
         return comparison, found
     comparison, logs, baselines = judge(config, agents, record=a.log is not None)
+    judged.append(comparison)
     if a.log is not None:
         judging.save_logs(a.log, config.agent_name, logs, baselines)
     return comparison, None
@@ -192,7 +209,8 @@ def _folders(run: Path) -> list[Path]:
     folders = [run / f"seed-{config.seed}" for config in RunFolder(run).series]
     missing = [folder.name for folder in folders if not (folder / "model.json").exists()]
     if missing:
-        raise DataError(f"{run}: {', '.join(missing)} of {len(folders)} seeds have no model yet; go on with train.py --resume {run}")
+        again = command("train.py", "--resume", run)
+        raise DataError(f"{run}: {', '.join(missing)} of {len(folders)} seeds have no model yet; go on with {again}")
     return folders
 
 
@@ -204,7 +222,7 @@ def _from_run(a: argparse.Namespace) -> tuple[Any, list[Any], list[Any]]:
     folders = _folders(a.run)
     runs = [RunFolder.open(folder) for folder in folders]
     if not (folders[0] / "model.json").exists():
-        raise DataError(f"{folders[0]} holds no model yet; finish it with train.py --resume {folders[0]}")
+        raise DataError(f"{folders[0]} holds no model yet; finish it with {command('train.py', '--resume', folders[0])}")
     config = _adapted(runs[0].config, a)
     say("loading the run and its data")
     agents = [training.load(run, config.env_id, config.env, config.evaluation.split) for run in runs]
@@ -239,6 +257,7 @@ def _from_name(a: argparse.Namespace) -> tuple[Any, list[Any], list[Any]]:
     agent = distributed.named(config)
     if hasattr(agent, "learn") and not getattr(agent, "learns_first", False):
         raise ConfigError(
-            f"{a.agent} has learned nothing yet: train it with train.py --env {a.env} --agent {a.agent}, then evaluate.py --run DIR"
+            f"{a.agent} has learned nothing yet: train it with "
+            f"{command('train.py', '--env', a.env, '--agent', a.agent)}, then evaluate.py --run DIR"
         )
     return config, [agent], []

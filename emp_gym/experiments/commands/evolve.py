@@ -12,10 +12,20 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emp_gym.experiments.commands import engines
+from emp_gym.experiments.commands import engines, own_modules
 from emp_gym.experiments.commands.interrupts import Interrupts, Stopped
-from emp_gym.experiments.commands.terminal import Bar, console, data_argument, guarded, say, whole_number
-from emp_gym.types import ConfigError
+from emp_gym.experiments.commands.obstacles import told, writing
+from emp_gym.experiments.commands.terminal import (
+    Bar,
+    command,
+    console,
+    data_argument,
+    guarded,
+    program,
+    say,
+    whole_number,
+)
+from emp_gym.types import ConfigError, DataError
 
 if TYPE_CHECKING:
     from emp_gym.experiments.search.champion import Judged
@@ -74,7 +84,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; 0, or 2 with one line on stderr for what cannot be done as asked, 128 + N after signal N."""
-    arguments = parser().parse_args(argv)
+    return guarded(lambda: _heard(parser().parse_args(argv)), "evolve.py")
+
+
+def _heard(arguments: argparse.Namespace) -> int:
+    """The command with an ear for signals."""
     with Interrupts("stopping") as stop:
         status = guarded(lambda: _run(arguments, stop), "evolve.py")
     return stop.status if stop() and status else status
@@ -85,6 +99,7 @@ def _run(a: argparse.Namespace, stop: Interrupts) -> int:
     from emp_gym.experiments.search import store
     from emp_gym.experiments.search.driver import Search
 
+    own_modules.admit(a)
     if a.final_seeds < 0:
         raise ConfigError(f"--final-seeds: expected at least 0, got {a.final_seeds}")
     with ExitStack() as stack:  # what may be refused is refused before a study is begun
@@ -103,8 +118,10 @@ def _run(a: argparse.Namespace, stop: Interrupts) -> int:
             search = Search.create(folder, plan, space)
         say(f"{search.study.study_name}: {search.plan.trials} trials, {search.plan.steps:,} environment steps if none fails; in {folder}")
         try:
-            with stop.at_once():
+            with stop.at_once(), writing(folder):
                 judged = _search_and_judge(search, where, a)
+        except OSError as error:
+            raise DataError(f"{told(error)}; what was done is kept in {folder}; to go on: {_again(folder, a)}") from error
         except Stopped as stopped:
             raise Stopped(f"{stopped}; what was done is kept in {folder}; to go on: {_again(folder, a)}") from stopped
     _show(search, judged)
@@ -223,12 +240,17 @@ def _row(cells: Sequence[str]) -> str:
 
 def _again(folder: Path, a: argparse.Namespace) -> str:
     """The command that goes on."""
-    program = "emp-evolve" if Path(sys.argv[0]).name == "emp-evolve" else "python scripts/evolve.py"
     more = [f"--resume {shlex.quote(str(folder))}"]
     more += [f"--{name.replace('_', '-')} {told}" for name in ("engine", "num_workers", "ray_address") if (told := getattr(a, name))]
     more += [f"--final-seeds {a.final_seeds}"] if a.final_seeds != 5 else []
     more += [f"--govern {shlex.quote(str(a.govern))}"] if a.govern is not None else []
-    return " ".join([program, *more])
+    return " ".join([*program("evolve"), *more])
+
+
+def _dashboard(journal: Path) -> str:
+    """The command that shows a study in a browser, and how to get it where it is not installed."""
+    there = shutil.which("optuna-dashboard") or shutil.which("optuna-dashboard", path=str(Path(sys.executable).parent))
+    return command("optuna-dashboard", journal) + ("" if there else '   (pip install -c constraints.txt -e ".[dashboard]" first)')
 
 
 def _show(search: Search, judged: Sequence[Judged]) -> None:
@@ -245,8 +267,8 @@ def _show(search: Search, judged: Sequence[Judged]) -> None:
         titles, cells = told_columns(head(search), rows)
         out.print(columns.table("Front, best value first; what they are stands in the report", titles, cells, out.width, texts=("state",)))
     out.print(summary(search, records, judged).replace("**", ""), highlight=False)
-    lines = {"Report": search.folder / "report.html", "Dashboard": f"optuna-dashboard {search.folder / 'journal.log'}"}
+    lines = {"Report": search.folder / "report.html", "Dashboard": _dashboard(search.folder / "journal.log")}
     if search.complete():
-        lines["Champion"] = f"python scripts/train.py --config {search.folder / CHAMPION}"
-    for name, told in lines.items():
-        out.print(f"{name + ':':11}{told}", soft_wrap=True, highlight=False)
+        lines["Champion"] = command(*program("train"), "--config", search.folder / CHAMPION)
+    for name, line in lines.items():
+        out.print(f"{name + ':':11}{line}", soft_wrap=True, highlight=False, markup=False)

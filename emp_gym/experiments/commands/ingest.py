@@ -16,7 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emp_gym.types import DataError, EmpGymError
+from emp_gym.experiments.commands.obstacles import writing
+from emp_gym.experiments.commands.terminal import console, guarded
+from emp_gym.types import DataError
 
 if TYPE_CHECKING:
     from emp_gym.data.lobster import Quarantine, Reading
@@ -29,6 +31,8 @@ COUNTS = (
 )  # fmt: skip
 HEADINGS = ("rows in", "kept", "quarantined", "checked", "equal", "explained", "unexplained")
 NS_A_MS = 1_000_000
+SPARE = ("equal", "explained", "checked")
+"""Columns that a narrow terminal may do without, the least important one first."""
 SHOWN = 20  # quarantined rows on the terminal; all of them are in quarantine.csv
 
 
@@ -46,12 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object of totals on stdout and nothing else"
     )
-    arguments = parser.parse_args(argv)
-    try:
-        return _ingest(arguments.source, arguments.out, arguments.json, arguments.replace)
-    except EmpGymError as error:
-        sys.stderr.write(f"ingest: {error}\n")
-        return 2
+
+    def story() -> int:
+        arguments = parser.parse_args(argv)
+        with writing(arguments.out):
+            return _ingest(arguments.source, arguments.out, arguments.json, arguments.replace)
+
+    return guarded(story, "ingest")
 
 
 def _ingest(sources: list[str], out: Path, as_json: bool, replace: bool) -> int:
@@ -170,28 +175,21 @@ def _keep_quarantine(quarantine: Quarantine, tape: Path) -> None:
 
 
 def _show(days: list[tuple[Path, dict[str, int], Quarantine]], seconds: float) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    """The account of every day, its name and numbers whole however narrow the terminal is."""
+    from emp_gym.experiments import columns
 
-    console = Console()
-    table = Table(title=f"{len(days)} day(s) in {seconds:.2f} s, in {days[0][0].parent}")
-    table.add_column("tape", overflow="fold")
-    for heading in HEADINGS:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for tape, counts, _ in days:
-        table.add_row(tape.name, *(f"{counts[name]:,}" for name in COUNTS))
-    console.print(table)
+    out = console()
+    rows = [(tape.name, *(f"{counts[name]:,}" for name in COUNTS)) for tape, counts, _ in days]
+    title = f"{len(days)} day(s) in {seconds:.2f} s, in {days[0][0].parent}"
+    out.print(columns.table(title, ("tape", *HEADINGS), rows, out.width, spare=SPARE, elsewhere="--json", strong=False))
     for tape, _, quarantine in days:
         if not len(quarantine):
             continue
-        bad = Table(title=f"{tape.name}: quarantined (all in {tape.with_suffix('.quarantine.csv').name})")
-        for column in quarantine.columns:
-            bad.add_column(column)
-        for row in quarantine.rows[:SHOWN]:
-            bad.add_row(*(str(cell) for cell in row))
+        title = f"{tape.name}: quarantined (all in {tape.with_suffix('.quarantine.csv').name})"
+        cells = [[str(cell) for cell in row] for row in quarantine.rows[:SHOWN]]
         if len(quarantine) > SHOWN:
-            bad.add_row("...", *([""] * (len(quarantine.columns) - 1)))
-        console.print(bad)
+            cells.append(["...", *([""] * (len(quarantine.columns) - 1))])
+        out.print(columns.table(title, quarantine.columns, cells, out.width, texts=quarantine.columns, strong=False))
 
 
 def _to_stderr(line: str) -> None:

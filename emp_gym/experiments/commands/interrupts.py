@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -67,7 +68,8 @@ class Interrupts:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self._number = number
-        os.write(2, f"\n{self.name}: {'stopping' if self._nothing_to_save else self._notice}\n".encode())
+        with contextlib.suppress(OSError):  # nobody may be listening any more
+            os.write(2, f"\n{self.name}: {'stopping' if self._nothing_to_save else self._notice}\n".encode())
         if self._nothing_to_save:
             raise KeyboardInterrupt
 

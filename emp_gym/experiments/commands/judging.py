@@ -30,26 +30,27 @@ def judge_and_report(
     config: RunConfig, runs: Sequence[RunFolder], agents: Sequence[Any], root: Path, judge: Judge = backtest.judge
 ) -> Comparison:
     """As `judge_into`, with table and verdict on stdout."""
-    comparison, found = judge_into(config, runs, agents, root, judge=judge)
-    show(comparison, found, "the report")
+    comparison, _ = judge_into(config, runs, agents, root, judge=judge, told=lambda compared, found: show(compared, found, "the report"))
     told_where(root)
     return comparison
 
 
 def judge_into(
     config: RunConfig, runs: Sequence[RunFolder], agents: Sequence[Any], root: Path, log: Path | None = None,
-    judge: Judge = backtest.judge,
+    judge: Judge = backtest.judge, told: Callable[[Comparison, Findings], None] = lambda _compared, _found: None,
 ) -> tuple[Comparison, Findings]:  # fmt: skip
-    """Leaves report and pictures in `root`, and run logs below `log`. `runs` and `agents`: one per training seed."""
+    """Leaves report and pictures in `root`, and run logs below `log`. `runs` and `agents`: one per training seed. `told` hears what
+    was found before anything is written, which may fail."""
     began = time.perf_counter()
     env = backtest.make_env(config.env_id, config.env, 1, split=config.evaluation.split)
     record = log is not None or hasattr(getattr(env.unwrapped, "lanes", None), "market")
     comparison, logs, baselines = judge(config, agents, record=record)
     facts = gather(config, runs, provenance(env), env, time.perf_counter() - began)
     env.close()
+    found = findings.find(comparison, logs, baselines, config.evaluation, optimum(config, agents))
+    told(comparison, found)
     if log is not None:
         save_logs(log, config.agent_name, logs, baselines)
-    found = findings.find(comparison, logs, baselines, config.evaluation, optimum(config, agents))
     drawn = draw(config, [run.path / "curves.csv" for run in runs], comparison, logs, baselines, found, root)
     report.write(RunFolder(root), comparison, found, facts, drawn)
     return comparison, found
@@ -57,7 +58,7 @@ def judge_into(
 
 def told_where(root: Path) -> None:
     """Where the report is, on stdout."""
-    console().print(f"Report:     {root / 'report.md'} and report.html", soft_wrap=True, highlight=False)
+    console().print(f"Report:     {root / 'report.md'} and report.html", soft_wrap=True, highlight=False, markup=False)
 
 
 def optimum(config: RunConfig, agents: Sequence[Any]) -> Optimum | None:

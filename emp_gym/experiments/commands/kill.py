@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emp_gym.experiments.commands.terminal import guarded, say
+from emp_gym.experiments.commands.terminal import guarded, say, user
 from emp_gym.types import NS, ConfigError, EmpGymError
 
 if TYPE_CHECKING:
@@ -43,8 +42,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; 0 done, 1 closed or refused, 2 with one line on stderr for what cannot be done as asked."""
-    arguments = parser().parse_args(argv)
-    return guarded(lambda: _run(arguments), "kill.py")
+    return guarded(lambda: _run(parser().parse_args(argv)), "kill.py")
 
 
 def _run(a: argparse.Namespace) -> int:
@@ -68,7 +66,7 @@ def _close(a: argparse.Namespace) -> int:
     """The file first, which needs nothing else to work; the ledger if it is free."""
     from emp_gym.governance.kill_switch import KillSwitch
 
-    who, reason, now = a.who or getpass.getuser(), a.reason or "no reason was given", time.time_ns()
+    who, reason, now = a.who or user(), a.reason or "no reason was given", time.time_ns()
     try:
         kill = KillSwitch.request(a.folder, who, reason, now)
     except OSError as error:
@@ -143,7 +141,7 @@ def _allow(a: argparse.Namespace) -> int:
         cut = bool(before) and not before.endswith("\n")  # written by hand
         with path.open("a", encoding="utf-8") as file:
             file.write("\n" if cut else "")
-            file.write(f"{key.hex()} {' '.join((a.who or getpass.getuser()).split())}\n")
+            file.write(f"{key.hex()} {' '.join((a.who or user()).split())}\n")
     owner = _owner(a.folder, key, a.who)
     print(f"{owner} may open the switch of {a.folder} ({path}); runs learn it at their start")
     return 0
@@ -185,7 +183,7 @@ def _owner(folder: Path, key: bytes, who: str | None) -> str:
         raise ConfigError(
             f"this key is {named}'s by {path}, got --who {who}; leave --who out, or sign with your own key"
         )
-    return named or who or getpass.getuser()
+    return named or who or user()
 
 
 def _ledger(folder: Path):  # type: ignore[no-untyped-def]  # imported where it is used: closing must not wait for it

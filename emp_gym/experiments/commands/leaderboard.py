@@ -25,8 +25,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; 0, or 2 with one line on stderr for what cannot be compared."""
-    arguments = parser().parse_args(argv)
-    return guarded(lambda: _run(arguments), "leaderboard.py")
+    return guarded(lambda: _run(parser().parse_args(argv)), "leaderboard.py")
 
 
 def _run(a: argparse.Namespace) -> int:

@@ -81,8 +81,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; 0 shown or done, 1 refused, 2 with one line on stderr for what cannot be done as asked."""
-    arguments = parser().parse_args(argv)
-    return guarded(lambda: _run(arguments), "promote.py")
+    return guarded(lambda: _run(parser().parse_args(argv)), "promote.py")
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -174,9 +175,9 @@ def _requested(out: Any, ledger: Ledger, version: Version, request: Path, stage:
     folder = ledger.log.path.parent
     for line in (
         f"Nothing is promoted. What is to be signed stands in {request}; each signer, where the key lies:",
-        f"  openssl pkeyutl -sign -rawin -inkey KEYFILE -in {request.name} -out NAME.sig",
+        f"  openssl pkeyutl -sign -rawin -inkey KEYFILE -in {shlex.quote(request.name)} -out NAME.sig",
         f"then, as long as nothing new about {version.name} or its search is entered:",
-        f"  scripts/promote.py {folder} {version.version[:12]} --to {stage} --approve NAME=NAME.sig",
+        f"  scripts/promote.py {shlex.quote(str(folder))} {version.version[:12]} --to {stage} --approve NAME=NAME.sig",
     ):
         out.print(line, highlight=False, markup=False, soft_wrap=True)
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import logging
 import os
+import shlex
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from emp_gym.experiments.commands import obstacles, streams
 from emp_gym.types import EmpGymError
 
 USAGE = 2
@@ -18,19 +23,62 @@ USAGE = 2
 
 
 def guarded(story: Callable[[], int], name: str) -> int:
-    """Runs `story`; an error of ours becomes one line on stderr and status 2."""
-    logging.basicConfig(stream=sys.stderr, format="%(message)s")
+    """Runs `story`; an error of ours, and what the operating system refuses, becomes one line on stderr and status 2.
+
+    Ctrl-C ends it in silence with status 130, where `story` does not hear it itself; a reader of stdout that has gone is no error
+    of the command: what it does it does to the end, and the status is 141.
+    """
+    with streams.settled():
+        _begin()
+        try:
+            status = story()
+        except EmpGymError as error:
+            status = _refuse(name, str(error))
+        except OSError as error:
+            status = _refuse(name, obstacles.told(error))
+        except KeyboardInterrupt:
+            status = 128 + signal.SIGINT
+        why = streams.lost()
+        if why is None or status:
+            return status
+        if streams.broken_pipe(why):
+            return streams.BROKEN_PIPE
+        return _refuse(name, f"standard output: {why.strerror}; what was to be written into files is there")
+
+
+def _begin() -> None:
+    """Log lines are shown, modules of the working folder are found, Ctrl-C is heard."""
+    if not logging.root.handlers:
+        handler = streams.ToStderr()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logging.root.addHandler(handler)
     logging.getLogger("emp_gym").setLevel(logging.INFO)  # what is made at first use says so
-    try:
-        return story()
-    except EmpGymError as error:
-        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
-        return USAGE
+    main = threading.current_thread() is threading.main_thread()
+    if main and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as `scripts` leave it while modules are imported
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _refuse(name: str, why: str) -> int:
+    print(f"{name}: {' '.join(why.split())}", file=sys.stderr)
+    return USAGE
 
 
 def say(text: str) -> None:
     """A line of progress."""
     print(text, file=sys.stderr, flush=True)
+
+
+def command(*words: object) -> str:
+    """A command line to be copied: words with spaces or quotes in them are quoted."""
+    return " ".join(shlex.quote(str(word)) for word in words)
+
+
+def user() -> str:
+    """Who runs this; a number where the machine has no name for it, as in a container."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no such user; which of the two depends on Python's version
+        return f"user {os.getuid()}"
 
 
 def whole_number(text: str) -> int:
@@ -47,6 +95,11 @@ def data_argument(paths: Sequence[str] | None) -> dict[str, Any]:
         return {}
     found = [str(Path(path).resolve()) if Path(path).exists() else path for path in paths]
     return {"data": found[0] if len(found) == 1 else found}
+
+
+def program(name: str) -> tuple[str, ...]:
+    """How the command called `name` is begun by somebody who began this one as he did."""
+    return (f"emp-{name}",) if Path(sys.argv[0]).name.startswith("emp-") else ("python", f"scripts/{name}.py")
 
 
 class Bar:

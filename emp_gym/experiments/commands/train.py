@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emp_gym.experiments.commands import engines
+from emp_gym.experiments.commands import engines, obstacles, own_modules
 from emp_gym.experiments.commands.interrupts import Interrupts, Stopped, early_kill
-from emp_gym.experiments.commands.terminal import Bar, console, data_argument, guarded, say, whole_number
+from emp_gym.experiments.commands.obstacles import unwritten_is_told_later, writing
+from emp_gym.experiments.commands.terminal import (
+    Bar,
+    command,
+    console,
+    data_argument,
+    guarded,
+    program,
+    say,
+    whole_number,
+)
 from emp_gym.types import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -83,7 +92,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; 0, or 2 with one line on stderr for what cannot be done as asked, 128 + N after signal N."""
-    arguments = parser().parse_args(argv)
+    return guarded(lambda: _heard(parser().parse_args(argv)), "train.py")
+
+
+def _heard(arguments: argparse.Namespace) -> int:
+    """The command with an ear for signals."""
     listen = early_kill() if arguments.govern is not None else _deaf
     with Interrupts("stopping after this rollout; once more ends it at once, without saving") as stop:
         status = guarded(lambda: _run(arguments, stop, listen), "train.py")
@@ -104,6 +117,7 @@ class Part:
 
 
 def _run(a: argparse.Namespace, stop: Interrupts, listen: Callable[[Any], None]) -> int:
+    own_modules.admit(a)
     if a.engine is not None and a.govern is not None:
         raise ConfigError("--govern keeps one ledger and trains in this process, one seed after another; leave out --engine")
     if a.resume is not None:
@@ -118,7 +132,7 @@ def _run(a: argparse.Namespace, stop: Interrupts, listen: Callable[[Any], None])
     if a.seeds is None or a.seeds == 1:
         return _train_and_judge([Part(config, root)], root, a, stop, listen)
     if (root / SEEDS).exists():
-        raise ConfigError(f"{root} already holds runs of seeds; take another --run-dir, or go on with --resume {root}")
+        raise ConfigError(f"{root} already holds runs of seeds; take another --run-dir, or go on with --resume {shlex.quote(str(root))}")
     parts = [Part(one, root / f"seed-{one.seed}") for one in (replace(config, seed=config.seed + i) for i in range(a.seeds))]
     return _train_and_judge(parts, root, a, stop, listen)
 
@@ -168,7 +182,7 @@ def _parts_to_resume(a: argparse.Namespace) -> list[Part]:
         begun = (folder / "config.json").exists()
         where = RunFolder(folder).governance.get("folder", "LOGDIR") if begun and RunFolder(folder).governance else ""
         if a.govern is None and where:
-            raise ConfigError(f"{folder} began under governance and goes on under it: add --govern {where}")
+            raise ConfigError(f"{folder} began under governance and goes on under it: add --govern {shlex.quote(where)}")
         if a.total_timesteps is not None:
             config = replace(config, total_timesteps=a.total_timesteps)
         parts.append(Part(validate(config), folder, folder if begun else None))
@@ -181,14 +195,17 @@ def _train_and_judge(
     from emp_gym.experiments import backtest, distributed
     from emp_gym.experiments.commands.judging import enter_evidence, governance, judge_and_report
     from emp_gym.experiments.runs import RunFolder
+    from emp_gym.jit import kernels_are_new
 
     again = _again(f"--resume {shlex.quote(str(root))}", a)
     with governance(a.govern, create=True) as governed, engines.opened(a) as where:
         if governed:
             listen(governed.switch)
         if len(parts) > 1:
-            RunFolder(root).write_series([part.config for part in parts])
-        say("preparing data and kernels (about a minute where this was never done before)")
+            with writing(root):
+                RunFolder(root).write_series([part.config for part in parts])
+        if kernels_are_new():
+            say("preparing data and kernels (about a minute, once)")
         if where is None or engines.own_workers(parts[0].config.agent_name):
             done = [_train(part, parts, governed, stop, again) for part in parts]
         else:
@@ -198,16 +215,17 @@ def _train_and_judge(
             say("judging on held-out time")
             judge = backtest.judge if where is None else distributed.judging(where, runs)
             try:
-                with stop.at_once():
+                with stop.at_once(), unwritten_is_told_later() as later, writing(root):
                     judge_and_report(parts[0].config, runs, agents, root, judge)
                 if governed:
                     versions = [version for _, _, version in done if version]
                     enter_evidence(governed, versions, parts[0].config, stop.pause)
+                later()
             except Stopped as stopped:
                 raise Stopped(f"{stopped}: trained and saved in {root}, not judged to the end; to judge: {again}") from stopped
     out = console()
-    out.print(f"Run folder: {root}", soft_wrap=True, highlight=False)
-    out.print(f"Curves:     tensorboard --logdir {root}", soft_wrap=True, highlight=False)
+    out.print(f"Run folder: {root}", soft_wrap=True, highlight=False, markup=False)
+    out.print(f"Curves:     {command('tensorboard', '--logdir', root)}", soft_wrap=True, highlight=False, markup=False)
     return 0
 
 
@@ -225,8 +243,10 @@ def _train(
             if governed.story:
                 say(governed.story)
         label = f"training {config.agent_name.rpartition(':')[2]}" + (f" seed {config.seed}" if len(parts) > 1 else "")
-        with Bar(config.total_timesteps, label) as bar:
+        with Bar(config.total_timesteps, label) as bar, writing(part.folder):
             run, agent = training.train(config, part.folder, bar, part.resume, governed, stop)
+    except OSError as error:
+        raise DataError(_broken_off(error, parts, part, again)) from error
     except (training.Interrupted, Stopped) as error:
         if len(parts) == 1 and not (part.folder / "config.json").exists():
             raise Stopped(f"{error} before anything was begun; start it again") from error
@@ -234,6 +254,18 @@ def _train(
     if not bar.moved and hasattr(agent, "learn"):
         say(f"{part.folder} is done ({config.total_timesteps:,} steps): nothing to train; for more: --total-timesteps N")
     return run, agent, governed.register(run) if governed else None
+
+
+def _broken_off(error: OSError, parts: Sequence[Part], part: Part, again: str) -> str:
+    """What the operating system refused, what stands of the run, and how it goes on."""
+    from emp_gym.experiments.runs import RunFolder
+
+    why = obstacles.told(error)
+    if len(parts) == 1 and not (part.folder / "config.json").exists():
+        return f"{why}; nothing was begun"
+    last = RunFolder(part.folder).last_checkpoint()
+    stands = "no checkpoint yet, it goes on from step 0" if last is None else f"the last checkpoint, of {int(last.name):,} steps, stands"
+    return f"{why}{_seeds(parts, part)}; {stands}; to go on: {again}"
 
 
 def _train_together(
@@ -278,7 +310,6 @@ def _seeds(parts: Sequence[Part], at: Part) -> str:
 
 def _again(what: str, a: argparse.Namespace) -> str:
     """The command that goes on."""
-    program = "emp-train" if Path(sys.argv[0]).name == "emp-train" else "python scripts/train.py"
     govern = f" --govern {shlex.quote(str(a.govern))}" if a.govern is not None else ""
     where = f" --engine {a.engine} --num-workers {engines.workers(a)}" if a.engine is not None else ""
-    return f"{program} {what}{govern}{where}{' --no-evaluation' if a.no_evaluation else ''}"
+    return f"{command(*program('train'))} {what}{govern}{where}{' --no-evaluation' if a.no_evaluation else ''}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -244,7 +245,7 @@ def _how(search: Search, records: Sequence[Record]) -> tuple[str, ...]:
         f"drawdown and turnover in: {search.objectives.unit}",
         *(f"`{key}`: {told}" for key, told in search.space.describe()),
         f"{machine.described()}; commit {search.study.user_attrs['commit']}",
-        f"the whole study: `optuna-dashboard {search.folder / 'journal.log'}`",
+        f"the whole study: `optuna-dashboard {shlex.quote(str(search.folder / 'journal.log'))}` (of the extra `dashboard`)",
     )
 
 
