@@ -16,8 +16,9 @@ side        +1 buy (bid), -1 sell (ask)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from enum import IntEnum
 from typing import Any, Protocol
 
@@ -47,6 +48,17 @@ class DataError(EmpGymError):
 
 class ConfigError(EmpGymError, ValueError):
     """A parameter is unknown, impossible or contradicts another."""
+
+
+class UnknownKeyword(ConfigError, TypeError):
+    """A keyword argument that a constructor does not take: also the `TypeError` by which libraries that try keywords know it."""
+
+    @classmethod
+    def of(cls, key: str, known: Iterable[str], more: str = "") -> UnknownKeyword:
+        """The error for `key`, worded as Python words it; names the nearest of `known`, and says `more`."""
+        near = [name for name in get_close_matches(key, list(known), 2) if name != key]
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return cls(f"got an unexpected keyword argument {key!r}{hint}{more}")
 
 
 class Kind(IntEnum):

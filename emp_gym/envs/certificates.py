@@ -28,7 +28,7 @@ paid, risk penalties aside), turnover, cost, max_inventory, mean_abs_inventory (
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ from gymnasium.vector import AutoresetMode
 
 from emp_gym.envs import certificate_kernels as kernels
 from emp_gym.envs.certificate_kernels import STATE
-from emp_gym.envs.faces import NOBODY, Published, ScalarFace, VectorFace, at_least_one, streams
+from emp_gym.envs.faces import NOBODY, Published, ScalarFace, Seed, VectorFace, at_least_one, drawable, seeded
 from emp_gym.evaluation import optimal
 from emp_gym.types import F32, F64, I64, Bool, ConfigError, Feature
 
@@ -46,6 +46,8 @@ SALTS = {
 }  # fmt: skip
 WINDOWS = 256
 """Episodes that an evaluation uses unless told."""
+ARGUMENTS = ("split", "reward", "autoreset_mode", "max_episode_steps", "num_envs", "render_mode")
+"""Keyword arguments besides the problem's parameters."""
 BOUND = 2.0
 """Of every observation."""
 
@@ -210,6 +212,7 @@ class CertificateLanes:
     def __init__(self, problem: str, lanes: int, split: str = "train", reward: str = "own", **parameters: Any) -> None:
         if split not in SALTS:
             raise ConfigError(f"split must be one of {list(SALTS)}, got {split!r}")
+        optimal.check_parameters(problem, parameters, ARGUMENTS)
         self.problem = optimal.problem(problem, **parameters)
         self._reward = _known_reward(reward, self.problem)
         self.rules = (
@@ -227,13 +230,10 @@ class CertificateLanes:
         self._rewards: F64 = np.zeros(lanes)
         self._everyone = np.arange(lanes)
 
-    def seed(self, seed: int | Sequence[int] | None) -> None:
-        """As `emp_gym.envs.faces.streams` says."""
-        if seed is not None:
-            self.random = streams(seed, self.lanes)
-            self.state["episode"] = -1
-        elif not self.random.any():
-            self.random = np.random.SeedSequence().generate_state(self.lanes, np.uint64)
+    def seed(self, seed: Seed) -> None:
+        """As `emp_gym.envs.faces.seeded` says."""
+        self.random, new = seeded(seed, self.random)
+        self.state["episode"][new] = -1
 
     def reset(self, lanes: I64, options: Mapping[str, Any] | None = None) -> None:
         """New episodes in `lanes` [n]; options: day (number of the episode, one or one a lane), stagger."""
@@ -376,12 +376,13 @@ class CertificateVectorEnv(_Face, VectorFace):
         *,
         problem: str,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        max_episode_steps: int | None = None,
         render_mode: str | None = None,
         **arguments: Any,
     ) -> None:
+        drawable(render_mode, ())
         lanes = CertificateLanes(problem, at_least_one(num_envs), **arguments)
-        super().__init__(lanes, _observation_space(lanes), lanes.rules.action_space, autoreset_mode)
-        _draws_nothing(render_mode)
+        super().__init__(lanes, _observation_space(lanes), lanes.rules.action_space, autoreset_mode, max_episode_steps)
 
 
 class CertificateEnv(_Face, ScalarFace):
@@ -398,15 +399,10 @@ class CertificateEnv(_Face, ScalarFace):
         autoreset_mode: str | AutoresetMode | None = None,
         **arguments: Any,
     ) -> None:
+        drawable(render_mode, ())
         lanes = CertificateLanes(problem, 1, **arguments)
         super().__init__(lanes, _observation_space(lanes), lanes.rules.action_space)
-        _draws_nothing(render_mode)
 
 
 def _observation_space(lanes: CertificateLanes) -> spaces.Box:
     return spaces.Box(-BOUND, BOUND, (len(lanes.features),), np.float32)
-
-
-def _draws_nothing(render_mode: str | None) -> None:
-    if render_mode is not None:
-        raise ConfigError(f"a certificate has nothing to draw; render_mode must be None, got {render_mode!r}")

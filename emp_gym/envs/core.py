@@ -10,7 +10,7 @@ import numpy as np
 
 from emp_gym.data import store
 from emp_gym.envs import schedule, task_kernels
-from emp_gym.envs.faces import NOBODY, streams
+from emp_gym.envs.faces import NOBODY, Seed, seeded
 from emp_gym.envs.gates import GateRow, resolve
 from emp_gym.envs.narrowing import narrow
 from emp_gym.envs.task_kernels import EPISODE, SETUP
@@ -122,12 +122,9 @@ class Lanes:
 
     # ------------------------------------------------------------------------------------------------------------ seeding
 
-    def seed(self, seed: int | Sequence[int] | None) -> None:
-        """As `emp_gym.envs.faces.streams` says; None: fresh entropy, once."""
-        if seed is not None:
-            self.random = streams(seed, self.lanes)
-        elif not self.random.any():
-            self.random = np.random.SeedSequence().generate_state(self.lanes, np.uint64)
+    def seed(self, seed: Seed) -> None:
+        """As `emp_gym.envs.faces.seeded` says."""
+        self.random, _ = seeded(seed, self.random)
 
     # -------------------------------------------------------------------------------------------------------- the four calls
 

@@ -6,18 +6,21 @@ Gymnasium's conventions: spaces, the three autoreset modes, infos, and the promi
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
 from emp_gym.types import F32, F64, I64, Bool, ConfigError, EmpGymError, Feature
 
 NOBODY: I64 = np.zeros(0, np.int64)
+Seed = int | Sequence[int | None] | None
+"""Of a reset: one for all lanes, or one a lane; None goes on with what there is."""
 
 
 class ResetNeeded(EmpGymError):
@@ -37,7 +40,7 @@ class NativeLanes(Protocol):
         """[N]: lanes that a step moves; writable."""
         ...
 
-    def seed(self, seed: int | Sequence[int] | None) -> None: ...
+    def seed(self, seed: Seed) -> None: ...
     def reset(self, lanes: I64, options: Mapping[str, Any] | None = None) -> None: ...
     def forget(self) -> None: ...
     def step(self, actions: np.ndarray) -> tuple[Bool, Bool, Bool]:
@@ -87,7 +90,11 @@ class Published:
 
 
 class VectorFace(VectorEnv):
-    """N lanes as one `VectorEnv`. A subclass says what its infos hold, and draws."""
+    """N lanes as one `VectorEnv`. A subclass says what its infos hold, and draws.
+
+    `max_episode_steps` is Gymnasium's: an episode of so many steps is cut as ``TimeLimit`` cuts a scalar one, from outside, so
+    that no position is closed and no `summary` is told.
+    """
 
     metadata: dict[str, Any] = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}
 
@@ -97,11 +104,12 @@ class VectorFace(VectorEnv):
         observation_space: spaces.Box,
         action_space: spaces.Space,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        max_episode_steps: int | None = None,
     ) -> None:
         num_envs = lanes.lanes
         self.num_envs, self.lanes = num_envs, lanes
-        self._mode = _autoreset(autoreset_mode)
-        self.metadata = self.metadata | {"autoreset_mode": self._mode}
+        self.autoreset_mode = _autoreset(autoreset_mode)
+        self.metadata = self.metadata | {"autoreset_mode": self.autoreset_mode}
         self.single_observation_space, self.single_action_space = observation_space, action_space
         self.observation_space = batch_space(observation_space, num_envs)
         self.action_space = batch_space(action_space, num_envs)
@@ -111,14 +119,16 @@ class VectorFace(VectorEnv):
         self._again = NOBODY  # those of them that the next step resets
         self._flags = (np.zeros(num_envs, np.bool_), np.zeros(num_envs, np.bool_))
         self._observation = np.zeros((num_envs, len(lanes.features)), np.float32)  # never given away
+        self._limit = _limit(max_episode_steps)
+        self._elapsed: I64 = np.zeros(num_envs if self._limit else 0, np.int64)  # steps of each lane's episode
         self._started = False
 
     def reset(
-        self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
+        self, *, seed: Seed = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Starts new episodes; options: day, start, stagger, as the environment says, and reset_mask (bool [N]).
 
-        With the option state (a file of `snapshot.save`, and nothing else) no episode begins: lanes go on where they stood
+        `seed` is one for all lanes or a list of one a lane, where None leaves a lane's randomness as it is. With the option state (a file of `snapshot.save`, and nothing else) no episode begins: lanes go on where they stood
         then, and ``info["continued"]`` is True.
         """
         lanes = np.arange(self.num_envs)
@@ -128,11 +138,15 @@ class VectorFace(VectorEnv):
         reset_mask = options.pop("reset_mask", None)
         if reset_mask is not None:
             lanes = np.flatnonzero(np.asarray(reset_mask, np.bool_))
+        if isinstance(seed, (int, np.integer)):
+            super().reset(seed=int(seed))
+        elif seed is not None:
+            self._np_random, self._np_random_seed = None, -1  # Gymnasium's word for a seed that is no number
         self.lanes.seed(seed)
-        self.lanes.reset(lanes, options)
+        self._begin(lanes, options)
         self._ended[lanes] = False
         self._flags[0][lanes] = self._flags[1][lanes] = False
-        if self._mode is AutoresetMode.NEXT_STEP:
+        if self.autoreset_mode is AutoresetMode.NEXT_STEP:
             self._again = np.flatnonzero(self._ended)
             self.lanes.active[self._again] = False
         self.lanes.forget()
@@ -159,40 +173,59 @@ class VectorFace(VectorEnv):
         again = self._again
         ended, terminated, truncated = self.lanes.step(actions)
         if len(again):
-            self.lanes.reset(again)
+            self._begin(again)
             self.lanes.active[again] = False  # settled as "did not move"
+        over = self.lanes.ended if self._limit == 0 else self._cut(ended, truncated)
         observation, rewards = self.lanes.settle_and_observe()
         if len(again):
             self.lanes.active[again] = True
         infos = self._infos()
-        if self._mode is AutoresetMode.DISABLED:
+        if self.autoreset_mode is AutoresetMode.DISABLED:
             terminated |= self._flags[0] & self._ended
             truncated |= self._flags[1] & self._ended
             self._flags = (terminated.copy(), truncated.copy())
-        self._ended = (ended | self._ended) if self._mode is AutoresetMode.DISABLED else ended
-        if len(self.lanes.ended):
-            self._end(self.lanes.ended, ended, observation, infos)
-        self._again = self.lanes.ended if self._mode is AutoresetMode.NEXT_STEP else NOBODY
+        self._ended = (ended | self._ended) if self.autoreset_mode is AutoresetMode.DISABLED else ended
+        if len(over):
+            self._end(over, ended, observation, infos)
+        self._again = over if self.autoreset_mode is AutoresetMode.NEXT_STEP else NOBODY
         self._observation[...] = observation  # which is the caller's from here on
         return observation, rewards, terminated, truncated, infos
 
+    def _begin(self, lanes: I64, options: Mapping[str, Any] | None = None) -> None:
+        """New episodes in `lanes` [n]."""
+        self.lanes.reset(lanes, options)
+        if self._limit:
+            self._elapsed[lanes] = 0
+
+    def _cut(self, ended: Bool, truncated: Bool) -> I64:
+        """Marks the episodes that `max_episode_steps` cuts now as ended and truncated; all lanes that the step ended."""
+        moved = self.lanes.active
+        self._elapsed += moved
+        late = (self._elapsed >= self._limit) & moved
+        truncated |= late
+        ended |= late
+        return ended.nonzero()[0]
+
     def _end(self, lanes: np.ndarray, ended: np.ndarray, observation: np.ndarray, infos: dict[str, Any]) -> None:
-        summary = self.lanes.summary(lanes)
+        summary, told = self.lanes.summary(self.lanes.ended), ended
+        if self._limit:  # an episode that was cut from outside is not summed up
+            told = np.zeros_like(ended)
+            told[self.lanes.ended] = True
         self.lanes.active[lanes] = False
-        if self._mode is not AutoresetMode.SAME_STEP:
-            infos["summary"], infos["_summary"] = summary, ended.copy()
+        if self.autoreset_mode is not AutoresetMode.SAME_STEP:
+            infos["summary"], infos["_summary"] = summary, told.copy()
             return
         final = np.full(self.num_envs, None, object)
         for lane in lanes:
             final[lane] = observation[lane].copy()
         last = {name: array for name, array in infos.items() if not name.startswith("_")}
         infos["final_obs"], infos["_final_obs"] = final, ended.copy()
-        infos["final_info"] = {name: array.copy() for name, array in last.items()} | {
+        infos["final_info"] = {name: copy.deepcopy(array) for name, array in last.items()} | {
             "summary": summary,
-            "_summary": ended.copy(),
+            "_summary": told.copy(),
         }
         infos["_final_info"] = ended.copy()
-        self.lanes.reset(lanes)
+        self._begin(lanes)
         self.lanes.observe(lanes, observation)
         if "action_mask" in infos:
             infos["action_mask"][lanes] = self.lanes.mask[lanes]
@@ -220,6 +253,15 @@ class VectorFace(VectorEnv):
         return np.clip(actions, -1.0, 1.0)
 
 
+class NativeWrapper(VectorWrapper):
+    """A wrapper of a vector environment that shows its `autoreset_mode`, which Gymnasium's own environments have and its
+    wrappers do not pass on."""
+
+    @property
+    def autoreset_mode(self) -> AutoresetMode | None:
+        return self.env.metadata.get("autoreset_mode")
+
+
 class ScalarFace(gym.Env):
     """One lane as an `Env`: bit-identical to a lane of the `VectorFace` with the same seed."""
 
@@ -228,7 +270,7 @@ class ScalarFace(gym.Env):
         self.observation_space: spaces.Space = observation_space
         self.action_space: spaces.Space = action_space
         self._menu = int(action_space.n) if isinstance(action_space, spaces.Discrete) else 0
-        self._running = False
+        self._running = self._started = False
         self._choice, self._levers = np.zeros(1, np.int64), np.zeros((1, *(action_space.shape or ())), np.float32)
 
     def reset(
@@ -239,7 +281,7 @@ class ScalarFace(gym.Env):
         self.lanes.seed(seed)
         self.lanes.reset(LANE_0, options)
         self.lanes.forget()
-        self._running = True
+        self._running = self._started = True
         out = np.empty((1, len(self.lanes.features)), np.float32)
         self.lanes.observe(LANE_0, out)
         return out[0], self._infos()
@@ -277,16 +319,34 @@ class ScalarFace(gym.Env):
 LANE_0: I64 = np.zeros(1, np.int64)
 
 
-def streams(seed: int | Sequence[int], lanes: int) -> np.ndarray:
-    """State u8 [N] of each lane's randomness: lane i's is SeedSequence([seed, i]); a list of seeds gives each lane its own,
-    as lane 0 of it. Seed + i would make nearby seeds share almost all their lanes."""
+def seeded(seed: Seed, random: np.ndarray) -> tuple[np.ndarray, Bool]:
+    """(state u8 [N] of each lane's randomness after a reset with `seed`, lanes [N] whose randomness begins anew).
+
+    Lane i's is SeedSequence([seed, i]); a list of seeds gives each lane its own, as lane 0 of it. Seed + i would make nearby
+    seeds share almost all their lanes. A lane without a seed keeps its state in `random` [N]; 0 means that it has none, and
+    draws fresh entropy.
+    """
+    lanes = len(random)
     if isinstance(seed, (int, np.integer)):
         pairs = [(int(seed), lane) for lane in range(lanes)]
-    else:
-        if len(seed) != lanes:
-            raise ConfigError(f"one seed a lane: expected {lanes}, got {len(seed)}")
-        pairs = [(int(own), 0) for own in seed]
-    return np.array([np.random.SeedSequence(pair).generate_state(1, np.uint64)[0] for pair in pairs], np.uint64)
+        return np.array([_stream(pair) for pair in pairs], np.uint64), np.ones(lanes, np.bool_)
+    if seed is None and random.all():
+        return random, np.zeros(lanes, np.bool_)
+    given = [None] * lanes if seed is None else list(seed)
+    if len(given) != lanes:
+        raise ConfigError(f"one seed a lane: expected {lanes}, got {len(given)}")
+    new = np.array([own is not None for own in given], np.bool_)
+    state = random.copy()
+    for lane in np.flatnonzero(new):
+        state[lane] = _stream((int(given[lane]), 0))  # type: ignore[arg-type]
+    bare = ~new & (random == 0)
+    if bare.any():
+        state[bare] = np.random.SeedSequence().generate_state(lanes, np.uint64)[bare]
+    return state, new | bare
+
+
+def _stream(pair: tuple[int, int]) -> np.uint64:
+    return np.random.SeedSequence(pair).generate_state(1, np.uint64)[0]
 
 
 def at_least_one(num_envs: int) -> int:
@@ -294,6 +354,26 @@ def at_least_one(num_envs: int) -> int:
     if num_envs < 1:
         raise ConfigError(f"num_envs must be at least 1, got {num_envs}")
     return num_envs
+
+
+def _limit(max_episode_steps: int | None) -> int:
+    """0 without a limit."""
+    if max_episode_steps is None:
+        return 0
+    if not isinstance(max_episode_steps, (int, np.integer)) or max_episode_steps < 1:
+        raise ConfigError(f"max_episode_steps must be a whole number of at least 1, or None, got {max_episode_steps!r}")
+    return int(max_episode_steps)
+
+
+def drawable(render_mode: str | None, modes: Sequence[str]) -> str | None:
+    """`render_mode`, or `ConfigError` where it is none of `modes`."""
+    if render_mode is None or render_mode in modes:
+        return render_mode
+    expected = f"one of {[*modes]} or None" if modes else "None, since there is nothing to draw"
+    window = "; for a window, put gymnasium.wrappers.vector.HumanRendering around one with render_mode='rgb_array'"
+    raise ConfigError(
+        f"render_mode must be {expected}, got {render_mode!r}{window if render_mode == 'human' and modes else ''}"
+    )
 
 
 def _autoreset(mode: str | AutoresetMode) -> AutoresetMode:

@@ -10,8 +10,8 @@ needed:
 ``episode``               ``{"r": sum of rewards, "l": length, "t": seconds since this adapter was made}``
 =======================  ==============================================================================================
 
-It works for any ``VectorEnv`` in ``AutoresetMode.SAME_STEP``. ``MaskablePPO`` finds the action masks of discrete
-environments.
+It works for any ``VectorEnv`` in ``AutoresetMode.SAME_STEP``. ``MaskablePPO``, its evaluation and its callback find the
+action masks of discrete environments.
 """
 
 from __future__ import annotations
@@ -32,14 +32,16 @@ NOTHING: dict[str, Any] = {}
 
 
 class NativeVecEnv(VecEnv):
-    """`env` as SB3 sees it. `stagger` cuts every lane's first episode short by its own draw, so that lanes do not all
-    end at once.
+    """`env` as SB3 sees it.
+
+    `stagger` cuts every lane's first episode short by its own draw, so that lanes that learn do not all end at once. Leave it
+    out where episodes are judged (``evaluate_policy``, ``EvalCallback``): those that were cut are not comparable.
 
     Rewards are float32 [N], dones bool [N]. Arrays handed out are never written to again: SB3 keeps references to them.
     Raises `ConfigError` where the environment does not reset in the same step.
     """
 
-    def __init__(self, env: VectorEnv, *, stagger: bool = True) -> None:
+    def __init__(self, env: VectorEnv, *, stagger: bool = False) -> None:
         mode = env.metadata.get("autoreset_mode")
         if mode is not AutoresetMode.SAME_STEP:
             raise ConfigError(
@@ -52,6 +54,7 @@ class NativeVecEnv(VecEnv):
         self._started = time.perf_counter()
         self._actions = np.empty(0)
         self._mask: Bool | None = None  # [N, A] of the observation that SB3 holds now
+        self._began = False  # whether it holds any
         self.continued = False  # whether the last reset went on in the middle of episodes
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
         self._returns = np.zeros(env.num_envs)
@@ -80,6 +83,7 @@ class NativeVecEnv(VecEnv):
         self._lengths[:] = 0
         self.continued = bool(np.all(info.get("continued", False)))
         self._keep_mask(info)
+        self._began = True
         return np.array(observation)
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -128,10 +132,16 @@ class NativeVecEnv(VecEnv):
         return self._mask
 
     def action_masks(self) -> Bool:
-        """Which actions are allowed now, bool [N, A]; raises AttributeError where the environment publishes no mask."""
-        if self._mask is None:
+        """Which actions are allowed now, bool [N, A]; raises AttributeError where the environment publishes no mask.
+
+        Before the first reset an environment of ours says so by its own `action_masks`; of another one nothing is known then.
+        """
+        if self._mask is not None:
+            return self._mask.copy()
+        own = None if self._began else getattr(self.env.unwrapped, "action_masks", None)
+        if own is None:
             raise AttributeError("this environment publishes no action mask")
-        return self._mask.copy()
+        return np.array(own(), bool)
 
     def close(self) -> None:
         self.env.close()
@@ -166,6 +176,6 @@ class NativeVecEnv(VecEnv):
         return [issubclass(wrapper_class, Monitor)] * len(self._lanes(indices))
 
     def get_images(self) -> Sequence[np.ndarray | None]:
-        """The picture of lane 0: a native environment draws one."""
-        frame: Any = self.env.render()
-        return [frame]
+        """The picture of each lane; None where the environment draws none."""
+        frames: Any = self.env.render()
+        return [None] * self.num_envs if frames is None else list(frames)

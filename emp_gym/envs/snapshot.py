@@ -71,7 +71,7 @@ def _own(face: VectorFace) -> Arrays:
     """Every array that one step leaves to the next, the gates' apart. They are the environment's own, not copies."""
     return face.lanes.arrays() | {
         "mask": face.lanes.mask, "ended": face._ended, "terminated": face._flags[0], "truncated": face._flags[1],
-        "observation": face._observation,
+        "observation": face._observation, **({"elapsed": face._elapsed} if len(face._elapsed) else {}),
     }  # fmt: skip
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium import spaces
 
-from emp_gym.types import ConfigError, Feature
+from emp_gym.types import ConfigError, Feature, UnknownKeyword
 
 REWARDS = {"pnl": 0, "inventory": 1, "damped": 2, "shortfall": 3}
 
@@ -140,20 +139,17 @@ TASKS: dict[str, type[Task]] = {"trade": TradeBook, "make": MakeMarket, "execute
 
 
 def make_task(name: str, parameters: Mapping[str, Any]) -> Task:
-    """The task of that name; `ConfigError` names the nearest parameter when one is unknown."""
+    """The task of that name; `UnknownKeyword` names the nearest parameter when one is unknown."""
     task = TASKS[name]
     known = {entry.name for entry in fields(task)}
     for key in parameters:
         if key not in known:
-            near = get_close_matches(key, [*known, *MARKET_ARGUMENTS], 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(
-                f"unknown argument {key!r}{hint} (task: {sorted(known)}; market: {sorted(MARKET_ARGUMENTS)})"
-            )
+            arguments = f" (task: {sorted(known)}; market: {sorted(MARKET_ARGUMENTS)})"
+            raise UnknownKeyword.of(key, [*known, *MARKET_ARGUMENTS], arguments)
     return task(**parameters)
 
 
 MARKET_ARGUMENTS = (
     "data", "split", "market", "fills", "latency_ns", "impact", "every", "episode", "levels", "gates", "info",
-    "threads", "autoreset_mode", "maker_fee_bps", "taker_fee_bps", "render_mode", "num_envs",
+    "threads", "autoreset_mode", "maker_fee_bps", "taker_fee_bps", "render_mode", "num_envs", "max_episode_steps",
 )  # fmt: skip

@@ -24,6 +24,8 @@ info               "lean"                 "lean" or "full" (fills, outcomes, ver
 threads            None                   None: all cores from 256 lanes on (and days of up to 1 GiB are then held in memory)
 maker_fee_bps      the instrument's       of notional, negative = rebate; taker_fee_bps likewise
 autoreset_mode     "NextStep"             "NextStep", "SameStep" or "Disabled" (vector only)
+max_episode_steps  None                   Gymnasium's: cuts an episode from outside, as ``TimeLimit``: no closing, no `summary`
+render_mode        None                   "ansi" or "rgb_array"; a vector environment gives a tuple of one frame a lane
 =================  =====================  =======================================================================================
 
 ``info`` (lean): `action_mask` (discrete tasks), `cost` (orders that a gate changed), `reason` (reason bits of the gates),
@@ -35,6 +37,7 @@ mean_abs_inventory (lots), day, start.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -42,11 +45,12 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
 from emp_gym.envs.core import Lanes
-from emp_gym.envs.faces import Published, ScalarFace, VectorFace, at_least_one
+from emp_gym.envs.faces import Published, ScalarFace, VectorFace, at_least_one, drawable
 from emp_gym.sensory.lob import CLIP
-from emp_gym.types import ConfigError, Fills, Verdicts, View
+from emp_gym.types import Bool, ConfigError, Fills, Verdicts, View
 
 INFO = ("lean", "full")
+NO_MASKS = "no action masks: the actions of this environment are numbers"
 
 
 class _Face(Published):
@@ -96,35 +100,39 @@ class _Face(Published):
         return [windows[i * len(windows) // n] for i in range(n)]
 
     def _cost(self) -> tuple[np.ndarray, np.ndarray]:
-        """(orders changed by gates f4 [N], reason bits u8 [N]) of the last step."""
+        """(orders changed by gates f4 [N], reason bits i8 [N]) of the last step. Signed, since torch and others index no
+        unsigned array; the numbers are the same below bit 63, which no gate of ours uses."""
         n = self.lanes.lanes
         cost, reason = np.zeros(n, np.float32), np.zeros(n, np.uint64)
         for verdicts in self.lanes.verdicts:
             if verdicts.touched and verdicts.reason.any():
                 cost += (verdicts.reason != 0).sum(axis=1)
                 reason |= np.bitwise_or.reduce(verdicts.reason, axis=1)
-        return cost, reason
+        return cost, reason.view(np.int64)
 
     def _stopped(self) -> np.ndarray:
         """`Stop` i8 [N]: which gate ended the lane's episode in the last step, and why."""
         told = self.lanes.truncated_by
         return np.zeros(self.lanes.lanes, np.int8) if told is None else told.copy()
 
-    def _full(self) -> dict[str, np.ndarray]:
-        """What `info="full"` adds: the orders that reached the market, their outcomes, fills."""
-        market, fills = self.lanes.market, self.last_fills
-        said = {
-            "kind": self.lanes.sent.kind.copy(),
-            "orders": self.lanes.sent.records.copy(),
-            "outcome": market.outcome.copy(),
+    def _sent(self) -> dict[str, np.ndarray]:
+        """What `info="full"` adds besides fills: the orders that reached the market, and their outcomes."""
+        sent = self.lanes.sent
+        return {
+            "kind": sent.kind.copy(),
+            "orders": sent.records.copy(),
+            "outcome": self.lanes.market.outcome.copy(),
         }
-        return said | {f"fill_{name}": np.array(value) for name, value in vars(fills).items()}
 
 
 class TradingVectorEnv(_Face, VectorFace):
     """N lanes natively; made by ``gym.make_vec(id, num_envs=N)``."""
 
-    metadata: dict[str, Any] = {"render_modes": ["ansi", "rgb_array"], "autoreset_mode": AutoresetMode.NEXT_STEP}
+    metadata: dict[str, Any] = {
+        "render_modes": ["ansi", "rgb_array"],
+        "render_fps": 10,
+        "autoreset_mode": AutoresetMode.NEXT_STEP,
+    }
     lanes: Lanes
 
     def __init__(
@@ -134,12 +142,13 @@ class TradingVectorEnv(_Face, VectorFace):
         task: str = "trade",
         info: str = "lean",
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        max_episode_steps: int | None = None,
         render_mode: str | None = None,
         **arguments: Any,
     ) -> None:
-        self.render_mode, self._info = render_mode, _info_mode(info)
+        self.render_mode, self._info = drawable(render_mode, self.metadata["render_modes"]), _info_mode(info)
         lanes = Lanes(task, at_least_one(num_envs), **arguments)
-        super().__init__(lanes, _observation_space(lanes), lanes.task.action_space, autoreset_mode)
+        super().__init__(lanes, _observation_space(lanes), lanes.task.action_space, autoreset_mode, max_episode_steps)
 
     def _infos(self) -> dict[str, Any]:
         cost, reason = self._cost()
@@ -150,14 +159,24 @@ class TradingVectorEnv(_Face, VectorFace):
             infos |= {"action_mask": self.lanes.mask.copy(), "_action_mask": self._everyone.copy()}
         infos |= {"_cost": self._everyone.copy(), "_reason": self._everyone.copy()}
         if self._info == "full":
-            infos |= self._full()
+            full = self._sent() | fills_by_lane(self.last_fills, self.num_envs)
+            infos |= full | {f"_{name}": self._everyone.copy() for name in full}
         return infos
 
-    def render(self) -> Any:
-        """Lane 0 as text ("ansi") or picture ("rgb_array"); None without a render mode."""
+    @property
+    def action_masks(self) -> Callable[[], Bool]:
+        """``action_masks()`` gives the actions [N, A] that are allowed now; not there where actions are numbers."""
+        if not self.lanes.task.menu:
+            raise AttributeError(NO_MASKS)
+        return lambda: self.lanes.mask.copy() if self._started else np.ones_like(self.lanes.mask)
+
+    def render(self) -> tuple[Any, ...] | None:
+        """A frame of each lane, text ("ansi") or picture ("rgb_array", about 0.1 s each); None without a render mode."""
         from emp_gym.envs import render
 
-        return render.show(self.lanes, 0, self.render_mode)
+        if self.render_mode is None:
+            return None
+        return tuple(render.show(self.lanes, lane, self.render_mode) for lane in range(self.num_envs))
 
 
 class TradingEnv(_Face, ScalarFace):
@@ -176,9 +195,7 @@ class TradingEnv(_Face, ScalarFace):
         threads: int | None = None,
         **arguments: Any,
     ) -> None:
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise ConfigError(f"render_mode must be one of {self.metadata['render_modes']}, got {render_mode!r}")
-        self.render_mode, self._info = render_mode, _info_mode(info)
+        self.render_mode, self._info = drawable(render_mode, self.metadata["render_modes"]), _info_mode(info)
         lanes = Lanes(task, 1, threads=1, **arguments)
         super().__init__(lanes, _observation_space(lanes), lanes.task.action_space)
         self._trail: Any = None
@@ -212,13 +229,41 @@ class TradingEnv(_Face, ScalarFace):
             infos["truncated_by"] = int(self._stopped()[0])
         if self.lanes.task.menu:
             infos["action_mask"] = self.lanes.mask[0].copy()
-        return infos | self._full() if self._info == "full" else infos
+        if self._info == "full":
+            fills = {name: own[0] for name, own in fills_by_lane(self.last_fills, 1).items()}
+            infos |= {name: array[0] for name, array in self._sent().items()} | fills
+        return infos
+
+    @property
+    def action_masks(self) -> Callable[[], Bool]:
+        """``action_masks()`` gives the actions [A] that are allowed now, as sb3-contrib asks for them; not there where
+        actions are numbers."""
+        if not self.lanes.task.menu:
+            raise AttributeError(NO_MASKS)
+        return lambda: self.lanes.mask[0].copy() if self._started else np.ones_like(self.lanes.mask[0])
 
     def render(self) -> Any:
         """The ladder with own orders as text ("ansi") or the episode so far as a picture ("rgb_array")."""
         from emp_gym.envs import render
 
         return render.show(self.lanes, 0, self.render_mode, self._trail)
+
+
+def fills_by_lane(fills: Fills, lanes: int) -> dict[str, np.ndarray]:
+    """Columns of `fills`, each as an array of objects [N]: the array [F] of each lane's own, in order of time."""
+    order = np.argsort(fills.lane, kind="stable")
+    ends = np.searchsorted(fills.lane[order], np.arange(lanes + 1))
+    filled = np.flatnonzero(np.diff(ends))
+    columns = {}
+    for name, values in vars(fills).items():
+        if name == "lane":
+            continue
+        sorted_values, column = np.asarray(values)[order], np.empty(lanes, object)
+        column.fill(np.zeros(0, sorted_values.dtype))
+        for lane in filled:
+            column[lane] = sorted_values[ends[lane] : ends[lane + 1]]
+        columns[f"fill_{name}"] = column
+    return columns
 
 
 def _info_mode(info: str) -> str:

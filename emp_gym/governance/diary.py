@@ -62,9 +62,9 @@ class Diary:
             raise ConfigError(f"the policy's hash must be SHA-256 in lower-case hex (64 digits), got {digest!r}")
         self._append(POLICY, {"step": self._recorder.step, "id": name, "hash": digest}, [digest])
 
-    def reset(self, seed: int | Sequence[int] | None, options: str) -> None:
+    def reset(self, seed: int | Sequence[int | None] | None, options: str) -> None:
         """The environment is reset before the next step, with `options` as JSON text."""
-        given = [int(own) for own in seed] if isinstance(seed, Sequence) else None if seed is None else int(seed)
+        given = [None if own is None else int(own) for own in seed] if isinstance(seed, Sequence) else None if seed is None else int(seed)
         self._begun = True
         self._append(RESET, {"step": self._recorder.step, "seed": given, "options": options})
 

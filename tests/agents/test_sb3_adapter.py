@@ -13,7 +13,7 @@ from emp_gym.types import ConfigError
 
 
 def adapter(lanes: int = 8, **keywords: object) -> NativeVecEnv:
-    return NativeVecEnv(fakes.make_env(lanes), **keywords)  # type: ignore[arg-type]
+    return NativeVecEnv(fakes.make_env(lanes), **({"stagger": True} | keywords))  # type: ignore[arg-type]
 
 
 def test_other_autoreset_modes_are_refused() -> None:

@@ -120,7 +120,7 @@ def test_full_info_shows_orders_outcomes_and_fills():
     env.reset(seed=1)
     _, _, _, _, info = env.step(7)
     assert info["fill_quantity"].sum() == 100 and not info["fill_maker"].any()
-    assert info["outcome"][0, 0] == 1 and info["orders"]["quantity"][0, 0] == 100
+    assert info["outcome"][0] == 1 and info["orders"]["quantity"][0] == 100
 
 
 def test_disabled_mode_freezes_ended_lanes_until_their_reset():

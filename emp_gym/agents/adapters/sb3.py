@@ -179,7 +179,7 @@ class SB3Agent(SB3Policy):
         left = total_timesteps - self.num_timesteps
         if left <= 0:
             return
-        env = NativeVecEnv(make_env(num_envs=self.lanes))
+        env = NativeVecEnv(make_env(num_envs=self.lanes), stagger=True)
         try:
             before, seed = self.model.get_parameters(), np.random.SeedSequence([self.seed, self.num_timesteps])
             self.model = self._build(env, int(seed.generate_state(1)[0]))

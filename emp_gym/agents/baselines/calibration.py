@@ -133,8 +133,10 @@ def watch_fills(
 def _filled(step: Step, side: int) -> F64:
     """Lots [N] of resting orders of `side` that were filled in a step."""
     lots = np.zeros(len(step.done))
-    mine = (step.info["fill_side"] == side) & step.info["fill_maker"]
-    np.add.at(lots, step.info["fill_lane"][mine], step.info["fill_quantity"][mine])
+    columns = (step.info[f"fill_{name}"] for name in ("side", "maker", "quantity"))
+    for lane, (sides, maker, quantity) in enumerate(zip(*columns, strict=True)):
+        if len(sides):
+            lots[lane] = quantity[(sides == side) & maker].sum()
     return lots
 
 

@@ -150,7 +150,7 @@ class PPO(BaseAgent):
             self.residual.calibrate(make_env)
         threads = torch.get_num_threads()
         torch.set_num_threads(self.config.threads)
-        env = NativeVecEnv(make_env(num_envs=self.config.num_envs))
+        env = NativeVecEnv(make_env(num_envs=self.config.num_envs), stagger=True)
         try:
             self._trainer = self._make_trainer(env, total_timesteps, callback)
             self._trainer.learn(total_timesteps - self.num_timesteps, reset_num_timesteps=self.num_timesteps == 0)

@@ -20,10 +20,11 @@ from typing import Any, NoReturn, Protocol
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import VectorEnv, VectorWrapper
+from gymnasium.vector import VectorEnv
 
 from emp_gym.data.tape import TapeSet
 from emp_gym.envs.core import Lanes
+from emp_gym.envs.faces import NativeWrapper
 from emp_gym.envs.gates import GATES
 from emp_gym.governance.diary import Diary
 from emp_gym.governance.diary_recorder import Moment
@@ -165,11 +166,12 @@ class _Kept:
         self._listener = Listener(lanes, self.diary, regime)
 
     def reset(self, inner: Callable[..., Any], seed: Any, options: Mapping[str, Any] | None) -> Any:
-        """Resets by `inner` and writes it down. The first reset always has a seed, drawn if none is given, so that the run
-        can be replayed."""
+        """Resets by `inner` and writes it down. The first reset always has a seed in every lane, drawn where none is given, so
+        that the run can be replayed."""
         told = _json("reset options", options or {})
-        if seed is None and not self._seeded:
-            seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0] >> np.uint64(1))
+        if not self._seeded:
+            seed = [_drawn() if own is None else own for own in seed] if isinstance(seed, Sequence) else seed
+            seed = _drawn() if seed is None else seed
         answer = inner(seed=seed, options=options)
         self._seeded = True
         self.diary.reset(seed, told)
@@ -180,7 +182,12 @@ class _Kept:
         self.diary.close()
 
 
-class DiaryVectorWrapper(VectorWrapper):
+def _drawn() -> int:
+    """A fresh seed."""
+    return int(np.random.SeedSequence().generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+class DiaryVectorWrapper(NativeWrapper):
     """Keeps the diary of a native vector environment, in every autoreset mode.
 
     `policy` is (name, SHA-256 of the weights); ``env.diary.policy(name, digest)`` tells of new ones. `regime` i1 [R] labels

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.vector import VectorEnv, VectorWrapper
+from gymnasium.vector import VectorEnv
 
+from emp_gym.envs.faces import NativeWrapper
 from emp_gym.envs.wrappers.risk import install
 from emp_gym.governance.kill_gate import KillGate
 from emp_gym.governance.stages import StageGate
@@ -28,7 +29,7 @@ class KillSwitchWrapper(gym.Wrapper):
         self.gate = install(env, KillGate(folder, **options))
 
 
-class KillSwitchVectorWrapper(VectorWrapper):
+class KillSwitchVectorWrapper(NativeWrapper):
     """`KillSwitchWrapper` for a native vector environment; one gate for all lanes."""
 
     def __init__(self, env: VectorEnv, folder: str | Path | None = None, **options: Any) -> None:
@@ -44,7 +45,7 @@ class StageWrapper(gym.Wrapper):
         self.gate = install(env, StageGate(stage, **options))
 
 
-class StageVectorWrapper(VectorWrapper):
+class StageVectorWrapper(NativeWrapper):
     """`StageWrapper` for a native vector environment; one gate for all lanes."""
 
     def __init__(self, env: VectorEnv, stage: str | Callable[[], str] | None = None, **options: Any) -> None:

@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import VectorEnv, VectorWrapper
+from gymnasium.vector import VectorEnv
 
+from emp_gym.envs.faces import NativeWrapper
 from emp_gym.risk.gate import RiskGate
 from emp_gym.risk.limits import Limits
 from emp_gym.types import Bool, ConfigError, Gate
@@ -48,12 +49,12 @@ class _Installed:
         return self.gate.latch
 
     def verdict(self) -> tuple[np.ndarray, np.ndarray]:
-        """(orders touched f4 [N], reason bits u8 [N]) of the last step."""
+        """(orders touched f4 [N], reason bits i8 [N]) of the last step."""
         n = self.lanes.lanes
         if not self.lanes.verdicts:
-            return np.zeros(n, np.float32), np.zeros(n, np.uint64)
+            return np.zeros(n, np.float32), np.zeros(n, np.int64)
         reason = self.lanes.verdicts[self.lanes.gates.index(self.gate)].reason
-        return (reason != 0).sum(axis=1).astype(np.float32), np.bitwise_or.reduce(reason, axis=1)
+        return (reason != 0).sum(axis=1).astype(np.float32), np.bitwise_or.reduce(reason, axis=1).astype(np.int64)
 
 
 class RiskWrapper(gym.Wrapper):
@@ -87,7 +88,7 @@ class RiskWrapper(gym.Wrapper):
         return self._installed.lanes.mask[0].copy()
 
 
-class RiskVectorWrapper(VectorWrapper):
+class RiskVectorWrapper(NativeWrapper):
     """Guards a native vector environment, in every autoreset mode; one gate for all lanes."""
 
     def __init__(
@@ -105,7 +106,7 @@ class RiskVectorWrapper(VectorWrapper):
         self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         observation, info = self.env.reset(seed=seed, options=options)  # type: ignore[arg-type]
-        return observation, self._told(info, self._installed.look(), np.zeros(self.num_envs, np.uint64))
+        return observation, self._told(info, self._installed.look(), np.zeros(self.num_envs, np.int64))
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         observation, reward, terminated, truncated, info = super().step(actions)
@@ -136,7 +137,7 @@ class SafetyAdapter(gym.Wrapper):
         return observation, reward, info["cost"], terminated, truncated, info
 
 
-class SafetyVectorAdapter(VectorWrapper):
+class SafetyVectorAdapter(NativeWrapper):
     """`SafetyAdapter` for a vector environment; the cost is f4 [N]."""
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, Any, dict[str, Any]]:  # type: ignore[override]

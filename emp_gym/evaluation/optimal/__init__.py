@@ -6,6 +6,7 @@ problem("almgren-chriss", risk_aversion=2e-6).score(value)  # 1 is the optimum, 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
@@ -16,7 +17,7 @@ from emp_gym.evaluation.optimal.liquidation import AlmgrenChriss, ObizhaevaWang
 from emp_gym.evaluation.optimal.quoting import AvellanedaStoikov, CarteaJaimungal, Glft, avellaneda_stoikov_table
 from emp_gym.evaluation.optimal.tabular import FiniteMDP, Judgement
 from emp_gym.evaluation.optimal.tracking import GarleanuPedersen
-from emp_gym.types import ConfigError
+from emp_gym.types import ConfigError, UnknownKeyword
 
 __all__ = [
     "PROBLEMS",
@@ -44,14 +45,19 @@ PROBLEMS: dict[str, type[Problem]] = {
 
 def problem(name: str, **parameters: Any) -> Problem:
     """The problem called `name` in `PROBLEMS`; ConfigError for an unknown name or parameter, or a value that cannot be."""
+    check_parameters(name, parameters)
+    return PROBLEMS[name](**parameters)
+
+
+def check_parameters(name: str, parameters: Iterable[str], besides: Sequence[str] = ()) -> None:
+    """ConfigError where there is no problem `name`, or one of `parameters` is not its own; `besides` are keywords that
+    whoever asks takes himself, for the hint."""
     if name not in PROBLEMS:
         raise ConfigError(f"unknown problem {name!r}{_near(name, list(PROBLEMS))}; known: {', '.join(PROBLEMS)}")
-    kind = PROBLEMS[name]
-    known = [field.name for field in fields(kind)]
+    known = [*(field.name for field in fields(PROBLEMS[name])), *besides]
     for key in parameters:
         if key not in known:
-            raise ConfigError(f"{name} has no parameter {key!r}{_near(key, known)}; known: {', '.join(known)}")
-    return kind(**parameters)
+            raise UnknownKeyword.of(key, known, f"; {name} knows {', '.join(known)}")
 
 
 def _near(wrong: str, known: list[str]) -> str:

@@ -80,7 +80,6 @@ def test_a_twin_that_is_watched_by_hand_saw_the_same(name, mode, tmp_path):
             observation, reward, end, cut, info = twin.step(action)
             env.step(action)
             for lane in np.flatnonzero(~ended):
-                fills = np.flatnonzero(info["fill_lane"] == lane)
                 flags = SETTLED | TERMINATED * end[lane] | TRUNCATED * cut[lane]
                 if core.task.menu and not mask[lane, action[lane]]:
                     flags |= MASKED
@@ -89,8 +88,8 @@ def test_a_twin_that_is_watched_by_hand_saw_the_same(name, mode, tmp_path):
                         "step": step, "lane": lane, "time_ns": times[lane], "decision": decision[lane],
                         "observation": hashes[lane], "row": state["row"][lane], "day": state["day"][lane],
                         "flags": flags, "reward": reward[lane], "orders": core.orders.asked(lane),
-                        "sent": core.sent.asked(lane), "id": info["fill_id"][fills].tolist(),
-                        "fill_ns": info["fill_time_ns"][fills].tolist(), "fee": info["fill_fee"][fills].tolist(),
+                        "sent": core.sent.asked(lane), "id": info["fill_id"][lane].tolist(),
+                        "fill_ns": info["fill_time_ns"][lane].tolist(), "fee": info["fill_fee"][lane].tolist(),
                     }
                 )  # fmt: skip
             if mode is AutoresetMode.NEXT_STEP:
