@@ -128,8 +128,9 @@ class VectorFace(VectorEnv):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Starts new episodes; options: day, start, stagger, as the environment says, and reset_mask (bool [N]).
 
-        `seed` is one for all lanes or a list of one a lane, where None leaves a lane's randomness as it is. With the option state (a file of `snapshot.save`, and nothing else) no episode begins: lanes go on where they stood
-        then, and ``info["continued"]`` is True.
+        `seed` is one for all lanes or a list of one a lane, where None leaves a lane's randomness as it is. With the option
+        state (a file of `snapshot.save`, and nothing else) no episode begins: lanes go on where they stood then, and
+        ``info["continued"]`` is True.
         """
         lanes = np.arange(self.num_envs)
         options = dict(options or {})

@@ -81,7 +81,7 @@ def _judge(work, kind, request, i, slot, seen, kept, lane, bound, exposure, kind
         limit(work, STALE, 0)
         return 0
     value = worst_price(kind, side, request, i, m, seen, rules["collar_bps"])
-    check_price(work, kind, request, i, m, seen, kept, rules, value)
+    check_price(work, kind, request, i, m, seen, kept, rules, rule, value)
     if not work["unknown"]:
         check_portfolio(work, request, i, m, seen, kept, lane, bound, exposure, value)
     return value
@@ -145,8 +145,8 @@ def _judge_entry(slot, i, kinds, records, out_kinds, out_records, seen, kept, la
     elif mode == PROJECT and bits != PASSED:
         lot = bound.instruments[request["instrument"]]["lot"]
         quantity = work["cap"] // lot * lot
-        if quantity < rules["min_quantity"]:
-            quantity = 0
+        if quantity < rules["min_quantity"]:  # which is 1 at least
+            quantity = min(work["cap"], work["reducible"])
     if quantity > 0:
         traffic = _check_traffic(
             work, kind, request, quantity, i, slot, seen, kept, lane, bound, out_kinds, out_records

@@ -140,6 +140,12 @@ def limit_risk(work, bit, lots, quantity):
 
 
 @hot
+def smallest(work, rule):
+    """Lots, one lot at most, that a limit in money lets pass however low it is, since they only reduce."""
+    return min(rule["lot"], work["reducible"])
+
+
+@hot
 def check_portfolio(work, request, i, m, seen, kept, lane, bound, exposure, value):
     """Open orders, position, gross and net, sector, leverage and credit, the worst case of each."""
     rules, rule, quantity = bound.portfolio[0], bound.instruments[m], request["quantity"]
@@ -151,6 +157,8 @@ def check_portfolio(work, request, i, m, seen, kept, lane, bound, exposure, valu
     cost = amount(quantity, value)
     if rules["max_open_amount"] != OFF:
         lots = _room(rules["max_open_amount"], work["open_amount"], 0, 0, quantity, value, cost)
+        if work["open"] == 0:
+            lots = max(lots, smallest(work, rule))
         if lots < quantity:
             limit(work, OPEN_ORDERS, lots)
     if rule["max_position"] != OFF:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from emp_gym.jit import hot
-from emp_gym.risk.exposure_kernels import limit
+from emp_gym.risk.exposure_kernels import limit, limit_risk, smallest
 from emp_gym.risk.rules import LOTS_MAX, OFF, PRICE_MAX
 from emp_gym.risk.state import FULL_SCALE, MISSING
 from emp_gym.risk.watch_kernels import UNKNOWN, amount, mid_known, reference, time_known
@@ -82,14 +82,14 @@ def stale(i, m, kind, side, seen, kept, rule):
 
 @hot
 def check_size(work, kind, request, i, m, seen, rules, rule):
-    """Tick and lot, quantity, fat finger."""
+    """Tick and lot, quantity, fat finger. Lots that only reduce need not be whole lots, nor as many as the smallest order."""
     quantity, tick, lot = request["quantity"], seen.tick[i, m], rule["lot"]
     if kind != MARKET and (tick <= 0 or request["price"] % tick != 0):
         limit(work, TICK_LOT, 0)
     if lot > 1 and quantity % lot != 0:
-        limit(work, TICK_LOT, quantity // lot * lot)
+        limit_risk(work, TICK_LOT, quantity // lot * lot, quantity)
     if quantity < rules["min_quantity"]:
-        limit(work, QUANTITY, 0)
+        limit_risk(work, QUANTITY, 0, quantity)
     if quantity > rules["max_quantity"]:
         limit(work, QUANTITY, rules["max_quantity"])
     if rule["largest"] != OFF and quantity > rule["largest"]:
@@ -101,13 +101,15 @@ def check_size(work, kind, request, i, m, seen, rules, rule):
 
 
 @hot
-def check_price(work, kind, request, i, m, seen, kept, rules, value):
-    """Notional and both collars."""
+def check_price(work, kind, request, i, m, seen, kept, rules, rule, value):
+    """Notional and both collars. A notional below one lot lets one pass that only reduces."""
     quantity, mid2, side = request["quantity"], seen.mid2[i, m], request["side"]
     if rules["max_notional"] != OFF:
         worth = amount(quantity, value)
         if worth == UNKNOWN or worth > rules["max_notional"]:
-            limit(work, NOTIONAL, rules["max_notional"] // value)
+            lots = max(rules["max_notional"] // value, smallest(work, rule))
+            if lots < quantity:
+                limit(work, NOTIONAL, lots)
     if rules["collar_bps"] != OFF:
         _check_collar(work, COLLAR, kind, side, request, i, m, seen, mid2, mid2, rules["collar_bps"])
     if rules["window_bps"] != OFF:

@@ -153,8 +153,10 @@ class Judge:
             quantity = 0
         elif bits and self.mode == "project":
             lot = self.rule(entry.instrument).lot
-            quantity = min(allowed.values()) // lot * lot
-            quantity = quantity if quantity >= self.limits.order.min_quantity else 0
+            lots = min(allowed.values())
+            quantity = lots - lots % lot
+            if quantity < self.limits.order.min_quantity:  # too small for an order, unless it only reduces
+                quantity = min(lots, self.reducible)
         if quantity > 0:
             traffic = self.traffic(entry, quantity)
             bits |= traffic
@@ -208,9 +210,9 @@ class Judge:
             at_most(3, 0)
         if not market and (seen.tick[m] <= 0 or entry.price % seen.tick[m]):
             at_most(5, 0)
-        at_most(5, q - q % rule.lot)
+        unless_reducing(5, q - q % rule.lot)
         if q < limits.order.min_quantity:
-            at_most(6, 0)
+            unless_reducing(6, 0)
         if limits.order.max_quantity is not None:
             at_most(6, limits.order.max_quantity)
         if rule.adv_lots is not None:
@@ -239,7 +241,7 @@ class Judge:
         self.value = self.worst_price(entry)
         if limits.order.max_notional is not None:
             most = self.amount(limits.order.max_notional)
-            at_most(7, largest(q, lambda n: n * self.value <= most))
+            at_most(7, max(largest(q, lambda n: n * self.value <= most), min(rule.lot, self.reducible)))
         if limits.order.collar_bps is not None:
             at_most(8, self.near_lots(entry, [seen.mid2[m]], limits.order.collar_bps))
         if limits.window.collar is not None:
@@ -285,7 +287,8 @@ class Judge:
             at_most(17, 0)
         if portfolio.max_open_notional is not None:
             most = self.amount(portfolio.max_open_notional)
-            at_most(17, within(most, lambda n: sum(times(z, p) for _, z, _, p in self.open) + n * self.value))
+            lots_17 = within(most, lambda n: sum(times(z, p) for _, z, _, p in self.open) + n * self.value)
+            at_most(17, lots_17 if self.open else max(lots_17, min(rule.lot, self.reducible)))
         if rule.max_position is not None:
             most = rule.max_position * self.scale[m] // 10_000 * memory.budget // 10_000
             unless_reducing(18, within(most, lambda n: lots(m, entry.side, n)))

@@ -93,15 +93,15 @@ def random_limits(rng: random.Random, instruments: int) -> Limits:
         window |= maybe(messages={"count": rng.choice([2, 5, 9]), "window_ms": rng.choice([1, 1000])})
     portfolio = maybe(
         max_gross=gross, max_net=rng.choice([9_000, 19_999.99]), max_open_orders=rng.choice([1, 2, 4]),
-        max_open_notional=rng.choice([10_000, 30_000]), capital=rng.choice([10_000, 40_000]),
+        max_open_notional=rng.choice([60, 10_000, 30_000]), capital=rng.choice([10_000, 40_000]),
         daily_loss=rng.choice([{"soft": 100}, {"hard": 300}, {"soft": 100, "hard": 100}]),
         drawdown=rng.choice([{"soft": 100}, {"soft": 50, "hard": 200, "scaled": True}, {"hard": 200, "scaled": True}]),
     )  # fmt: skip
     if "capital" in portfolio:
         portfolio |= maybe(credit=rng.choice([0, 5_000]), max_leverage_pct=rng.choice([50, 150]))
     order = maybe(
-        max_quantity=rng.choice([50, 100]), max_notional=rng.choice([1_000, 9_999.99]), collar_bps=rng.choice([5, 50]),
-        min_quantity=rng.choice([1, 3]), self_trade=rng.choice(["allow", "cancel-new", "cancel-new"]),
+        max_quantity=rng.choice([50, 100]), max_notional=rng.choice([60, 1_000, 9_999.99]), collar_bps=rng.choice([5, 50]),
+        min_quantity=rng.choice([1, 3, 8]), self_trade=rng.choice(["allow", "cancel-new", "cancel-new"]),
     )  # fmt: skip
     return load(
         {
