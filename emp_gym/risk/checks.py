@@ -34,8 +34,9 @@ bit  check               objects to
 
 The worst case counts every open order whole, in flight or being cancelled or not, and what was entered before in the same
 decision. An order that a REPLACE leaves also still counts, with or without latency: with it the cancel can lose the race.
-Checks 16 to 23 other than 17 are not asked of the lots that only reduce a position, up to flat. Bits 12, 14 and 15 are asked
-of what the others leave.
+Checks 16 to 23 other than 17 are not asked of the lots that only reduce a position, up to flat, nor are floors: the smallest
+quantity, whole lots, a notional (or, with nothing open, a value of open orders) below one lot. Bits 12, 14 and 15 are asked of
+what the others leave.
 """
 
 from __future__ import annotations

@@ -55,7 +55,6 @@ def test_a_rollout_is_what_gymnasium_gives(name: str, made: str) -> None:
     env = GymEnv(name, **IDS[name]) if made == "GymEnv" else GymWrapper(gym.make(name, **IDS[name]))
     check_env_specs(env, seed=0)
     env._env.reset(seed=4)  # TorchRL's own set_seed draws another one from it
-    env.action_spec.rand()
     rollout = env.rollout(5)
     twin = gym.make(name, **IDS[name])
     twin.reset(seed=4)
@@ -77,7 +76,6 @@ def test_a_vector_rollout_goes_through_episode_ends(name: str, mode: str) -> Non
     check_env_specs(env, seed=0)
     env.set_seed(7)
     seed = lanes.np_random_seed
-    env.auto_reset = True
     rollout = env.rollout(STEPS, break_when_any_done=False, auto_reset=True)
     actions = actions_of(rollout)
     assert seed == 7
@@ -93,6 +91,8 @@ def test_a_vector_rollout_goes_through_episode_ends(name: str, mode: str) -> Non
             assert bool(rollout["next", "done"][lane, step]) == over[lane]
             if over.any():
                 twin.reset(options={"reset_mask": over})
+            if over.all() and mode == "SameStep":
+                twin.reset()  # TorchRL asks for another one where all lanes ended at once
     if IDS[name]:
         assert rollout["next", "done"].sum() == 2 * LANES
 
@@ -106,7 +106,6 @@ def test_infos_of_a_vector_environment_become_tensors() -> None:
     import torch
 
     env = GymWrapper(gym.make_vec("emp-lob-v0", num_envs=LANES, autoreset_mode="SameStep", episode="5 decisions"))
-    env.auto_register_info_dict()
     step = env.rand_step(env.reset())["next"]
     assert step["reason"].dtype == torch.int64 and step["reason"].shape[0] == LANES
     assert step["action_mask"].shape == (LANES, 11)
