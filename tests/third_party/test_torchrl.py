@@ -12,8 +12,8 @@ import emp_gym  # noqa: F401  registers the ids
 
 pytest.importorskip("torchrl", reason='needs TorchRL: pip install "emp-gym[torchrl]"')
 
-from torchrl.envs import GymEnv, GymWrapper  # noqa: E402
-from torchrl.envs.utils import check_env_specs  # noqa: E402
+from torchrl.envs import GymEnv, GymWrapper
+from torchrl.envs.utils import check_env_specs
 
 IDS: dict[str, dict[str, Any]] = {
     "emp-lob-v0": {"episode": "5 decisions"},
