@@ -77,9 +77,8 @@ def _show(home: str, found: Sequence[Entry], as_json: bool) -> None:
     if as_json:
         print(json.dumps({"home": home, "kinds": sums}))
         return
+    sums["all"] = {key: sum(told[key] for told in sums.values()) for key in ("folders", "bytes", "unused_bytes")}
     rows = [(kind, str(told["folders"]), _size(told["bytes"]), _size(told["unused_bytes"])) for kind, told in sums.items()]
-    rows.append(("all", *(str(sum(told["folders"] for told in sums.values())),),
-                 *(_size(sum(told[key] for told in sums.values())) for key in ("bytes", "unused_bytes"))))  # fmt: skip
     out = console()
     out.print(columns.table(home, HEAD, rows, out.width, strong=False))
     if any(one for one in found if not one.used):
