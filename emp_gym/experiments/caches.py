@@ -70,15 +70,13 @@ def size(path: Path) -> int:
 
 
 def _current(path: Path) -> bool:
-    """Whether every tape in `path`, or `path` itself, has the format that this version reads. What a process is
-    making has a name that begins with a dot; after a day that process has died."""
+    """Whether `path` is a tape of the format that this version reads. What a process is making has a name that begins with a dot;
+    after a day that process has died."""
     from emp_gym.data.tape import FORMAT
 
     if path.name.startswith("."):
         return path.lstat().st_mtime > time.time() - 86_400  # perhaps somebody is at it
-    tapes = [path] if (path / "meta.json").exists() else sorted(one.parent for one in path.glob("*/meta.json"))
     try:
-        formats = [json.loads((tape / "meta.json").read_text(encoding="utf-8"))["format"] for tape in tapes]
+        return bool(json.loads((path / "meta.json").read_text(encoding="utf-8"))["format"] == FORMAT)
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return bool(formats) and all(found == FORMAT for found in formats)
