@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from emp_gym.experiments.search.work import Unit
 
 GIVEN = ("trials", "population", "halving", "budget", "seeds", "seed", "sampler", "episodes", "finalists")
-FIXED = ("env", "agent", "population", "halving", "budget", "seeds", "seed", "sampler", "space", "episodes", "finalists", "data", "out")
+FIXED = ("env", "agent", "population", "halving", "budget", "seeds", "seed", "sampler", "space", "config", "episodes", "finalists", "data", "out")
 """Flags that a study has been begun with."""
 
 
@@ -58,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
                       help="what may vary: YAML as in configs/search (default: hyper-parameters, reward shaping on books)")  # fmt: skip
     what.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
                       help="agent.KEY or env.KEY, the same in every trial")  # fmt: skip
+    what.add_argument("--config", type=Path, metavar="FILE", help="YAML with agent and env keys for every trial, e.g. configs/honest.yaml")
     what.add_argument("--data", nargs="+", metavar="PATH", help="LOBSTER files, folders, zips or tapes (default: the embedded days)")
     how = p.add_argument_group("how")
     how.add_argument("--trials", type=int, metavar="N", help="trials that are begun, in all (default: 48)")
@@ -130,7 +132,7 @@ def _run(a: argparse.Namespace, stop: Interrupts) -> int:
 
 def _plan(a: argparse.Namespace) -> tuple[Plan, FlatSpace]:
     from emp_gym.agents.presets import preset
-    from emp_gym.experiments.config import RunConfig, assignments, override, read_yaml, validate
+    from emp_gym.experiments.config import EvaluationConfig, RunConfig, assignments, override, read_yaml, validate
     from emp_gym.experiments.search.driver import Plan
     from emp_gym.experiments.search.space import FlatSpace, default_table
     from emp_gym.experiments.search.work import objectives
@@ -142,7 +144,11 @@ def _plan(a: argparse.Namespace) -> tuple[Plan, FlatSpace]:
         if key not in ("agent", "env"):
             raise ConfigError(f"--set {key}: a search takes agent.KEY and env.KEY; the rest has flags of its own")
     agent = a.agent or "ppo"
-    config = validate(override(RunConfig(env_id=a.env, agent_name=agent, agent=preset(agent, a.env)[1]), told))
+    begun = RunConfig(env_id=a.env, agent_name=agent, agent=preset(agent, a.env)[1])
+    filed = begun if a.config is None else override(begun, read_yaml(a.config))
+    if replace(filed, agent=begun.agent, env=begun.env, evaluation=EvaluationConfig()) != begun or filed.evaluation != EvaluationConfig():
+        raise ConfigError(f"--config {a.config}: a search takes agent and env keys; the rest has flags of its own")
+    config = validate(override(filed, told))
     if objectives(config).value == "score" and a.govern is not None:
         raise ConfigError(f"{a.env} has no market and no days: there is nothing to govern; leave --govern out")
     table = default_table(config) if a.space is None else read_yaml(a.space)
