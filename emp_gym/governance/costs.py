@@ -65,6 +65,10 @@ class Costs:
         return asdict(self)
 
 
+ASKED = Costs()
+"""What every stage asks, unless its rules say otherwise."""
+
+
 def _ns(milliseconds_: Any, where: str) -> int:
     if isinstance(milliseconds_, bool) or not isinstance(milliseconds_, int | float) or not 0 <= milliseconds_ <= 1e6:
         raise ConfigError(f"{where}: expected milliseconds from 0 to 1,000,000, got {milliseconds_!r}")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from emp_gym.governance import costs, promotion
-from emp_gym.governance.costs import Costs
+from emp_gym.governance.costs import ASKED, Costs
 from emp_gym.governance.promotion import GATES, Finding, Gate, Performance
 from emp_gym.governance.record import (
     STAGES,
@@ -63,7 +63,7 @@ def examine(state: State, version: Version, to: str, now: int, least: Costs | No
     days = list({day.key: day for e in used for day in e.days}.values())
     findings = [*_formal(state, version, to, now), *_evidence(version, used, to)]
     keywords = read_setting(version.setting)[1]
-    findings += costs.findings(keywords, [day.fees for day in days], Costs() if least is None else least)
+    findings += costs.findings(keywords, [day.fees for day in days], ASKED if least is None else least)
     if not used:
         return Case(to, used, tuple(findings))
     findings += _data(days)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from emp_gym.governance.canonical import canonical
-from emp_gym.governance.costs import Costs
+from emp_gym.governance.costs import ASKED, Costs
 from emp_gym.governance.errors import LedgerError, UnregisteredPolicy
 from emp_gym.governance.evidence import Case, examine
 from emp_gym.governance.log import Log, Receipt
@@ -132,7 +132,7 @@ class Ledger:
         """
         found, now = self.find(version), self.now
         case = examine(self.state, found, to or next_stage(found.stage(now)), now, least)
-        word = {} if least is None or least == Costs() else {"costs": least.as_payload()}
+        word = {} if least is None or least == ASKED else {"costs": least.as_payload()}
         return case, word | {
             "version": found.version,
             "from": found.stage(now),

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import yaml
 
-from emp_gym.governance.costs import Costs
+from emp_gym.governance.costs import ASKED, Costs
 from emp_gym.governance.kill_state import stamp
 from emp_gym.governance.stand_down import REASON_NAMES, stand_down
 from emp_gym.risk.gate import RiskGate
@@ -40,7 +40,7 @@ class StageRules:
     max_position: int | None = None  # lots of one instrument
     limits: str | None = None  # file of limits, relative to the file that names it
     observe: bool = False  # whether risk may look on without acting
-    evidence: Costs = Costs()  # what the evidence that leads here must assume of its own orders
+    evidence: Costs = ASKED  # what the evidence that leads here must assume of its own orders
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.venues) - set(VENUES))
