@@ -325,7 +325,7 @@ def test_windows_of_one_date_have_an_interval_that_is_called_within_day(tmp_path
 
 
 @pytest.mark.parametrize(
-    "lie", ["no fees", "no latency", "no impact", "optimistic fills", "one window", "few blocks", "the training split judged"]
+    "name", ["no fees", "no latency", "no impact", "optimistic fills", "one window", "few blocks", "the training split judged"]
 )
 def test_of_two_tables_of_one_run_each_the_honest_one_is_first(name: str, tmp_path: Path) -> None:
     desk = Desk(tmp_path)

@@ -27,7 +27,9 @@ from emp_gym.governance.verify import verify
 from emp_gym.types import ConfigError
 
 RIVALS = ("hold", "random", "symmetric", "ofi-taker")  # of the taker; on these easy days momentum is as good as it
-SMALL = ["env.episode=16 decisions", "env.every=50 messages", "env.threads=1"]
+COSTS = ["env.latency_ns=200000", "env.impact=resilient", "env.taker_fee_bps=0.3", "env.maker_fee_bps=0.0"]  # configs/honest.yaml
+FREE = ["env.episode=16 decisions", "env.every=50 messages", "env.threads=1"]  # of costs
+SMALL = [*FREE, *COSTS]
 
 
 def stub(tape_set: Any) -> np.ndarray:

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 GIVEN = ("trials", "population", "halving", "budget", "seeds", "seed", "sampler", "episodes", "finalists")
 FIXED = (
-    "env", "agent", "population", "halving", "budget", "seeds", "seed", "sampler", "space", "config", "episodes", "finalists", "data", "out",
+    "env", "agent", "population", "halving", "budget", "seeds", "seed", "sampler", "space", "config", "episodes", "finalists", "data",
+    "out",
 )  # fmt: skip
 """Flags that a study has been begun with."""
 FINAL_SEEDS, SEEDS = "final_seeds", 5

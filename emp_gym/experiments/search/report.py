@@ -228,8 +228,8 @@ def _overfitting(table: F64) -> list[str]:
         return []
     if one_strategy(table):
         return [
-            f"no probability of backtest overfitting: the {table.shape[1]} complete trials are as different as {effective_trials(table):.1f}, one "
-            "strategy tried again, and ranks among them say nothing"
+            f"no probability of backtest overfitting: the {table.shape[1]} complete trials are as different as "
+            f"{effective_trials(table):.1f}, one strategy tried again, and ranks among them say nothing"
         ]
     found = backtest_overfitting(table, blocks=blocks).probability
     return [f"probability of backtest overfitting among the complete trials: {found:.2f} (0.5 is a coin toss; {blocks} blocks)"]
@@ -243,10 +243,10 @@ def _test(judged: Sequence[Judged], looked: int) -> list[str]:
         sample = sharpe_sample(np.mean([one.pnl for one in judged[0].outcomes], axis=0))
     except DataError as error:
         return [f"test: no Sharpe ratio ({error})"]
+    again = f"; but this is look {looked}, and what was tried since the first may have been chosen by what it showed"
     return [
         f"test, {sample.observations} episodes: Sharpe {sample.ratio:.3f} an episode; P(true ratio > 0) "
-        f"{probabilistic_sharpe(sample):.3f}, not deflated, since nothing was chosen on it"
-        + (f"; but it is look {looked} at the test, and what was tried since the first may have been chosen by what it showed" if looked > 1 else "")
+        f"{probabilistic_sharpe(sample):.3f}, not deflated, since nothing was chosen on it{again if looked > 1 else ''}"
     ]
 
 
