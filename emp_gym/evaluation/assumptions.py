@@ -6,7 +6,7 @@ A keyword that is left out has the environment's default: exact fills, no latenc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 HONEST: Mapping[str, Any] = {
@@ -17,6 +17,8 @@ HONEST: Mapping[str, Any] = {
     "taker_fee_bps": 0.3,  # 30 mils a share of 100
 }
 """The recommended setting, also as ``configs/honest.yaml``."""
+FEES = ("maker_fee_bps", "taker_fee_bps", "maker_fee_per_lot", "taker_fee_per_lot")
+"""Keywords by which a setting takes other fees than the instrument's."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class Assumptions:
     impact: str
     maker_fee_bps: float | None  # None: the instrument's
     taker_fee_bps: float | None
+    maker_fee_per_lot: float | None = None
+    taker_fee_per_lot: float | None = None
 
     @classmethod
     def of(cls, keywords: Mapping[str, Any]) -> Assumptions:
@@ -65,16 +69,15 @@ class Assumptions:
         order, feed = _latencies(keywords.get("latency_ns", 0))
         return cls(
             str(keywords.get("fills", "exact")), order, feed, str(keywords.get("impact", "none")),
-            _number(keywords.get("maker_fee_bps")), _number(keywords.get("taker_fee_bps")),
+            *(_number(keywords.get(name)) for name in FEES),
         )  # fmt: skip
 
     def fees(self, own: Fees | None) -> Fees | None:
         """What is charged on a day whose instrument has the fees `own`; None where neither says it."""
-        told, per_lot = (self.maker_fee_bps, self.taker_fee_bps), own or Fees()
-        if own is None and None in told:
+        told = (self.maker_fee_bps, self.taker_fee_bps, self.maker_fee_per_lot, self.taker_fee_per_lot)
+        if own is None and None in told[:2]:
             return None
-        maker, taker = (mine if mine is not None else theirs for mine, theirs in zip(told, (per_lot.maker_bps, per_lot.taker_bps)))
-        return Fees(maker, taker, per_lot.maker_per_lot, per_lot.taker_per_lot)
+        return Fees(*(theirs if mine is None else mine for mine, theirs in zip(told, astuple(own or Fees()))))
 
     @property
     def latency(self) -> str:

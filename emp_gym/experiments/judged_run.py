@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from emp_gym.agents.base import read_json
+from emp_gym.experiments.learned_from import trained_on
 from emp_gym.experiments.printed import command
 from emp_gym.experiments.report import SCHEMA
 from emp_gym.types import DataError
@@ -157,15 +158,8 @@ def _members(folder: Path) -> list[Path]:
 
 
 def _trained_on(folder: Path) -> tuple[str, ...]:
-    """Symbols that the model was trained on, as the record of the run says it (`trained_on` of ``provenance.json``)."""
-    names: dict[str, None] = {}
-    for member in _members(folder):
-        path = member / PROVENANCE
-        for span in (read_json(path).get("trained_on") or []) if path.exists() else []:
-            if not isinstance(span, Mapping) or "symbol" not in span:
-                raise DataError(f"{path}: an entry of trained_on names no symbol: {span!r:.80}; train the run again")
-            names[span["symbol"]] = None
-    return tuple(names)
+    """Symbols that the model was trained on, as the record of the run says it."""
+    return tuple(dict.fromkeys(symbol for member in _members(folder) for symbol, _ in trained_on(member)))
 
 
 def _seeds(folder: Path, left: list[Path]) -> frozenset[int]:

@@ -92,6 +92,7 @@ def test_fees_are_the_settings_where_it_names_them_and_else_the_instruments() ->
     own = Fees.of(Instrument("A", maker_fee_bps=-0.2, taker_fee_bps=0.3, taker_fee_per_lot=0.003))
     assert Assumptions.of({}).fees(own) == own
     assert Assumptions.of({"taker_fee_bps": 2}).fees(own) == Fees(-0.2, 2.0, 0.0, 0.003)
+    assert Assumptions.of({"taker_fee_per_lot": 0.0, "maker_fee_bps": 0.1}).fees(own) == Fees(0.1, 0.3, 0.0, 0.0)
     assert Assumptions.of({}).fees(None) is None and Assumptions.of({"taker_fee_bps": 2}).fees(None) is None
     assert Assumptions.of({"taker_fee_bps": 2, "maker_fee_bps": 0}).fees(None) == Fees(0.0, 2.0)
 

@@ -140,8 +140,13 @@ def test_a_real_strategy_is_promoted_to_paper(
     assert promote.main([str(log), "ofi-taker-0"]) == 0
     shown = capsys.readouterr().out
     assert "Missing for paper: signatures." in shown and "✓ deflated Sharpe ratio" in shown
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "paper.yaml").write_text("evidence: {order_latency_ms: 5}")
+    assert promote.main([str(log), "challenger", "--to", "paper", *alice, "--rules", str(tmp_path / "rules"), "--json"]) == 1
+    assert [f["rule"] for f in said_of(capsys)["findings"] if not f["passed"]] == ["latency"], "a house may ask for more"
     assert promote.main([str(log), "challenger", "--to", "paper", *alice, "--json"]) == 0
     answer = said_of(capsys)
+    assert {f["rule"]: f["got"] for f in answer["findings"]}["fees"] == "maker 0 bp, taker 0.3 bp"
     assert answer["promoted"] and answer["stage"] == "paper"
     assert [f["passed"] for f in answer["findings"] if f["rule"] == "executed again"] == [True]
     assert promote.main([str(log), "champion", "--to", "pilot", *alice]) == 1
