@@ -45,7 +45,7 @@ def _standing(one: JudgedRun) -> str:
             return ""
         shown = "NOT SHOWN TO BE HELD OUT" if proof["standing"] == "unknown" else "NOT HELD OUT"
         return f"{shown}: {proof['reason'] or proof['standing']}"
-    if not one.run["training_seeds"]:
+    if not one.run["training_seeds"] or one.run["total_timesteps"] is None:  # a rule
         return ""
     if one.run["split"] != "test":
         return f"NOT HELD OUT: judged on the split {one.run['split']}"
