@@ -14,7 +14,7 @@ from typing import Any
 
 from emp_gym.agents.base import read_json
 from emp_gym.experiments.learned_from import trained_on
-from emp_gym.experiments.printed import command
+from emp_gym.experiments.printed import command, program
 from emp_gym.experiments.report import SCHEMA
 from emp_gym.types import DataError
 
@@ -47,7 +47,7 @@ class Beside:
     @property
     def remedy(self) -> str:
         """The command that judges it."""
-        return command("evaluate", "--run", self.folder, "--report", self.folder)
+        return command(*program("evaluate"), "--run", self.folder, "--report", self.folder)
 
 
 @dataclass
@@ -78,7 +78,7 @@ def shelf(paths: Iterable[Path]) -> Shelf:
         listed = "; ".join(f"{one.folder} ({one.why}): {one.remedy}" for one in found.beside)
         where = ", ".join(map(str, paths))
         first = paths[0] if paths else "DIR"
-        hint = listed or f"no {EVALUATION}; judge the run: {command('evaluate', '--run', first, '--report', first)}"
+        hint = listed or f"no {EVALUATION}; judge the run: {command(*program('evaluate'), '--run', first, '--report', first)}"
         raise DataError(f"{where}: nothing was judged here ({hint})")
     return found
 

@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 
 
-def command(name: str, *words: object) -> str:
-    """``python scripts/train.py --resume 'runs/a b'``, or ``emp-train ...`` where an installed ``emp-...`` command is running."""
-    installed = Path(sys.argv[0]).name.startswith("emp-")
-    program = [f"emp-{name}"] if installed else ["python", f"scripts/{name}.py"]
-    return shlex.join([*program, *map(str, words)])
+def command(*words: object) -> str:
+    """A command line to be copied: words with spaces or quotes in them are quoted."""
+    return " ".join(shlex.quote(str(word)) for word in words)
+
+
+def program(name: str) -> tuple[str, ...]:
+    """How the command called `name` is begun by somebody who began this one as he did."""
+    return (f"emp-{name}",) if Path(sys.argv[0]).name.startswith("emp-") else ("python", f"scripts/{name}.py")

@@ -22,7 +22,7 @@ from emp_gym.experiments.printed import command
 )
 def test_a_command_is_called_as_this_process_was(program: str, begins: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", [program])
-    told = command("evolve", "--resume", Path("runs/it's a b"), "--num-workers", 2)
+    told = command(*program("evolve"), "--resume", Path("runs/it's a b"), "--num-workers", 2)
     assert shlex.split(told) == [*begins, "--resume", "runs/it's a b", "--num-workers", "2"]
 
 

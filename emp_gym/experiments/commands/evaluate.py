@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -14,7 +13,8 @@ from typing import Any
 
 from emp_gym.experiments.commands import engines, own_modules
 from emp_gym.experiments.commands.obstacles import unwritten_is_told_later, writing
-from emp_gym.experiments.commands.terminal import command, data_argument, guarded, say
+from emp_gym.experiments.commands.terminal import data_argument, guarded, say
+from emp_gym.experiments.printed import command
 from emp_gym.types import ConfigError, DataError
 
 

@@ -17,14 +17,13 @@ from emp_gym.experiments.commands.interrupts import Interrupts, Stopped
 from emp_gym.experiments.commands.obstacles import told, writing
 from emp_gym.experiments.commands.terminal import (
     Bar,
-    command,
     console,
     data_argument,
     guarded,
-    program,
     say,
     whole_number,
 )
+from emp_gym.experiments.printed import command, program
 from emp_gym.types import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -287,7 +286,7 @@ def _show(search: Search, judged: Sequence[Judged]) -> None:
     from emp_gym.experiments import columns
     from emp_gym.experiments.report import told_columns
     from emp_gym.experiments.search.champion import CHAMPION
-    from emp_gym.experiments.search.report import dashboard, head, summary, trial_cells
+    from emp_gym.experiments.search.report import head, summary, trial_cells
 
     out = console()
     records = search.records()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +23,7 @@ from emp_gym.evaluation.overfitting import (
 from emp_gym.experiments import drawing, machine
 from emp_gym.experiments.document import Block, Facts, Heading, Picture, Table, Text, markdown
 from emp_gym.experiments.page import html
+from emp_gym.experiments.printed import command
 from emp_gym.experiments.report import told_columns
 from emp_gym.experiments.search import champion
 from emp_gym.experiments.search.champion import Judged
@@ -260,13 +260,8 @@ def _how(search: Search, records: Sequence[Record]) -> tuple[str, ...]:
         f"drawdown and turnover in: {search.objectives.unit}",
         *(f"`{key}`: {told}" for key, told in search.space.describe()),
         f"{machine.described()}; commit {search.study.user_attrs['commit']}",
-        f"the whole study: `{dashboard(search.folder)}` (of the extra `dashboard`)",
+        f"the whole study: `{command('optuna-dashboard', search.folder / JOURNAL)}` (of the extra `dashboard`)",
     )
-
-
-def dashboard(folder: Path) -> str:
-    """The command that shows a study in a browser."""
-    return shlex.join(["optuna-dashboard", str(folder / JOURNAL)])
 
 
 # ---- the picture
