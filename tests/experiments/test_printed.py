@@ -13,15 +13,15 @@ from emp_gym.experiments.printed import command
 
 
 @pytest.mark.parametrize(
-    ("program", "begins"),
+    ("called", "begins"),
     [
         ("scripts/train.py", ["python", "scripts/evolve.py"]),
         ("/opt/bin/emp-train", ["emp-evolve"]),
         ("pytest", ["python", "scripts/evolve.py"]),
     ],
 )
-def test_a_command_is_called_as_this_process_was(program: str, begins: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", [program])
+def test_a_command_is_called_as_this_process_was(called: str, begins: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [called])
     told = command(*program("evolve"), "--resume", Path("runs/it's a b"), "--num-workers", 2)
     assert shlex.split(told) == [*begins, "--resume", "runs/it's a b", "--num-workers", "2"]
 
