@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from emp_gym.experiments.printed import command
+from emp_gym.experiments.printed import command, program
 
 
 @pytest.mark.parametrize(
