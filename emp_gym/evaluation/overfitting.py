@@ -134,6 +134,23 @@ def effective_trials(returns: F64) -> float:
     return mean + (1 - mean) * count
 
 
+ONE = 1.5
+"""Effective trials below which a search has one strategy: it rounds to 1."""
+
+
+def one_strategy(returns: F64) -> bool:
+    """Whether the trials of `returns` [T, N] are one strategy tried again (seeds of one recipe, say): all of them trade, and
+    `effective_trials` is below `ONE`.
+
+    Then there is no probability of backtest overfitting. Ranks among trials that move together are a toss of the noise between
+    them, so PBO is about 0.5 (1 for exact copies, which tie) whether or not they have skill; and no selection took place that could
+    have been lucky: the best of N trials that amount to 1.5 shows at most 0.43 standard errors more than one. That luck is
+    smaller than what `deflated_sharpe` takes off for N trials. A trial that did nothing is another strategy, not a copy.
+    """
+    table = _table(returns, "returns")
+    return table.shape[1] > 1 and bool((table.std(axis=0) > 0).all()) and effective_trials(table) < ONE
+
+
 Score = Callable[[F64, F64], F64]
 """Performance from mean and standard deviation per period, arrays of one shape: what the search maximised."""
 

@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 
 from emp_gym.data.tape import rules_of
+from emp_gym.evaluation.assumptions import Fees
 from emp_gym.experiments import backtest, training
 from emp_gym.experiments.config import RunConfig, override
 from emp_gym.experiments.runs import RunFolder, commit
 from emp_gym.governance.errors import LedgerError
-from emp_gym.governance.record import CASH, STAGES, Version, setting
+from emp_gym.governance.record import CASH, STAGES, Version, fees_payload, setting
 from emp_gym.governance.registry import Registry
 from emp_gym.risk.reasons import Check
 from emp_gym.types import I8, Bool, ConfigError, DataError, RunLog
@@ -174,6 +175,8 @@ def execute_again(registry: Registry, seq: int, label: Label | None = None) -> l
         found = Execution(registry, config, label).play(version, companions)
     except DataError as error:
         raise LedgerError(f"entry {seq} cannot be executed again: {error}") from error
+    known = set(recorded["days"][0])  # an entry of an earlier version says less of a day
+    found["days"] = [{name: value for name, value in day.items() if name in known} for day in found["days"]]
     return [text for name in PLAYED for text in _differences(recorded[name], found[name], name)]
 
 
@@ -207,23 +210,27 @@ def _row(name: str, role: str, log: RunLog, watch: Watch) -> dict[str, Any]:
 
 
 def day_of(env: Any, day: int) -> dict[str, Any]:
-    """A day of `env` for the record; `content` is the hash of what is replayed, whatever its files are called."""
+    """A day of `env` for the record: `content` is the hash of what is replayed, its instrument included and whatever its files are
+    called, `rows` that of messages and book alone."""
     tape_set = env.unwrapped.tape_set
     info = tape_set.info[day]
     files = [info.source[half]["sha256"] for half in ("message", "orderbook") if "sha256" in info.source.get(half, {})]
     return {
         "symbol": info.instrument.symbol,
         "date": info.date,
-        "content": _content(tape_set, day),
+        "content": _content(tape_set, day, json.dumps(rules_of(info.instrument), sort_keys=True)),
+        "rows": _content(tape_set, day),
+        "currency": info.instrument.currency,
+        "fees": fees_payload(Fees.of(info.instrument)),
         "files": files,
         "synthetic": tape_set.signal is not None,
     }
 
 
-def _content(tape_set: Any, day: int) -> str:
-    """SHA-256 of instrument, messages and book of a day."""
+def _content(tape_set: Any, day: int, instrument: str = "") -> str:
+    """SHA-256 of `instrument`, messages and book of a day."""
     own, base = tape_set.day_slice(day), int(tape_set.days[day]["base"])
-    digest = hashlib.sha256(json.dumps(rules_of(tape_set.info[day].instrument), sort_keys=True).encode())
+    digest = hashlib.sha256(instrument.encode())
     messages, book = tape_set.messages[own], tape_set.book[own]
     columns = [messages[name] for name in ("time_ns", "price", "size", "kind", "side")]
     for column in (

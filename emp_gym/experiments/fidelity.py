@@ -15,6 +15,7 @@ import numpy as np
 
 from emp_gym.evaluation import comparison as pairs
 from emp_gym.evaluation import metrics
+from emp_gym.evaluation.assumptions import HONEST
 from emp_gym.evaluation.metrics import Estimate
 from emp_gym.experiments import backtest, page, pictures
 from emp_gym.experiments.backtest import Window
@@ -24,14 +25,6 @@ from emp_gym.experiments.runs import RunFolder
 from emp_gym.experiments.wording import bare, interval, number, p_value, percent
 from emp_gym.types import F64, ConfigError
 
-HONEST: dict[str, Any] = {
-    "fills": "exact",
-    "latency_ns": 200_000,  # order and feed, each: software in the exchange's building
-    "impact": "resilient",  # depth that was taken comes back with a half-life of 1 s
-    "maker_fee_bps": 0.0,  # no rebate is counted on
-    "taker_fee_bps": 0.3,  # 30 mils a share of 100
-}
-"""What is assumed where the run did not say otherwise."""
 KEYS = tuple(HONEST)
 JUDGED: dict[str, Any] = {
     "fills": "exact", "latency_ns": 0, "impact": "none", "maker_fee_bps": None, "taker_fee_bps": None,

@@ -20,6 +20,7 @@ from emp_gym.envs.wrappers.governance import KillSwitchVectorWrapper, StageVecto
 from emp_gym.experiments import evidence, seals
 from emp_gym.experiments.backtest import gates_of
 from emp_gym.experiments.config import RunConfig
+from emp_gym.experiments.learned_from import trained_on
 from emp_gym.experiments.runs import RunFolder, commit
 from emp_gym.governance.diary import Diary
 from emp_gym.governance.errors import UnregisteredPolicy
@@ -167,10 +168,21 @@ class Governed:
         config, given = run.config, self.given(run)
         if given is not None:
             return given
+        self._as_noted(run)
         return self.registry.register(
             run.path, trial=self._trial, name=version_name(config, self._trial), agent=config.agent_name,
             setting=setting(config.env_id, config.env), commit=commit() or "", parent=self._parent,
         )  # fmt: skip
+
+    def _as_noted(self, run: RunFolder) -> None:
+        """That what the run says to have learned from are days of the trial under way; `UnregisteredPolicy` names others."""
+        noted = {(day.symbol, day.date) for day in self.ledger.state.trials[self._trial].days}
+        others = [f"{symbol} {date}" for symbol, date in trained_on(run.path) if (symbol, date) not in noted]
+        if others:
+            raise UnregisteredPolicy(
+                f"{run.path}: it was trained on {', '.join(others[:3])}, which trial {self._trial} did not note; expected days of the "
+                "trial only, or its evidence could be on what it has seen; train it anew with --govern"
+            )
 
     def seal(self, folder: Path, steps: int) -> None:
         """Binds a checkpoint to the trial under way."""

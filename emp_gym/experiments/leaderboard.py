@@ -1,31 +1,27 @@
-"""Judged runs side by side: one table for each environment, setting and data, agents and baselines as rows.
+"""Judged runs side by side: a table for each group of runs that may be compared, agents and baselines as rows.
 
-Only what was judged on the same windows is compared; anything else is refused, not averaged.
+What was judged alike (environment, setting, data, split, windows, currency) stands in one table; everything else in a table of its own,
+with the words by which it differs. Within a table runs with a caveat (`experiments.caveats`) come after all others.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from emp_gym.agents.base import read_json
 from emp_gym.evaluation import comparison as pairs
 from emp_gym.evaluation import metrics
 from emp_gym.evaluation.metrics import Estimate
 from emp_gym.evaluation.reliability import stratified_interval
-from emp_gym.experiments.document import Block, Heading, Table, Text
+from emp_gym.experiments import caveats
 from emp_gym.experiments.findings import KNOWING, clipped
-from emp_gym.experiments.report import SCHEMA, told_columns
-from emp_gym.experiments.wording import bare, interval, number
-from emp_gym.types import F64, I64, ConfigError, DataError
-
-EVALUATION = "evaluation.json"
+from emp_gym.experiments.judged_run import JudgedRun, Shelf, shelf
+from emp_gym.types import F64, I64
 
 
 @dataclass(frozen=True)
@@ -44,6 +40,9 @@ class Entry:
     trials: int | None
     score: tuple[float, ...] = ()  # of each seed, against a known optimum
     machine: str = ""
+    parameters: Mapping[str, Any] | None = None  # of the agent, and its budget: what was set; None for a baseline
+    caveats: tuple[str, ...] = ()  # why it does not rank beside others
+    trained: frozenset[int] = frozenset()  # seeds of this agent that were trained, in this entry or not
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,9 @@ class Board:
     entries: tuple[Entry, ...]
     baselines: tuple[Entry, ...]
     notes: tuple[str, ...] = ()
+    dates: tuple[str, ...] = ()  # of each window
+    currency: str = ""
+    differs: tuple[str, ...] = ()  # from the first table of the same environment
     judged: str = "pnl"  # or "value": J of a problem with a known optimum, in the problem's own unit
 
     @property
@@ -74,7 +76,7 @@ class Row:
     agent: str
     baseline: bool
     seeds: int
-    pnl: Estimate  # mean, blocks are days
+    pnl: Estimate  # mean, blocks are dates
     iqm: Estimate | None  # interquartile mean over seeds
     sharpe: float | None  # per episode, mean over seeds; of money only
     drawdown: float | None
@@ -85,77 +87,47 @@ class Row:
     seconds: float | None
     trials: int | None
     path: str
+    caveats: tuple[str, ...] = ()
 
 
 # ---- reading
 
 
 def boards(paths: Sequence[Path]) -> list[Board]:
-    """A board for each environment, setting and data hash that `paths` (run folders, or folders of them) hold.
-
-    `ConfigError` where runs of one board were judged on different windows; `DataError` for what was not judged.
-    """
-    groups: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
-    for folder in judged_folders(paths):
-        told = _read(folder)
-        run = told["run"]
-        key = json.dumps([told["env"], run["settings"], run["data_hash"], run["split"]], sort_keys=True, default=str)
-        groups.setdefault(key, []).append((folder, told))
-    return [_board(group) for group in groups.values()]
+    """The tables of what `paths` (run folders, or folders of them) hold; `DataError` where nothing in them was judged."""
+    return grouped(shelf(paths))
 
 
-def judged_folders(paths: Iterable[Path]) -> list[Path]:
-    """Folders with an evaluation: the given ones, or the outermost below them."""
-    found: list[Path] = []
-    for path in paths:
-        below = [path] if (path / EVALUATION).exists() else sorted(file.parent for file in path.rglob(EVALUATION))
-        outermost = [folder for folder in below if not any(other in folder.parents for other in below)]
-        if not outermost:
-            raise DataError(
-                f"{path}: nothing was judged here (no {EVALUATION}); judge the run: scripts/evaluate.py --run {path} "
-                f"--report {path}"
-            )
-        found += [folder for folder in outermost if folder not in found]
-    return found
+def grouped(found: Shelf) -> list[Board]:
+    """A board for each group of runs that may be compared, the largest first; of equal ones that of which less must be said."""
+    groups: dict[str, list[JudgedRun]] = {}
+    for one in found.judged:
+        groups.setdefault(caveats.likeness(one), []).append(one)
+    ordered = sorted(groups.values(), key=lambda group: (-len(group), caveats.flaws(group[0]), -len(group[0].told["windows"])))
+    first = {group[0].told["env"]: group[0] for group in reversed(ordered)}
+    return [_board(group, caveats.differences(group[0], first[group[0].told["env"]])) for group in ordered]
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    told = read_json(folder / EVALUATION)
-    if told.get("schema") != SCHEMA or not told.get("run"):
-        raise DataError(
-            f"{folder / EVALUATION}: of another version (schema {told.get('schema')}, expected {SCHEMA}); judge the run "
-            f"again: scripts/evaluate.py --run {folder} --report {folder}"
-        )
-    return told
-
-
-def _board(group: Sequence[tuple[Path, dict[str, Any]]]) -> Board:
-    first_path, first = group[0]
-    for path, told in group[1:]:
-        if told["windows"] != first["windows"]:
-            raise ConfigError(
-                f"{first_path} and {path} were judged on different windows of {told['env']} ({len(first['windows'])} and "
-                f"{len(told['windows'])}): their numbers cannot be compared; judge both on the same ones with "
-                "scripts/evaluate.py --run DIR --report DIR [--episodes N]"
-            )
-    agents, notes = _once([_agent(path, told) for path, told in group])
-    entries = _merged(agents)
+def _board(group: Sequence[JudgedRun], differs: Sequence[str]) -> Board:
+    first = group[0].told
+    agents, notes = _once([_agent(one) for one in group])
     baselines: dict[str, Entry] = {}
-    for path, told in group:
-        for name in told["results"]:
-            if name == told["agent"]:
+    for one in group:
+        for name in one.told["results"]:
+            if name == one.told["agent"]:
                 continue
-            entry = _baseline(path, told, name)
+            entry = _baseline(one, name)
             known = baselines.setdefault(name, entry)
             if not np.array_equal(known.pnl, entry.pnl):
-                notes.append(f"{name} differs between {known.path} and {path} (other code?): the first is shown")
-    windows = tuple((int(day), int(row)) for day, row in first["windows"])
-    run = first["run"]
+                notes.append(f"{name} differs between {known.path} and {one.folder} (other code?): the first is shown")
+    run, entries = first["run"], _merged(agents)
     own = {entry.agent for entry in entries}
     others = tuple(entry for name, entry in baselines.items() if name not in own)
     return Board(
-        first["env"], run["settings"], run["data_hash"], run["split"], windows, first["level"], tuple(entries), others,
-        tuple(notes), first["judged"],
+        first["env"], run["settings"], run["data_hash"], run["split"],
+        tuple((int(day), int(row)) for day, row in first["windows"]), first["level"], tuple(entries), others,
+        (*caveats.of_table(group, [*own, *baselines]), *notes), tuple(map(str, first["days"])), group[0].currency, tuple(differs),
+        first["judged"],
     )  # fmt: skip
 
 
@@ -172,12 +144,12 @@ def _once(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
     return found, notes
 
 
-def _agent(path: Path, told: Mapping[str, Any]) -> Entry:
-    run, name = told["run"], told["agent"]
+def _agent(one: JudgedRun) -> Entry:
+    run, name = one.run, one.told["agent"]
     identity = json.dumps([name, run["agent_config"], run["total_timesteps"]], sort_keys=True, default=str)
-    optimum = (told.get("findings") or {}).get("optimum")
+    optimum = (one.told.get("findings") or {}).get("optimum")
     return replace(
-        _baseline(path, told, name),
+        _baseline(one, name),
         identity=identity,
         seeds=tuple(run["training_seeds"]),
         env_steps=run["total_timesteps"],
@@ -185,18 +157,21 @@ def _agent(path: Path, told: Mapping[str, Any]) -> Entry:
         trials=run["trials"],
         score=tuple(optimum["scores"]) if optimum else (),
         machine=run["machine"],
+        parameters={**run["agent_config"], "steps": run["total_timesteps"]},
+        caveats=tuple(caveats.of_run(one)),
+        trained=one.seeds | set(run["training_seeds"]),
     )
 
 
-def _baseline(path: Path, told: Mapping[str, Any], name: str) -> Entry:
-    figures = ((told.get("findings") or {}).get("measures") or {}).get(name, {})
+def _baseline(one: JudgedRun, name: str) -> Entry:
+    figures = ((one.told.get("findings") or {}).get("measures") or {}).get(name, {})
 
     def mean(measure: str) -> float | None:
         return figures[measure]["estimate"]["mean"] if measure in figures else None
 
-    pnl = np.atleast_2d(np.array(told["results"][name]["pnl_by_window"], np.float64))
+    pnl = np.atleast_2d(np.array(one.told["results"][name]["pnl_by_window"], np.float64))
     return Entry(
-        str(path), name, name, pnl, (), mean("max_drawdown_currency"), mean("turnover_currency_per_episode"), None, None, None
+        str(one.folder), name, name, pnl, (), mean("max_drawdown_currency"), mean("turnover_currency_per_episode"), None, None, None
     )  # fmt: skip
 
 
@@ -213,7 +188,7 @@ def _merged(entries: Sequence[Entry]) -> list[Entry]:
             found.append(entry)
         else:
             found[at] = _joined(found[at], entry)
-    return found
+    return [replace(one, caveats=(*one.caveats, *caveats.of_seeds(one.seeds, one.trained))) for one in found]
 
 
 def _joined(first: Entry, second: Entry) -> Entry:
@@ -233,6 +208,8 @@ def _joined(first: Entry, second: Entry) -> Entry:
         seconds=mean(first.seconds, second.seconds),
         trials=max(counted, default=None),
         score=first.score + second.score,
+        caveats=tuple(dict.fromkeys([*first.caveats, *second.caveats])),
+        trained=first.trained | second.trained,
     )
 
 
@@ -240,21 +217,44 @@ def _joined(first: Entry, second: Entry) -> Entry:
 
 
 def rows(board: Board, seed: int = 0, resamples: int = 2000) -> list[Row]:
-    """Lines of a board: agents and baselines by mean P&L (by score, where there is one), the oracle last."""
-    days = np.array([day for day, _ in board.windows], np.int64)
+    """Lines of a board: agents and baselines by mean P&L (by score, where there is one), those with a caveat below them, the
+    oracle last."""
+    blocks = np.unique(board.dates, return_inverse=True)[1].astype(np.int64)
     rivals = [entry for entry in board.baselines if entry.agent not in KNOWING]
     best = max(rivals, key=lambda entry: entry.pnl.mean(), default=None)
-    names = [entry.agent for entry in board.entries]
-    found = []
-    for entry in (*board.entries, *board.baselines):
-        own = entry in board.entries
-        name = f"{entry.agent} ({Path(entry.path).name})" if own and names.count(entry.agent) > 1 else entry.agent
-        found.append(_row(board, entry, name, not own, best, days, seed, resamples))
+    names = labels(board.entries)
+    found = [_row(board, entry, name, False, best, blocks, seed, resamples) for entry, name in zip(board.entries, names)]
+    found += [_row(board, entry, entry.agent, True, best, blocks, seed, resamples) for entry in board.baselines]
     return sorted(found, key=_place)
 
 
-def _place(row: Row) -> tuple[bool, float, float]:
-    return row.agent in KNOWING, -(row.score.mean if row.score else -np.inf), -row.pnl.mean
+def _place(row: Row) -> tuple[bool, bool, float, float]:
+    return row.agent in KNOWING, bool(row.caveats), -(row.score.mean if row.score else -np.inf), -row.pnl.mean
+
+
+def labels(entries: Sequence[Entry]) -> list[str]:
+    """What each is called: where several have one agent's name, with what was set in one and not alike in the others, then the folder."""
+    return [_label(entry, [other for other in entries if other.agent == entry.agent]) for entry in entries]
+
+
+def _label(entry: Entry, namesakes: Sequence[Entry]) -> str:
+    if len(namesakes) == 1:
+        return entry.agent
+    said = _set_apart(entry, namesakes)
+    alike = [other for other in namesakes if _set_apart(other, namesakes) == said]
+    told = [*said, *([Path(entry.path).name] if len(alike) > 1 or not said else [])]
+    return f"{entry.agent} ({', '.join(told)})"
+
+
+def _set_apart(entry: Entry, namesakes: Sequence[Entry]) -> list[str]:
+    """What was set for `entry` and differs among its namesakes, in words."""
+    mine, known = entry.parameters or {}, [other.parameters or {} for other in namesakes]
+    keys = [key for key in dict.fromkeys(key for one in known for key in one) if len({str(one.get(key)) for one in known}) > 1]
+    return [_said(key, mine[key]) for key in keys if mine.get(key) is not None]
+
+
+def _said(key: str, value: Any) -> str:
+    return f"{value:,} steps" if key == "steps" else f"{key}={caveats.setting_text(value)}"
 
 
 def _row(
@@ -285,121 +285,5 @@ def _row(
         entry.seconds,
         entry.trials,
         entry.path,
+        entry.caveats,
     )
-
-
-TITLES = (
-    "agent", "score", "{} per episode", "IQM over seeds", "seeds", "Sharpe", "drawdown", "turnover",
-    "P(beats best baseline)", "env steps", "seconds", "trials",
-)  # fmt: skip
-SPARE = (
-    "trials", "seconds", "turnover", "env steps", "drawdown", "Sharpe", "seeds", "P(beats best baseline)", "IQM over seeds",
-)  # fmt: skip
-"""Columns that a narrow terminal may do without, the least important one first."""
-
-
-def cells(row: Row) -> tuple[str, ...]:
-    def maybe(value: float | None, digits: int = 0) -> str:
-        return "" if value is None else number(value, digits)
-
-    return (
-        row.agent if not row.baseline else f"{row.agent} *",
-        bare(row.score, 3),
-        interval(row.pnl) if row.pnl.low is not None else bare(row.pnl),
-        bare(row.iqm),
-        str(row.seeds) if row.iqm else "",
-        maybe(row.sharpe, 2),
-        maybe(row.drawdown, 1),
-        maybe(row.turnover),
-        bare(row.improvement),
-        maybe(row.env_steps),
-        maybe(row.seconds),
-        maybe(row.trials),
-    )
-
-
-def title(board: Board) -> str:
-    """``emp-lob-v0: 16 test windows of 8 days, data 80ac2296``."""
-    days = len({day for day, _ in board.windows})
-    data = f", data {board.data_hash[:8]}" if board.data_hash else ""
-    given = ", ".join(_setting(key, value) for key, value in board.settings.items())
-    count, plural = f"{len(board.windows)} {board.split}", "s" if len(board.windows) > 1 else ""
-    where = f"{count} window{plural} of {days} day{'s' if days > 1 else ''}" if data else f"{count} episode{plural}"
-    return f"{board.env}{f' ({given})' if given else ''}: {where}{data}"
-
-
-
-def _setting(key: str, value: Any) -> str:
-    """``latency_ns=200000``; of what is too long for a title the first bits of its hash, of gates their names besides."""
-    text = str(value)
-    if len(text) <= 40:
-        return f"{key}={text}"
-    digest = hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:8]
-    gates = [str(gate.get("gate")) for gate in value if isinstance(gate, Mapping)] if isinstance(value, list | tuple) else []
-    return f"{key}={'+'.join(gates)}#{digest}"
-
-
-def table(board: Board) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Titles and cells, without columns in which nothing stands."""
-    return told_columns([title.format(board.what) for title in TITLES], [cells(row) for row in rows(board)])
-
-
-def reading(found: Sequence[Board]) -> str:
-    """What the numbers of these boards mean."""
-    judged = {board.judged for board in found}
-    text = "`*` is a baseline. "
-    if "pnl" in judged:
-        text += "P&L, drawdown and turnover are in currency, means over episodes; Sharpe is per episode, not annualised. "
-    if judged - {"pnl"}:
-        text += (
-            "`value` is J of an episode without the noise of its steps, in the problem's own unit, which is not currency; "
-            "`score` is 1 at the optimum and 0 at the best naive policy. "
-        )
-    return text + (
-        "Intervals are block bootstraps over days (episodes, where there are no days); `IQM` is the interquartile mean over training "
-        "seeds with its stratified bootstrap interval. `P(beats best baseline)`: the probability that an episode of the agent beats "
-        f"one of the baseline with the highest mean ({' and '.join(KNOWING)} aside). Seconds of training are wall clock, a seed. "
-    ) + _counted(found)
-
-
-def _counted(found: Sequence[Board]) -> str:
-    if all(entry.trials is None for board in found for entry in board.entries):
-        return "How many trials led here nobody counted (runs under `--govern` do)."
-    return "`trials` that count against the run stand in its ledger; empty: nobody counted. No number is deflated by them."
-
-
-def document(found: Sequence[Board]) -> list[Block]:
-    """All boards, as blocks."""
-    blocks: list[Block] = []
-    for board in found:
-        titles, body = table(board)
-        blocks += [Heading(title(board)), Table(titles, tuple(body)), *(Text(note) for note in board.notes)]
-    machines = sorted({entry.machine for board in found for entry in board.entries if entry.machine})
-    return [*blocks, Text(reading(found)), *([Text(f"Trained or judged on: {'; '.join(machines)}.")] if machines else [])]
-
-
-def as_json(found: Sequence[Board]) -> list[dict[str, Any]]:
-    """All boards as plain numbers."""
-    return [
-        {
-            "env": board.env,
-            "settings": dict(board.settings),
-            "data_hash": board.data_hash,
-            "split": board.split,
-            "windows": [list(window) for window in board.windows],
-            "level": board.level,
-            "notes": list(board.notes),
-            "judged": board.judged,
-            "unit": UNITS.get(board.judged, "the problem's own"),
-            "rows": [_plain(row, board.judged) for row in rows(board)],
-        }
-        for board in found
-    ]
-
-
-UNITS = {"pnl": "currency"}
-
-
-def _plain(row: Row, judged: str) -> dict[str, Any]:
-    """With what was judged under its own name."""
-    return {judged if key == "pnl" else key: value for key, value in asdict(row).items()}

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from emp_gym.governance import promotion
+from emp_gym.governance import costs, promotion
+from emp_gym.governance.costs import ASKED, Costs
 from emp_gym.governance.promotion import GATES, Finding, Gate, Performance
 from emp_gym.governance.record import (
     STAGES,
     VALID_NS,
+    Day,
     Evaluation,
     Session,
     Trial,
@@ -54,13 +56,20 @@ class Case:
         return all(finding.passed for finding in self.findings)
 
 
-def examine(state: State, version: Version, to: str, now: int) -> Case:
-    """All findings about entering `to` (or renewing it) at time `now` (ns): a pure function of the record."""
+def examine(state: State, version: Version, to: str, now: int, least: Costs | None = None) -> Case:
+    """All findings about entering `to` (or renewing it) at time `now` (ns): a pure function of the record. `least`: what the
+    evidence must assume, if not what every stage asks."""
     used = tuple(_valid(version, to, now))
+    days = list({day.key: day for e in used for day in e.days}.values())
     findings = [*_formal(state, version, to, now), *_evidence(version, used, to)]
+    keywords = read_setting(version.setting)[1]
+    findings += costs.findings(keywords, [day.fees for day in days], ASKED if least is None else least)
     if not used:
         return Case(to, used, tuple(findings))
+    findings += _data(days)
     findings += _searched(state, version)
+    if not _one_currency(days):
+        return Case(to, used, tuple(findings))  # there is no sum to judge
     evidence = _assembled(state, version, used, GATES[to], now)
     judgement = promotion.judge(evidence, GATES[to], _draws(version, to, used))
     regimes = tuple(regime.name for regime in judgement.regimes)
@@ -128,7 +137,6 @@ def _formal(state: State, version: Version, to: str, now: int) -> list[Finding]:
     """What needs no statistics."""
     here = version.stage(now)
     following = STAGES[min(STAGES.index(here) + 1, len(STAGES) - 1)]
-    keyword = read_setting(version.setting)[1].get("fills", "exact")
     return [
         Finding(
             "next stage", to == following or (to == here != STAGES[0]), f"{following}, the one after {here}", to,
@@ -138,10 +146,6 @@ def _formal(state: State, version: Version, to: str, now: int) -> list[Finding]:
             "whole ledger", not state.invalid, "no entry that the rules forbid",
             f"{len(state.invalid)}" + (f", the first being {state.invalid[0]}" if state.invalid else ""),
             "someone has the log's key who should not: find out who, and begin a new ledger",
-        ),
-        Finding(
-            "fill model", keyword == "exact", "fills=exact", f"fills={keyword}",
-            "train and evaluate with exact queue places",
         ),
     ]  # fmt: skip
 
@@ -155,6 +159,32 @@ def _evidence(version: Version, used: Sequence[Evaluation], to: str) -> list[Fin
     return [
         Finding("evidence", bool(used), expected, got, "evaluate it: scripts/evaluate.py --govern LOGDIR --policy ...")
     ]
+
+
+def _data(days: Sequence[Day]) -> list[Finding]:
+    """On which data the evidence is, and that its money is of one kind."""
+    kinds = [(name, [day for day in days if day.synthetic == kind]) for name, kind in (("recorded", False), ("synthetic", True))]
+    told = "; ".join(f"{len(some)} {name} {_days_told(some)}" for name, some in kinds if some)
+    currencies = sorted({day.currency for day in days if day.currency})
+    return [
+        Finding("data", bool(days), "named days", told),
+        Finding(
+            "currency", _one_currency(days), "one: sums of several mean nothing", ", ".join(currencies) or "not on record",
+            "evaluate it on days of one currency; those of another are evidence for a version of their own",
+        ),
+    ]  # fmt: skip
+
+
+def _one_currency(days: Sequence[Day]) -> bool:
+    return len({day.currency for day in days if day.currency}) <= 1
+
+
+def _days_told(days: Sequence[Day]) -> str:
+    """``days of SYNA, SYNB, 2031-01-06 to 2031-03-12``."""
+    dates, symbols = sorted({day.date for day in days}), sorted({day.symbol for day in days})
+    named = ", ".join(symbols[:3]) + (f" and {len(symbols) - 3} more" if len(symbols) > 3 else "")
+    when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    return f"day{'' if len(days) == 1 else 's'} of {named}, {when}"
 
 
 def _searched(state: State, version: Version) -> list[Finding]:
@@ -180,11 +210,17 @@ def _named(version: Version, here: str) -> str:
 
 
 def session_totals(version: Version) -> dict[Session, int]:
-    """P&L of a version by session, over all evaluations in its own setting."""
-    sums: dict[Session, int] = {}
+    """P&L of a version by session, over all evaluations in its own setting; never summed over currencies."""
+    by_day: dict[str, tuple[Day, int]] = {}
     for evaluation in version.evaluations:
         if evaluation.setting == version.setting:
-            sums.update(evaluation.totals(version.version))
+            by_day |= {day.key: (day, pnl) for day, pnl in evaluation.totals(version.version).items()}
+    first = next((day.currency for day, _ in by_day.values()), "")
+    sums: dict[Session, int] = {}
+    for day, pnl in by_day.values():
+        date, block = day.session
+        session = (date, block if day.currency == first else f"{block} {day.currency}")
+        sums[session] = sums.get(session, 0) + pnl
     return sums
 
 
@@ -206,7 +242,7 @@ def _assembled(state: State, version: Version, used: Sequence[Evaluation], gate:
         trial_pnl=None if trials == 1 else pnl_table([row for row in rows if row] + [None] * idle),
         champion=None if champion is None else _on_record(state, champion, version, candidate),
         baselines=tuple(_baselines(used)),
-        fitted=np.array(sorted(number(key) for key in _fitted(state, version)), np.int64),
+        fitted=np.array(sorted({number(day.block) for day in _fitted(state, version, used)}), np.int64),
     )
 
 
@@ -215,13 +251,22 @@ def _rivals(state: State, sessions: set[int]) -> int:
     return sum(any(sessions & set(e.sessions.tolist()) for e in v.evaluations) for v in state.versions.values())
 
 
-def _fitted(state: State, version: Version) -> set[str]:
+def _fitted(state: State, version: Version, used: Sequence[Evaluation]) -> list[Day]:
+    """Days of the evidence that are not news: the version or an ancestor may have trained on that day, on the same rows under another
+    name, or (recorded) on another symbol of that date, which shares its market."""
+    trained = list(_trained(state, version))
+    keys, rows = {day.key for day in trained}, {day.rows for day in trained if day.rows}
+    dates = {day.date for day in trained if not day.synthetic}
+    found = {day.key: day for e in used for day in e.days}
+    return [day for day in found.values() if day.key in keys or day.rows in rows or (not day.synthetic and day.date in dates)]
+
+
+def _trained(state: State, version: Version) -> Iterator[Day]:
     """Days that the version or an ancestor may have trained on."""
-    keys: set[str] = set()
     while True:
-        keys |= {day.key for day in state.trials[version.trial].days}
+        yield from state.trials[version.trial].days
         if not version.parent:
-            return keys
+            return
         version = state.versions[version.parent]
 
 

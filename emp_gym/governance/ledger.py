@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from emp_gym.governance.canonical import canonical
+from emp_gym.governance.costs import ASKED, Costs
 from emp_gym.governance.errors import LedgerError, UnregisteredPolicy
 from emp_gym.governance.evidence import Case, examine
 from emp_gym.governance.log import Log, Receipt
@@ -67,10 +68,11 @@ class Ledger:
         """The stage of a version now."""
         return self.find(version).stage(self.now)
 
-    def examine(self, version: str, to: str | None = None) -> Case:
-        """What speaks for and against letting `version` into `to` (None: its next stage), signatures apart."""
+    def examine(self, version: str, to: str | None = None, least: Costs | None = None) -> Case:
+        """What speaks for and against letting `version` into `to` (None: its next stage), signatures apart. `least`: see
+        `decision`."""
         found = self.find(version)
-        return examine(self.state, found, to or next_stage(found.stage(self.now)), self.now)
+        return examine(self.state, found, to or next_stage(found.stage(self.now)), self.now, least)
 
     # --- entries
 
@@ -112,18 +114,26 @@ class Ledger:
         ]
         return self._enter("evaluation", payload, evidence=hashes)
 
-    def promote(self, version: str, to: str, approvers: Sequence[Approver]) -> Receipt:
-        """Moves a version into its next stage, or renews its stage; `LedgerError` with every reason against it."""
+    def promote(self, version: str, to: str, approvers: Sequence[Approver], least: Costs | None = None) -> Receipt:
+        """Moves a version into its next stage, or renews its stage; `LedgerError` with every reason against it. `least`: see
+        `decision`."""
         if to not in STAGES[1:]:
             raise ConfigError(f"a version can be promoted to {', '.join(STAGES[1:])}, got {to!r}")
-        case, payload = self.decision(version, to)
+        case, payload = self.decision(version, to, least)
         return self._signed("promote", payload, approvers, evidence=[e.payload_hash for e in case.used])
 
-    def decision(self, version: str, to: str | None = None) -> tuple[Case, dict[str, Any]]:
-        """What `examine` finds, and what people sign who let `version` into `to` (None: its next stage)."""
+    def decision(
+        self, version: str, to: str | None = None, least: Costs | None = None
+    ) -> tuple[Case, dict[str, Any]]:
+        """What `examine` finds, and what people sign who let `version` into `to` (None: its next stage).
+
+        `least`: what the evidence must assume of its own orders, where that is not what every stage asks; it stands in what
+        is signed.
+        """
         found, now = self.find(version), self.now
-        case = examine(self.state, found, to or next_stage(found.stage(now)), now)
-        return case, {
+        case = examine(self.state, found, to or next_stage(found.stage(now)), now, least)
+        word = {} if least is None or least == ASKED else {"costs": least.as_payload()}
+        return case, word | {
             "version": found.version,
             "from": found.stage(now),
             "to": case.stage,

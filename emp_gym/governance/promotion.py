@@ -23,6 +23,7 @@ from emp_gym.evaluation.overfitting import (
     backtest_overfitting,
     effective_trials,
     expected_maximum,
+    one_strategy,
     probabilistic_sharpe,
     sharpe_sample,
     sharpe_score,
@@ -328,6 +329,12 @@ def search_overfits(evidence: Evidence, gate: Gate, rng: np.random.Generator) ->
     if sessions < FEWEST:
         remedy = "search on more sessions"
         return [Finding(rule, False, expected, f"{sessions} sessions of trials, fewer than {FEWEST}", remedy)]
+    if one_strategy(table):
+        got = (
+            f"not defined: {known:,} trials as different as {effective_trials(table):.1f} are one strategy tried again, and ranks "
+            "among them say nothing; the deflated Sharpe ratio counts them all"
+        )
+        return [Finding(rule, True, expected, got)]
     found = backtest_overfitting(table, blocks=min(16, sessions // 2 * 2))
     got = (
         f"{found.probability:.3f} ({known:,} trials over {sessions} sessions, as different as "

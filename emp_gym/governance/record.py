@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from emp_gym.evaluation.assumptions import Fees
 from emp_gym.governance.canonical import canonical
 from emp_gym.governance.log import HASH
 from emp_gym.governance.promotion import Performance
@@ -35,9 +36,18 @@ class Sha(str):
     """In a shape: text that is a SHA-256 in lower-case hex."""
 
 
+class Maybe(str):
+    """In a shape: a key that entries of earlier versions have not."""
+
+
 ANY = "*"  # in a shape: any keys
 LARGEST = 2**53  # of an integer in a payload
-DAY = {"content": Sha, "date": str, "files": [Sha], "symbol": str, "synthetic": bool}
+FEES = {"maker_bps_e4": int, "maker_lot_e8": int, "taker_bps_e4": int, "taker_lot_e8": int}  # 1e-4 bp; 1e-8 currency a lot
+DAY = {
+    "content": Sha, Maybe("currency"): str, "date": str, Maybe("fees"): FEES, "files": [Sha], Maybe("rows"): Sha, "symbol": str,
+    "synthetic": bool,
+}  # fmt: skip
+COSTS = {"feed_latency_ns": int, "fees": str, "impact": str, "order_latency_ns": int}
 POLICY = {"breaches": int, "decisions": [int], "name": str, "pnl_e8": [int], "reasons": {ANY: int}, "role": str}
 APPROVALS = [{"signature": str, "signer": str}]
 SHAPES: Mapping[str, Mapping[str, Any]] = {
@@ -56,13 +66,13 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
         "windows": {"day": [int], "regime": [int], "start": [int]},
     },
     "promote": {
-        "approvals": APPROVALS, "evaluations": [int], "findings": [str], "from": str, "since": int, "to": str,
-        "version": Sha,
+        "approvals": APPROVALS, Maybe("costs"): COSTS, "evaluations": [int], "findings": [str], "from": str, "since": int,
+        "to": str, "version": Sha,
     },
     "demote": {"from": str, "reason": str, "to": str, "version": Sha},
     "alias": {"alias": str, "version": Sha},
 }  # fmt: skip
-"""Payloads by kind: exactly these keys."""
+"""Payloads by kind: exactly these keys, those that are `Maybe` or not."""
 
 
 def payload_of(entry: Entry) -> dict[str, Any]:
@@ -87,7 +97,9 @@ def _fits(value: Any, shape: Any, where: str) -> None:
             _fits(item, shape[0], f"{where}[{i}]")
     elif isinstance(shape, Mapping):
         _must(isinstance(value, dict), where, "an object", value)
-        _must(ANY in shape or set(value) == set(shape), where, f"an object with {', '.join(shape)}", list(value))
+        needed = {name for name in shape if not isinstance(name, Maybe)}
+        whole = ANY in shape or needed <= set(value) <= set(shape)
+        _must(whole, where, f"an object with {', '.join(shape)}", list(value))
         for name, part in value.items():
             _fits(name, str, f"a key of {where}")
             _fits(part, shape.get(name, shape.get(ANY)), f"{where}.{name}")
@@ -141,22 +153,50 @@ class Day:
     content: str  # of the arrays that were replayed
     files: tuple[str, ...]  # of the files that they were made from
     synthetic: bool
+    rows: str = ""  # of messages and book alone, whatever instrument they are said to be of; "" where it was not noted
+    currency: str = ""  # "" where it was not noted
+    fees: Fees | None = None  # the instrument's own; None where they were not noted
 
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> Day:
-        return cls(value["symbol"], value["date"], value["content"], tuple(value["files"]), value["synthetic"])
+        fees = value.get("fees")
+        return cls(
+            value["symbol"], value["date"], value["content"], tuple(value["files"]), value["synthetic"], value.get("rows", ""),
+            value.get("currency", ""), None if fees is None else fees_of(fees),
+        )  # fmt: skip
 
     @property
     def key(self) -> str:
         return self.content if self.synthetic else f"{self.symbol} {self.date}"
 
     @property
+    def block(self) -> str:
+        """What counts as one independent session: the date of a recorded day, since all symbols of a date share its market; a
+        synthetic day is one by itself."""
+        return self.content if self.synthetic else self.date
+
+    @property
     def session(self) -> Session:
-        return self.date, self.symbol, self.key
+        return self.date, self.block
 
 
-Session = tuple[str, str, str]
-"""Date, symbol and key of a day: sorts by time."""
+Session = tuple[str, str]
+"""Date and block of a day: sorts by time."""
+
+
+def fees_of(value: Mapping[str, int]) -> Fees:
+    """The fees of an instrument as an entry has them."""
+    return Fees(
+        value["maker_bps_e4"] / 1e4, value["taker_bps_e4"] / 1e4, value["maker_lot_e8"] / CASH, value["taker_lot_e8"] / CASH
+    )  # fmt: skip
+
+
+def fees_payload(fees: Fees) -> dict[str, int]:
+    """The same as integers, for an entry."""
+    return {
+        "maker_bps_e4": round(fees.maker_bps * 1e4), "taker_bps_e4": round(fees.taker_bps * 1e4),
+        "maker_lot_e8": round(fees.maker_per_lot * CASH), "taker_lot_e8": round(fees.taker_per_lot * CASH),
+    }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -235,15 +275,15 @@ class Evaluation:
     @cached_property
     def sessions(self) -> I64:
         """Number of each episode's session [E]."""
-        keys = [number(day.key) for day in self.days]
-        return np.array([keys[day] for day in self.day], np.int64)
+        blocks = [number(day.block) for day in self.days]
+        return np.array([blocks[day] for day in self.day], np.int64)
 
-    def totals(self, name: str) -> dict[Session, int]:
-        """P&L of `name` by session, 1e-8 currency."""
-        sums: dict[Session, int] = {}
-        for day, pnl in zip(self.day, self.policies[name].pnl_e8):
-            session = self.days[day].session
-            sums[session] = sums.get(session, 0) + pnl
+    def totals(self, name: str) -> dict[Day, int]:
+        """P&L of `name` by day, 1e-8 currency."""
+        sums: dict[Day, int] = {}
+        for place, pnl in zip(self.day, self.policies[name].pnl_e8):
+            day = self.days[place]
+            sums[day] = sums.get(day, 0) + pnl
         return sums
 
     def performance(self, name: str) -> Performance:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import yaml
 
+from emp_gym.governance.costs import ASKED, Costs
 from emp_gym.governance.kill_state import stamp
 from emp_gym.governance.stand_down import REASON_NAMES, stand_down
 from emp_gym.risk.gate import RiskGate
@@ -39,6 +40,7 @@ class StageRules:
     max_position: int | None = None  # lots of one instrument
     limits: str | None = None  # file of limits, relative to the file that names it
     observe: bool = False  # whether risk may look on without acting
+    evidence: Costs = ASKED  # what the evidence that leads here must assume of its own orders
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.venues) - set(VENUES))
@@ -127,6 +129,8 @@ def _override(stage: str, said: Any, where: str, folder: Path) -> StageRules:
         if not isinstance(venues, list | tuple):
             raise ConfigError(f"{where}: venues must be a list of {list(VENUES)}, got {venues!r}")
         changes["venues"] = tuple(map(str, venues))
+    if "evidence" in said:
+        changes["evidence"] = Costs.read(said["evidence"], where)
     if isinstance(said.get("limits"), str):
         changes["limits"] = str(folder / said["limits"])
     return replace(STAGES[stage], **changes)

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from emp_gym.governance.costs import Costs
 from emp_gym.governance.evidence import examine, signed
 from emp_gym.governance.reader import Entry
 from emp_gym.governance.record import (
@@ -32,6 +33,7 @@ from emp_gym.governance.record import (
     read_setting,
 )
 from emp_gym.governance.signatures import Person, approved_by
+from emp_gym.types import ConfigError
 
 ALIAS = re.compile(r"[a-z][a-z0-9-]{1,39}")
 DERIVED = ("champion", "challenger", *STAGES)
@@ -196,7 +198,7 @@ class State:
             )
         if p["to"] not in STAGES[1:]:
             raise Refused(f"{p['to']!r} is no stage; expected one of {', '.join(STAGES[1:])}")
-        case = examine(self, version, p["to"], self.now)
+        case = examine(self, version, p["to"], self.now, _costs(p))
         used = [e.seq for e in case.used]
         if p["evaluations"] != used or list(entry.evidence) != [e.payload_hash for e in case.used]:
             raise Refused(f"its evidence must be all valid evaluations of this version, entries {used}")
@@ -243,6 +245,14 @@ class State:
         if p["version"] not in self.versions:
             raise Refused(f"{p['version'][:12]} is not registered")
         return self.versions[p["version"]]
+
+
+def _costs(p: Mapping[str, Any]) -> Costs | None:
+    """What a promotion says that its evidence must assume; None where it is what every stage asks."""
+    try:
+        return Costs.of(p["costs"]) if "costs" in p else None
+    except ConfigError as error:
+        raise Refused(f"promote.costs: {error}") from error
 
 
 def cause(entry: Entry) -> str:

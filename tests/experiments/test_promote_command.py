@@ -27,7 +27,9 @@ from emp_gym.governance.verify import verify
 from emp_gym.types import ConfigError
 
 RIVALS = ("hold", "random", "symmetric", "ofi-taker")  # of the taker; on these easy days momentum is as good as it
-SMALL = ["env.episode=16 decisions", "env.every=50 messages", "env.threads=1"]
+COSTS = ["env.latency_ns=200000", "env.impact=resilient", "env.taker_fee_bps=0.3", "env.maker_fee_bps=0.0"]  # configs/honest.yaml
+FREE = ["env.episode=16 decisions", "env.every=50 messages", "env.threads=1"]  # of costs
+SMALL = [*FREE, *COSTS]
 
 
 def stub(tape_set: Any) -> np.ndarray:
@@ -138,8 +140,13 @@ def test_a_real_strategy_is_promoted_to_paper(
     assert promote.main([str(log), "ofi-taker-0"]) == 0
     shown = capsys.readouterr().out
     assert "Missing for paper: signatures." in shown and "✓ deflated Sharpe ratio" in shown
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "paper.yaml").write_text("evidence: {order_latency_ms: 5}")
+    assert promote.main([str(log), "challenger", "--to", "paper", *alice, "--rules", str(tmp_path / "rules"), "--json"]) == 1
+    assert [f["rule"] for f in said_of(capsys)["findings"] if not f["passed"]] == ["latency"], "a house may ask for more"
     assert promote.main([str(log), "challenger", "--to", "paper", *alice, "--json"]) == 0
     answer = said_of(capsys)
+    assert {f["rule"]: f["got"] for f in answer["findings"]}["fees"] == "maker 0 bp, taker 0.3 bp"
     assert answer["promoted"] and answer["stage"] == "paper"
     assert [f["passed"] for f in answer["findings"] if f["rule"] == "executed again"] == [True]
     assert promote.main([str(log), "champion", "--to", "pilot", *alice]) == 1
@@ -426,6 +433,9 @@ def test_what_the_rules_refuse_is_status_1(promoted: Path, tmp_path: Path, capsy
         (["--to", "paper"], "needs a STRATEGY"),
         (["--alias", "night", "--list"], "needs a STRATEGY"),
         (["x", "--list"], "--list is about no strategy"),
+        (["--list", "--rules", "y"], "--rules goes with a STRATEGY"),
+        (["x", "--demote", "y", "--rules", "z"], "--rules goes with a STRATEGY"),
+        (["challenger", "--rules", "nowhere"], "no rules of stages"),
         (["x", "--request", "f"], "--request goes with --to"),
         (["x", "--to", "paper", "--request", "f", "--approve", "a=b"], "--request only writes"),
         (["x", "--to", "paper", "--approve", "alice"], "expected NAME=FILE"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from emp_gym.experiments import engine
 from emp_gym.experiments.commands import evolve
 from emp_gym.experiments.search import store
 from emp_gym.experiments.search.driver import Search
+from emp_gym.types import ConfigError
 
 ENV = "emp-almgren-chriss-v0"
 SMALL = ["--trials", "6", "--population", "2", "--budget", "400", "--seeds", "1", "--episodes", "8"]
@@ -53,6 +55,57 @@ def test_a_search_leaves_what_it_promises(tmp_path: Path, space: Path, capsys: p
     assert told["agent"]["share"] == best.genome["agent.share"] and told["agent_name"] == DIAL
 
 
+def test_a_study_that_was_told_not_to_look_at_the_test_does_not_when_it_goes_on(
+    tmp_path: Path, space: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "study"
+    assert begin(folder, space, "--final-seeds", "0", "--finalists", "0") == 0
+    cells = sorted(path.name for path in (folder / "cells").iterdir())
+    assert not (folder / "final.json").exists() and "The test was not looked at." in " ".join(capsys.readouterr().out.split())
+    assert evolve.main(["--resume", str(folder)]) == 0
+    assert not (folder / "final.json").exists(), "no look at the test"
+    assert sorted(path.name for path in (folder / "cells").iterdir()) == cells, "no finalist, and nothing else, was trained"
+    assert evolve.main(["--resume", str(folder), "--final-seeds", "1"]) == 0
+    assert "The test was looked at once." in " ".join(capsys.readouterr().out.split())
+    assert Search.load(folder).study.user_attrs["final_seeds"] == 1, "what was asked for last is kept"
+    assert evolve.main(["--resume", str(folder), "--final-seeds", "2"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "The test was looked at 2 times" in said and "only the first look was fresh" in said
+    assert said.index("looked at 2 times") < said.index("on test ("), "before the figure"
+    assert "but this is look 2" in (folder / "report.md").read_text() or "no Sharpe ratio" in (folder / "report.md").read_text()
+
+
+def test_a_study_that_does_not_say_it_is_not_judged_unasked(tmp_path: Path, space: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As studies of earlier versions are."""
+    folder = tmp_path / "study"
+    assert begin(folder, space, "--final-seeds", "0") == 0
+    journal = folder / "journal.log"
+    journal.write_text("".join(line for line in journal.read_text().splitlines(True) if "final_seeds" not in line))
+    capsys.readouterr()
+    assert evolve.main(["--resume", str(folder)]) == 0
+    assert "to do it: --final-seeds N" in capsys.readouterr().err and not (folder / "final.json").exists()
+
+
+@pytest.mark.parametrize("program", ["scripts/evolve.py", "/usr/bin/emp-evolve"])
+def test_printed_commands_can_be_pasted(
+    program: str, tmp_path: Path, space: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [program])
+    folder = tmp_path / "a study"
+    assert begin(folder, space, "--final-seeds", "0", "--finalists", "0") == 0
+    lines = dict(line.split(":", 1) for line in capsys.readouterr().out.splitlines() if line.startswith(("Dashboard", "Champion:  ")))
+    train = ["emp-train"] if "emp-" in program else ["python", "scripts/train.py"]
+    assert shlex.split(lines["Champion"]) == [*train, "--config", str(folder / "champion.yaml")]
+    assert shlex.split(lines["Dashboard"])[:2] == ["optuna-dashboard", str(folder / "journal.log")]
+    assert shlex.join(["optuna-dashboard", str(folder / "journal.log")]) in (folder / "report.md").read_text()
+    again = shlex.split(evolve._again(folder, evolve.parser().parse_args(["--govern", "my log", "--engine", "ray"])))
+    program_words = ["emp-evolve"] if "emp-" in program else ["python", "scripts/evolve.py"]
+    assert again == [*program_words, "--resume", str(folder), "--engine", "ray", "--govern", "my log"]
+    with pytest.raises(ConfigError) as raised:
+        store.create(folder, "again", {}, {})
+    assert f"--resume {shlex.quote(str(folder))}" in str(raised.value)
+
+
 def test_the_champion_goes_into_training(tmp_path: Path, space: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from emp_gym.experiments.commands import train
 
@@ -75,7 +128,8 @@ def test_ctrl_c_leaves_a_study_that_goes_on(
         patch.setattr(engine, "engine", lambda *_: Interrupted())
         assert begin(tmp_path / "study", space) == 130
     err = capsys.readouterr().err
-    assert "stopped by SIGINT" in err and f"--resume {tmp_path / 'study'} --final-seeds 2" in err
+    assert "stopped by SIGINT" in err and f"to go on: python scripts/evolve.py --resume {tmp_path / 'study'}\n" in err
+    assert Search.load(tmp_path / "study").study.user_attrs["final_seeds"] == 2, "the study keeps it"
     kept = len(list((tmp_path / "study" / store.CELLS).glob("*.json")))
     assert kept == 4
     assert evolve.main(["--resume", str(tmp_path / "study"), "--final-seeds", "0"]) == 0

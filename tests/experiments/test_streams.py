@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from emp_gym.experiments.commands import streams, terminal
+from emp_gym.experiments.printed import command
 from emp_gym.types import ConfigError
 
 TEXT = "−481.13 → 1 × 2 … ┃ ✗ ≥"
@@ -141,7 +142,7 @@ def test_nobody_that_the_machine_knows_still_has_a_name(monkeypatch):
 
 
 def test_a_command_line_to_be_copied_is_quoted():
-    assert terminal.command("tensorboard", "--logdir", Path("my runs/it's")) == """tensorboard --logdir 'my runs/it'"'"'s'"""
+    assert command("tensorboard", "--logdir", Path("my runs/it's")) == """tensorboard --logdir 'my runs/it'"'"'s'"""
 
 
 SHELL = {">&-": 0, "2>&-": 0, ">&- 2>&-": 0, ">/dev/full": 2}

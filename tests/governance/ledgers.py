@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from governance.logs import Ticks, create, key
 
+from emp_gym.evaluation.assumptions import HONEST
 from emp_gym.governance.canonical import canonical
 from emp_gym.governance.heads import KeyFile
 from emp_gym.governance.ledger import Ledger, _entry
@@ -19,8 +20,8 @@ from emp_gym.governance.record import DAY_NS, identity, setting
 from emp_gym.governance.signatures import Approver, approvals
 from emp_gym.governance.state import State
 
-SETTING = setting("emp-lob-v0", {})
-OTHER = setting("emp-lob-v0", {"latency_ns": 5})
+SETTING = setting("emp-lob-v0", HONEST)
+OTHER = setting("emp-lob-v0", {**HONEST, "latency_ns": 300_000})
 ROLES = ("paper", "pilot")
 
 

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from governance.ledgers import OTHER, Desk, day, evaluation, findings
+from typing import Any
 
-from emp_gym.governance.evidence import count_trials, trials_behind
+import pytest
+from governance.ledgers import OTHER, Desk, day, evaluation, findings, sha
+
+from emp_gym.evaluation.assumptions import HONEST
+from emp_gym.governance.costs import Costs
+from emp_gym.governance.errors import LedgerError
+from emp_gym.governance.evidence import count_trials, session_totals, trials_behind
+from emp_gym.governance.record import setting
+
+
+def refused(desk: Desk, version: str) -> set[str]:
+    """Rules that object."""
+    return {rule for rule, passed in findings(desk, version).items() if not passed}
 
 
 def test_evaluations_cannot_be_picked(desk: Desk) -> None:
@@ -47,12 +59,144 @@ def test_an_oracle_is_no_rival(desk: Desk) -> None:
 
 
 def test_optimistic_fills_are_refused(desk: Desk) -> None:
-    from emp_gym.governance.record import setting
-
-    where = setting("emp-lob-v0", {"fills": "optimistic"})
+    where = setting("emp-lob-v0", {**HONEST, "fills": "optimistic"})
     version = desk.version(where=where)
     desk.evaluate(version, where=where)
-    assert not findings(desk, version)["fill model"]
+    assert refused(desk, version) == {"fill model"}
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"latency_ns": 0}, "latency"), ({"latency_ns": None}, "latency"), ({"latency_ns": 199_999}, "latency"),
+        ({"latency_ns": [200_000, 0]}, "latency"), ({"latency_ns": [0, 200_000]}, "latency"), ({"latency_ns": "fast"}, "latency"),
+        ({"latency_ns": [5]}, "latency"), ({"impact": "none"}, "impact"), ({"impact": None}, "impact"),
+        ({"taker_fee_bps": 0.0}, "fees"), ({"taker_fee_bps": None}, "fees"), ({"taker_fee_bps": 0.3, "maker_fee_bps": -0.3}, "fees"),
+    ],
+)  # fmt: skip
+def test_each_cost_that_is_left_out_is_a_finding_of_its_own(desk: Desk, change: dict[str, Any], rule: str) -> None:
+    """None: the keyword is not given, which is what the environments' defaults are."""
+    told = {name: value for name, value in {**HONEST, **change}.items() if value is not None}
+    version = desk.version(where=setting("emp-lob-v0", told))
+    desk.evaluate(version, where=setting("emp-lob-v0", told))
+    assert refused(desk, version) == {rule}
+    (finding,) = [f for f in desk.ledger.examine(version).findings if f.rule == rule]
+    assert "configs/honest.yaml" in finding.remedy
+    with pytest.raises(LedgerError, match=rule):
+        desk.promote(version, "paper", "alice")
+
+
+def test_a_run_with_the_environments_defaults_misses_all_three(desk: Desk) -> None:
+    version = desk.version(where=setting("emp-lob-v0", {}))
+    desk.evaluate(version, where=setting("emp-lob-v0", {}))
+    assert refused(desk, version) == {"latency", "fees", "impact"}
+
+
+@pytest.mark.parametrize("impact", ["resilient", "resilient 250 ms", "permanent"])
+def test_stricter_assumptions_than_the_honest_ones_pass(desk: Desk, impact: str) -> None:
+    where = setting("emp-lob-v0", {**HONEST, "impact": impact, "latency_ns": [1_000_000, 300_000], "taker_fee_bps": 30.0})
+    version = desk.version(where=where)
+    desk.evaluate(version, where=where)
+    assert refused(desk, version) == set()
+
+
+def of_instrument(number: int, **fees: int) -> dict[str, Any]:
+    """A day whose instrument has these fees."""
+    known = {"maker_bps_e4": 0, "maker_lot_e8": 0, "taker_bps_e4": 0, "taker_lot_e8": 0}
+    return day(number) | {"fees": known | fees, "currency": "USD", "rows": sha(f"rows {number}")}
+
+
+def test_fees_of_the_instrument_count_where_the_setting_names_none(desk: Desk) -> None:
+    told = {name: value for name, value in HONEST.items() if not name.endswith("fee_bps")}
+    where = setting("emp-lob-v0", told)
+    for fees, passes in (({"taker_lot_e8": 300_000}, True), ({"taker_bps_e4": 3_000}, True), ({}, False)):
+        version = desk.version(where=where)
+        desk.evaluate(version, where=where, days=[of_instrument(i, **fees) for i in range(24)])
+        assert findings(desk, version)["fees"] is passes
+
+
+def test_one_day_without_fees_among_others_is_not_hidden(desk: Desk) -> None:
+    told = {name: value for name, value in HONEST.items() if not name.endswith("fee_bps")}
+    where = setting("emp-lob-v0", told)
+    version = desk.version(where=where)
+    days = [of_instrument(i, **({} if i == 7 else {"taker_bps_e4": 3_000})) for i in range(24)]
+    desk.evaluate(version, where=where, days=days)
+    (finding,) = [f for f in desk.ledger.examine(version).findings if f.rule == "fees"]
+    assert not finding.passed and finding.got == "maker 0 bp, taker 0.3 bp; none"
+
+
+def test_a_venue_without_fees_needs_a_word_that_the_promotion_carries(desk: Desk) -> None:
+    where = setting("emp-lob-v0", {**HONEST, "taker_fee_bps": 0.0})
+    version = desk.version(where=where)
+    desk.evaluate(version, where=where)
+    least = Costs(fees="zero")
+    assert desk.ledger.examine(version, least=least).passed and not desk.ledger.examine(version).passed
+    desk.ledger.promote(version, "paper", [desk.people["alice"]], least)
+    entry = desk.log.entry(desk.log.size - 1)
+    assert entry.value["costs"] == least.as_payload()
+    again = desk.reread()
+    assert again.stage(version) == "paper" and not again.state.invalid, "whoever opens the ledger judges by the same word"
+
+
+def test_a_word_that_was_not_signed_does_not_count(desk: Desk) -> None:
+    where = setting("emp-lob-v0", {**HONEST, "impact": "none"})
+    version = desk.version(where=where)
+    desk.evaluate(version, where=where)
+    payload, subject, hashes = desk.wrong_promotion(version, "paper")
+    forged = payload | {"costs": Costs(impact="none").as_payload()}  # put in behind the signer's back
+    state = desk.with_forged("promote", forged, subject=subject, evidence=hashes)
+    assert state.versions[version].stage(0) == "experiment" and "signature" in str(state.invalid[-1])
+    odd = payload | {"costs": {**Costs().as_payload(), "fees": "whatever"}}
+    assert "fees must be one of" in str(desk.with_forged("promote", odd, subject=subject, evidence=hashes).invalid[-1])
+
+
+def test_the_default_is_not_written_into_a_promotion(desk: Desk) -> None:
+    version = desk.version()
+    desk.evaluate(version)
+    desk.ledger.promote(version, "paper", [desk.people["alice"]], Costs())
+    assert "costs" not in desk.log.entry(desk.log.size - 1).value
+
+
+def test_evidence_says_on_which_data_it_is(desk: Desk) -> None:
+    version = desk.version()
+    desk.evaluate(version, days=[day(i) for i in range(12)] + [day(i, symbol="AAA", synthetic=False) for i in range(12, 24)])
+    (found,) = [f for f in desk.ledger.examine(version).findings if f.rule == "data"]
+    assert found.got == "12 recorded days of AAA, 2030-01-13 to 2030-01-24; 12 synthetic days of SYN, 2030-01-01 to 2030-01-12"
+
+
+def test_profits_in_two_currencies_are_not_added(desk: Desk) -> None:
+    version = desk.version()
+    days = [day(i, symbol="AB"[i % 2], synthetic=False) | {"currency": ("USD", "EUR")[i % 2]} for i in range(24)]
+    desk.evaluate(version, days=days)
+    case = desk.ledger.examine(version)
+    (found,) = [f for f in case.findings if not f.passed]
+    assert (found.rule, found.got) == ("currency", "EUR, USD")
+    assert not any("profit" in f.rule or "Sharpe" in f.rule for f in case.findings), "there is no sum to judge"
+
+
+def test_five_symbols_of_one_date_are_one_session(desk: Desk) -> None:
+    version = desk.version()
+    desk.evaluate(version, days=[day(i // 5, symbol="ABCDE"[i % 5], synthetic=False) for i in range(25)])
+    got = {f.rule: f.got for f in desk.ledger.examine(version).findings}
+    assert got["sessions"] == "5"
+    assert len(session_totals(desk.ledger.find(version))) == 5
+
+
+def test_another_symbol_of_a_date_that_it_trained_on_is_no_news(desk: Desk) -> None:
+    version = desk.version(trial=desk.trial([day(3, symbol="AAA", synthetic=False)]))
+    desk.evaluate(version, days=[day(i, symbol="BBB", synthetic=False) for i in range(24)])
+    assert refused(desk, version) >= {"out of sample"}
+    other = desk.version(trial=desk.trial([day(60, symbol="AAA", synthetic=False)]))
+    desk.evaluate(other, days=[day(i, symbol="CCC", synthetic=False) for i in range(24)])
+    assert findings(desk, other)["out of sample"]
+
+
+def test_rows_that_it_trained_on_are_known_under_any_name(desk: Desk) -> None:
+    rows = {"rows": sha("the rows of a day")}
+    version = desk.version(trial=desk.trial([day(3, symbol="AAA", synthetic=False) | rows]))
+    days = [day(i, symbol="BBB", synthetic=False, date=f"2031-01-{i + 1:02d}") for i in range(24)]
+    desk.evaluate(version, days=[*days[:-1], days[-1] | rows])
+    assert refused(desk, version) == {"out of sample"}
 
 
 def test_sessions_that_were_trained_on_are_refused_also_those_of_an_ancestor(desk: Desk) -> None:

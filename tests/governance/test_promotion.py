@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from emp_gym.evaluation.overfitting import backtest_overfitting, effective_trials, one_strategy
 from emp_gym.governance import promotion
 from emp_gym.governance.promotion import GATES, Evidence, Finding, Gate, Performance, judge
 from emp_gym.types import ConfigError, DataError, Regime
@@ -231,6 +232,43 @@ def test_every_trial_of_the_record_must_be_in_the_table() -> None:
 def test_one_trial_selects_nothing() -> None:
     assert finding(replace(sound(), trials=1, trial_pnl=None), "backtest overfitting").passed
     assert finding(replace(sound(), trials=1, trial_pnl=rng().normal(size=(60, 1))), "backtest overfitting").passed
+
+
+def test_runs_that_are_one_strategy_have_no_probability_of_overfitting() -> None:
+    """Two seeds of one recipe, and exact copies: PBO would be a toss of the noise between them, or 1."""
+    base = rng(2).normal(1.2, 1, size=(60, 1))
+    alike = base + 0.1 * rng(3).normal(size=(60, 2))
+    for table, size in ((alike, "1.0"), (np.repeat(base, 2, axis=1), "1.0"), (base + 0.02 * rng(4).normal(size=(60, 12)), "1.0")):
+        found = finding(replace(sound(), trials=table.shape[1], trial_pnl=table), "backtest overfitting")
+        assert found.passed and found.got.startswith(f"not defined: {table.shape[1]} trials as different as {size} are one strategy")
+    assert backtest_overfitting(alike).probability > 0.2, "it would have been refused as overfit"
+
+
+def test_one_strategy_is_still_counted_as_often_as_it_was_tried() -> None:
+    """The word about ranks is no pardon: the deflated Sharpe ratio takes off the luck of every trial."""
+    base = rng(2).normal(0.2, 1, size=(60, 1))
+    table = base + 0.01 * rng(3).normal(size=(60, 12))
+    evidence = with_pnl(replace(sound(60), trials=12, trial_pnl=table), table[:, 0])
+    assert finding(evidence, "backtest overfitting").passed
+    assert "the luckiest of 12 without skill" in finding(evidence, "deflated Sharpe ratio").got
+    assert not finding(evidence, "deflated Sharpe ratio").passed
+
+
+def test_what_differs_a_little_more_or_did_nothing_is_judged_as_before() -> None:
+    base, noise = rng(2).normal(size=(400, 1)), rng(3).normal(size=(400, 2))
+    for share, defined in ((0.9, False), (0.6, False), (0.3, True)):  # correlation: 2 - share is the number of trials
+        table = np.sqrt(share) * base + np.sqrt(1 - share) * noise
+        got = finding(replace(sound(), trials=2, trial_pnl=table), "backtest overfitting").got
+        assert got.startswith("not defined") is not defined
+    idle = np.hstack([base, np.zeros((400, 1))])
+    assert effective_trials(idle) == 1 and not one_strategy(idle), "to do nothing is another strategy"
+    assert "the winner loses" in finding(replace(sound(), trials=2, trial_pnl=idle), "backtest overfitting").got
+
+
+def test_clones_of_the_winner_do_not_make_a_wide_search_one_strategy() -> None:
+    wide = rng(5).normal(size=(60, 40))
+    padded = np.hstack([wide, np.repeat(wide[:, :1], 1000, axis=1)])
+    assert not one_strategy(padded)
 
 
 def test_no_baseline_is_no_result() -> None:

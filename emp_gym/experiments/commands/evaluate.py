@@ -13,7 +13,8 @@ from typing import Any
 
 from emp_gym.experiments.commands import engines, own_modules
 from emp_gym.experiments.commands.obstacles import unwritten_is_told_later, writing
-from emp_gym.experiments.commands.terminal import command, data_argument, guarded, say
+from emp_gym.experiments.commands.terminal import data_argument, guarded, say
+from emp_gym.experiments.printed import command
 from emp_gym.types import ConfigError, DataError
 
 
@@ -34,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--data", nargs="+", metavar="PATH", help="other data than the run's")
     p.add_argument("--risk", type=Path, metavar="FILE", help="limits that every order must keep, instead of the run's")
+    p.add_argument("--config", type=Path, metavar="FILE", help="YAML with overrides, keys as for --set, e.g. configs/honest.yaml")
     p.add_argument("--episodes", type=int, metavar="N", help="windows, spread evenly over the split (default: all)")
     p.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
                    help="env.KEY, evaluation.KEY (e.g. evaluation.split=all) or agent.KEY")  # fmt: skip
@@ -187,8 +189,10 @@ def _compared(
 
 def _adapted(config: Any, a: argparse.Namespace) -> Any:
     """`config` with what the command line changes."""
-    from emp_gym.experiments.config import assignments, override, validate, with_risk
+    from emp_gym.experiments.config import assignments, override, read_yaml, validate, with_risk
 
+    if a.config is not None:
+        config = override(config, read_yaml(a.config))
     config = override(config, assignments(a.set))
     if a.env is not None:
         config = replace(config, env_id=a.env)

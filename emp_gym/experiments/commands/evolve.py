@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import shutil
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +17,13 @@ from emp_gym.experiments.commands.interrupts import Interrupts, Stopped
 from emp_gym.experiments.commands.obstacles import told, writing
 from emp_gym.experiments.commands.terminal import (
     Bar,
-    command,
     console,
     data_argument,
     guarded,
-    program,
     say,
     whole_number,
 )
+from emp_gym.experiments.printed import command, program
 from emp_gym.types import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -34,8 +33,13 @@ if TYPE_CHECKING:
     from emp_gym.experiments.search.work import Unit
 
 GIVEN = ("trials", "population", "halving", "budget", "seeds", "seed", "sampler", "episodes", "finalists")
-FIXED = ("env", "agent", "population", "halving", "budget", "seeds", "seed", "sampler", "space", "episodes", "finalists", "data", "out")
+FIXED = (
+    "env", "agent", "population", "halving", "budget", "seeds", "seed", "sampler", "space", "config", "episodes", "finalists", "data",
+    "out",
+)  # fmt: skip
 """Flags that a study has been begun with."""
+FINAL_SEEDS, SEEDS = "final_seeds", 5
+"""Where a study keeps with how many fresh seeds its champion is judged on the test, and how many that is unless told otherwise."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -58,6 +62,9 @@ def parser() -> argparse.ArgumentParser:
                       help="what may vary: YAML as in configs/search (default: hyper-parameters, reward shaping on books)")  # fmt: skip
     what.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
                       help="agent.KEY or env.KEY, the same in every trial")  # fmt: skip
+    what.add_argument(
+        "--config", type=Path, metavar="FILE", help="YAML with agent and env keys for every trial, e.g. configs/honest.yaml"
+    )
     what.add_argument("--data", nargs="+", metavar="PATH", help="LOBSTER files, folders, zips or tapes (default: the embedded days)")
     how = p.add_argument_group("how")
     how.add_argument("--trials", type=int, metavar="N", help="trials that are begun, in all (default: 48)")
@@ -71,8 +78,9 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--episodes", type=int, metavar="W", help="validation episodes that judge a trial (default: all)")
     how.add_argument("--finalists", type=int, metavar="F",
                      help="best trials that are trained with 6 more seeds before one is the champion; 0: none (default: 4)")  # fmt: skip
-    how.add_argument("--final-seeds", type=int, default=5, metavar="S",
-                     help="fresh training runs of the champion, judged on test time; 0: not now (default: 5)")  # fmt: skip
+    how.add_argument("--final-seeds", type=int, metavar="S",
+                     help="fresh training runs of the champion, judged on test time; 0: not now (default: 5, with --resume what the "
+                     "study was last told)")  # fmt: skip
     where = p.add_argument_group("where")
     where.add_argument("--out", type=Path, metavar="DIR", help="a new folder for the study (default: runs/evolve/ENV-AGENT)")
     where.add_argument("--resume", type=Path, metavar="DIR", help="go on with the study in DIR; with --trials: for more")
@@ -100,7 +108,7 @@ def _run(a: argparse.Namespace, stop: Interrupts) -> int:
     from emp_gym.experiments.search.driver import Search
 
     own_modules.admit(a)
-    if a.final_seeds < 0:
+    if a.final_seeds is not None and a.final_seeds < 0:
         raise ConfigError(f"--final-seeds: expected at least 0, got {a.final_seeds}")
     with ExitStack() as stack:  # what may be refused is refused before a study is begun
         if a.resume is not None:
@@ -116,6 +124,7 @@ def _run(a: argparse.Namespace, stop: Interrupts) -> int:
             where = stack.enter_context(engines.opened(a)) or engine("local")
             stack.enter_context(store.driving(folder))
             search = Search.create(folder, plan, space)
+        _note_final_seeds(search, a)
         say(f"{search.study.study_name}: {search.plan.trials} trials, {search.plan.steps:,} environment steps if none fails; in {folder}")
         try:
             with stop.at_once(), writing(folder):
@@ -130,7 +139,7 @@ def _run(a: argparse.Namespace, stop: Interrupts) -> int:
 
 def _plan(a: argparse.Namespace) -> tuple[Plan, FlatSpace]:
     from emp_gym.agents.presets import preset
-    from emp_gym.experiments.config import RunConfig, assignments, override, read_yaml, validate
+    from emp_gym.experiments.config import EvaluationConfig, RunConfig, assignments, override, read_yaml, validate
     from emp_gym.experiments.search.driver import Plan
     from emp_gym.experiments.search.space import FlatSpace, default_table
     from emp_gym.experiments.search.work import objectives
@@ -142,7 +151,11 @@ def _plan(a: argparse.Namespace) -> tuple[Plan, FlatSpace]:
         if key not in ("agent", "env"):
             raise ConfigError(f"--set {key}: a search takes agent.KEY and env.KEY; the rest has flags of its own")
     agent = a.agent or "ppo"
-    config = validate(override(RunConfig(env_id=a.env, agent_name=agent, agent=preset(agent, a.env)[1]), told))
+    begun = RunConfig(env_id=a.env, agent_name=agent, agent=preset(agent, a.env)[1])
+    filed = begun if a.config is None else override(begun, read_yaml(a.config))
+    if replace(filed, agent=begun.agent, env=begun.env, evaluation=EvaluationConfig()) != begun or filed.evaluation != EvaluationConfig():
+        raise ConfigError(f"--config {a.config}: a search takes agent and env keys; the rest has flags of its own")
+    config = validate(override(filed, told))
     if objectives(config).value == "score" and a.govern is not None:
         raise ConfigError(f"{a.env} has no market and no days: there is nothing to govern; leave --govern out")
     table = default_table(config) if a.space is None else read_yaml(a.space)
@@ -173,6 +186,21 @@ def _nothing_fixed(a: argparse.Namespace) -> None:
         raise ConfigError("--set cannot be combined with --resume: the study goes on as it was begun")
 
 
+def _note_final_seeds(search: Search, a: argparse.Namespace) -> None:
+    """Keeps with how many seeds the champion is judged on the test: a study that was told not to look does not look when it goes on."""
+    known = search.study.user_attrs.get(FINAL_SEEDS)
+    if a.final_seeds is not None:
+        seeds = a.final_seeds
+    elif known is not None:
+        seeds = known
+    else:
+        seeds = SEEDS if a.resume is None else 0
+        if not seeds:
+            say("the study does not say whether the champion is to be judged on test time, so it is not; to do it: --final-seeds N")
+    if seeds != known:
+        search.study.set_user_attr(FINAL_SEEDS, seeds)
+
+
 def _search_and_judge(search: Search, where: Any, a: argparse.Namespace) -> Sequence[Judged]:
     from emp_gym.experiments.search import champion, report
     from emp_gym.experiments.search.noting import Notes
@@ -182,12 +210,13 @@ def _search_and_judge(search: Search, where: Any, a: argparse.Namespace) -> Sequ
         done = sum(record.env_steps for record in search.records())
         with Bar(search.plan.steps, "evolving") as bar:
             search.run(where, _Voice(search, bar, notes, search.plan.steps, done))
-        if a.final_seeds and search.complete():
+        seeds = search.study.user_attrs[FINAL_SEEDS]
+        if seeds and search.complete():
             best = search.champion()
-            say(f"judging trial {best.number} on test time, with {a.final_seeds} fresh seeds")
-            steps = 2 * a.final_seeds * search.plan.budget
+            say(f"judging trial {best.number} on test time, with {seeds} fresh seeds")
+            steps = 2 * seeds * search.plan.budget
             with Bar(steps, "champion") as bar:
-                judged = champion.final(search, best, where, _Voice(search, bar, notes, steps), a.final_seeds)
+                judged = champion.final(search, best, where, _Voice(search, bar, notes, steps), seeds)
     report.write(search, judged)
     if search.complete():
         champion.write(search, search.champion())
@@ -240,11 +269,10 @@ def _row(cells: Sequence[str]) -> str:
 
 def _again(folder: Path, a: argparse.Namespace) -> str:
     """The command that goes on."""
-    more = [f"--resume {shlex.quote(str(folder))}"]
-    more += [f"--{name.replace('_', '-')} {told}" for name in ("engine", "num_workers", "ray_address") if (told := getattr(a, name))]
-    more += [f"--final-seeds {a.final_seeds}"] if a.final_seeds != 5 else []
-    more += [f"--govern {shlex.quote(str(a.govern))}"] if a.govern is not None else []
-    return " ".join([*program("evolve"), *more])
+    words: list[object] = [*program("evolve"), "--resume", folder]
+    for name in ("engine", "num_workers", "ray_address", "govern"):
+        words += [f"--{name.replace('_', '-')}", getattr(a, name)] if getattr(a, name) else []
+    return command(*words)
 
 
 def _dashboard(journal: Path) -> str:

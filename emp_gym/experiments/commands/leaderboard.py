@@ -1,4 +1,4 @@
-"""``leaderboard.py``: judged runs side by side, one table for each environment, setting and data."""
+"""``leaderboard.py``: judged runs side by side, a table for each group that may be compared, and what is in none."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from emp_gym.experiments.commands.terminal import console, guarded
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="leaderboard.py",
-        description="Judged runs side by side. Runs that were judged on different windows are refused, not averaged.",
+        description="Judged runs side by side. What was judged alike (environment, setting, data, windows) stands in one table; the "
+        "rest in tables of its own, with the words by which it differs. Runs that were not held out, or are one of several seeds, are "
+        "marked and come last.",
     )
     p.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, or folders of them")
     how = p.add_mutually_exclusive_group()
     how.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
-    how.add_argument("--json", action="store_true", help="print one JSON array and nothing else on stdout")
+    how.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
     return p
 
 
@@ -30,29 +32,37 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(a: argparse.Namespace) -> int:
     from emp_gym.experiments import leaderboard
+    from emp_gym.experiments import leaderboard_view as view
     from emp_gym.experiments.document import markdown
+    from emp_gym.experiments.judged_run import shelf
 
-    boards = leaderboard.boards(a.runs)
+    found = shelf(a.runs)
+    boards = leaderboard.grouped(found)
     if a.json:
-        print(json.dumps(leaderboard.as_json(boards)))
+        print(json.dumps(view.as_json(boards, found.beside)))
     elif a.markdown:
-        print(markdown(leaderboard.document(boards)), end="")
+        print(markdown(view.document(boards, found.beside)), end="")
     else:
-        _show(boards)
+        _show(boards, found.beside)
     return 0
 
 
-def _show(boards: Sequence[Any]) -> None:
-    from emp_gym.experiments import columns, leaderboard
+def _show(boards: Sequence[Any], beside: Sequence[Any]) -> None:
+    from emp_gym.experiments import columns
+    from emp_gym.experiments import leaderboard_view as view
+    from emp_gym.experiments.leaderboard import rows
 
     out = console()
     for board in boards:
-        titles, rows = leaderboard.table(board)
+        lines = rows(board)
+        titles, body = view.cells_of(board, lines)
         out.print()
+        for note in view.notes(board, lines):
+            out.print(note, highlight=False, markup=False)
         out.print(columns.table(
-            leaderboard.title(board), titles, rows, out.width, spare=leaderboard.SPARE, elsewhere="--markdown or --json"
+            view.title(board), titles, body, out.width, spare=view.SPARE, elsewhere="--markdown or --json"
         ))  # fmt: skip
-        for note in board.notes:
-            out.print(note, highlight=False)
     out.print()
-    out.print(leaderboard.reading(boards).replace("`", ""), highlight=False)
+    for line in view.beside_lines(beside):
+        out.print(line, highlight=False, markup=False, soft_wrap=True)
+    out.print(view.reading(boards).replace("`", ""), highlight=False)

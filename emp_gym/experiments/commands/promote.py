@@ -15,6 +15,7 @@ from emp_gym.experiments.commands.terminal import guarded, say
 from emp_gym.types import ConfigError
 
 if TYPE_CHECKING:
+    from emp_gym.governance.costs import Costs
     from emp_gym.governance.evidence import Case
     from emp_gym.governance.folder import GovernanceFolder
     from emp_gym.governance.ledger import Ledger
@@ -58,6 +59,11 @@ def parser() -> argparse.ArgumentParser:
     move.add_argument(
         "--approve", action="append", default=[], metavar="NAME=FILE",
         help="with --to: NAME's signature of what --request wrote, 64 bytes or 128 hex digits, made elsewhere",
+    )  # fmt: skip
+    move.add_argument(
+        "--rules", type=Path, metavar="DIR",
+        help="rules of the stages as in configs/stages: what the evidence must assume of latency, fees and impact, where it is "
+        "not that of configs/honest.yaml; the promotion carries it",
     )  # fmt: skip
     move.add_argument("--demote", metavar="REASON", help="move the strategy one step down")
     move.add_argument("--alias", metavar="NAME", help="let NAME mean this strategy")
@@ -172,6 +178,8 @@ def _usage(a: argparse.Namespace, wanted: list[str]) -> None:
     for option, needs in belongs.items():
         if getattr(a, option) and act != needs:
             raise ConfigError(f"--{option.replace('_', '-')} goes with --{needs.replace('_', '-')}")
+    if a.rules is not None and (a.strategy is None or act not in ("", "to")):
+        raise ConfigError("--rules goes with a STRATEGY that is looked at or promoted (--to)")
     if a.request is not None and (a.signer or a.approve):
         raise ConfigError("--request only writes what is to be signed; give --signer and --approve when it is signed")
 
@@ -294,11 +302,13 @@ def _review(desk: Desk, a: argparse.Namespace, approvers: list[Approver]) -> int
     from emp_gym.experiments.commands import promotion_view as view
     from emp_gym.governance.errors import LedgerError
     from emp_gym.governance.evidence import signed
+    from emp_gym.governance.ledger import next_stage
     from emp_gym.governance.promotion import Finding
 
     ledger = desk.ledger
     version = ledger.find(a.strategy)
-    case, decision = ledger.decision(version.version, a.to)
+    least = _least(a, a.to or next_stage(version.stage(ledger.now)))
+    case, decision = ledger.decision(version.version, a.to, least)
     who, wrong = ledger.standing("promote", decision, approvers)
     findings = [_files(desk, version.version), *case.findings]
     if a.request is None:
@@ -311,7 +321,7 @@ def _review(desk: Desk, a: argparse.Namespace, approvers: list[Approver]) -> int
     promoted = None
     if a.to is not None and passed and a.request is None:
         try:
-            promoted = ledger.promote(version.version, a.to, approvers).seq
+            promoted = ledger.promote(version.version, a.to, approvers, least).seq
         except LedgerError as error:  # what came meanwhile: evidence that expired, a kill
             findings.append(Finding("ledger", False, "an entry that the rules allow", str(error)))
     outcome = view.Outcome(a.to, promoted, skipped=a.to is not None and bool(case.used) and not executed)
@@ -319,6 +329,15 @@ def _review(desk: Desk, a: argparse.Namespace, approvers: list[Approver]) -> int
         outcome.request = _write_request(desk, a, decision)
     view.review(ledger, version, case, findings, outcome, as_json=a.json, verbose=a.verbose)
     return DONE if a.to is None or promoted is not None or outcome.request else REFUSED
+
+
+def _least(a: argparse.Namespace, stage: str) -> Costs | None:
+    """What the evidence for `stage` must assume, as --rules says it."""
+    if a.rules is None:
+        return None
+    from emp_gym.governance.stages import read_rules
+
+    return read_rules(a.rules)[stage].evidence
 
 
 def _write_request(desk: Desk, a: argparse.Namespace, decision: dict[str, Any]) -> Path:

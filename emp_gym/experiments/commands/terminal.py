@@ -6,7 +6,6 @@ import argparse
 import getpass
 import logging
 import os
-import shlex
 import signal
 import sys
 import threading
@@ -68,11 +67,6 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def command(*words: object) -> str:
-    """A command line to be copied: words with spaces or quotes in them are quoted."""
-    return " ".join(shlex.quote(str(word)) for word in words)
-
-
 def user() -> str:
     """Who runs this; a number where the machine has no name for it, as in a container."""
     try:
@@ -95,11 +89,6 @@ def data_argument(paths: Sequence[str] | None) -> dict[str, Any]:
         return {}
     found = [str(Path(path).resolve()) if Path(path).exists() else path for path in paths]
     return {"data": found[0] if len(found) == 1 else found}
-
-
-def program(name: str) -> tuple[str, ...]:
-    """How the command called `name` is begun by somebody who began this one as he did."""
-    return (f"emp-{name}",) if Path(sys.argv[0]).name.startswith("emp-") else ("python", f"scripts/{name}.py")
 
 
 class Bar:

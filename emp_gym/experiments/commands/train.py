@@ -14,14 +14,13 @@ from emp_gym.experiments.commands.interrupts import Interrupts, Stopped, early_k
 from emp_gym.experiments.commands.obstacles import unwritten_is_told_later, writing
 from emp_gym.experiments.commands.terminal import (
     Bar,
-    command,
     console,
     data_argument,
     guarded,
-    program,
     say,
     whole_number,
 )
+from emp_gym.experiments.printed import command, program
 from emp_gym.types import ConfigError, DataError
 
 if TYPE_CHECKING:

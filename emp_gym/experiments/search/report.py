@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,16 +16,19 @@ from emp_gym.evaluation.overfitting import (
     backtest_overfitting,
     deflated_sharpe,
     effective_trials,
+    one_strategy,
     probabilistic_sharpe,
     sharpe_sample,
 )
 from emp_gym.experiments import drawing, machine
 from emp_gym.experiments.document import Block, Facts, Heading, Picture, Table, Text, markdown
 from emp_gym.experiments.page import html
+from emp_gym.experiments.printed import command
 from emp_gym.experiments.report import told_columns
 from emp_gym.experiments.search import champion
 from emp_gym.experiments.search.champion import Judged
 from emp_gym.experiments.search.driver import Record, Search
+from emp_gym.experiments.search.store import JOURNAL
 from emp_gym.experiments.wording import bare, number, short
 from emp_gym.types import F64, DataError
 
@@ -72,11 +74,12 @@ def document(search: Search, records: Sequence[Record], judged: Sequence[Judged]
 def summary(search: Search, records: Sequence[Record], judged: Sequence[Judged]) -> str:
     count = {state: sum(one.state == state for one in records) for state in ("complete", "pruned", "failed", "running")}
     states = ", ".join(f"{n} {state}" for state, n in count.items() if n)
-    told = f"**{len(records)} trials** ({states}) in {_steps(search, records)}."
+    told = f"**{len(records)} trials** ({states}) in {_steps(search, records)}. {_looked(search)}"
     if not search.complete():
         return told + " None is complete, so there is no front; the reasons stand below."
     best, name = search.champion(), search.objectives.value
-    told += f" Champion: **trial {best.number}**, {name} {short(best.objectives[0])} on validation"
+    chosen = f", the best of {sum(bool(one.genome) for one in records)}" if len(records) > 1 else ""
+    told += f" Champion: **trial {best.number}**, {name} {short(best.objectives[0])} on validation{chosen}"
     if judged and judged[0].sound:
         told += f", **{_figure(judged[0].estimate(0))} on test**"
         if judged[1].sound:
@@ -88,6 +91,14 @@ def _steps(search: Search, records: Sequence[Record]) -> str:
     """Environment steps of everything, and of the trials."""
     total, tried = search.cells.env_steps, sum(one.env_steps for one in records)
     return f"{total:,} environment steps" + (f", {total - tried:,} of them for finalists and the test" if total > tried else "")
+
+
+def _looked(search: Search) -> str:
+    """How often the test was looked at: what was chosen after a look is not fresh there."""
+    seen = champion.looks(search.folder)
+    if len(seen) < 2:
+        return "The test was looked at once." if seen else "The test was not looked at."
+    return f"The test was looked at **{len(seen)} times**, for {', '.join(map(str, seen))}: only the first look was fresh."
 
 
 def _caption(search: Search) -> str:
@@ -165,12 +176,10 @@ def _figure(estimate: Estimate) -> str:
 
 
 def _final_text(search: Search, judged: Sequence[Judged]) -> str:
-    seen = champion.looks(search.folder)
-    times = "once" if len(seen) == 1 else f"{len(seen)} times, for {', '.join(map(str, seen))}: only the first look was fresh"
     begun = "trial 0" if search.plan.start else "the agent with the parameters that all trials have in common"
     return (
         f"Trained on all training time for {search.plan.budget:,} steps with seeds that no trial had, judged on the test split, which no "
-        f"trial saw; interquartile means over seeds with their bootstrap interval. The test was looked at {times}. The starting point is "
+        f"trial saw; interquartile means over seeds with their bootstrap interval. {_looked(search)} The starting point is "
         f"{begun}."
     )
 
@@ -209,7 +218,7 @@ def deflated(search: Search, records: Sequence[Record], judged: Sequence[Judged]
         f"{effective_trials(table):.1f} independent ones among the complete)"
     )
     told += _overfitting(table)
-    told += _test(judged)
+    told += _test(judged, len(champion.looks(search.folder)))
     return [*told, "episodes of one day depend on each other, so these figures are kinder than sessions would be"]
 
 
@@ -217,11 +226,16 @@ def _overfitting(table: F64) -> list[str]:
     blocks = min(BLOCKS, len(table) // 2 * 2)
     if table.shape[1] < 2 or blocks < 4:
         return []
+    if one_strategy(table):
+        return [
+            f"no probability of backtest overfitting: the {table.shape[1]} complete trials are as different as "
+            f"{effective_trials(table):.1f}, one strategy tried again, and ranks among them say nothing"
+        ]
     found = backtest_overfitting(table, blocks=blocks).probability
     return [f"probability of backtest overfitting among the complete trials: {found:.2f} (0.5 is a coin toss; {blocks} blocks)"]
 
 
-def _test(judged: Sequence[Judged]) -> list[str]:
+def _test(judged: Sequence[Judged], looked: int) -> list[str]:
     if not judged or not judged[0].sound:
         return []
     sample: SharpeSample | None = None
@@ -229,9 +243,10 @@ def _test(judged: Sequence[Judged]) -> list[str]:
         sample = sharpe_sample(np.mean([one.pnl for one in judged[0].outcomes], axis=0))
     except DataError as error:
         return [f"test: no Sharpe ratio ({error})"]
+    again = f"; but this is look {looked}, and what was tried since the first may have been chosen by what it showed"
     return [
         f"test, {sample.observations} episodes: Sharpe {sample.ratio:.3f} an episode; P(true ratio > 0) "
-        f"{probabilistic_sharpe(sample):.3f}, not deflated, since nothing was chosen on it"
+        f"{probabilistic_sharpe(sample):.3f}, not deflated, since nothing was chosen on it{again if looked > 1 else ''}"
     ]
 
 
@@ -245,7 +260,7 @@ def _how(search: Search, records: Sequence[Record]) -> tuple[str, ...]:
         f"drawdown and turnover in: {search.objectives.unit}",
         *(f"`{key}`: {told}" for key, told in search.space.describe()),
         f"{machine.described()}; commit {search.study.user_attrs['commit']}",
-        f"the whole study: `optuna-dashboard {shlex.quote(str(search.folder / 'journal.log'))}` (of the extra `dashboard`)",
+        f"the whole study: `{command('optuna-dashboard', search.folder / JOURNAL)}` (of the extra `dashboard`)",
     )
 
 

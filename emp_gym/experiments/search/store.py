@@ -13,6 +13,7 @@ that it left is removed.
 from __future__ import annotations
 
 import fcntl
+import shlex
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -69,7 +70,7 @@ def create(folder: Path, name: str, measures: Mapping[str, Direction], attribute
     `measures`: name of each objective -> its direction. `attributes` are kept with the study.
     """
     if (folder / JOURNAL).exists():
-        raise ConfigError(f"{folder} already holds a study; take another --out, or go on with --resume {folder}")
+        raise ConfigError(f"{folder} already holds a study; take another --out, or go on with --resume {shlex.quote(str(folder))}")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     aside = folder / (JOURNAL + ".new")
     aside.unlink(missing_ok=True)
@@ -89,7 +90,7 @@ def load(folder: Path) -> optuna.Study:
     """The study in `folder`; raises `DataError` where there is none."""
     path = folder / JOURNAL
     if not path.exists():
-        raise DataError(f"{folder} holds no study: it has no {JOURNAL}; begin one with --env and --out {folder}")
+        raise DataError(f"{folder} holds no study: it has no {JOURNAL}; begin one with --env and --out {shlex.quote(str(folder))}")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         storage = _storage(path)
