@@ -8,6 +8,7 @@ kernel sources, numba's version and the CPU. Kernels are plain functions over fl
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import platform
 import re
@@ -28,7 +29,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 _MARK = b"from emp_gym.jit import"
 _IMPORTED = re.compile(rb"^from (emp_gym[.\w]*) import", re.MULTILINE)
 _decorating = threading.Lock()
-_one_region = threading.Lock()  # numba's threading layers do not all survive two callers at once
 
 
 def kernel_sources(root: Path) -> list[Path]:
@@ -115,6 +115,24 @@ def fused(function: F) -> F:
     return njit(function, _nrt=False, error_model="numpy", forceinline=True, fastmath={"contract"})
 
 
+def inner(function: F) -> F:
+    """For a long kernel that one other kernel calls: it is compiled within that one and, unlike `hot`, not by itself as well."""
+    if numba.config.DISABLE_JIT:
+        return function
+
+    def typed(typing_context: Any, *arguments: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            context.compile_internal(builder, function, signature, values)
+            return context.get_dummy_value()
+
+        return numba.types.void(*arguments), generate
+
+    own = inspect.signature(function)
+    context = inspect.Parameter("typing_context", inspect.Parameter.POSITIONAL_ONLY)
+    typed.__signature__ = own.replace(parameters=[context, *own.parameters.values()])  # type: ignore[attr-defined]
+    return numba.extending.intrinsic(typed)  # type: ignore[no-any-return]
+
+
 def _prefetch(typing_context: Any, array: Any, index: Any, byte: Any) -> Any:
     from llvmlite import ir
     from numba.core import cgutils, types
@@ -146,30 +164,3 @@ def prefetch(array: Any, index: Any, byte: Any) -> None:
 
 if not numba.config.DISABLE_JIT:
     prefetch = numba.extending.intrinsic(_prefetch)
-
-
-def in_parallel(threads: int, kernel: Callable[..., None], *arguments: Any) -> None:
-    """Calls ``kernel(threads, *arguments)``, a parallel region of that many chunks; one region at a time.
-
-    More threads than chunks would wait for nothing, so numba is told, where it has more at all (to ask costs microseconds).
-    """
-    with _one_region:
-        if threads >= numba.config.NUMBA_NUM_THREADS:
-            kernel(threads, *arguments)
-            return
-        before = numba.get_num_threads()
-        numba.set_num_threads(threads)
-        try:
-            kernel(threads, *arguments)
-        finally:
-            numba.set_num_threads(before)
-
-
-def default_threads(lanes: int) -> int:
-    """Threads for `lanes` lanes when the user did not say: all cores from 256 lanes on, else 1 (a forked child then
-    never meets a parallel region)."""
-    if lanes < 256:
-        return 1
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return min(cores, numba.config.NUMBA_NUM_THREADS, lanes // 64)

@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = (  # lowest first; a room may import from lower layers only, and from itself
     {"paths", "kernel_files"},
-    {"types", "jit"},
+    {"types", "jit", "atomics"},
+    {"threads"},
     {"data"},
     {"market"},
     {"risk", "sensory", "memory"},
@@ -51,7 +52,7 @@ CONFINED = {  # package -> path prefixes below emp_gym where it may be imported
 }
 COMPILERS = {"njit", "jit", "vectorize", "guvectorize", "cfunc", "stencil"}
 FORBIDDEN = {f"{name}.{compiler}" for name in ("numba", "nb") for compiler in COMPILERS}
-DECORATORS = re.compile(r"\b(njit|hot)\b")  # of emp_gym.jit
+DECORATORS = re.compile(r"\b(njit|hot|inner|region)\b")  # of emp_gym.jit and emp_gym.threads
 KEYED = "from emp_gym.jit import"  # files with these words are hashed into the name of the kernel cache
 HEAVY = (
     "torch",

@@ -15,9 +15,9 @@ from emp_gym.envs.gates import GateRow, resolve
 from emp_gym.envs.narrowing import narrow
 from emp_gym.envs.task_kernels import EPISODE, SETUP
 from emp_gym.envs.tasks import REWARDS, Task, make_task
-from emp_gym.jit import in_parallel
 from emp_gym.market.replay import MANY, REQUESTS, ReplayConfig, ReplayMarket
 from emp_gym.sensory import lob
+from emp_gym.threads import run
 from emp_gym.types import I8, Bool, ConfigError, DataError, Feature, Gate, Orders, Verdicts
 
 MARKETS = ("replay",)
@@ -223,10 +223,7 @@ class Lanes:
             choices, levers, self.orders.kind, self.orders.records, market.state, market.slots, market.book, self.episodes, self.mask,
             self.tape.days, market.active, self.setup,
         )  # fmt: skip
-        if market.threads == 1:
-            task_kernels.request(0, self.lanes, *arrays)
-            return
-        in_parallel(market.threads, task_kernels.request_parallel, *arrays)
+        run(market.threads, task_kernels.request_lanes, self.lanes, *arrays)
 
     def settle_and_observe(self) -> tuple[np.ndarray, np.ndarray]:
         """Fresh (observation f4 [N, D], reward f8 [N]) of the step that just ended; the mask is kept in `mask`."""
@@ -234,15 +231,9 @@ class Lanes:
         market = self.market
         arrays = (
             market.state, market.slots, market.book, self.episodes, self.tape.days, self.tape.rows, market.active,
-            rewards, out, self.mask,
+            rewards, out, self.mask, self._raw, self._transform, self.setup,
         )  # fmt: skip
-        if market.threads == 1:
-            task_kernels.settle_and_observe(0, self.lanes, *arrays, self._raw[0], self._transform, self.setup)
-        else:
-            in_parallel(
-                market.threads, task_kernels.settle_and_observe_parallel,
-                *arrays, self._raw, self._transform, self.setup,
-            )  # fmt: skip
+        run(market.threads, task_kernels.settle_and_observe_lanes, self.lanes, *arrays)
         narrow(self)
         return out, rewards
 

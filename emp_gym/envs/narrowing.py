@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emp_gym.envs import task_kernels
+from emp_gym.threads import run
 from emp_gym.types import Orders
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ def _narrow(lanes: Lanes, gate: Any) -> None:
     for action in range(len(lanes.task.menu)):
         if not lanes.mask[:, action].any():
             continue
-        task_kernels.request(
-            0, n, np.full(n, action), _NO_LEVERS, wanted.kind, wanted.records, market.state, market.slots, market.book,
-            lanes.episodes, unmasked, lanes.tape.days, everyone, lanes.setup,
+        run(
+            1, task_kernels.request_lanes, n, np.full(n, action), _NO_LEVERS, wanted.kind, wanted.records, market.state,
+            market.slots, market.book, lanes.episodes, unmasked, lanes.tape.days, everyone, lanes.setup,
         )  # fmt: skip
         lanes.mask[:, action] &= gate.allowed(market.view, candidates, observed=True)[:, 0]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from emp_gym.data.tape import NO_ROW
-from emp_gym.jit import hot, njit, prefetch
+from emp_gym.jit import hot, inner, prefetch
 from emp_gym.market.records import CANCEL, LIMIT, MARKET, NONE, REPLACE, TRADING
 from emp_gym.market.replay import AHEAD
 from emp_gym.sensory.lob import LONG, SHORT, finish, observe_book, observe_own
+from emp_gym.threads import chunk_size, fan_out, next_chunk, region
 from emp_gym.types import CASH_UNITS
 
 TRADE, MAKE, EXECUTE_PARENT = 0, 1, 2
@@ -214,7 +214,7 @@ def _request_quotes(kinds, requests, lane, slots, book, action, tick, setup):
     _quote(kinds, requests, n, lane, slots, -1, ask if sell > 0 else NO_QUOTE, sell)
 
 
-@hot
+@inner
 def request(low, high, choices, levers, kinds, requests, state, slots, book, episodes, mask, days, active, setup):
     """Turns the actions of lanes [low, high) into orders. A masked choice is executed as KEEP and counted."""
     rules = setup[0]
@@ -428,11 +428,11 @@ def observe(lanes, state, slots, book, episodes, days, rows, out, mask, raw, tra
         _observe(state[i], slots[i], book[i], episodes[i], day, rows, out[i], mask[i], raw, transform, setup[0])
 
 
-@hot
+@inner
 def settle_and_observe(
-    low, high, state, slots, book, episodes, days, rows, active, rewards, out, mask, raw, transform, setup
+    low, high, place, state, slots, book, episodes, days, rows, active, rewards, out, mask, raw, transform, setup
 ):  # fmt: skip
-    """Writes rewards, observations and masks of lanes [low, high) for the step that just ended."""
+    """Writes rewards, observations and masks of lanes [low, high) for the step that just ended; row `place` of `raw` is room."""
     for i in range(low - AHEAD, high):
         if i + AHEAD < high:
             _ask_for(i + AHEAD, state, days, rows)
@@ -440,26 +440,28 @@ def settle_and_observe(
             continue
         _settle(i, state, episodes, days, active, rewards, setup[0])
         day = days[state[i]["day"]]
-        _observe(state[i], slots[i], book[i], episodes[i], day, rows, out[i], mask[i], raw, transform, setup[0])
-
-
-@njit(parallel=True)
-def request_parallel(chunks, choices, levers, kinds, requests, state, slots, book, episodes, mask, days, active, setup):
-    lanes = len(state)
-    for c in numba.prange(chunks):
-        request(
-            c * lanes // chunks, (c + 1) * lanes // chunks,
-            choices, levers, kinds, requests, state, slots, book, episodes, mask, days, active, setup,
+        _observe(
+            state[i], slots[i], book[i], episodes[i], day, rows, out[i], mask[i], raw[place], transform, setup[0],
         )  # fmt: skip
 
 
-@njit(parallel=True)
-def settle_and_observe_parallel(
-    chunks, state, slots, book, episodes, days, rows, active, rewards, out, mask, raw, transform, setup
-):
-    n = len(state)
-    for c in numba.prange(chunks):
-        settle_and_observe(
-            c * n // chunks, (c + 1) * n // chunks,
-            state, slots, book, episodes, days, rows, active, rewards, out, mask, raw[c], transform, setup,
-        )  # fmt: skip
+@region
+def request_lanes(call, words, lanes, *arrays):
+    """`request` for all lanes, see `threads.run`."""
+    fan_out(call, words)
+    step = chunk_size(call, words, lanes)
+    first = next_chunk(call, words, -step, step)
+    while first < lanes:
+        request(first, min(first + step, lanes), *arrays)
+        first = next_chunk(call, words, first, step)
+
+
+@region
+def settle_and_observe_lanes(call, words, lanes, *arrays):
+    """`settle_and_observe` for all lanes, see `threads.run`."""
+    place = fan_out(call, words)
+    step = chunk_size(call, words, lanes)
+    first = next_chunk(call, words, -step, step)
+    while first < lanes:
+        settle_and_observe(first, min(first + step, lanes), place, *arrays)
+        first = next_chunk(call, words, first, step)

@@ -4,14 +4,14 @@
 
 =============  =======================================================================================================
 ``local``      one after another in this process
-``processes``  spawned (never forked: a child of a process whose OpenMP threads run may hang), one task at a time each
+``processes``  spawned (never forked: a child of a process whose OpenMP threads run, torch's, may hang), one task at a time each
 ``ray``        Ray tasks of one CPU each: on a Ray that is started here for the purpose, or on the cluster at `address`
 =============  =======================================================================================================
 
 A result may not depend on the engine: a task is a value that says all that its result depends on (its seed among it), and
 `function` gives the same for it wherever it runs. Function, tasks and results travel between processes of one program: the
-function must be importable (defined at the top of a module), the others picklable. A task runs with one numba thread and
-one torch thread unless it asks for more.
+function must be importable (defined at the top of a module), the others picklable. A task runs with one thread of an
+environment and one torch thread unless it asks for more.
 
 What goes wrong reaches the caller under one name, `TaskFailed`, which tells the task; a worker that died (killed, out of
 memory) is a `WorkerDied`, never a wait without end. Whatever ends a `map` early, Ctrl-C too, interrupts the tasks under way.
@@ -183,7 +183,7 @@ def _attempt(work: Callable[[], Any]) -> Any:
 
 
 def _frugal(openmp: Mapping[str, str | None]) -> None:
-    """One thread for torch and numba, unless a task asks for more.
+    """One thread for torch and environments, unless a task asks for more.
 
     `openmp` is what the caller's environment says of OpenMP: it must be the same here before torch is loaded, since torch's sums
     depend on it in their last bits (and Ray says something of its own).
@@ -192,8 +192,7 @@ def _frugal(openmp: Mapping[str, str | None]) -> None:
         cluster.put(openmp)
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     importlib.import_module("torch").set_num_threads(1)
-    if "numba" in sys.modules:
-        sys.modules["numba"].set_num_threads(1)
+    importlib.import_module("emp_gym.threads").limit(1)
 
 
 def _openmp() -> dict[str, str | None]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 
 from emp_gym.data.pages import zeros_in_large_pages
 from emp_gym.data.tape import LARGEST_IN_MEMORY, NO_ROW, TapeSet
-from emp_gym.jit import default_threads, hot, in_parallel, njit, prefetch
+from emp_gym.jit import hot, inner, prefetch
 from emp_gym.market import account
 from emp_gym.market.account import FILL, LANE
 from emp_gym.market.index import row_at, row_before
@@ -38,6 +37,7 @@ from emp_gym.market.records import (
     UNKNOWN_ORDER,
     Tape,
 )
+from emp_gym.threads import MOST, chunk_size, default_threads, fan_out, next_chunk, region, run
 from emp_gym.types import CASH_UNITS, EMPTY_ASK, EMPTY_BID, I64, ConfigError, Fills, Orders, View
 
 FILL_RULES = {"exact": EXACT, "touch": TOUCHED, "optimistic": OPTIMISTIC}
@@ -88,8 +88,8 @@ class ReplayMarket:
     def __init__(self, tape: TapeSet, lanes: int, config: ReplayConfig, threads: int | None = None) -> None:
         self.tape, self.lanes, self.config = tape, lanes, config
         self.threads = default_threads(lanes) if threads is None else int(threads)
-        if self.threads < 1 or self.threads > numba.config.NUMBA_NUM_THREADS:
-            raise ConfigError(f"threads must be 1 to {numba.config.NUMBA_NUM_THREADS} on this machine, got {threads}")
+        if not 1 <= self.threads <= MOST:
+            raise ConfigError(f"threads must be 1 to {MOST}, got {threads}; None takes what suits the machine")
         instrument = tape.info[0].instrument
         self.params = _params(
             config, instrument.maker_fee_bps, instrument.taker_fee_bps, instrument.price_unit, instrument.lot
@@ -171,10 +171,7 @@ class ReplayMarket:
             self.progress,
             self.params,
         )
-        if self.threads == 1:
-            _advance(0, self.lanes, orders.kind, orders.records, *own, *arrays)
-            return
-        in_parallel(self.threads, _advance_parallel, orders.kind, orders.records, *own, *arrays)
+        run(self.threads, _advance_lanes, self.lanes, orders.kind, orders.records, *own, *arrays)
 
     def close(self, lanes: I64, target: I64) -> None:
         """Cancels everything of `lanes` [n] and trades their positions to `target` [n] lots at once, at the stated price
@@ -430,7 +427,7 @@ def _decide(lane, shown, day, rows, book, params):
     _show(lane, shown, day, rows, book, params)
 
 
-@hot
+@inner
 def _advance(
     low, high, kinds, requests, state, slots, taken, fills, shown, outcome, active, progress, params,
     days, rows, messages, book, links, touches, first_touch, far_touch, cross, cross_block,
@@ -474,18 +471,15 @@ def _advance(
                     progress[i] = ENDLESS if lane["exhausted"] else lane["decision"]
 
 
-@njit(parallel=True)
-def _advance_parallel(
-    chunks, kinds, requests, state, slots, taken, fills, shown, outcome, active, progress, params,
-    days, rows, messages, book, links, touches, first_touch, far_touch, cross, cross_block,
-):  # fmt: skip
-    lanes = len(state)
-    for c in numba.prange(chunks):
-        _advance(
-            c * lanes // chunks, (c + 1) * lanes // chunks,
-            kinds, requests, state, slots, taken, fills, shown, outcome, active, progress, params,
-            days, rows, messages, book, links, touches, first_touch, far_touch, cross, cross_block,
-        )  # fmt: skip
+@region
+def _advance_lanes(call, words, lanes, *arrays):
+    """`_advance` for all lanes, see `threads.run`."""
+    fan_out(call, words)
+    step = chunk_size(call, words, lanes)
+    first = next_chunk(call, words, -step, step)
+    while first < lanes:
+        _advance(first, min(first + step, lanes), *arrays)
+        first = next_chunk(call, words, first, step)
 
 
 @hot

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
-from emp_gym.jit import hot, njit, prefetch
+from emp_gym.jit import hot, inner, prefetch
 from emp_gym.risk.exposure_kernels import POSITION, add_open, check_portfolio, expose, limit, limit_risk
 from emp_gym.risk.own_order_kernels import content_code, same_sent, self_trade
 from emp_gym.risk.price_kernels import check_price, check_size, stale, worst_price
 from emp_gym.risk.rules import LOTS_MAX, OFF, PRICE_MAX
 from emp_gym.risk.state import MISSING, RING
 from emp_gym.risk.watch_kernels import HALTED, NORMAL, time_known, watch_lane
+from emp_gym.threads import chunk_size, fan_out, next_chunk, region
 
 NONE, LIMIT, MARKET, CANCEL, REPLACE = 0, 1, 2, 3, 4  # OrderKind
 TRADING = 0  # Status
@@ -235,13 +235,13 @@ def _ask_for_ring(i, kept):
     prefetch(kept.ring, i, kept.ring.itemsize * ((kept.lane[i]["sent"] - 1) % RING))
 
 
-@hot
+@inner
 def check(
-    low, high, chunk, kinds, records, out_kinds, out_records, reasons, seen, kept, bound, counts, work, exposure, mode
+    low, high, place, kinds, records, out_kinds, out_records, reasons, seen, kept, bound, counts, work, exposure, mode
 ):  # fmt: skip
-    """Watches and judges lanes [low, high); row `chunk` of counts [C, 24] counts the orders that each check objected to,
-    and rows `chunk` of work [C, 1] and exposure [C, M] are room to work in. Rows may be longer."""
-    own, books, ring_on = work[chunk, 0], exposure[chunk, : kept.instrument.shape[1]], bound.portfolio[0]["same"] != OFF
+    """Watches and judges lanes [low, high); row `place` of counts [C, 24] and of work [C, 1] count the orders that were
+    objected to, by check and all, and rows `place` of work and exposure [C, M] are room to work in. Rows may be longer."""
+    own, books, ring_on = work[place, 0], exposure[place, : kept.instrument.shape[1]], bound.portfolio[0]["same"] != OFF
     objected = 0
     for i in range(low - AHEAD, high):
         if i + AHEAD < high:
@@ -259,20 +259,19 @@ def check(
         if own["touched"] > 0:
             lane["touched"] += own["touched"]
             objected += own["touched"]
-            _count(reasons[i], counts[chunk])
-    own["objected"] = objected
+            _count(reasons[i], counts[place])
+    own["objected"] += objected
 
 
-@njit(parallel=True)
-def check_parallel(
-    chunks, kinds, records, out_kinds, out_records, reasons, seen, kept, bound, counts, work, exposure, mode
-):  # fmt: skip
-    lanes = len(kinds)
-    for c in numba.prange(chunks):
-        check(
-            c * lanes // chunks, (c + 1) * lanes // chunks, c,
-            kinds, records, out_kinds, out_records, reasons, seen, kept, bound, counts, work, exposure, mode,
-        )  # fmt: skip
+@region
+def check_lanes(call, words, lanes, *arrays):
+    """`check` for all lanes, see `threads.run`."""
+    place = fan_out(call, words)
+    step = chunk_size(call, words, lanes)
+    first = next_chunk(call, words, -step, step)
+    while first < lanes:
+        check(first, min(first + step, lanes), place, *arrays)
+        first = next_chunk(call, words, first, step)
 
 
 @hot

@@ -45,13 +45,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emp_gym.jit import in_parallel
 from emp_gym.risk import check_kernels, watch_kernels
 from emp_gym.risk.exposure_kernels import EXPOSURE, WORK
 from emp_gym.risk.reasons import Check, Mode
 from emp_gym.risk.rules import MAX_SLOTS, Rules
 from emp_gym.risk.state import LANE_STATE, RiskState
 from emp_gym.risk.watch_kernels import Bound, Kept, Seen
+from emp_gym.threads import run
 from emp_gym.types import I32, I64, Bool, ConfigError, Orders, Verdicts, View
 
 
@@ -59,7 +59,7 @@ from emp_gym.types import I32, I64, Bool, ConfigError, Orders, Verdicts, View
 class Desk:
     """Buffers that the checks write on, reused from call to call: what `check` gives back is valid until its next call.
 
-    C is the number of threads; each works on one chunk of lanes and has a row of its own, which shares no cache line.
+    C is the number of threads; each has a row of its own, which shares no cache line.
     """
 
     threads: int
@@ -107,10 +107,8 @@ def check(
         orders.kind, orders.records, sent.kind, sent.records, desk.reason, _seen(view, desk), _kept(state), _bound(rules),
         desk.objections, desk.work, desk.exposure, int(mode),
     )  # fmt: skip
-    if desk.threads == 1:
-        check_kernels.check(0, len(orders.kind), 0, *arrays)
-    else:
-        in_parallel(desk.threads, check_kernels.check_parallel, *arrays)
+    desk.work["objected"] = 0
+    run(desk.threads, check_kernels.check_lanes, len(orders.kind), *arrays)
     touched = bool(np.count_nonzero(desk.work["objected"]))
     return sent, Verdicts(desk.reason, orders.quantity, sent.quantity, touched)
 
@@ -122,10 +120,8 @@ def observe(view: View, state: RiskState, rules: Rules, *, lanes: I64 | None = N
     arrays = _seen(view, desk), _kept(state), _bound(rules)
     if lanes is not None:
         watch_kernels.watch_some(lanes, *arrays)
-    elif desk.threads == 1:
-        watch_kernels.watch(0, len(view.time_ns), *arrays)
     else:
-        in_parallel(desk.threads, watch_kernels.watch_parallel, *arrays)
+        run(desk.threads, watch_kernels.watch_lanes, len(view.time_ns), *arrays)
 
 
 def allowed(view: View, candidates: Orders, state: RiskState, rules: Rules, *, desk: Desk | None = None) -> Bool:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
-from emp_gym.jit import hot, njit
+from emp_gym.jit import hot, inner
 from emp_gym.risk.rules import AMOUNT_MAX, LOTS_MAX, OFF, PRICE_MAX, TIME_MAX
 from emp_gym.risk.state import FULL_SCALE, MISSING
+from emp_gym.threads import chunk_size, fan_out, next_chunk, region
 
 NORMAL, REDUCING, HALTED = 0, 1, 2
 REPEATED_BIT, LOSS_BIT, FALL_BIT = np.uint64(1 << 16), np.uint64(1 << 22), np.uint64(1 << 23)
@@ -232,18 +232,22 @@ def watch_lane(i, seen, kept, bound):
     _count_executions(lane, moved, rules)
 
 
-@hot
+@inner
 def watch(low, high, seen, kept, bound):
     """`watch_lane` for lanes [low, high)."""
     for i in range(low, high):
         watch_lane(i, seen, kept, bound)
 
 
-@njit(parallel=True)
-def watch_parallel(chunks, seen, kept, bound):
-    lanes = len(kept.lane)
-    for c in numba.prange(chunks):
-        watch(c * lanes // chunks, (c + 1) * lanes // chunks, seen, kept, bound)
+@region
+def watch_lanes(call, words, lanes, seen, kept, bound):
+    """`watch` for all lanes, see `threads.run`."""
+    fan_out(call, words)
+    step = chunk_size(call, words, lanes)
+    first = next_chunk(call, words, -step, step)
+    while first < lanes:
+        watch(first, min(first + step, lanes), seen, kept, bound)
+        first = next_chunk(call, words, first, step)
 
 
 @hot

@@ -40,6 +40,7 @@ def well_formed(found: dict[str, dict]) -> bool:
         ("parse", "message file, own byte parser, exact ns, 1 core"),
         ("replay", "replay 16 lanes, 100 messages, 1 core"),
         ("env", "env 16 lanes, 100 messages, 1 core"),
+        ("busy", "env 16 lanes, 100 messages, 1 core, beside 1 busy"),
         ("log", "append, ledger profile, durable one at a time, payload of 6 fields"),
         ("risk", "risk strict, 16 lanes, 1 core: gate"),
     ],

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numba
 import numpy as np
 import pytest
 
@@ -178,7 +177,6 @@ def bytes_of_run(
         yield b"".join(array.tobytes() for array in [*shown, market.book, market.outcome, *fills])
 
 
-@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one core")
 def test_threads_change_nothing() -> None:
     day, rules = day_of("wide tick"), RULES["both latencies, resilient"]
     script = scripted(day, rules, lanes=7, steps=40)

@@ -1,4 +1,4 @@
-"""The risk gate over several threads: the same bytes as over one, and never a parallel region where nobody asked for it."""
+"""The risk gate over several threads: the same bytes as over one, and no helpers where nobody asked for them."""
 
 from __future__ import annotations
 
@@ -7,26 +7,24 @@ import multiprocessing
 import random
 
 import gymnasium as gym
-import numba
 import numpy as np
 import pytest
 
 import emp_gym  # noqa: F401
-from emp_gym.risk import checks
+from emp_gym import threads
 from emp_gym.risk.gate import RiskGate
 from emp_gym.types import Orders
 from tests.risk.worlds import Adversary, random_limits
 
-MANY = min(3, numba.config.NUMBA_NUM_THREADS)
-several = pytest.mark.skipif(MANY < 2, reason="one core")
+MANY = 3
 
 
-def played(threads: int, seed: int, lanes: int, mode: str) -> list[bytes]:
+def played(count: int, seed: int, lanes: int, mode: str) -> list[bytes]:
     """What a gate gives back, and what it remembers, in a drawn world of `lanes` lanes."""
     rng = random.Random(seed)
     limits = random_limits(rng, 3)
     gate, world, told = RiskGate(limits, mode), Adversary(rng, limits, lanes, 3, 6, 4), []
-    gate.use_threads(threads)
+    gate.use_threads(count)
     for step in range(12):
         if step:
             world.move()
@@ -41,28 +39,26 @@ def played(threads: int, seed: int, lanes: int, mode: str) -> list[bytes]:
     return [*told, *kept, repr(gate.counters()).encode()]
 
 
-@several
 @pytest.mark.parametrize("lanes", [1, 2, 7, 64])
 @pytest.mark.parametrize("mode", ["project", "reject", "observe"])
 def test_every_byte_is_the_same_for_any_number_of_threads(lanes, mode):
     for seed in range(3):
         alone = played(1, seed, lanes, mode)
-        for threads in range(2, MANY + 1):
-            assert played(threads, seed, lanes, mode) == alone
+        for count in range(2, MANY + 1):
+            assert played(count, seed, lanes, mode) == alone
 
 
-@several
 def test_a_guarded_environment_is_the_same_for_any_number_of_threads():
-    def trace(threads: int) -> list[bytes]:
+    def trace(count: int) -> list[bytes]:
         gate = RiskGate("configs/limits/strict.yaml")
-        env = gym.make_vec("emp-lob-v0", num_envs=256, gates=[gate], threads=threads, episode="20 decisions")
+        env = gym.make_vec("emp-lob-v0", num_envs=256, gates=[gate], threads=count, episode="20 decisions")
         env.reset(seed=1)
         env.action_space.seed(1)
         told = []
         for _ in range(45):
             observation, reward, *_, info = env.step(env.action_space.sample())
             told.append(observation.tobytes() + reward.tobytes() + info["reason"].tobytes())
-        assert gate._desk.threads == threads, "the environment says how many"
+        assert gate._desk.threads == count, "the environment says how many"
         return told
 
     assert trace(1) == trace(MANY)
@@ -70,15 +66,15 @@ def test_a_guarded_environment_is_the_same_for_any_number_of_threads():
 
 @pytest.fixture
 def no_region(monkeypatch):
-    """Fails whoever enters a parallel region of the risk layer."""
+    """Fails whoever asks for helpers."""
 
     def refuse(*_):
-        raise AssertionError("a parallel region was entered")
+        raise AssertionError("helpers were asked for")
 
-    monkeypatch.setattr(checks, "in_parallel", refuse)
+    monkeypatch.setattr(threads._Crew, "of", refuse)
 
 
-def test_a_gate_by_itself_and_one_of_few_lanes_enter_no_parallel_region(no_region):
+def test_a_gate_by_itself_and_one_of_few_lanes_ask_for_no_helpers(no_region):
     rng = random.Random(0)
     limits = random_limits(rng, 1)
     gate, world = RiskGate(limits), Adversary(rng, limits, 300, 1, 6, 4)
@@ -107,7 +103,6 @@ def _step_in_a_child(env, gate) -> None:
     gate(env.unwrapped.view, Orders.empty(300, 10))
 
 
-@several
 def test_counters_outlive_a_change_of_threads():
     rng = random.Random(1)
     limits = random_limits(rng, 1)

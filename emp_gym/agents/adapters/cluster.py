@@ -17,8 +17,18 @@ STORE = 200 * 1024**2
 """Bytes of the object store of a Ray that is started here: what travels is small."""
 ALONE = {"NUMBA_NUM_THREADS": "1"}
 """Of worker processes, before they load numba."""
-DEFAULTS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
-"""No reports to Ray's makers; workers as urgent as this process (Ray's own default is to let all others go first)."""
+PATIENCE = {
+    "RAY_gcs_rpc_server_connect_timeout_s": "60",  # Ray's own: 5
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "600",  # 60
+    "RAY_raylet_start_wait_time_s": "120",  # 10
+    "RAY_raylet_client_num_connect_attempts": "100",  # 10, one a second
+    "RAY_worker_register_timeout_seconds": "600",  # 60
+    "RAY_health_check_failure_threshold": "50",  # 5, one every 3 s
+}
+"""How long the parts of a Ray wait for each other. By Ray's own word a part that is slow is dead, and a program whose Ray is dead
+is aborted without a Python error: a busy machine is slow, and so is one that starts many at once."""
+DEFAULTS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", **PATIENCE}
+"""No reports to Ray's makers; workers as urgent as this process (Ray's own default is to let all others go first); patience."""
 
 
 def package() -> Any:

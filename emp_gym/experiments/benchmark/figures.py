@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from emp_gym.jit import default_threads
+from emp_gym.threads import default_threads
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def rates(work: Callable[[], float], effort: Effort) -> list[float]:
 
 
 def cores() -> int:
-    """Cores that this process may use, as far as numba was given threads for them."""
+    """Cores that this process may use; no more than NUMBA_NUM_THREADS says."""
     return default_threads(1 << 20)
 
 

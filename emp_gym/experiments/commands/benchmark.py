@@ -1,4 +1,4 @@
-"""``benchmark``: speed of reading, replay, environments, training, the log, the risk layer, the diary,
+"""``benchmark``: speed of reading, replay, environments (beside busy processes too), training, the log, the risk layer, the diary,
 the certificates and the planner, with what proves it; what agents are worth."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from emp_gym.experiments.commands import engines, own_modules
 from emp_gym.experiments.commands.obstacles import writing
 from emp_gym.experiments.commands.terminal import guarded
 
-NAMES = ("parse", "replay", "env", "train", "log", "risk", "diary", "certificates", "planning", "backbones", "agents")
+NAMES = ("parse", "replay", "env", "busy", "train", "log", "risk", "diary", "certificates", "planning", "backbones", "agents")
 OF_AGENTS = ("agents", "seeds", "seed", "budget", "only", "out", "engine")
 
 
