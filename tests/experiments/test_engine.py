@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import engine_tasks as tasks
 import pytest
 
+from emp_gym.agents.adapters import cluster
 from emp_gym.agents.registry import MissingPackage
 from emp_gym.experiments.engine import Engine, TaskFailed, WorkerDied, engine
 from emp_gym.types import ConfigError
@@ -140,3 +142,15 @@ def test_ray_gives_the_same_tells_failures_and_deaths_and_stops_when_asked(tmp_p
     import ray
 
     assert not ray.is_initialized()
+
+
+@needs_ray
+def test_ray_is_patient_in_words_that_it_knows_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "RAY_health_check_failure_threshold"
+    for each in cluster.PATIENCE:
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.setenv(name, "7")
+    ray = cluster.package()
+    assert {each: os.environ[each] for each in cluster.PATIENCE} == cluster.PATIENCE | {name: "7"}
+    known = (Path(ray.__file__).parent / "_raylet.so").read_bytes()
+    assert [each for each in cluster.PATIENCE if each.encode() not in known] == []
