@@ -28,7 +28,7 @@ from emp_gym.jit import hot, njit
 MOST = 64  # threads of a region
 CHUNKS = 8  # of a thread
 FEWEST = 32  # lanes of a chunk: what kernels look ahead
-LOOKS = 2_000  # of a thread without work, before it goes to sleep
+LOOKS = 1_000  # of a thread without work, before it goes to sleep: 30 to 50 us
 WAKES = 2  # sleepers whom each that enters a region wakes
 
 # Words of a crew: i8 [WORDS], those that threads fight for on cache lines of their own.
@@ -106,21 +106,21 @@ def _help(words, me):
             acquire(words, mine + LOCK)
 
 
-if numba.config.DISABLE_JIT:
+def _alone(call: int, words: np.ndarray) -> int:
+    return 0
 
-    def fan_out(call: int, words: np.ndarray) -> int:
-        return 0
 
-    def next_chunk(call: int, words: np.ndarray, before: int, step: int) -> int:
-        return before + step
+def _in_order(call: int, words: np.ndarray, before: int, step: int) -> int:
+    return before + step
 
-else:
-    fan_out = sharing(_share, STATUS, EXCEPTION)
 
-    @hot
-    def next_chunk(call, words, before, step):
-        """First lane of the next chunk of `step` lanes; `before` is that of the chunk before, ``-step`` at first."""
-        return before + step if call == 1 else add(words, NEXT, step)
+def _next_chunk(call, words, before, step):
+    """First lane of the next chunk of `step` lanes; `before` is that of the chunk before, ``-step`` at first."""
+    return before + step if call == 1 else add(words, NEXT, step)
+
+
+fan_out: Any = _alone if numba.config.DISABLE_JIT else sharing(_share, STATUS, EXCEPTION)
+next_chunk: Any = _in_order if numba.config.DISABLE_JIT else hot(_next_chunk)
 
 
 @hot
@@ -202,9 +202,16 @@ def default_threads(lanes: int) -> int:
         return 1
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return max(1, min(cores, numba.config.NUMBA_NUM_THREADS, lanes // 64, MOST))
+    return max(1, min(cores, numba.config.NUMBA_NUM_THREADS, lanes // 64, _most))
 
 
+def limit(threads: int) -> None:
+    """From now on `default_threads` gives no more in this process."""
+    global _most
+    _most = threads
+
+
+_most = MOST
 _NOBODY = np.zeros(1, np.int64)
 _crew = _Crew()
 

@@ -74,8 +74,8 @@ def any_chunk(request, monkeypatch):
 @pytest.mark.parametrize("lanes", [1, 2, 31, 64, 700])
 def test_every_lane_is_worked_on_once_by_any_number_of_threads(lanes, any_chunk):
     x = np.arange(lanes)
-    for count in (*COUNTS, threads.MOST):
-        for _ in range(20):
+    for count in COUNTS:
+        for _ in range(4):
             y, by = np.zeros(lanes, np.int64), np.full(lanes, -1)
             run(count, double, lanes, x, y, by)
             assert np.array_equal(y, 2 * x)
@@ -104,9 +104,8 @@ def test_what_a_helper_raises_is_raised_here_and_the_next_region_is_sound():
 def test_what_any_lane_raises_is_raised_here(count, lane):
     x = np.arange(700)
     x[lane] = -1
-    for _ in range(3):
-        with pytest.raises(ValueError, match="a lane below zero"):
-            run(count, double, 700, x, np.zeros_like(x), np.zeros_like(x))
+    with pytest.raises(ValueError, match="a lane below zero"):
+        run(count, double, 700, x, np.zeros_like(x), np.zeros_like(x))
     y = np.zeros(700, np.int64)
     run(count, double, 700, abs(x), y, np.zeros_like(x))
     assert np.array_equal(y, 2 * abs(x))
@@ -117,7 +116,7 @@ def test_regions_of_several_python_threads_do_not_meet():
 
     def work() -> None:
         x = np.arange(500)
-        for count in COUNTS * 25:
+        for count in COUNTS * 5:
             y = np.zeros(500, np.int64)
             run(count, double, 500, x, y, np.zeros_like(x))
             found.append(np.array_equal(y, 2 * x))
@@ -127,7 +126,7 @@ def test_regions_of_several_python_threads_do_not_meet():
         caller.start()
     for caller in callers:
         caller.join()
-    assert len(found) == 4 * 100 and all(found)
+    assert len(found) == 4 * 20 and all(found)
 
 
 @compiled
