@@ -19,7 +19,8 @@ _WORD = ir.IntType(64)
 _BYTES = ir.IntType(8).as_pointer()
 _ORDER = "seq_cst"
 _PART = ir.FunctionType(ir.VoidType(), [_BYTES, _WORD, _WORD.as_pointer()])
-_X86, _ARM = ("llvm.x86.sse2.pause", []), ("llvm.aarch64.hint", [1])  # tell the processor that a thread only looks
+_X86: tuple[str, list[int]] = ("llvm.x86.sse2.pause", [])  # tells the processor that a thread only looks
+_ARM: tuple[str, list[int]] = ("llvm.aarch64.hint", [1])
 _RELAX = {"x86_64": _X86, "AMD64": _X86, "aarch64": _ARM, "arm64": _ARM}
 
 

@@ -130,7 +130,7 @@ def inner(function: F) -> F:
     own = inspect.signature(function)
     context = inspect.Parameter("typing_context", inspect.Parameter.POSITIONAL_ONLY)
     typed.__signature__ = own.replace(parameters=[context, *own.parameters.values()])  # type: ignore[attr-defined]
-    return numba.extending.intrinsic(typed)  # type: ignore[no-any-return]
+    return numba.extending.intrinsic(typed)
 
 
 def _prefetch(typing_context: Any, array: Any, index: Any, byte: Any) -> Any:
