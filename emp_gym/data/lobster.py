@@ -19,39 +19,22 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from emp_gym.data.lobster_bytes import Books, Messages, books_of, messages_of
-from emp_gym.data.lobster_check import EQUAL, EXPLAINED, UNCHECKED, UNEXPLAINED, is_sorted, mark_off_tick
-from emp_gym.data.lobster_files import Half, Source, days_of, open_day
+from emp_gym.data.lobster_check import EQUAL, EXPLAINED, UNCHECKED, UNEXPLAINED, is_sorted
+from emp_gym.data.lobster_files import DayFiles, Half, Source, days_of, open_day
 from emp_gym.data.lobster_pairing import Pairing, pair
+from emp_gym.data.lobster_refusal import stop_if_mostly_bad
+from emp_gym.data.lobster_tick import instrument_of, mark_off_tick, stop_if_off_tick, told_ticks
 from emp_gym.data.lobster_verdicts import Accuser, late_rows
-from emp_gym.types import I64, Bool, DataError, Instrument, RecordedDay
+from emp_gym.types import I64, Bool, Instrument, RecordedDay
 
 Progress = Callable[[str], None]
-
-TICK_ROWS = 10_000  # rows from which the tick is found
-TICKS = (
-    1000,
-    500,
-    250,
-    200,
-    100,
-    50,
-    25,
-    20,
-    10,
-    5,
-    4,
-    2,
-    1,
-)  # price units; the largest that nearly all visible prices obey
-USUAL_TICK = 100  # one cent: a larger tick needs many different prices as evidence
-MOST_BAD = 0.5  # share of quarantined rows from which a file is not worth reading
 
 
 class BadRow(NamedTuple):
@@ -139,68 +122,41 @@ def _silent(_: str) -> None:
 def _read_day(message: Half, book: Half, instrument: Instrument | None, progress: Progress) -> Reading:
     started = time.perf_counter()
     with open_day(message, book) as files:
-        m, b = files.message, files.book
-        progress(f"{m.name}: reading {(len(m.text) + len(b.text)) / 1e6:.0f} MB")
-        messages = messages_of(m.text, m.begin, m.delimiter)
-        books = books_of(b.text, b.begin, b.delimiter, files.levels)
-        rules = {**files.notes}
-        if messages.noisy:
-            rules["time-noise"] = (
-                f"{messages.noisy} times with a double's noise behind the ninth digit, taken to the ns"
-            )
-        chosen, rules["tick"] = _instrument(instrument, message, messages, books)
-        if mark_off_tick(messages.kind, messages.price, chosen.tick, messages.ok):
-            progress(f"{m.name}: prices off the tick of {chosen.tick}")
-        _stop_if_mostly_bad(m.name, messages.ok, "message")
-        _stop_if_mostly_bad(b.name, books.ok, "order book")
-        progress(f"{m.name}: verifying {len(messages):,} rows")
-        pairing = pair(messages, books)
-        late = np.empty(0, np.int64) if is_sorted(messages.time_ns, messages.ok) else late_rows(messages)
-        bad = _bad_rows(pairing, messages, books, late)
-        accuser = Accuser(files, messages, books, pairing, chosen.tick)
-        quarantine = Quarantine(tuple(BadRow(*entry) for entry in accuser.entries(np.flatnonzero(bad), late)))
-        check = _check(pairing, accuser)
-        rules |= quarantine.rules
-        day = _day(message, chosen, messages, books, pairing, ~bad)
+        reading = read_files(files, message, instrument, progress)
+    return replace(reading, seconds=time.perf_counter() - started)
+
+
+def read_files(files: DayFiles, message: Half, instrument: Instrument | None, progress: Progress) -> Reading:
+    """The reading of two files whose bytes are at hand. message: what the message file's name says."""
+    m, b = files.message, files.book
+    progress(f"{m.name}: reading {(len(m.text) + len(b.text)) / 1e6:.0f} MB")
+    messages = messages_of(m.text, m.begin, m.delimiter, m.extra)
+    books = books_of(b.text, b.begin, b.delimiter, files.levels, b.extra)
+    stop_if_mostly_bad(m, messages.ok, files.levels)
+    stop_if_mostly_bad(b, books.ok, files.levels)
+    rules = {**files.notes}
+    if messages.noisy:
+        rules["time-noise"] = f"{messages.noisy} times with a double's noise behind the ninth digit, taken to the ns"
+    if instrument is None:
+        chosen, rules["tick"] = instrument_of(message, messages, books)
+    else:
+        chosen, rules["tick"] = instrument, f"{told_ticks(instrument)} price units, from the instrument"
+        stop_if_off_tick(m, messages, instrument)
+    if mark_off_tick(messages, chosen):
+        progress(f"{m.name}: prices off the tick of {told_ticks(chosen)}")
+    progress(f"{m.name}: verifying {len(messages):,} rows")
+    pairing = pair(messages, books)
+    late = np.empty(0, np.int64) if is_sorted(messages.time_ns, messages.ok) else late_rows(messages)
+    bad = _bad_rows(pairing, messages, books, late)
+    accuser = Accuser(files, messages, books, pairing, chosen)
+    quarantine = Quarantine(tuple(BadRow(*entry) for entry in accuser.entries(np.flatnonzero(bad), late)))
+    check = _check(pairing, accuser)
+    rules |= quarantine.rules
+    day = _day(message, chosen, messages, books, pairing, ~bad)
     rows_in, rows_bad = len(bad), int(bad.sum())
     day.source = _provenance(files.hashes, message, files.levels, rows_in, rows_bad, rules)
     progress(f"{m.name}: {rows_in:,} rows, {rows_in - rows_bad:,} kept")
-    return Reading(day, quarantine, check, rows_in, rows_in - rows_bad, rows_bad, time.perf_counter() - started)
-
-
-def _instrument(given: Instrument | None, message: Half, messages: Messages, books: Books) -> tuple[Instrument, str]:
-    """The instrument and where its tick comes from."""
-    if given is not None:
-        return given, f"{given.tick} price units, from the instrument"
-    rows = min(TICK_ROWS, len(messages), len(books))
-    visible = messages.ok[:rows] & (messages.kind[:rows] <= 4)
-    prices = np.concatenate([messages.price[:rows][visible], books.price[:rows][books.ok[:rows]].ravel()])
-    tick = _tick(prices[(prices > 0) & (prices < 9_999_999_999)])
-    fields: dict[str, Any] = {"symbol": message.symbol, "tick": tick}
-    if message.session_ns is not None:
-        fields |= {"session_start_ns": message.session_ns[0], "session_end_ns": message.session_ns[1]}
-    return Instrument(**fields), f"{tick} price units, from the visible prices of the first {rows:,} rows"
-
-
-def _tick(prices: I64) -> int:
-    """The largest usual tick that all but 1 % of the prices are multiples of; above a cent only with 30 different
-    prices.
-    """
-    different = len(np.unique(prices))
-    allowed = max(len(prices) // 100, int(len(prices) >= 10))
-    for tick in TICKS:
-        if (tick <= USUAL_TICK or different >= 30) and np.count_nonzero(prices % tick) <= allowed:
-            return tick
-    return 1
-
-
-def _stop_if_mostly_bad(name: str, ok: Bool, kind: str) -> None:
-    bad = int(np.count_nonzero(~ok))
-    if not len(ok) or bad > MOST_BAD * len(ok):
-        raise DataError(
-            f"{name}: {bad:,} of {len(ok):,} rows break a rule of LOBSTER's {kind} files, expected a few at most; "
-            f"check that the file is an unedited {kind} file (and, for prices off the tick, pass the right instrument)"
-        )
+    return Reading(day, quarantine, check, rows_in, rows_in - rows_bad, rows_bad, 0.0)
 
 
 def _bad_rows(pairing: Pairing, messages: Messages, books: Books, late: I64) -> Bool:

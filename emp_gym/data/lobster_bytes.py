@@ -148,6 +148,14 @@ def _line_end(text: Bytes, at: int) -> int:
     return at
 
 
+@njit(inline="always")
+def _cell_end(text: Bytes, at: int, delimiter: int) -> int:
+    """Offset of what ends the cell at `at`: a delimiter or the line's end."""
+    while text[at] != delimiter and text[at] != _NEWLINE and not (text[at] == _RETURN and text[at + 1] == _NEWLINE):
+        at += 1
+    return at
+
+
 @njit
 def _message_allowed(kind: int, order_id: int, size: int, price: int, side: int) -> bool:
     """The rules that one message must keep by itself; `explain_message` says the same in words."""
@@ -161,10 +169,11 @@ def _message_allowed(kind: int, order_id: int, size: int, price: int, side: int)
 
 
 @njit
-def parse_messages(text, at, delimiter, row, time_ns, kind, order_id, size, price, side, ok):
+def parse_messages(text, at, delimiter, extra, row, time_ns, kind, order_id, size, price, side, ok):
     """Parse the lines of `text` from offset `at` into the arrays from index `row` on: (next free index, noisy times).
 
-    `text` must end in a newline. Blank lines are no rows. A refused line gives ok[row] False and zeros.
+    `text` must end in a newline. Blank lines are no rows. A refused line gives ok[row] False and zeros. extra: 1 if a
+    further column follows whose content does not matter, else 0.
     """
     end, noise = len(text), 0
     while at < end:
@@ -187,6 +196,9 @@ def parse_messages(text, at, delimiter, row, time_ns, kind, order_id, size, pric
             good = good_price and text[at] == delimiter
         if good:
             direction, at, good_side = _integer(text, at + 1)
+            if extra:
+                good_side = good_side and text[at] == delimiter
+                at = _cell_end(text, at + good_side, delimiter)
             if text[at] == _RETURN:
                 at += 1
             good = good_side and text[at] == _NEWLINE and _message_allowed(code, number, lots, units, direction)
@@ -227,8 +239,10 @@ def _book_allowed(price: I64, size: I64, levels: int) -> bool:
 
 
 @njit
-def parse_books(text, at, delimiter, row, price, size, ok):
-    """Parse order book lines, as `parse_messages` does for messages; price and size are [R, 2, L]."""
+def parse_books(text, at, delimiter, extra, row, price, size, ok):
+    """Parse order book lines, as `parse_messages` does for messages; price and size are [R, 2, L]. extra: 1 if each
+    line ends in a delimiter.
+    """
     end, levels = len(text), price.shape[2]
     while at < end:
         if text[at] == _NEWLINE or (text[at] == _RETURN and text[at + 1] == _NEWLINE):
@@ -252,6 +266,9 @@ def parse_books(text, at, delimiter, row, price, size, ok):
                 if not good:
                     break
                 at += 1
+        if good and extra:
+            good = text[at] == delimiter
+            at += good
         if good:
             if text[at] == _RETURN:
                 at += 1
@@ -285,25 +302,25 @@ def _parts(text: Bytes, at: int) -> tuple[list[tuple[Bytes, int]], int]:
     return [(text[:cut], at), (tail, 0)], rows + 1
 
 
-def messages_of(text: Bytes, at: int, delimiter: int) -> Messages:
-    """Parse a whole message file from offset `at` on."""
+def messages_of(text: Bytes, at: int, delimiter: int, extra: int = 0) -> Messages:
+    """Parse a whole message file from offset `at` on. extra: columns behind the sixth, 0 or 1; they are not used."""
     parts, rows = _parts(text, at)
     types = (np.int64, np.int8, np.int64, np.int32, np.int64, np.int8, np.bool_)  # as the fields of Messages
     columns: list[Any] = [np.empty(rows, kind) for kind in types]
     row, noisy = 0, 0
     for part, begin in parts:
-        row, more = parse_messages(part, begin, delimiter, row, *columns)
+        row, more = parse_messages(part, begin, delimiter, extra, row, *columns)
         noisy += more
     fields = [*(column[:row] for column in columns), noisy]
     return Messages(*fields)
 
 
-def books_of(text: Bytes, at: int, delimiter: int, levels: int) -> Books:
-    """Parse a whole order book file from offset `at` on."""
+def books_of(text: Bytes, at: int, delimiter: int, levels: int, extra: int = 0) -> Books:
+    """Parse a whole order book file from offset `at` on. extra: 1 if each line ends in a delimiter."""
     parts, rows = _parts(text, at)
     price, size = np.empty((rows, 2, levels), np.int64), np.empty((rows, 2, levels), np.int32)
     ok = np.empty(rows, np.bool_)
     row = 0
     for part, begin in parts:
-        row = parse_books(part, begin, delimiter, row, price, size, ok)
+        row = parse_books(part, begin, delimiter, extra, row, price, size, ok)
     return Books(price[:row], size[:row], ok[:row])

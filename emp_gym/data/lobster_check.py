@@ -240,17 +240,6 @@ def chain(kind, side, units, lots, usable, price, size, sound, message, book, re
 
 
 @njit
-def mark_off_tick(kind: I8, price: I64, tick: int, ok: Bool) -> int:
-    """Refuse visible messages (types 1-4) whose price is no multiple of the tick; returns how many."""
-    count = 0
-    for row in range(len(kind)):
-        if ok[row] and kind[row] <= 4 and price[row] % tick:
-            ok[row] = False
-            count += 1
-    return count
-
-
-@njit
 def is_sorted(time_ns: I64, ok: Bool) -> bool:
     """Whether the accepted rows' times never decrease."""
     before = np.int64(-1)

@@ -71,6 +71,8 @@ class Text:
     begin: int  # offset of the first row: behind a byte order mark and a header line
     delimiter: int  # byte
     notes: dict[str, str]
+    kind: str  # "message" or "orderbook"
+    extra: int = 0  # columns behind the last one that is used: 0 or 1
 
 
 @dataclass
@@ -259,7 +261,7 @@ def _pairs(halves: list[Half]) -> list[tuple[Half, Half]]:
 @contextmanager
 def open_day(message: Half, book: Half) -> Iterator[DayFiles]:
     """The bytes of both halves, checked to be of the right kind; files are memory-mapped, zip members read."""
-    texts = [_text(half) for half in (message, book)]
+    texts = [_text(message, "message"), _text(book, "orderbook")]
     hashes = [
         {
             "name": PurePosixPath(half.name).name,
@@ -268,7 +270,7 @@ def open_day(message: Half, book: Half) -> Iterator[DayFiles]:
         }
         for half, text in zip((message, book), texts, strict=True)
     ]
-    _expect_columns(texts[0], len(MESSAGE_COLUMNS), "a message file has 6 columns", texts[1])
+    _expect_columns(texts[0], len(MESSAGE_COLUMNS), "a message file has 6 columns, or 7", texts[1])
     levels = message.levels or book.levels or max(_columns(texts[1]) // 4, 1)
     _expect_columns(texts[1], 4 * levels, f"{levels} levels are {4 * levels} columns", texts[0])
     yield DayFiles(texts[0], texts[1], levels, (hashes[0], hashes[1]))
@@ -287,7 +289,7 @@ def _bytes(half: Half) -> Bytes:
     return np.memmap(path, np.uint8, mode="r") if path.stat().st_size else np.empty(0, np.uint8)
 
 
-def _text(half: Half) -> Text:
+def _text(half: Half, kind: str) -> Text:
     text = _bytes(half)
     name = PurePosixPath(half.name).name
     notes = {}
@@ -309,7 +311,7 @@ def _text(half: Half) -> Text:
         raise DataError(
             f"{name}: no rows behind the header line; expected the rows of a LOBSTER day; download it again"
         )
-    return Text(name, text, begin, ord(delimiter), notes)
+    return Text(name, text, begin, ord(delimiter), notes, kind)
 
 
 def _lines(text: Bytes, most: int) -> list[str]:
@@ -321,6 +323,8 @@ def _lines(text: Bytes, most: int) -> list[str]:
 def _is_header(line: str, delimiter: str) -> bool:
     """A header has a letter in every cell and no cell that is a number (NaN counts as one)."""
     cells = [cell.strip().strip('"').lower() for cell in line.split(delimiter)]
+    if len(cells) > 1 and not cells[-1]:  # each line ends in a delimiter
+        cells.pop()
     return (
         len(cells) > 1
         and all(any(c.isalpha() for c in cell) and cell not in ("nan", "inf", "-inf") for cell in cells)
@@ -350,12 +354,28 @@ def _columns(text: Text) -> int:
 
 
 def _expect_columns(text: Text, expected: int, why: str, other: Text) -> None:
+    """Checks the number of columns. One more is allowed: any in a message file, an empty one in an order book file."""
     got = _columns(text)
     if got == expected:
         return
-    hint = (
-        "the two files may have changed places"
-        if _columns(other) == expected
-        else "check that it is the right file, unedited"
+    rows = _lines(text.text[text.begin :], 100)
+    last = [row.split(chr(text.delimiter))[-1] for row in rows if row.count(chr(text.delimiter)) == expected]
+    if got == expected + 1 and (expected == len(MESSAGE_COLUMNS) or not any(last)):
+        text.extra = 1
+        text.notes[f"column {got} {text.name}"] = f"not used; {last[0]!r} in its first row"
+        return
+    raise DataError(
+        f"{text.name}: its lines have {got} columns, expected {expected} ({why}); "
+        f"{_columns_hint(rows[0], got, expected, _columns(other))}"
     )
-    raise DataError(f"{text.name}: its lines have {got} columns, expected {expected} ({why}); {hint}")
+
+
+def _columns_hint(line: str, got: int, expected: int, other: int) -> str:
+    if other == expected:
+        return "the two files may have changed places"
+    for delimiter, name in (("\t", "tabs"), ("|", "'|'"), (" ", "spaces")):
+        if line.count(delimiter) >= expected - 1:
+            return f"its cells are separated by {name}: write them with commas"
+    if got == expected + 1 and line.split(",")[0] in ("0", "1"):
+        return "the first column may count rows: save the file without it (pandas: index=False)"
+    return "check that it is the right file, unedited"

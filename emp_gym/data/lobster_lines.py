@@ -4,11 +4,13 @@ obvious.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
 from emp_gym.data.lobster_bytes import DAY_SECONDS, INT32_MAX, INT64_MAX, MESSAGE_COLUMNS, NOISE, Bytes
+from emp_gym.data.lobster_files import Text
 from emp_gym.types import EMPTY_ASK, EMPTY_BID, I64
 
 _NEWLINE, _RETURN = 10, 13
@@ -83,12 +85,13 @@ def _time_fault(text: str) -> Fault | None:
     return None
 
 
-def explain_message(line: str, delimiter: str, ended: bool) -> Fault | None:
-    """The first rule that a message line breaks by itself, or None."""
+def explain_message(line: str, delimiter: str, ended: bool, extra: int = 0) -> Fault | None:
+    """The first rule that a message line breaks by itself, or None. extra: columns behind the sixth, any content."""
     cells = line.split(delimiter)
-    fault = _count_fault(line, cells, len(MESSAGE_COLUMNS), ended) or _time_fault(cells[0])
+    fault = _count_fault(line, cells, len(MESSAGE_COLUMNS) + extra, ended) or _time_fault(cells[0])
     if fault:
         return fault
+    cells = cells[: len(MESSAGE_COLUMNS)]
     for name, cell in zip(MESSAGE_COLUMNS[1:], cells[1:], strict=True):
         if not _is_integer(cell):
             return Fault(name, "not-a-number" if ended else "truncated-line", "an integer (int64)", repr(cell[:60]))
@@ -118,12 +121,14 @@ def explain_message(line: str, delimiter: str, ended: bool) -> Fault | None:
     return None
 
 
-def explain_book(line: str, delimiter: str, ended: bool, levels: int) -> Fault | None:
-    """The first rule that an order book line breaks by itself, or None."""
+def explain_book(line: str, delimiter: str, ended: bool, levels: int, extra: int = 0) -> Fault | None:
+    """The first rule that an order book line breaks by itself, or None. extra: 1 if each line ends in a delimiter."""
     cells = line.split(delimiter)
-    fault = _count_fault(line, cells, 4 * levels, ended)
+    fault = _count_fault(line, cells, 4 * levels + extra, ended)
     if fault:
         return fault
+    if extra and cells.pop():
+        return Fault("line", "column-count", "nothing behind the last delimiter", repr(line[-60:]))
     for index, cell in enumerate(cells):
         if not _is_integer(cell):
             return Fault(
@@ -163,3 +168,32 @@ def _level_fault(numbers: list[int], index: int) -> Fault | None:
         worse = "above" if ask else "below"
         return Fault(name, "levels-not-sorted", f"{worse} the level before it ({numbers[index - 4]})", str(price))
     return None
+
+
+class Lines:
+    """Line numbers and texts of one file, looked up when the first is asked for."""
+
+    def __init__(self, text: Text) -> None:
+        self.file = text
+        self.delimiter = chr(text.delimiter)
+
+    @cached_property
+    def places(self) -> tuple[I64, I64]:
+        return line_starts(self.file.text, self.file.begin)
+
+    def number(self, row: int) -> int:
+        return int(self.places[1][row])
+
+    def line(self, row: int) -> tuple[str, bool]:
+        return line_at(self.file.text, int(self.places[0][row]))
+
+    def cells(self, row: int) -> list[str]:
+        return self.line(row)[0].split(self.delimiter)
+
+    def message_fault(self, row: int) -> Fault | None:
+        text, ended = self.line(row)
+        return explain_message(text, self.delimiter, ended, self.file.extra)
+
+    def book_fault(self, row: int, levels: int) -> Fault | None:
+        text, ended = self.line(row)
+        return explain_book(text, self.delimiter, ended, levels, self.file.extra)

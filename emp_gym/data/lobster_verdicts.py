@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -14,39 +13,22 @@ import numpy as np
 from emp_gym.data.lobster_bytes import Books, Messages
 from emp_gym.data.lobster_check import expected_book, implied
 from emp_gym.data.lobster_edits import wrong_fields
-from emp_gym.data.lobster_files import DayFiles, Text
-from emp_gym.data.lobster_lines import Fault, book_column, explain_book, explain_message, line_at, line_starts
+from emp_gym.data.lobster_files import DayFiles
+from emp_gym.data.lobster_lines import Fault, Lines, book_column
 from emp_gym.data.lobster_pairing import Pairing
-from emp_gym.types import I64, NS, EmpGymError
+from emp_gym.data.lobster_tick import off_tick
+from emp_gym.types import I64, NS, EmpGymError, Instrument
 
 Entry = tuple[str, int, str, str, str, str]  # file, line, column, rule, expected, got
-
-
-class _Lines:
-    """Line numbers and texts of one file, looked up when the first is asked for."""
-
-    def __init__(self, text: Text) -> None:
-        self.file = text
-        self.delimiter = chr(text.delimiter)
-
-    @cached_property
-    def places(self) -> tuple[I64, I64]:
-        return line_starts(self.file.text, self.file.begin)
-
-    def number(self, row: int) -> int:
-        return int(self.places[1][row])
-
-    def line(self, row: int) -> tuple[str, bool]:
-        return line_at(self.file.text, int(self.places[0][row]))
 
 
 class Accuser:
     """Says of each bad row what is wrong with it."""
 
-    def __init__(self, files: DayFiles, messages: Messages, books: Books, pairing: Pairing, tick: int) -> None:
-        self.levels, self.tick = files.levels, tick
+    def __init__(self, files: DayFiles, messages: Messages, books: Books, pairing: Pairing, instrument: Instrument) -> None:
+        self.levels, self.instrument = files.levels, instrument
         self.messages, self.books, self.pairing = messages, books, pairing
-        self.message_lines, self.book_lines = _Lines(files.message), _Lines(files.book)
+        self.message_lines, self.book_lines = Lines(files.message), Lines(files.book)
 
     def line(self, row: int) -> int:
         """1-based line of an aligned row in the message file, or in the order book file if the message is missing."""
@@ -65,8 +47,7 @@ class Accuser:
                 yield self._in_messages(message, self._refused_message(message))
                 found = True
             if book >= 0 and not self.books.ok[book]:
-                text, ended = self.book_lines.line(book)
-                yield self._in_books(book, _must(explain_book(text, self.book_lines.delimiter, ended, self.levels)))
+                yield self._in_books(book, _must(self.book_lines.book_fault(book, self.levels)))
                 found = True
             if found:
                 continue
@@ -82,12 +63,8 @@ class Accuser:
         return (self.book_lines.file.name, self.book_lines.number(row), *fault)
 
     def _refused_message(self, row: int) -> Fault:
-        text, ended = self.message_lines.line(row)
-        fault = explain_message(text, self.message_lines.delimiter, ended)
-        if fault is None:
-            price = int(text.split(self.message_lines.delimiter)[4])
-            return Fault("price", "off-tick", f"a multiple of the tick {self.tick}", str(price))
-        return fault
+        fault = self.message_lines.message_fault(row)
+        return fault or off_tick(int(self.message_lines.cells(row)[4]), self.instrument)
 
     def _late(self, row: int) -> Fault:
         before = self.messages.time_ns[:row][self.messages.ok[:row]]

@@ -245,12 +245,14 @@ def test_a_last_line_that_was_cut_off_is_named(cut, rule, tmp_path):
 
 def test_the_tick_of_the_instrument_is_kept_and_stated(tmp_path):
     path = write(tmp_path)
-    off = one(path, instrument=Instrument("XYZ", tick=1_000))
-    assert off.quarantine.rules == {"off-tick": 4}
-    assert {entry.expected for entry in off.quarantine.rows} == {"a multiple of the tick 1000"}
     fine = one(path, instrument=Instrument("ABC", tick=50))
     assert fine.day.instrument == Instrument("ABC", tick=50)
     assert fine.day.source["rules"]["tick"] == "50 price units, from the instrument"
+
+
+def test_an_instrument_that_contradicts_the_prices_is_an_error_with_the_first_row(tmp_path):
+    with pytest.raises(DataError, match=r"4 of 6 visible prices .*line 2, column price: .* tick 1000, got 999900; .*is 100"):
+        read(write(tmp_path), instrument=Instrument("XYZ", tick=1_000))
 
 
 @pytest.mark.parametrize("tick", [1, 5, 100])
