@@ -43,11 +43,15 @@ import numpy as np
 
 from emp_gym.data.lobster_bytes import Books, Messages
 from emp_gym.data.lobster_check import ADD, EQUAL, EXPLAINED, UNCHECKED, UNEXPLAINED, chain, implied, verdict
+from emp_gym.data.lobster_frozen import RIGHT, UNSURE, WRONG, frozen
+from emp_gym.data.lobster_orders import AGREES, CONTRADICTS, SILENT, WHOLE, Orders
 from emp_gym.types import I8
 
 REACH = 64  # damaged book rows in a row that messages can bridge
 BACK = 32  # rows to look back for a damaged book row that was found out late
-LIFE = 200_000  # rows to each side in which an order's other messages are looked for
+STILL = 2_000  # rows of a stretch in which book cells stand still
+_FOR_IT = {WHOLE: 1.0, AGREES: 0.3, SILENT: 0.0, CONTRADICTS: -0.3}  # what other messages of the order say of this one
+_FOR_THE_BOOK = {WHOLE: -0.3, AGREES: 0.0, SILENT: 0.0, CONTRADICTS: 0.3}  # ... and of what the book makes of it
 
 
 class Row(NamedTuple):
@@ -72,7 +76,9 @@ class Edits:
 
     def __init__(self, messages: Messages, books: Books) -> None:
         self.messages, self.books = messages, books
+        self.orders = Orders(messages)
         self.found = np.zeros(REACH + 1, np.int8)
+        self.told = np.zeros(STILL, np.int8)
 
     def at(self, m: int, b: int, agreed: int) -> Iterator[Edit]:
         """Every way to go on from the trusted pair (m, b), whose next pair does not agree.
@@ -96,25 +102,14 @@ class Edits:
             yield from self._books(m, b, 0.0)
         yield from self._missing(m, b, left_m - left_b, readable, sound)
         yield from self.lost(m, b)
+        if readable:
+            yield from self._frozen(m, b, agreed)
         if agreed and readable and sound:
             yield from self._earlier(m, b, agreed)
 
     def _change(self, before: int, after: int) -> tuple[int, int, int, int]:
         price, size = self.books.price, self.books.size
         return implied(price[before], size[before], price[after], size[after])
-
-    def _life_agrees(self, row: int) -> bool:
-        """Whether the order's whole life, from entry to end, is there and adds up with this message as it stands."""
-        x = self.messages
-        if x.kind[row] > 4:
-            return False
-        first = max(0, row - LIFE)
-        rows = first + np.flatnonzero(x.order_id[first : row + LIFE] == x.order_id[row])
-        kind, size = x.kind[rows], x.size[rows].astype(np.int64)
-        if not (x.ok[rows].all() and len(rows) > 1 and kind[0] == 1 and (kind[1:] > 1).all() and (kind[1:] <= 4).all()):
-            return False
-        same = (x.price[rows] == x.price[row]).all() and (x.side[rows] == x.side[row]).all()
-        return bool(same and size[1:].sum() == size[0])
 
     def _verdict(self, message: int, before: int, after: int) -> int:
         x, y = self.messages, self.books
@@ -130,8 +125,9 @@ class Edits:
         wrong = wrong_fields(self.messages, m + 1, change)
         hidden = self.messages.kind[m + 1] >= 5 and self.messages.order_id[m + 1] <= 0
         cost = 1.5 if hidden or change[0] == 0 else 1.0 if len(wrong) == 1 else 1.3
-        if self._life_agrees(m + 1):
-            cost += 0.5
+        cost += _FOR_IT[self.orders.word_for(m + 1)]
+        if change[0]:
+            cost += _FOR_THE_BOOK[self.orders.word_for(m + 1, change)]
         yield Edit(cost, (m, b), m + 1, b + 1, (Row(m + 1, b + 1, UNEXPLAINED, "message"),))
 
     def _chain(self, m: int, b: int, reach: int, skip_books: int) -> I8:
@@ -156,6 +152,46 @@ class Edits:
             guilty += sound
             breaks += n > 0 and not follows
             rows.append(Row(*row, UNEXPLAINED, "book") if sound else Row(*row, UNCHECKED))
+
+    def _frozen(self, m: int, b: int, agreed: int) -> Iterator[Edit]:
+        """Book cells stand still from row b + 1 on, or since a row before that agreed all the same."""
+        yield from self._still(m, b, m, -1, -1, 1.0)
+        x, y = self.messages, self.books
+        if not (agreed and y.ok[b + 1] and x.kind[m + 1] <= 4):
+            return
+        side = 0 if x.side[m + 1] == 1 else 1
+        for level in range(y.price.shape[2]):
+            first = b
+            while first > b - min(BACK, agreed) and y.size[first, side, level] == y.size[b + 1, side, level]:
+                first -= 1
+            first = min(first + 1, b)
+            if y.price[b, side, level] == x.price[m + 1] and first < b:
+                yield from self._still(m - (b - first), first, m, side, level, 1.01)
+
+    def _still(self, m: int, b: int, failing: int, side: int, level: int, cost: float) -> Iterator[Edit]:
+        x, y = self.messages, self.books
+        count = frozen(
+            x.kind, x.side, x.price, x.size, x.ok, y.price, y.size, y.ok, m, b, side, level, self.told
+        )
+        told = self.told[:count].tolist()
+        guilty = [n for n, word in enumerate(told) if word == WRONG]
+        ends = [n for n in range(1, count) if told[n] == RIGHT and told[n - 1] != RIGHT and m + 1 + n > failing]
+        if not guilty or not ends:
+            return
+        for n in sorted({*ends[:2], *ends[-2:]}):
+            wrong = sum(word in (WRONG, UNSURE) for word in told[:n])
+            if not any(at < n for at in guilty):
+                continue
+            rows = [self._stood(m + 1 + at, b + 1 + at, word) for at, word in enumerate(told[: n + 1])]
+            yield Edit(cost + min(0.01 * (wrong - 1), 0.5), (m, b), m + 1 + n, b + 1 + n, tuple(rows))
+
+    def _stood(self, m: int, b: int, word: int) -> Row:
+        if word in (WRONG, UNSURE):
+            return Row(m, b, UNEXPLAINED, "book")
+        if word != RIGHT:
+            return Row(m, b, UNCHECKED)
+        found = self._verdict(m, b - 1, b)
+        return Row(m, b, found if found != UNEXPLAINED else EXPLAINED)
 
     def _earlier(self, m: int, b: int, agreed: int) -> Iterator[Edit]:
         """Damage in a row before, which agreed only because a level had moved into the window there."""
