@@ -43,7 +43,7 @@ import numpy as np
 
 from emp_gym.data.lobster_bytes import Books, Messages
 from emp_gym.data.lobster_check import ADD, EQUAL, EXPLAINED, UNCHECKED, UNEXPLAINED, chain, implied, verdict
-from emp_gym.data.lobster_frozen import RIGHT, UNSURE, WRONG, frozen
+from emp_gym.data.lobster_frozen import REFUSED, RIGHT, UNSURE, WRONG, frozen
 from emp_gym.data.lobster_orders import AGREES, CONTRADICTS, SILENT, WHOLE, Orders
 from emp_gym.types import I8
 
@@ -175,20 +175,18 @@ class Edits:
         )
         told = self.told[:count].tolist()
         guilty = [n for n, word in enumerate(told) if word == WRONG]
-        ends = [n for n in range(1, count) if told[n] == RIGHT and told[n - 1] != RIGHT and m + 1 + n > failing]
-        if not guilty or not ends:
-            return
+        ends = [n for n in range(1, count) if told[n] in (RIGHT, UNSURE) and told[n - 1] in (WRONG, REFUSED)]
+        ends = [n for n in ends if m + 1 + n > failing and guilty and guilty[0] < n]
         for n in sorted({*ends[:2], *ends[-2:]}):
-            wrong = sum(word in (WRONG, UNSURE) for word in told[:n])
-            if not any(at < n for at in guilty):
-                continue
-            rows = [self._stood(m + 1 + at, b + 1 + at, word) for at, word in enumerate(told[: n + 1])]
+            last = max(at for at in guilty if at < n)
+            wrong = sum(word == WRONG for word in told[:n])
+            rows = [self._stood(m + 1 + at, b + 1 + at, word, guilty[0] < at < last) for at, word in enumerate(told[: n + 1])]
             yield Edit(cost + min(0.01 * (wrong - 1), 0.5), (m, b), m + 1 + n, b + 1 + n, tuple(rows))
 
-    def _stood(self, m: int, b: int, word: int) -> Row:
-        if word in (WRONG, UNSURE):
+    def _stood(self, m: int, b: int, word: int, between: bool) -> Row:
+        if word == WRONG or (word == UNSURE and between):
             return Row(m, b, UNEXPLAINED, "book")
-        if word != RIGHT:
+        if word == REFUSED:
             return Row(m, b, UNCHECKED)
         found = self._verdict(m, b - 1, b)
         return Row(m, b, found if found != UNEXPLAINED else EXPLAINED)

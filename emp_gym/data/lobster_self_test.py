@@ -8,6 +8,7 @@ levels, and those of types 5-7.
 from __future__ import annotations
 
 import itertools
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -76,9 +77,9 @@ def self_test(
     figures = []
     for depth in reversed(depths):
         cut = _of_levels(lines, depth)
-        for number, damage in enumerate(damages):
+        for damage in damages:
             if damage.by_level or depth == own:
-                random = np.random.default_rng((seed, number, depth))
+                random = np.random.default_rng((seed, zlib.crc32(damage.name.encode()), depth))
                 figures.append(_judge(damage, cut, depth, day.instrument, random))
     order = {damage.name: number for number, damage in enumerate(damages)}
     figures.sort(key=lambda line: (order[line.kind], -line.levels))
