@@ -125,7 +125,9 @@ class Edits:
         wrong = wrong_fields(self.messages, m + 1, change)
         hidden = self.messages.kind[m + 1] >= 5 and self.messages.order_id[m + 1] <= 0
         cost = 1.5 if hidden or change[0] == 0 else 1.0 if len(wrong) == 1 else 1.3
-        cost += _FOR_IT[self.orders.word_for(m + 1)]
+        word = self.orders.word_for(m + 1)
+        if word != AGREES or any(field[0] != "size" for field in wrong):  # an open life says little of a size
+            cost += _FOR_IT[word]
         if change[0]:
             cost += _FOR_THE_BOOK[self.orders.word_for(m + 1, change)]
         yield Edit(cost, (m, b), m + 1, b + 1, (Row(m + 1, b + 1, UNEXPLAINED, "message"),))
@@ -170,18 +172,21 @@ class Edits:
 
     def _still(self, m: int, b: int, failing: int, side: int, level: int, cost: float) -> Iterator[Edit]:
         x, y = self.messages, self.books
-        count = frozen(
+        count, other = frozen(
             x.kind, x.side, x.price, x.size, x.ok, y.price, y.size, y.ok, m, b, side, level, self.told
         )
         told = self.told[:count].tolist()
         guilty = [n for n, word in enumerate(told) if word == WRONG]
         ends = [n for n in range(1, count) if told[n] in (RIGHT, UNSURE) and told[n - 1] in (WRONG, REFUSED)]
+        ends += [n for n in range(1, count) if told[n] == RIGHT and told[n - 1] == UNSURE]
         ends = [n for n in ends if m + 1 + n > failing and guilty and guilty[0] < n]
+        ends.sort()
+        cost += 0.2 * other
         for n in sorted({*ends[:2], *ends[-2:]}):
             last = max(at for at in guilty if at < n)
             wrong = sum(word == WRONG for word in told[:n])
             rows = [self._stood(m + 1 + at, b + 1 + at, word, guilty[0] < at < last) for at, word in enumerate(told[: n + 1])]
-            yield Edit(cost + min(0.01 * (wrong - 1), 0.5), (m, b), m + 1 + n, b + 1 + n, tuple(rows))
+            yield Edit(cost + min(0.01 * (wrong - 1), 0.8), (m, b), m + 1 + n, b + 1 + n, tuple(rows))
 
     def _stood(self, m: int, b: int, word: int, between: bool) -> Row:
         if word == WRONG or (word == UNSURE and between):

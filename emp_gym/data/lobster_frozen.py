@@ -13,18 +13,17 @@ import numpy as np
 
 from emp_gym.data.lobster_check import _better, _empty, _known
 from emp_gym.jit import njit
-from emp_gym.types import I8
 
 ENDED, RIGHT, UNSURE, WRONG, REFUSED = 0, 1, 2, 3, 4  # of each row of a stretch
 QUIET = 64  # rows one after the other that are right: the stretch is over
 
 
 @njit
-def frozen(kind, side, units, lots, usable, price, size, sound, message, book, held_side, held_level, told: I8) -> int:
+def frozen(kind, side, units, lots, usable, price, size, sound, message, book, held_side, held_level, told):
     """Follows the messages behind the trusted pair (message, book): what is told of each row, up to len(told) of them.
 
     held_side, held_level: a size known to be held from the trusted row on; -1 if none is. Returns how many rows were
-    told of.
+    told of, and whether a size other than the trusted row's was held.
     """
     levels = price.shape[2]
     now_price, now_size = price[book].copy(), size[book].astype(np.int64)
@@ -71,7 +70,7 @@ def frozen(kind, side, units, lots, usable, price, size, sound, message, book, h
                         guessed[s, level] = 0
                 else:
                     one = _compare(
-                        now_price[s], now_size[s], guessed[s], held[:, s], level,
+                        now_price[s], now_size[s], guessed[s], outcome, held[:, s], level,
                         price[b, s, level], size[b, s, level], price[book, s, level], size[book, s, level], constant,
                     )  # fmt: skip
                 if one == ENDED:
@@ -90,7 +89,7 @@ def frozen(kind, side, units, lots, usable, price, size, sound, message, book, h
     for step in range(count):
         if told[step] == UNSURE:
             told[step] = outcome[guess_of[step]] if guess_of[step] else UNSURE
-    return count
+    return count, constant >= 0
 
 
 @njit
@@ -105,7 +104,7 @@ def _first_wrong_size(now_price, now_size, known, price, size, trusted):
 
 
 @njit
-def _compare(now_price, now_size, guessed, held, level, price, size, was_price, was_size, constant):
+def _compare(now_price, now_size, guessed, outcome, held, level, price, size, was_price, was_size, constant):
     """What one level of a row is, given what the messages make of it."""
     found = RIGHT
     if price != now_price[level]:
@@ -118,7 +117,8 @@ def _compare(now_price, now_size, guessed, held, level, price, size, was_price, 
     if size == was_size or size == constant:
         held[1, level] = True
         return WRONG
-    if guessed[level]:  # the cell moves again
+    if guessed[level]:  # the cell moves again, and no message did it
+        outcome[guessed[level]] = WRONG
         now_size[level], guessed[level] = size, 0
         return found
     return ENDED
