@@ -8,7 +8,7 @@ Rules: ``column-count``, ``truncated-line``, ``not-a-number``, ``time-digits``, 
 ``unknown-type``, ``zero-size``, ``negative-size``, ``out-of-range``, ``price-range``, ``direction``,
 ``halt-convention``, ``off-tick`` (visible types 1-4 only: hidden orders may print between ticks), ``crossed`` (or
 locked), ``levels-not-sorted``, ``empty-level-size``; found by comparing the two files: ``book-mismatch``,
-``missing-message``, ``missing-book-row``. See lobster_bytes for the lines, lobster_check for the verification and
+``missing-message``, ``missing-book-row``; found by comparing the messages of one order: ``order-id``. See lobster_bytes for the lines, lobster_check for the verification and
 lobster_pairing for what is blamed when a row does not follow.
 
 Format: https://lobsterdata.com/info/DataStructure.php
@@ -28,6 +28,7 @@ import numpy as np
 from emp_gym.data.lobster_bytes import Books, Messages, books_of, messages_of
 from emp_gym.data.lobster_check import EQUAL, EXPLAINED, UNCHECKED, UNEXPLAINED, is_sorted
 from emp_gym.data.lobster_files import DayFiles, Half, Source, days_of, open_day
+from emp_gym.data.lobster_orders import foreign_rows
 from emp_gym.data.lobster_pairing import Pairing, pair
 from emp_gym.data.lobster_refusal import stop_if_mostly_bad
 from emp_gym.data.lobster_tick import instrument_of, mark_off_tick, stop_if_off_tick, told_ticks
@@ -147,9 +148,10 @@ def read_files(files: DayFiles, message: Half, instrument: Instrument | None, pr
     progress(f"{m.name}: verifying {len(messages):,} rows")
     pairing = pair(messages, books)
     late = np.empty(0, np.int64) if is_sorted(messages.time_ns, messages.ok) else late_rows(messages)
-    bad = _bad_rows(pairing, messages, books, late)
+    foreign = foreign_rows(messages, _trusted(pairing, len(messages)))
+    bad = _bad_rows(pairing, messages, books, np.concatenate([late, foreign]))
     accuser = Accuser(files, messages, books, pairing, chosen)
-    quarantine = Quarantine(tuple(BadRow(*entry) for entry in accuser.entries(np.flatnonzero(bad), late)))
+    quarantine = Quarantine(tuple(BadRow(*entry) for entry in accuser.entries(np.flatnonzero(bad), late, foreign)))
     check = _check(pairing, accuser)
     rules |= quarantine.rules
     day = _day(message, chosen, messages, books, pairing, ~bad)
@@ -159,12 +161,20 @@ def read_files(files: DayFiles, message: Half, instrument: Instrument | None, pr
     return Reading(day, quarantine, check, rows_in, rows_in - rows_bad, rows_bad, 0.0)
 
 
-def _bad_rows(pairing: Pairing, messages: Messages, books: Books, late: I64) -> Bool:
-    """Aligned rows [P] that are not kept."""
+def _trusted(pairing: Pairing, rows: int) -> Bool:
+    """Message rows [R] that the order book does not accuse."""
+    accused = [int(pairing.message[row]) for row, blame in pairing.blame.items() if not blame.startswith("book")]
+    trusted = np.ones(rows, np.bool_)
+    trusted[[message for message in accused if message >= 0]] = False
+    return trusted
+
+
+def _bad_rows(pairing: Pairing, messages: Messages, books: Books, alone: I64) -> Bool:
+    """Aligned rows [P] that are not kept. alone: message rows that only their file accuses."""
     m, b = pairing.message, pairing.book
     bad = (m < 0) | (b < 0) | (pairing.verdict == UNEXPLAINED)
     bad |= ~messages.ok[m] | ~books.ok[b]  # index -1 is harmless: such rows are bad anyway
-    return bad | np.isin(m, late) if len(late) else bad
+    return bad | np.isin(m, alone) if len(alone) else bad
 
 
 def _check(pairing: Pairing, accuser: Accuser) -> BookCheck:

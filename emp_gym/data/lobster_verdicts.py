@@ -37,9 +37,11 @@ class Accuser:
             self.message_lines.number(message) if message >= 0 else self.book_lines.number(int(self.pairing.book[row]))
         )
 
-    def entries(self, rows: I64, late: I64) -> Iterator[Entry]:
-        """One entry for each bad line of the aligned rows `rows`; `late`: message rows whose time is out of order."""
-        out_of_order = set(late.tolist())
+    def entries(self, rows: I64, late: I64, foreign: I64) -> Iterator[Entry]:
+        """One entry for each bad line of the aligned rows `rows`; `late`: message rows whose time is out of order;
+        `foreign`: those whose order id belongs to another order.
+        """
+        out_of_order, another = set(late.tolist()), set(foreign.tolist())
         for row in rows.tolist():
             message, book = int(self.pairing.message[row]), int(self.pairing.book[row])
             found = False
@@ -55,6 +57,10 @@ class Accuser:
                 yield self._blamed(row, message, book)
             elif message in out_of_order:
                 yield self._in_messages(message, self._late(message))
+            elif message in another:
+                expected = "an id whose other messages have this side and price and leave these lots"
+                fault = Fault("order id", "order-id", expected, str(self.messages.order_id[message]))
+                yield self._in_messages(message, fault)
 
     def _in_messages(self, row: int, fault: Fault) -> Entry:
         return (self.message_lines.file.name, self.message_lines.number(row), *fault)

@@ -50,9 +50,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object of totals on stdout and nothing else"
     )
+    parser.add_argument(
+        "--self-test", action="store_true", help="plant known damage into copies of the days and print what is found"
+    )
 
     def story() -> int:
         arguments = parser.parse_args(argv)
+        if arguments.self_test:
+            from emp_gym.experiments.commands.ingest_self_test import self_test_days
+
+            return self_test_days(_pairs(arguments.source), arguments.json)
         with writing(arguments.out):
             return _ingest(arguments.source, arguments.out, arguments.json, arguments.replace)
 
