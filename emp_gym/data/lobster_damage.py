@@ -1,4 +1,4 @@
-"""Twenty kinds of damage to a LOBSTER day, planted where everybody knows: what the reader's self-test judges it by.
+"""Kinds of damage to a LOBSTER day, planted where everybody knows: what the reader's self-test judges it by.
 
 A copy holds the lines of both files row by row. Each kind changes a copy at a row and marks the lines at fault; lines
 that are not marked are as in the day.
@@ -16,7 +16,7 @@ from emp_gym.types import EMPTY_ASK, EMPTY_BID
 
 MESSAGES, BOOKS = 0, 1
 INTACT = -1
-LONGEST = 60  # rows of the longest stretch that is damaged
+SHORTEST, LONGEST = 10, 60  # rows of a stretch that is damaged "a while"
 _EMPTY = (str(EMPTY_ASK), str(EMPTY_BID))
 
 
@@ -76,7 +76,8 @@ def _visible(copy: Copy, row: int) -> bool:
 
 def _message_size(copy: Copy, row: int, number: int, random: np.random.Generator) -> int:
     size = int(copy.cells(MESSAGES, row)[3])
-    return int(_visible(copy, row) and copy.cell(MESSAGES, row, number, 3, size + int(random.choice((1, 10, 100, size)))))
+    more = int(random.choice((1, 10, 100, max(size, 1))))
+    return int(_visible(copy, row) and copy.cell(MESSAGES, row, number, 3, size + more))
 
 
 def _message_digit(copy: Copy, row: int, number: int, random: np.random.Generator) -> int:
@@ -175,7 +176,10 @@ def _level(copy: Copy, row: int, random: np.random.Generator) -> int:
 
 def _book_size(copy: Copy, row: int, number: int, random: np.random.Generator) -> int:
     column = _level(copy, row, random) + 1
-    return int(column and copy.cell(BOOKS, row, number, column, int(copy.cells(BOOKS, row)[column]) + int(random.choice((1, 10, 100)))))
+    if not column:
+        return 0
+    size = int(copy.cells(BOOKS, row)[column]) + int(random.choice((1, 10, 100)))
+    return int(copy.cell(BOOKS, row, number, column, size))
 
 
 def _book_price(copy: Copy, row: int, number: int, random: np.random.Generator) -> int:
@@ -196,7 +200,7 @@ def _frozen(kind: str) -> Planter:
         if column < 0 or stale[column] in _EMPTY:
             return 0
         damaged = 0
-        for at in range(row, row + int(random.integers(10, LONGEST + 1))):
+        for at in range(row, row + int(random.integers(SHORTEST, LONGEST + 1))):
             cells = copy.cells(BOOKS, at)
             before = list(cells)
             for cell in chosen:
@@ -214,7 +218,7 @@ def _clipped(copy: Copy, row: int, number: int, random: np.random.Generator) -> 
     cells = copy.cells(BOOKS, row)
     largest = max(range(1, len(cells), 2), key=lambda column: int(cells[column]))
     price, damaged = cells[largest - 1], 0
-    for at in range(row, row + int(random.integers(10, LONGEST + 1))):
+    for at in range(row, row + int(random.integers(SHORTEST, LONGEST + 1))):
         cells = copy.cells(BOOKS, at)
         if price in cells[::2]:
             damaged += copy.cell(BOOKS, at, number, cells.index(price) + 1, 50)
@@ -234,11 +238,11 @@ def _changed_sides(copy: Copy, row: int, number: int, random: np.random.Generato
 
 DAMAGES = (
     Damage("message: size edited", _message_size, False),
-    Damage("message: digit of a size lost", _message_digit, False),
+    Damage("message: size digit lost", _message_digit, False),
     Damage("message: price edited", _message_price, False),
     Damage("message: direction turned", _message_side, False),
     Damage("message: type edited", _message_type, False),
-    Damage("message: another order's id", _message_id, False),
+    Damage("message: another's id", _message_id, False),
     Damage("message: time edited", _message_time, False),
     Damage("message: two lines swapped", _swapped(MESSAGES), False),
     Damage("message: line dropped", _dropped(MESSAGES), False),
@@ -247,10 +251,10 @@ DAMAGES = (
     Damage("book: size edited", _book_size, True),
     Damage("book: price edited", _book_price, True),
     Damage("book: best sizes exchanged", _changed_sides, True),
-    Damage("book: size frozen for 10-60 rows", _frozen("size"), True),
-    Damage("book: price frozen for 10-60 rows", _frozen("price"), True),
-    Damage("book: size reads 50 for 10-60 rows", _clipped, True),
-    Damage("book: row frozen for 10-60 rows", _frozen("row"), True),
+    Damage("book: size frozen a while", _frozen("size"), True),
+    Damage("book: price frozen a while", _frozen("price"), True),
+    Damage("book: size 50 for a while", _clipped, True),
+    Damage("book: row frozen a while", _frozen("row"), True),
     Damage("book: two rows swapped", _swapped(BOOKS), True),
     Damage("book: row dropped", _dropped(BOOKS), True),
     Damage("book: row duplicated", _duplicated(BOOKS), True),

@@ -186,7 +186,10 @@ class Edits:
             last = max(at for at in guilty if at < n)
             wrong = sum(word == WRONG for word in told[:n])
             rows = [self._stood(m + 1 + at, b + 1 + at, word, guilty[0] < at < last) for at, word in enumerate(told[: n + 1])]
-            yield Edit(cost + min(0.01 * (wrong - 1), 0.8), (m, b), m + 1 + n, b + 1 + n, tuple(rows))
+            price = cost + min(0.01 * (wrong - 1), 0.8)
+            if self._verdict(m + 1 + n, b + n, b + 1 + n) != UNEXPLAINED:
+                price += 1.0  # nothing tells that the stretch is over
+            yield Edit(price, (m, b), m + 1 + n, b + 1 + n, tuple(rows))
 
     def _stood(self, m: int, b: int, word: int, between: bool) -> Row:
         if word == WRONG or (word == UNSURE and between):

@@ -19,11 +19,14 @@ from emp_gym.types import I8, I64, DataError
 ENOUGH = 12  # messages that moved the book and agree again: a wrong hypothesis does not get that far
 RECONSIDERED = 3  # edits that are thought over again when the next failure comes within REACH rows
 EXPANSIONS = 200  # nodes of one search before it gives up and calls the row lost
+BRIDGED = 3  # rows that a bridged stretch counts for at the most when the files may not belong together
 _NOTHING = np.empty(0, np.int8)
 
 
 def _accused(edit: Edit) -> int:
-    return sum(row.verdict == UNEXPLAINED for row in edit.rows)
+    """How much an edit speaks against the two files: a stretch of book rows that the messages bridge is one fault."""
+    books = sum(row.blame == "book" for row in edit.rows)
+    return sum(row.verdict == UNEXPLAINED for row in edit.rows) - books + min(books, BRIDGED)
 
 
 @dataclass

@@ -11,7 +11,7 @@ import itertools
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +25,7 @@ STRETCH = 20_000  # rows of the day that are copied, at most
 SPACING = 350  # rows between two damages
 NEAR = 120  # rows behind the last damaged one within which what is said is taken as said of this damage
 MOST_TRIES = 30  # rows tried for one damage: not every row can be damaged in every way
+WANTED, ROUNDS = 20, 12  # damages of a kind: a short stretch is copied again, with other places, but not too often
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ class Figures:
     rightly: int  # of them, those whose own line was accused
     wrongly: int  # intact lines that were accused
     kept: int  # rows at fault that were kept without a word
+
+
+_COUNTS = ("planted", "detected", "at_fault", "rightly", "wrongly", "kept")
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def self_test(
         for damage in damages:
             if damage.by_level or depth == own:
                 random = np.random.default_rng((seed, zlib.crc32(damage.name.encode()), depth))
-                figures.append(_judge(damage, cut, depth, day.instrument, random))
+                figures.append(_rounds(damage, cut, depth, day.instrument, random))
     order = {damage.name: number for number, damage in enumerate(damages)}
     figures.sort(key=lambda line: (order[line.kind], -line.levels))
     return SelfTest(
@@ -154,6 +158,17 @@ def _read(messages: list[list[Line]], books: list[list[Line]], instrument: Instr
     return read_files(files, half, instrument, lambda line: None)
 
 
+def _rounds(damage: Damage, lines: _Lines, levels: int, instrument: Instrument, random: np.random.Generator) -> Figures:
+    figures = _judge(damage, lines, levels, instrument, random)
+    for _ in range(ROUNDS - 1):
+        if figures.planted >= WANTED:
+            break
+        more = _judge(damage, lines, levels, instrument, random)
+        counts = {name: getattr(figures, name) + getattr(more, name) for name in _COUNTS}
+        figures = replace(figures, **counts)
+    return figures
+
+
 def _judge(damage: Damage, lines: _Lines, levels: int, instrument: Instrument, random: np.random.Generator) -> Figures:
     copy = Copy(lines.messages, lines.books, instrument.tick)
     faults = dict(_planted(copy, damage, random))
@@ -184,7 +199,7 @@ def _judge(damage: Damage, lines: _Lines, levels: int, instrument: Instrument, r
 def _planted(copy: Copy, damage: Damage, random: np.random.Generator) -> Iterator[tuple[int, tuple[int, int, int]]]:
     """Damages the copy; for each damage its number, first row, last row and number of rows at fault."""
     number = 0
-    for at in range(SPACING // 2, len(copy.messages) - SPACING, SPACING):
+    for at in range(int(random.integers(SPACING // 8, SPACING)), len(copy.messages) - SPACING, SPACING):
         for row in at + random.permutation(SPACING // 4)[:MOST_TRIES]:
             kept = [rows[row : row + LONGEST + 2] for rows in copy.lines]
             count = damage.plant(copy, int(row), number, random)

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 
-HEADINGS = ("levels", "planted", "detected", "rows at fault", "rightly accused", "wrongly accused", "kept silently")
+HEADINGS = ("L", "planted", "detected", "rows", "right", "wrong", "kept")
 
 
 def self_test_days(sources: list[str], as_json: bool) -> int:
@@ -30,23 +30,28 @@ def self_test_days(sources: list[str], as_json: bool) -> int:
 
 
 def _show(day: dict) -> None:  # type: ignore[type-arg]
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     last = day["first"] + day["used"]
     table = Table(
         title=f"{day['symbol']} {day['date']}: damage planted into copies of rows {day['first'] + 1:,} to {last:,} of its "
-        f"{day['rows']:,} kept rows (seed {day['seed']}, {day['seconds']} s)"
+        f"{day['rows']:,} kept rows (seed {day['seed']}, {day['seconds']} s)",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
-    table.add_column("kind of damage")
+    table.add_column("kind of damage", no_wrap=True)
     for heading in HEADINGS:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for line in day["figures"]:
         cells = ("levels", "planted", "detected", "at_fault", "rightly", "wrongly", "kept")
         table.add_row(line["kind"], *(f"{line[cell]:,}" for cell in cells))
     console = Console()
     console.print(table)
     console.print(
-        "detected: places near which a row was accused. rightly accused: rows at fault that were. wrongly accused: intact "
-        "lines. kept silently: rows at fault that stay in the day. What no check can see stands in docs/data.md."
+        "L: levels of the book. detected: damages near which a row was accused. rows: rows at fault. right: rows at fault that were accused "
+        "themselves. wrong: intact lines that were accused. kept: rows at fault that stay in the day without a word. "
+        "What no check can see stands in docs/data.md."
     )
