@@ -188,7 +188,7 @@ class Edits:
             rows = [self._stood(m + 1 + at, b + 1 + at, word, guilty[0] < at < last) for at, word in enumerate(told[: n + 1])]
             price = cost + min(0.01 * (wrong - 1), 0.8)
             if self._verdict(m + 1 + n, b + n, b + 1 + n) != UNEXPLAINED:
-                price += 1.0  # nothing tells that the stretch is over
+                price += 0.7 if other else 0.4  # nothing tells that the stretch is over
             yield Edit(price, (m, b), m + 1 + n, b + 1 + n, tuple(rows))
 
     def _stood(self, m: int, b: int, word: int, between: bool) -> Row:
