@@ -16,7 +16,8 @@ MOST_BAD = 0.5  # share of quarantined rows from which a file is not worth readi
 SHOWN = 3  # bad rows that the error names
 _DECIMAL = re.compile(r"-?\d+\.\d+")
 _CLOCK = re.compile(r"(\d{4}-\d\d-\d\d[ T])?\d{1,2}:\d\d(:\d\d(\.\d+)?)?")
-_RUSH = re.compile(r"-?\d+([.,]\d+)?[eE]\+?\d+")
+_ORDER = "an order book line is ask price, ask size, bid price, bid size of the best level, then of the next: check that order"
+_POWER = re.compile(r"-?\d+([.,]\d+)?[eE]\+?\d+")
 
 
 def stop_if_mostly_bad(file: Text, ok: Bool, levels: int) -> None:
@@ -31,6 +32,8 @@ def stop_if_mostly_bad(file: Text, ok: Bool, levels: int) -> None:
         fault = lines.message_fault(row) if message else lines.book_fault(row, levels)
         if fault:
             faults.append(_told(lines.number(row), fault))
+            if fault.rule in ("crossed", "levels-not-sorted") and _ORDER not in remedies:
+                remedies.append(_ORDER)
         cells = lines.cells(row)
         names = MESSAGE_COLUMNS if message else [book_column(index) for index in range(4 * levels)]
         remedies += [remedy for remedy in _remedies(cells, names) if remedy not in remedies]
@@ -50,7 +53,7 @@ def _remedies(cells: list[str], names: tuple[str, ...] | list[str]) -> Iterator[
     if any(cell != cell.strip() for cell in cells):
         yield "remove the spaces around the cells"
     cells = [cell.strip() for cell in cells]
-    if any('"' in cell or "'" in cell for cell in cells):
+    if any(cell[:1] in ("'", '"') and cell[-1:] == cell[:1] for cell in cells):
         yield "write the cells without quotes"
     cells = [cell.strip("\"'") for cell in cells]
     named = list(zip(names, cells))
@@ -75,14 +78,19 @@ _KNOWN: tuple[tuple[Callable[[str, str], bool], str], ...] = (
     ),
     (lambda name, cell: "$" in cell, "write prices as integers in 1e-4 dollars: no currency sign, multiplied by 10,000"),
     (
-        lambda name, cell: name != "time" and _float(cell),
+        lambda name, cell: name != "time" and _float(cell) and not (name == "type" and float(cell) > 7),
         'integers were saved as floats ("100.0"): write them without a decimal point (pandas: astype("int64") first)',
     ),
     (
-        lambda name, cell: bool(_RUSH.fullmatch(cell)),
+        lambda name, cell: bool(_POWER.fullmatch(cell)),
         "a spreadsheet has rounded numbers (1.6E+07) and their digits are lost: take the file from the download again",
     ),
     (lambda name, cell: name == "time" and bool(re.fullmatch(r"\d+,\d+", cell)), "write times with a decimal point"),
+    (
+        lambda name, cell: bool(re.fullmatch(r"-?\d{1,3}(['’ _.]\d{3})+", cell)) and name != "time",
+        "write numbers without separators of thousands",
+    ),
+    (lambda name, cell: name == "direction" and cell.isalpha(), "write directions as 1 (buy) and -1 (sell)"),
     (
         lambda name, cell: name == "time" and bool(_CLOCK.fullmatch(cell)),
         "write times as seconds after local midnight (09:30:00.5 is 34200.5)",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from typing import Any
 
 HEADINGS = ("L", "planted", "detected", "rows", "right", "wrong", "kept")
 
@@ -29,7 +30,7 @@ def self_test_days(sources: list[str], as_json: bool) -> int:
     return 0
 
 
-def _show(day: dict) -> None:  # type: ignore[type-arg]
+def _show(day: dict[str, Any]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
