@@ -10,7 +10,7 @@ import numpy as np
 from emp_gym.data.lobster_bytes import DAY_SECONDS, MESSAGE_COLUMNS
 from emp_gym.data.lobster_files import Text
 from emp_gym.data.lobster_lines import Fault, Lines, book_column
-from emp_gym.types import Bool, DataError
+from emp_gym.types import EMPTY_ASK, EMPTY_BID, Bool, DataError
 
 MOST_BAD = 0.5  # share of quarantined rows from which a file is not worth reading
 SHOWN = 3  # bad rows that the error names
@@ -32,7 +32,8 @@ def stop_if_mostly_bad(file: Text, ok: Bool, levels: int) -> None:
         fault = lines.message_fault(row) if message else lines.book_fault(row, levels)
         if fault:
             faults.append(_told(lines.number(row), fault))
-            if fault.rule in ("crossed", "levels-not-sorted") and _ORDER not in remedies:
+            turned = fault.rule in ("crossed", "levels-not-sorted") or fault.got in (str(EMPTY_ASK), str(EMPTY_BID))
+            if turned and _ORDER not in remedies:
                 remedies.append(_ORDER)
         cells = lines.cells(row)
         names = MESSAGE_COLUMNS if message else [book_column(index) for index in range(4 * levels)]
