@@ -9,13 +9,17 @@ edits:
 edit            cost     when
 ==============  =======  ==========================================================================================
 message         1        the two book rows differ by exactly one change, such as one message makes, but not by this
-                         one; 1.3-1.5 if it would be wrong in several fields or is of types 5-7; + 0.5 if the
-                         order's whole life is in the file and adds up with the message as it stands
+                         one; 1.3-1.5 if it would be wrong in several fields or is of types 5-7; + 1 if the order's
+                         whole life is in the file and adds up with the message as it stands, - 0.3 if it would with
+                         what the book shows (lobster_orders)
 book            1        rows r, r + 1, ... do not agree, but the messages up to row r + n applied to row r - 1 give
                          row r + n; each further row + 0.02, + 0.8 if the damaged rows do not follow from each
                          other, + 1 if row r + n follows from the damaged row before it
 book, earlier   + 0.01   the same from up to `BACK` rows before the one that fails: damage at a level that had just
                          moved into the window is found out later
+stand still     1.0-2.2  cells of row r, r + 1, ... keep the value of row r - 1 (or read one other value) while the messages
+                         go on; + 0.01 a row; + 0.4-1 if nothing tells that it is over: the next row follows from the
+                         damaged one (lobster_frozen)
 swap            0.9      the next two lines fit in the other order, in one file or in both; a message line takes its
                          time along, so the times must be out of order
 missing line    1.2      in the file that has fewer rows left (else 2.4): a change without a message, or two messages
@@ -171,10 +175,10 @@ class Edits:
                 yield from self._still(m - (b - first), first, m, side, level, 1.01)
 
     def _still(self, m: int, b: int, failing: int, side: int, level: int, cost: float) -> Iterator[Edit]:
+        """Ways in which a stretch of still cells that begins behind (m, b) can end."""
         x, y = self.messages, self.books
-        count, other = frozen(
-            x.kind, x.side, x.price, x.size, x.ok, y.price, y.size, y.ok, m, b, side, level, self.told
-        )
+        one = (x.kind, x.side, x.price, x.size, x.ok, y.price, y.size, y.ok, m, b, side, level, self.told)
+        count, other = frozen(*one)
         told = self.told[:count].tolist()
         guilty = [n for n, word in enumerate(told) if word == WRONG]
         ends = [n for n in range(1, count) if told[n] in (RIGHT, UNSURE) and told[n - 1] in (WRONG, REFUSED)]
@@ -185,10 +189,13 @@ class Edits:
         for n in sorted({*ends[:2], *ends[-2:]}):
             last = max(at for at in guilty if at < n)
             wrong = sum(word == WRONG for word in told[:n])
-            rows = [self._stood(m + 1 + at, b + 1 + at, word, guilty[0] < at < last) for at, word in enumerate(told[: n + 1])]
+            rows = [
+                self._stood(m + 1 + at, b + 1 + at, word, guilty[0] < at < last)
+                for at, word in enumerate(told[: n + 1])
+            ]
             price = cost + min(0.01 * (wrong - 1), 0.8)
             if self._verdict(m + 1 + n, b + n, b + 1 + n) != UNEXPLAINED:
-                price += 0.7 if other else 0.4  # nothing tells that the stretch is over
+                price += (0.7 if y.price.shape[2] == 1 else 1.0) if other else 0.4  # nothing tells that it is over
             yield Edit(price, (m, b), m + 1 + n, b + 1 + n, tuple(rows))
 
     def _stood(self, m: int, b: int, word: int, between: bool) -> Row:
