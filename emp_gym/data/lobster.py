@@ -8,8 +8,9 @@ Rules: ``column-count``, ``truncated-line``, ``not-a-number``, ``time-digits``, 
 ``unknown-type``, ``zero-size``, ``negative-size``, ``out-of-range``, ``price-range``, ``direction``,
 ``halt-convention``, ``off-tick`` (visible types 1-4 only: hidden orders may print between ticks), ``crossed`` (or
 locked), ``levels-not-sorted``, ``empty-level-size``; found by comparing the two files: ``book-mismatch``,
-``missing-message``, ``missing-book-row``; found by comparing the messages of one order: ``order-id``. See lobster_bytes for the lines, lobster_check for the verification and
-lobster_pairing for what is blamed when a row does not follow.
+``missing-message``, ``missing-book-row``; found by comparing the messages of one order: ``order-id``. See
+lobster_bytes for the lines, lobster_check for the verification, lobster_pairing for what is blamed when a row does not
+follow, and docs/data.md.
 
 Format: https://lobsterdata.com/info/DataStructure.php
 """
@@ -101,8 +102,8 @@ def read(source: Source, *, instrument: Instrument | None = None, progress: Prog
 
     source: a folder (with the folders and zips in it; `lobster_files.find` names what is not read), a zip (read in
     place), a message path (its order book is looked for beside it) or the pair (message path, order book path).
-    instrument: symbol, tick, session and fees; without it symbol and session come from the file name and the tick from
-    the first rows. progress: called with a line of text now and then.
+    instrument: symbol, tick, session and fees; without it symbol and session come from the file name and the ticks from
+    the prices; one that is given must fit them. progress: called with a line of text now and then.
 
     Raises DataError when a half is missing, a file is empty or of another kind, or the two halves cannot be paired.
     """

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from emp_gym.jit import njit
-from emp_gym.types import EMPTY_ASK, I8, I32, I64, Bool
+from emp_gym.types import EMPTY_ASK, I32, I64, Bool
 
 UNCHECKED, EQUAL, EXPLAINED, UNEXPLAINED = 0, 1, 2, 3
 ADD, TAKE = 1, -1  # direction of a size change

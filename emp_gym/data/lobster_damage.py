@@ -105,7 +105,9 @@ def _message_id(copy: Copy, row: int, number: int, random: np.random.Generator) 
     """The id of another order that lives near by."""
     other = copy.cells(MESSAGES, row - int(random.integers(1, 20)))[2]
     mine = copy.cells(MESSAGES, row)
-    return int(_visible(copy, row) and int(other) > 0 and copy.cell(MESSAGES, row, number, 2, other) and mine[2] != other)
+    return int(
+        _visible(copy, row) and int(other) > 0 and copy.cell(MESSAGES, row, number, 2, other) and mine[2] != other
+    )
 
 
 def _message_time(copy: Copy, row: int, number: int, random: np.random.Generator) -> int:

@@ -81,7 +81,9 @@ def foreign_rows(messages: Messages, trusted: Bool) -> I64:
     Nothing is returned where more than 1 % of the ids do not go together: the venue uses them again.
     """
     orders = Orders(replace(messages, ok=messages.ok & trusted))
-    suspects, ids = _suspects(messages.kind, messages.order_id, messages.size, messages.price, messages.side, orders.messages.ok)
+    suspects, ids = _suspects(
+        messages.kind, messages.order_id, messages.size, messages.price, messages.side, orders.messages.ok
+    )
     if len(suspects) > max(10, ids * MOST_REUSED):
         return np.empty(0, np.int64)
     found = [_foreign(orders.messages, orders.rows_of(row)) for row in suspects.tolist()]

@@ -87,9 +87,7 @@ def self_test(
                 figures.append(_rounds(damage, cut, depth, day.instrument, random))
     order = {damage.name: number for number, damage in enumerate(damages)}
     figures.sort(key=lambda line: (order[line.kind], -line.levels))
-    return SelfTest(
-        day.instrument.symbol, day.date, len(day.kind), first, len(lines.messages), seed, tuple(figures)
-    )
+    return SelfTest(day.instrument.symbol, day.date, len(day.kind), first, len(lines.messages), seed, tuple(figures))
 
 
 def _clean_stretch(day: RecordedDay, most: int) -> tuple[int, _Lines]:
@@ -192,7 +190,14 @@ def _judge(damage: Damage, lines: _Lines, levels: int, instrument: Instrument, r
         own = {row for row, fault in itertools.chain(*origin.values()) if fault == number} if found < count else set()
         kept += 0 if found == count else min(count - found, len(own - set(said)))
     return Figures(
-        damage.name, levels, len(faults), detected, sum(count for _, _, count in faults.values()), rightly, wrongly, kept
+        damage.name,
+        levels,
+        len(faults),
+        detected,
+        sum(count for _, _, count in faults.values()),
+        rightly,
+        wrongly,
+        kept,
     )
 
 

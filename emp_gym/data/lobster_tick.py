@@ -31,7 +31,9 @@ def instrument_of(message: Half, messages: Messages, books: Books) -> tuple[Inst
     prices = np.concatenate([visible, levels[(levels > 0) & (levels < EMPTY_ASK)]])
     above = prices[prices >= DOLLAR]
     fields: dict[str, Any] = {"symbol": message.symbol}
-    if len(above) and _below_a_dollar(messages.kind, messages.price, messages.ok, books.price, books.ok, tick_of(above)):
+    if len(above) and _below_a_dollar(
+        messages.kind, messages.price, messages.ok, books.price, books.ok, tick_of(above)
+    ):
         fields["ticks"] = ((0, FINEST), (DOLLAR, tick_of(above)))
         middle = np.median(visible) if len(visible) else DOLLAR
         fields["tick"] = FINEST if middle < DOLLAR else tick_of(above)

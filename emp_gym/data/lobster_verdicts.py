@@ -25,7 +25,9 @@ Entry = tuple[str, int, str, str, str, str]  # file, line, column, rule, expecte
 class Accuser:
     """Says of each bad row what is wrong with it."""
 
-    def __init__(self, files: DayFiles, messages: Messages, books: Books, pairing: Pairing, instrument: Instrument) -> None:
+    def __init__(
+        self, files: DayFiles, messages: Messages, books: Books, pairing: Pairing, instrument: Instrument
+    ) -> None:
         self.levels, self.instrument = files.levels, instrument
         self.messages, self.books, self.pairing = messages, books, pairing
         self.message_lines, self.book_lines = Lines(files.message), Lines(files.book)

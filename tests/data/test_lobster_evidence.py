@@ -129,7 +129,11 @@ def test_an_id_of_another_order_is_found_and_no_other_message_is_accused(levels,
     changed = set()
     for rows in others:
         price = messages[rows[0]].split(",")[4]
-        row = next(n for n in range(rows[0] + 1, 4_000) if messages[n].split(",")[1] in "1234" and messages[n].split(",")[4] != price)
+        row = next(
+            n
+            for n in range(rows[0] + 1, 4_000)
+            if messages[n].split(",")[1] in "1234" and messages[n].split(",")[4] != price
+        )
         cells = messages[row].split(",")
         if row in changed or any(row in other for other in others):
             continue
@@ -177,7 +181,9 @@ def test_the_self_test_finds_what_it_plants(reading):
 
 def test_the_self_test_gives_the_same_figures_for_the_same_seed(reading):
     some = DAMAGES[:2]
-    first, again, other = (self_test(reading.day, seed=seed, levels=(1,), damages=some, stretch=1_500) for seed in (1, 1, 2))
+    first, again, other = (
+        self_test(reading.day, seed=seed, levels=(1,), damages=some, stretch=1_500) for seed in (1, 1, 2)
+    )
     assert first == again and first.figures == () == other.figures  # kinds of message damage: at all levels only
     some = DAMAGES[11:13]
     first, again = (self_test(reading.day, seed=1, levels=(1, 5), damages=some, stretch=1_500) for _ in range(2))

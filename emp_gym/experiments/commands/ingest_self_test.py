@@ -5,23 +5,28 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from emp_gym.experiments.commands.terminal import console
+
+if TYPE_CHECKING:
+    from emp_gym.data.lobster_files import Half
 
 HEADINGS = ("L", "planted", "detected", "rows", "right", "wrong", "kept")
 
 
-def self_test_days(sources: list[str], as_json: bool) -> int:
-    """Judges the reader on every day of the sources and prints a table of each, or one JSON object."""
+def self_test_days(pairs: list[tuple[Half, Half]], as_json: bool) -> int:
+    """Judges the reader on every day of the pairs and prints a table of each, or one JSON object."""
     from emp_gym.data import lobster
     from emp_gym.data.lobster_self_test import self_test
 
     days = []
-    for source in sources:
-        for reading in lobster.read(source):
-            sys.stderr.write(f"{reading.day.instrument.symbol} {reading.day.date}: planting and reading\n")
-            started = time.perf_counter()
-            result = self_test(reading.day)
-            days.append(result.as_json() | {"seconds": round(time.perf_counter() - started, 1)})
+    for message, book in pairs:
+        reading = lobster.read_pair(message, book)
+        sys.stderr.write(f"{reading.day.instrument.symbol} {reading.day.date}: planting and reading\n")
+        started = time.perf_counter()
+        result = self_test(reading.day)
+        days.append(result.as_json() | {"seconds": round(time.perf_counter() - started, 1)})
     if as_json:
         sys.stdout.write(json.dumps({"days": days}) + "\n")
         return 0
@@ -32,7 +37,6 @@ def self_test_days(sources: list[str], as_json: bool) -> int:
 
 def _show(day: dict[str, Any]) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     last = day["first"] + day["used"]
@@ -49,10 +53,10 @@ def _show(day: dict[str, Any]) -> None:
     for line in day["figures"]:
         cells = ("levels", "planted", "detected", "at_fault", "rightly", "wrongly", "kept")
         table.add_row(line["kind"], *(f"{line[cell]:,}" for cell in cells))
-    console = Console()
-    console.print(table)
-    console.print(
-        "L: levels of the book. detected: damages near which a row was accused. rows: rows at fault. right: rows at fault that were accused "
-        "themselves. wrong: intact lines that were accused. kept: rows at fault that stay in the day without a word. "
-        "What no check can see stands in docs/data.md."
+    out = console()
+    out.print(table)
+    out.print(
+        "L: levels of the book. detected: damages near which a row was accused. rows: rows at fault. "
+        "right: rows at fault that were accused themselves. wrong: intact lines that were accused. "
+        "kept: rows at fault that stay in the day without a word. What no check can see stands in docs/data.md."
     )
