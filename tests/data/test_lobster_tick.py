@@ -152,8 +152,6 @@ def test_a_tape_finds_every_touch_of_every_level_on_both_sides_of_a_dollar(befor
     }
     assert found == dict(expected)
     assert {9_986, 9_992} <= {price for _, price in found} and {(-1, 10_100), (1, 10_100)} <= set(found)
-    far = {int(price) for price in tape.far_touch["price"]}
-    assert (9_986 in far) == (day.instrument.tick == 100)  # off the grid, or on it
 
 
 @pytest.mark.parametrize(("before", "after"), [(60, 60), (2, 150)])
