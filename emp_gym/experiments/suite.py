@@ -31,6 +31,7 @@ from emp_gym.experiments.engine import Engine, Local
 from emp_gym.experiments.leaderboard import Board, Entry
 from emp_gym.experiments.recording import Recorder
 from emp_gym.experiments.runs import commit
+from emp_gym.experiments.spans import Window
 from emp_gym.experiments.wording import bare, number
 from emp_gym.types import ConfigError, DataError, RunLog
 
@@ -50,7 +51,7 @@ class Plan:
     markets: tuple[str, ...] = MARKETS
     days: tuple[str | None, ...] = (None,)  # of the markets: None are the embedded synthetic days, else a path
     budget: int | None = None  # training steps of every run; None: those of the agent's preset
-    episodes: int | None = None  # held-out windows; None: all
+    episodes: int | None = None  # windows of the test split; None: all
 
     def __post_init__(self) -> None:
         for label in self.agents:
@@ -200,7 +201,7 @@ def _baselines(cell: Cell, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return {"results": {name: _kept(log) for name, log in logs.items()}, "left_out": skipped}
 
 
-def _windows(cell: Cell, kwargs: Mapping[str, Any]) -> list[backtest.Window]:
+def _windows(cell: Cell, kwargs: Mapping[str, Any]) -> list[Window]:
     return backtest.windows(cell.env, kwargs, EvaluationConfig(episodes=cell.episodes))
 
 

@@ -18,6 +18,7 @@ from emp_gym.experiments import findings, report
 from emp_gym.experiments.backtest import Comparison, Row
 from emp_gym.experiments.commands import evaluate
 from emp_gym.experiments.document import Heading, Picture, Table, Text, markdown, markdown_table
+from emp_gym.experiments.heldout import Proof, Standing
 from emp_gym.experiments.page import html
 from emp_gym.experiments.verdict import verdict
 from emp_gym.experiments.wording import interval, number, p_value
@@ -116,7 +117,7 @@ def comparison(pnl: Any, rivals: dict[str, Any], env: str = "emp-lob-v0") -> Com
         return Row(name, episodes, estimate(own), estimate(own), {}, None if ahead is None else estimate(ahead))
 
     rows = [row("me", pnl), *(row(name, *value) for name, value in rivals.items())]
-    return Comparison(env, rows, [(0, 0), (1, 0)], ["2030-01-01", "2030-01-02"], 0.95)
+    return Comparison(env, rows, [(0, 0), (1, 0)], ["2030-01-01", "2030-01-02"], 0.95, proof=Proof(Standing.HELD_OUT, "test"))
 
 
 HOLD = {"hold": ((0.0, 0.0, 0.0), (-5.0, -9.0, -1.0))}
