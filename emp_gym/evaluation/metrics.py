@@ -53,9 +53,9 @@ def bootstrap(
 
     Whole dates are drawn with replacement, all symbols of a date together, since they share its market; where there is one
     date, windows are, and the interval says nothing of other days. With several seeds, seeds are drawn too (crossed: every
-    seed saw the same windows). The deviations from the mean are widened by sqrt(n / (n - 1)) t / z over n blocks, because the plain percentile interval is too
-    narrow for few blocks (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", section 4). Below `FEWEST`
-    blocks there is no interval.
+    seed saw the same windows). The deviations from the mean are widened by sqrt(n / (n - 1)) t / z over n blocks, because
+    the plain percentile interval is too narrow for few blocks (Hesterberg 2015, "What Teachers Should Know About the
+    Bootstrap", section 4). Below `FEWEST` blocks there is no interval.
     """
     table = np.atleast_2d(np.asarray(values, np.float64))
     names, numbers = np.unique(days, return_inverse=True)

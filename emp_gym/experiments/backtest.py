@@ -163,7 +163,7 @@ class Comparison:
     judged: str = "pnl"  # or "value": the sum of rewards without their noise, of problems whose optimum is known
     played: list[Played] = field(default_factory=list)  # what each window is of; empty for an environment without days
     by_symbol: list[InSymbol] = field(default_factory=list)  # where there are several
-    proof: Proof = not_recorded("test", "nobody looked it up")
+    proof: Proof = field(default_factory=lambda: not_recorded("test", "nobody looked it up"))
     by_currency: dict[str, Comparison] = field(default_factory=dict)  # where there are several; then no figure here adds them
     preface: Any = None  # `preface.Preface`: what was judged, for the first lines
 
