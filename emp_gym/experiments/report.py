@@ -47,8 +47,9 @@ def money_titles(comparison: Comparison) -> tuple[str, ...]:
 
 
 def money_cells(row: Row) -> list[str]:
+    """Why there is no interval stands with the judged agent, who is ahead of nobody."""
     share = "" if row.share is None else percent(row.share)
-    return [row.name, interval(row.pnl), bare(row.ahead), number(row.reward.mean), share]
+    return [row.name, interval(row.pnl) if row.ahead is None else bare(row.pnl), bare(row.ahead), number(row.reward.mean), share]
 
 
 def trade_cells(row: Row) -> list[str]:

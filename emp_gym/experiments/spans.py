@@ -64,8 +64,12 @@ def trained_spans(env: Any, split: str, data: Any = None) -> list[Span]:
     lanes = _lanes(env)
     if lanes is None:
         return []
-    known = _synthetic_contents(lanes.tape, data)
-    return [_span(lanes.tape, day, first, end, split, known) for day, first, _, end in lanes.windows.table.tolist()]
+    tape, found = lanes.tape, []
+    known = _synthetic_contents(tape, data)
+    for day, first, start, end in lanes.windows.table.tolist():  # a decision waits for the last message of its moment
+        last = max(end, _last_row(tape, lanes.pace, lanes.episode, day, start))
+        found.append(_span(tape, day, first, last, split, known))
+    return found
 
 
 def played_spans(env: Any, chosen: Sequence[Window], split: str, data: Any = None) -> list[Played]:
