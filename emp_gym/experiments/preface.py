@@ -24,6 +24,8 @@ from emp_gym.types import DataError, Instrument
 
 HONEST = "configs/honest.yaml"
 SHOWN = 6  # symbols that a line names
+ALIKE = ("data", "threads", "info")
+"""Keywords that are told elsewhere, or change no result."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +214,7 @@ def _trained_otherwise(judged: RunConfig, trained: RunConfig) -> str:
     """What of the environment is not as it was in training."""
     if judged.env_id != trained.env_id:
         return f"trained in {trained.env_id}, judged in {judged.env_id}"
-    keys = [key for key in {**trained.env, **judged.env} if key != "data" and trained.env.get(key) != judged.env.get(key)]
+    keys = [key for key in {**trained.env, **judged.env} if key not in ALIKE and trained.env.get(key) != judged.env.get(key)]
     parts = [_difference(key, judged.env, trained.env) for key in keys]
     return f"judged otherwise than trained: {'; '.join(parts)}" if parts else ""
 
