@@ -132,7 +132,8 @@ def setting(env: Any) -> str:
     if market is None:
         return ""
     told = market.config
-    fees = _fees(told.maker_fee_bps, told.taker_fee_bps, [day.instrument for day in lanes.tape.info])
+    given = [(getattr(told, f"maker_fee_{unit}", None), getattr(told, f"taker_fee_{unit}", None)) for unit in ("bps", "per_lot")]
+    fees = fees_told(given, [day.instrument for day in lanes.tape.info])
     latency = _latency(told.order_latency_ns, told.feed_latency_ns)
     impact = "no impact" if told.half_life_ns == 0 else "impact that stays" if told.half_life_ns < 0 else (
         f"impact that fades with a half-life of {told.half_life_ns / 1e9:g} s"
@@ -145,21 +146,24 @@ def setting(env: Any) -> str:
     return text
 
 
-def _fees(maker: float | None, taker: float | None, instruments: Sequence[Instrument]) -> str:
-    """In words. A fee of None is the instrument's own."""
-    own = {(one.maker_fee_bps, one.taker_fee_bps, one.maker_fee_per_lot, one.taker_fee_per_lot) for one in instruments}
-    if maker is None and taker is None:
-        if own == {(0.0, 0.0, 0.0, 0.0)}:
-            return "no fees"
-        if len(own) > 1:
-            return "fees of each instrument"
-        bps = next(iter(own))
-        lots = f" and {bps[2]:g}/{bps[3]:g} a lot" if any(bps[2:]) else ""
-        return f"fees {bps[0]:g}/{bps[1]:g} bp{lots} (maker/taker)"
-    shown = [f"{fee:g}" if fee is not None else "the instrument's" for fee in (maker, taker)]
-    if (maker or 0.0) == 0.0 and (taker or 0.0) == 0.0 and own == {(0.0, 0.0, 0.0, 0.0)}:
+Pair = tuple[float | None, float | None]
+"""Of maker and taker; None is the instrument's own."""
+
+
+def fees_told(given: Sequence[Pair], instruments: Sequence[Instrument]) -> str:
+    """In words, as they are charged: `given` are those in basis points and those a lot."""
+    charged = set()
+    for one in instruments:
+        own = ((one.maker_fee_bps, one.taker_fee_bps), (one.maker_fee_per_lot, one.taker_fee_per_lot))
+        charged.add(tuple(mine if theirs is None else theirs for pair, rules in zip(given, own) for theirs, mine in zip(pair, rules)))
+    if charged == {(0.0, 0.0, 0.0, 0.0)}:
         return "no fees"
-    return f"fees {'/'.join(shown)} bp (maker/taker)"
+    if len(charged) > 1:
+        return "fees of each instrument"
+    maker, taker, maker_lot, taker_lot = next(iter(charged))
+    parts = [f"{maker:g}/{taker:g} bp"] if maker or taker else []
+    parts += [f"{maker_lot:g}/{taker_lot:g} a lot"] if maker_lot or taker_lot else []
+    return f"fees {' and '.join(parts)} (maker/taker)"
 
 
 def _latency(order_ns: int, feed_ns: int) -> str:

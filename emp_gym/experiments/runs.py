@@ -125,7 +125,7 @@ class RunFolder:
     def note_trained(self, found: Sequence[Span]) -> None:
         """Adds stretches of rows to those that the run learns from."""
         before, told = self.noted(), read_json(self.path / PROVENANCE)
-        if set(found) - set(before) or "trained_on" not in told:
+        if set(found) - set(before):
             self.write_json(PROVENANCE, told | {"trained_on": [span.as_json() for span in merged([*before, *found])]})
 
     def note_model(self) -> None:

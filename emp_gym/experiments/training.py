@@ -25,7 +25,7 @@ from emp_gym.experiments import backtest
 from emp_gym.experiments.config import RunConfig
 from emp_gym.experiments.facts import SECONDS, seconds_at
 from emp_gym.experiments.runs import LANES, PROVENANCE, RunFolder, data_differs, provenance
-from emp_gym.experiments.spans import trained_spans
+from emp_gym.experiments.spans import merged, trained_spans
 from emp_gym.experiments.tensorboard import ScalarWriter
 from emp_gym.governance.kill_gate import Killed, heed
 from emp_gym.types import ConfigError, DataError, EmpGymError, Gate
@@ -334,8 +334,8 @@ def train(
         else:
             run.go_on(config, word)
         learned = run.noted() if start else []
-        run.write_json(PROVENANCE, provenance(env))
-        run.note_trained([*learned, *(trained_spans(env, "train", config.env.get("data")) if hasattr(agent, "learn") else [])])
+        learned += trained_spans(env, "train", config.env.get("data")) if hasattr(agent, "learn") else []
+        run.write_json(PROVENANCE, provenance(env) | {"trained_on": [span.as_json() for span in merged(learned)]})
         if hasattr(agent, "learn"):
             _learn(run, agent, config, progress, start, keeper, stop)
     env.close()

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lies import Silent, config, day, trained
 
 from emp_gym.experiments import backtest, training
 from emp_gym.experiments.heldout import Proof, Standing, prove
+from emp_gym.experiments.preface import fees_told
 from emp_gym.experiments.runs import RunFolder
 from emp_gym.experiments.spans import Span, played_spans, trained_spans
-from emp_gym.types import DataError
+from emp_gym.types import DataError, Instrument
 
 HOUR = 3_600_000_000_000
 TRAINED = Span("day", "rows", "AAA", "2031-03-03", 100, 199, "train", 10 * HOUR, 11 * HOUR)
@@ -116,3 +118,21 @@ def test_another_model_in_the_folder_is_seen(tmp_path: Path) -> None:
 def test_a_rule_that_is_kept_in_a_folder_learned_from_nothing(tmp_path: Path) -> None:
     run, _ = training.train(config("hold"), tmp_path / "run", Silent())
     assert run.trained_on() == [] and RunFolder(run.path).noted() == []
+
+
+@pytest.mark.parametrize(
+    ("given", "own", "words"),
+    [
+        ([(None, None), (None, None)], {}, "no fees"),
+        ([(0.0, 0.0), (None, None)], {"taker_fee_bps": 0.3}, "no fees"),
+        ([(None, None), (None, None)], {"taker_fee_bps": 0.3}, "fees 0/0.3 bp (maker/taker)"),
+        ([(0.0, 0.0), (None, None)], {"taker_fee_per_lot": 0.003}, "fees 0/0.003 a lot (maker/taker)"),
+        ([(-0.2, 0.3), (None, None)], {"maker_fee_per_lot": -0.002}, "fees -0.2/0.3 bp and -0.002/0 a lot (maker/taker)"),
+    ],
+)
+def test_fees_are_told_as_they_are_charged(given: list[Any], own: dict[str, float], words: str) -> None:
+    assert fees_told(given, [Instrument("AAA", **own)]) == words  # type: ignore[arg-type]
+
+
+def test_days_of_unlike_fees_have_each_their_own() -> None:
+    assert fees_told([(None, None), (None, None)], [Instrument("AAA"), Instrument("BBB", taker_fee_bps=30.0)]) == "fees of each instrument"
