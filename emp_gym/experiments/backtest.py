@@ -17,8 +17,8 @@ from emp_gym.agents import registry
 from emp_gym.agents.base import parameters
 from emp_gym.evaluation import metrics
 from emp_gym.evaluation.metrics import Estimate
-from emp_gym.experiments.config import CONTRACT, EvaluationConfig, RunConfig
 from emp_gym.experiments import spans
+from emp_gym.experiments.config import CONTRACT, EvaluationConfig, RunConfig
 from emp_gym.experiments.heldout import Proof, not_recorded
 from emp_gym.experiments.recording import Decisions, Recorder, recorder
 from emp_gym.experiments.spans import Played, Window
