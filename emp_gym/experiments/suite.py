@@ -24,7 +24,7 @@ from emp_gym.envs import CERTIFICATES, ENVIRONMENTS
 from emp_gym.evaluation import measures
 from emp_gym.evaluation.metrics import Estimate
 from emp_gym.evaluation.reliability import stratified_interval
-from emp_gym.experiments import backtest, certify, leaderboard, machine
+from emp_gym.experiments import backtest, certify, leaderboard_view, machine
 from emp_gym.experiments.config import EvaluationConfig, agent_parameters, variant
 from emp_gym.experiments.document import Block, Facts, Heading, Table, Text
 from emp_gym.experiments.engine import Engine, Local
@@ -190,7 +190,7 @@ def _market(cell: Cell, kwargs: Mapping[str, Any], agent: Any) -> dict[str, Any]
     seconds = time.perf_counter() - began
     log = backtest.evaluate(agent, cell.env, kwargs, _windows(cell, kwargs), record=Recorder())
     return {
-        **_kept(log), "windows": log.config["windows"], "data_hash": log.config["data_hash"],
+        **_kept(log), "windows": log.config["windows"], "dates": log.config["dates"], "data_hash": log.config["data_hash"],
         "env_steps": int(getattr(agent, "num_timesteps", cell.budget)) if learns else 0, "seconds": seconds,
     }  # fmt: skip
 
@@ -275,7 +275,8 @@ def boards(plan: Plan, found: Mapping[Cell, Mapping[str, Any]]) -> list[Board]:
                 if name not in plan.agents
             )
             windows = tuple((int(day), int(row)) for day, row in one["windows"])
-            made.append(Board(env, {}, one["data_hash"], "test", windows, 0.95, entries, baselines))
+            dates = tuple(one.get("dates") or (f"day {day}" for day, _ in windows))  # a cell of an earlier version has none
+            made.append(Board(env, {}, one["data_hash"], "test", windows, 0.95, entries, baselines, dates=dates))
     return made
 
 
@@ -298,8 +299,8 @@ def document(plan: Plan, found: Mapping[Cell, Mapping[str, Any]], folder: Path) 
         blocks += [Heading("Certificates and ladder: score against the known optimum"), _certificates(plan, table)]
         blocks.append(Text(_passes(plan, table)))
     for board in boards(plan, found):
-        titles, rows = leaderboard.table(board)
-        blocks += [Heading(leaderboard.title(board)), Table(titles, tuple(rows))]
+        titles, rows = leaderboard_view.table(board)
+        blocks += [Heading(leaderboard_view.title(board)), Table(titles, tuple(rows))]
     skipped = sorted({f"{c.agent} on {c.env}: {t['skipped']}" for c, t in found.items() if "skipped" in t})
     if skipped:
         blocks += [Heading("Not run"), Facts(tuple(skipped))]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from emp_gym.experiments import leaderboard, suite
+from emp_gym.experiments import leaderboard_view, suite
 from emp_gym.experiments.benchmark.figures import SMALL, Effort, Figures, say
 from emp_gym.experiments.document import markdown
 from emp_gym.experiments.engine import Engine
@@ -53,7 +53,7 @@ def measure(
     for board in suite.boards(plan, found):
         for entry in (*board.entries, *board.baselines):
             figures.add(
-                f"{leaderboard.title(board)}, {entry.agent}",
+                f"{leaderboard_view.title(board)}, {entry.agent}",
                 entry.pnl.mean(axis=1).tolist(),
                 "currency per episode; over seeds",
             )
