@@ -1,4 +1,4 @@
-"""Trains an agent and judges it on held-out time: ``python scripts/train.py --help``."""
+"""Trains an agent and judges it on the test split: ``python scripts/train.py --help``."""
 
 if __name__ == "__main__":
     import signal

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from emp_gym.evaluation.metrics import Estimate, bootstrap, paired, resampled
+from emp_gym.evaluation.runlog import dates
 from emp_gym.types import F64, I64, ConfigError, RunLog
 
 
@@ -14,7 +15,7 @@ from emp_gym.types import F64, I64, ConfigError, RunLog
 class Paired:
     """What two agents' values on the same W windows say; positive means that the first is ahead."""
 
-    difference: Estimate  # mean of first - second, block bootstrap over days
+    difference: Estimate  # mean of first - second, block bootstrap over dates
     p_value: float  # Wilcoxon's signed-rank test, two-sided, over blocks; NaN where nothing differs
     improvement: Estimate  # probability that a window of the first beats any one of the second; 0.5 = alike
     wins: Estimate  # probability that it beats the second in the same window; ties count half
@@ -25,8 +26,8 @@ def compare(
 ) -> Paired:
     """`first` against `second` [W], window by window; `days` [W] says which windows belong together.
 
-    The signed-rank test (Wilcoxon 1945) takes the mean difference of each day as one observation, or of each window where
-    there is one day: windows of one day share its market. It needs differences that are independent and symmetric, and at
+    The signed-rank test (Wilcoxon 1945) takes the mean difference of each date as one observation, or of each window where
+    there is one date: windows of one date share its market. It needs differences that are independent and symmetric, and at
     least 6 of them to reach 0.05. The probability of improvement is Mann and Whitney's, unpaired as in rliable
     (`reliability.probability_of_improvement`): over all pairs of windows, ties half, both sides drawn on their own; `wins`
     is the paired one.
@@ -66,11 +67,11 @@ def signed_rank(differences: F64) -> float:
 
 
 def same_episodes(first: RunLog, second: RunLog) -> I64:
-    """The day of each window [W] of two logs; `ConfigError` where they are not of the same episodes."""
+    """A number for the date of each window [W] of two logs; `ConfigError` where they are not of the same episodes."""
     for name in ("env", "windows", "seed", "split", "data_hash"):
         if first.config.get(name) != second.config.get(name):
             raise ConfigError(
                 f"the runs differ in {name}: {first.config.get(name)!r:.80} and {second.config.get(name)!r:.80}; a paired "
                 "comparison needs identical episodes"
             )
-    return np.array([day for day, _ in first.config["windows"]], np.int64)
+    return dates(first)

@@ -14,7 +14,7 @@ import numpy as np
 
 from emp_gym.evaluation import metrics, runlog
 from emp_gym.evaluation.metrics import Estimate
-from emp_gym.evaluation.runlog import per_episode, pnl2, price_to_cash
+from emp_gym.evaluation.runlog import dates, per_episode, pnl2, price_to_cash
 from emp_gym.types import CASH_UNITS, F64, I64, Bool, OrderKind, RunLog
 
 BP = 1e4
@@ -58,7 +58,7 @@ def figures(
 ) -> dict[str, Figure]:  # fmt: skip
     """Every measure of `log` (or those in `only`) with its interval. `rng` is spawned, one stream for each measure in
     turn, so that leaving out some changes no other."""
-    days = log.accounts["day"].astype(np.int64)
+    days = dates(log)
     table: dict[str, tuple[metrics.Statistic, str, str]] = {
         name: (metrics.ratio(part.top, part.bottom), part.unit, part.meaning) for name, part in parts(log).items()
     } | _risk(pnl2(log) / (2 * CASH_UNITS))

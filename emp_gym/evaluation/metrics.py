@@ -6,7 +6,7 @@ Letters: S training seeds, W evaluation windows (episodes); the same windows for
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -15,7 +15,7 @@ import numpy as np
 from emp_gym.types import F64, I64, ConfigError
 
 FEWEST = 8
-"""Blocks (days, or windows of one day) below which no interval is given."""
+"""Blocks (dates, or windows of one date) below which no interval is given."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Estimate:
     low: float | None = None
     high: float | None = None
     blocks: int = 0
-    block: str = "day"
+    block: str = "date"  # or "window", of one date: the interval is within that day
     note: str = ""
 
     @property
@@ -35,28 +35,39 @@ class Estimate:
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
+def codes(names: Sequence[str]) -> I64:
+    """A number for each of `names` [W], the same for equal ones, in the order in which they come: which windows are of one date."""
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return np.array([numbers[name] for name in names], np.int64)
+
+
+def few(count: int, block: str) -> str:
+    """Why so many blocks give no interval."""
+    return f"{count} {block}{'' if count == 1 else 's'}: too few for an interval"
+
+
 def bootstrap(
     values: F64, days: I64, rng: np.random.Generator, *, level: float = 0.95, resamples: int = 2000
 ) -> Estimate:
-    """Mean of `values` [W] or [S, W] with a block bootstrap interval; `days` [W] says which windows belong together.
+    """Mean of `values` [W] or [S, W] with a block bootstrap interval; `days` [W] numbers the date of each window.
 
-    Whole days are drawn with replacement, since the windows of one day share its regime; where there is one day,
-    windows are. With several seeds, seeds are drawn too (crossed: every seed saw the same windows). The deviations
-    from the mean are widened by sqrt(n / (n - 1)) t / z over n blocks, because the plain percentile interval is too
-    narrow for few blocks (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", section 4). Below `FEWEST`
-    blocks there is no interval.
+    Whole dates are drawn with replacement, all symbols of a date together, since they share its market; where there is one
+    date, windows are, and the interval says nothing of other days. With several seeds, seeds are drawn too (crossed: every
+    seed saw the same windows). The deviations from the mean are widened by sqrt(n / (n - 1)) t / z over n blocks, because
+    the plain percentile interval is too narrow for few blocks (Hesterberg 2015, "What Teachers Should Know About the
+    Bootstrap", section 4). Below `FEWEST` blocks there is no interval.
     """
     table = np.atleast_2d(np.asarray(values, np.float64))
-    names, codes = np.unique(days, return_inverse=True)
-    block = "day" if len(names) > 1 else "window"
+    names, numbers = np.unique(days, return_inverse=True)
+    block = "date" if len(names) > 1 else "window"
     if block == "window":
-        codes = np.arange(table.shape[1])
-    count = int(codes.max()) + 1 if codes.size else 0
+        numbers = np.arange(table.shape[1])
+    count = int(numbers.max()) + 1 if numbers.size else 0
     mean = float(table.mean()) if table.size else float("nan")
     if count < FEWEST:
-        return Estimate(mean, blocks=count, block=block, note="too few for an interval")
-    sizes = np.bincount(codes, minlength=count)
-    sums = np.stack([np.bincount(codes, row, minlength=count) for row in table])  # [S, blocks]
+        return Estimate(mean, blocks=count, block=block, note=few(count, block))
+    sizes = np.bincount(numbers, minlength=count)
+    sums = np.stack([np.bincount(numbers, row, minlength=count) for row in table])  # [S, blocks]
     drawn = rng.multinomial(count, np.full(count, 1 / count), size=resamples)  # [resamples, blocks]
     weights = np.full((resamples, len(table)), 1 / len(table))
     if len(table) > 1:
@@ -76,21 +87,21 @@ def resampled(
 ) -> Estimate:
     """`statistic` of all windows (each counted once) with a block bootstrap interval; `days` [W] as in `bootstrap`.
 
-    Whole days are drawn, single windows where there is one day; widened and refused as there. Draws for which the statistic
+    Whole dates are drawn, single windows where there is one date; widened and refused as there. Draws for which the statistic
     is not defined (NaN) are left out. For means `bootstrap` is the same and faster.
     """
-    names, codes = np.unique(days, return_inverse=True)
-    block = "day" if len(names) > 1 else "window"
+    names, numbers = np.unique(days, return_inverse=True)
+    block = "date" if len(names) > 1 else "window"
     if block == "window":
-        codes = np.arange(len(days))
-    count = int(codes.max()) + 1 if codes.size else 0
-    point = float(statistic(np.ones((1, len(days))))[0]) if codes.size else float("nan")
+        numbers = np.arange(len(days))
+    count = int(numbers.max()) + 1 if numbers.size else 0
+    point = float(statistic(np.ones((1, len(days))))[0]) if numbers.size else float("nan")
     if count < FEWEST:
-        return Estimate(point, blocks=count, block=block, note="too few for an interval")
+        return Estimate(point, blocks=count, block=block, note=few(count, block))
     if not np.isfinite(point):
         return Estimate(point, blocks=count, block=block, note="not defined here")
     drawn = rng.multinomial(count, np.full(count, 1 / count), size=resamples)
-    values = statistic(drawn[:, codes].astype(np.float64))
+    values = statistic(drawn[:, numbers].astype(np.float64))
     low, high = np.nanquantile(values, [0.5 - level / 2, 0.5 + level / 2]).tolist()
     wider = _wider(count, level)
     return Estimate(point, point + (low - point) * wider, point + (high - point) * wider, count, block)

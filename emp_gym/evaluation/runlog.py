@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 
+from emp_gym.evaluation.metrics import codes
 from emp_gym.types import I64, NS, Bool, ConfigError, DataError, OrderKind, Outcome, RunLog
 
 SCHEMA = 1
@@ -234,7 +235,19 @@ def join(logs: Sequence[RunLog]) -> RunLog:
         tables[name] = np.concatenate(parts)
     episodes = {name: np.concatenate([log.episodes[name] for log in logs]) for name in first.episodes}
     windows = [window for log in logs for window in log.config["windows"]]
-    return RunLog({**first.config, "windows": windows}, episodes, tables)
+    joined = {**first.config, "windows": windows}
+    if all("dates" in log.config for log in logs):
+        joined["dates"] = [date for log in logs for date in log.config["dates"]]
+    return RunLog(joined, episodes, tables)
+
+
+def dates(log: RunLog) -> I64:
+    """A number for the date of each episode [W]: those of one date are one block of a bootstrap."""
+    if "dates" in log.config:
+        return codes(log.config["dates"])
+    days = log.config.get("days")
+    own = [day for day, _ in log.config["windows"]]
+    return codes([days[day]["date"] for day in own]) if days else np.array(own, np.int64)
 
 
 def select(log: RunLog, chosen: Bool) -> RunLog:
@@ -246,7 +259,10 @@ def select(log: RunLog, chosen: Bool) -> RunLog:
         tables[name]["episode"] = number[tables[name]["episode"]]
     windows = [window for window, own in zip(log.config["windows"], chosen, strict=True) if own]
     episodes = {name: values[chosen] for name, values in log.episodes.items()}
-    return RunLog({**log.config, "windows": windows}, episodes, tables)
+    own = {"windows": windows}
+    if "dates" in log.config:
+        own["dates"] = [date for date, mine in zip(log.config["dates"], chosen, strict=True) if mine]
+    return RunLog({**log.config, **own}, episodes, tables)
 
 
 # ---------------------------------------------------------------------------------------------------------------- files

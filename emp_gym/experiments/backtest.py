@@ -1,4 +1,4 @@
-"""Runs agents over identical held-out windows and compares them.
+"""Runs agents over identical windows and compares them.
 
 Every window is one lane of a native vector environment that does not reset itself; the same windows, pinned by day and
 row, serve every agent and every baseline, so differences are paired.
@@ -17,12 +17,13 @@ from emp_gym.agents import registry
 from emp_gym.agents.base import parameters
 from emp_gym.evaluation import metrics
 from emp_gym.evaluation.metrics import Estimate
+from emp_gym.experiments import spans
 from emp_gym.experiments.config import CONTRACT, EvaluationConfig, RunConfig
+from emp_gym.experiments.heldout import Proof, not_recorded
 from emp_gym.experiments.recording import Decisions, Recorder, recorder
+from emp_gym.experiments.spans import Played, Window
 from emp_gym.governance.kill_gate import heed
 from emp_gym.types import ConfigError, DataError, Gate, RunLog
-
-Window = tuple[int, int]
 
 
 def make_env(env_id: str, env_kwargs: Mapping[str, Any], num_envs: int, **more: Any) -> Any:
@@ -77,10 +78,12 @@ def evaluate(
     state = agent.initial_state(len(chosen))
     running = np.ones(len(chosen), bool)
     episodes: dict[str, np.ndarray] = {}
+    cut = np.zeros(len(chosen))
     while running.any():
         action, state = agent.act(observation, state, info.get("action_mask"))
         observation, rewards, terminated, truncated, info = env.step(action)
         heed(gates_of(env))
+        cut += np.where(running, info.get("cost", 0.0), 0.0)
         if watch is not None:
             watch(env, running)
         if record is not None:
@@ -89,6 +92,9 @@ def evaluate(
         if ended.any():
             _note(episodes, info, ended)
             running &= ~ended
+    if gates_of(env):
+        episodes["cut"] = cut  # orders that a gate changed or refused
+    dates = dates_of(env, chosen)
     env.close()
     config = {
         "env": env_id,
@@ -96,6 +102,7 @@ def evaluate(
         "split": split,
         "seed": seed,
         "windows": [list(w) for w in chosen],
+        "dates": dates,
     }
     if record is None:
         return RunLog(config, episodes)
@@ -129,6 +136,19 @@ class Row:
     share: float | None = None  # of the way from hold to the oracle, or from the best naive policy to the optimum
 
 
+@dataclass(frozen=True)
+class InSymbol:
+    """The judged agent in one symbol."""
+
+    symbol: str
+    currency: str
+    windows: int
+    dates: int
+    move_bps: float  # of the mid, mean over windows
+    pnl: Estimate
+    others: Mapping[str, float]  # of those who only hold: mean P&L
+
+
 @dataclass
 class Comparison:
     """An agent beside its baselines on identical windows; `rows[0]` is the agent."""
@@ -141,6 +161,11 @@ class Comparison:
     seeds: int = 1
     skipped: dict[str, str] = field(default_factory=dict)  # baseline -> why it is not there
     judged: str = "pnl"  # or "value": the sum of rewards without their noise, of problems whose optimum is known
+    played: list[Played] = field(default_factory=list)  # what each window is of; empty for an environment without days
+    by_symbol: list[InSymbol] = field(default_factory=list)  # where there are several
+    proof: Proof = field(default_factory=lambda: not_recorded("test", "nobody looked it up"))
+    by_currency: dict[str, Comparison] = field(default_factory=dict)  # where there are several; then no figure here adds them
+    preface: Any = None  # `preface.Preface`: what was judged, for the first lines
 
     @property
     def agent(self) -> Row:
@@ -179,11 +204,11 @@ def conclude(
     """The comparison of the agent's `runs` (one per training seed) with `baselines` on the same windows."""
     judged, env_id, env_kwargs = config.evaluation, config.env_id, config.env
     chosen: list[Window] = [(int(day), int(row)) for day, row in runs[0].config["windows"]]
-    dates = window_dates(env_id, env_kwargs, chosen, judged.split)
-    env = make_env(env_id, env_kwargs, 1)
-    problem = getattr(env.unwrapped, "problem", None)
+    env = make_env(env_id, env_kwargs, 1, split=judged.split)
+    problem, played = getattr(env.unwrapped, "problem", None), spans.played_spans(env, chosen, judged.split, env_kwargs.get("data"))
     env.close()
-    return compare(config.agent_name, runs, without(baselines, config.agent_name), dates, judged, skipped, problem)
+    rivals = without(baselines, config.agent_name)
+    return compare(config.agent_name, runs, rivals, runs[0].config["dates"], judged, skipped, problem, played)
 
 
 def without(baselines: Mapping[str, RunLog], name: str) -> dict[str, RunLog]:
@@ -242,16 +267,21 @@ def compare(
     config: EvaluationConfig,
     skipped: Mapping[str, str] | None = None,
     problem: Any = None,
+    played: Sequence[Played] = (),
 ) -> Comparison:
     """Numbers, intervals and paired differences of `runs` (one per training seed, same windows) against `baselines`;
-    `problem` is the environment's where its optimum is known."""
+    `problem` is the environment's where its optimum is known. Windows of one date are one block. Of several currencies there
+    is a comparison each, and none of all."""
     chosen: list[Window] = [(int(day), int(row)) for day, row in runs[0].config["windows"]]
-    days = np.array([day for day, _ in chosen])
     judged = "value" if "value" in runs[0].episodes else "pnl"
+    currencies = list(dict.fromkeys(one.currency for one in played))
+    blocks = metrics.codes(dates)
 
     def estimate(values: np.ndarray) -> Estimate:
+        if len(currencies) > 1:
+            return Estimate(float("nan"), note="several currencies are not added")
         rng = np.random.default_rng(np.random.SeedSequence([config.seed, 17]))  # the same draws for every row
-        return metrics.bootstrap(values, days, rng, level=config.level, resamples=config.resamples)
+        return metrics.bootstrap(values, blocks, rng, level=config.level, resamples=config.resamples)
 
     def row(label: str, logs: Sequence[RunLog]) -> Row:
         episodes = {key: np.stack([log.episodes[key] for log in logs]) for key in logs[0].episodes}
@@ -267,6 +297,8 @@ def compare(
         len(runs),
         dict(skipped or {}),
         judged,
+        list(played),
+        proof=not_recorded(config.split, "nobody looked it up"),
     )
     mine = rows[0].episodes[judged]
     for other in rows[1:]:
@@ -277,16 +309,46 @@ def compare(
             each.share = problem.score(each.pnl.mean)
         elif hold is not None and oracle is not None:
             each.share = metrics.oracle_share(each.pnl.mean, hold.pnl.mean, oracle.pnl.mean)
+    comparison.by_symbol = _by_symbol(comparison, config)
+    if len(currencies) > 1:
+        for currency in currencies:
+            own = np.array([one.currency == currency for one in played])
+            comparison.by_currency[currency] = compare(
+                name, [part(log, own) for log in runs], {label: part(log, own) for label, log in baselines.items()},
+                [date for date, mine in zip(dates, own) if mine], config, skipped, problem,
+                [one for one, mine in zip(played, own) if mine],
+            )  # fmt: skip
     return comparison
 
 
-def window_dates(env_id: str, env_kwargs: Mapping[str, Any], chosen: Sequence[Window], split: str) -> list[str]:
+def _by_symbol(comparison: Comparison, config: EvaluationConfig) -> list[InSymbol]:
+    """A row for each symbol, where there are several."""
+    symbols = [one.span.symbol for one in comparison.played]
+    found = []
+    for symbol in dict.fromkeys(symbols) if len(set(symbols)) > 1 else ():
+        own = np.array([name == symbol for name in symbols])
+        played = [one for one, mine in zip(comparison.played, own) if mine]
+        rng = np.random.default_rng(np.random.SeedSequence([config.seed, 17]))
+        pnl = metrics.bootstrap(
+            comparison.agent.episodes[comparison.judged][:, own], metrics.codes([one.span.date for one in played]), rng,
+            level=config.level, resamples=config.resamples,
+        )  # fmt: skip
+        others = {row.name: float(row.episodes[comparison.judged][:, own].mean()) for row in comparison.rows[1:]}
+        moved = float(np.mean([one.move_bps for one in played]))
+        found.append(InSymbol(symbol, played[0].currency, len(played), len({one.span.date for one in played}), moved, pnl, others))
+    return found
+
+
+def part(log: RunLog, own: np.ndarray) -> RunLog:
+    """The episodes `own` [W] of `log`, without its tables."""
+    chosen = {name: [value for value, mine in zip(log.config[name], own) if mine] for name in ("windows", "dates")}
+    return RunLog({**log.config, **chosen}, {name: values[own] for name, values in log.episodes.items()})
+
+
+def dates_of(env: Any, chosen: Sequence[Window]) -> list[str]:
     """The date of each window, "day N" where the environment does not say."""
-    env = make_env(env_id, env_kwargs, 1, split=split)
     tapes = getattr(env.unwrapped, "tape_set", None)
-    dates = [f"day {day}" if tapes is None else str(tapes.info[day].date) for day, _ in chosen]
-    env.close()
-    return dates
+    return [f"day {day}" if tapes is None else str(tapes.info[day].date) for day, _ in chosen]
 
 
 def registry_parameters(name: str, config: Mapping[str, Any] | None = None) -> list[str] | None:

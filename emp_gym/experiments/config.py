@@ -27,7 +27,7 @@ from emp_gym.types import ConfigError
 class EvaluationConfig:
     """How a trained agent is judged."""
 
-    split: str = "test"  # which part of the data: held-out time
+    split: str = "test"  # which part of the data
     episodes: int | None = None  # disjoint windows, spread evenly; None = all there are
     baselines: tuple[str, ...] | None = None  # None = those that belong to the environment
     level: float = 0.95  # of the intervals

@@ -13,10 +13,11 @@ from typing import Any
 
 from emp_gym.agents import registry
 from emp_gym.experiments import backtest, training
-from emp_gym.experiments.backtest import Comparison, Window
+from emp_gym.experiments.backtest import Comparison
 from emp_gym.experiments.config import RunConfig
 from emp_gym.experiments.engine import Engine
 from emp_gym.experiments.runs import RunFolder
+from emp_gym.experiments.spans import Window
 from emp_gym.types import RunLog
 
 Judge = Callable[..., tuple[Comparison, list[RunLog], dict[str, RunLog]]]

@@ -26,6 +26,7 @@ from emp_gym.evaluation.assumptions import Fees
 from emp_gym.experiments import backtest, training
 from emp_gym.experiments.config import RunConfig, override
 from emp_gym.experiments.runs import RunFolder, commit
+from emp_gym.experiments.spans import Window
 from emp_gym.governance.errors import LedgerError
 from emp_gym.governance.record import CASH, STAGES, Version, fees_payload, setting
 from emp_gym.governance.registry import Registry
@@ -119,7 +120,7 @@ class Execution:
         }
 
     @cached_property
-    def _chosen(self) -> list[backtest.Window]:
+    def _chosen(self) -> list[Window]:
         return backtest.windows(self.config.env_id, self.config.env, self.config.evaluation)
 
     @cached_property

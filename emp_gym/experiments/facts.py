@@ -14,8 +14,6 @@ from emp_gym.experiments.runs import RunFolder
 
 SECONDS = "time/seconds"
 """Column of ``curves.csv``: wall clock that training took so far, whatever cut it aside."""
-LATENCY, IMPACT, FILLS = 0, "none", "exact"
-"""Of an environment with a book that was not asked for others."""
 
 
 @dataclass(frozen=True)
@@ -118,18 +116,13 @@ def lines(facts: Facts) -> tuple[str, ...]:
     config, data = facts.config, facts.provenance.get("data") or []
     versions = ", ".join(f"{name} {version}" for name, version in facts.provenance.get("versions", {}).items())
     told = [
-        f"agent `{config.agent_name}` {_given(config.agent)}",
-        f"environment `{config.env_id}` {_given(config.env)}",
+        f"agent `{config.agent_name}`, {_given(config.agent)}",
+        f"environment `{config.env_id}`, {_given(config.env)}",
     ]
     if facts.market:
-        env = config.env
-        told.append(
-            f"own fills: `{env.get('fills', FILLS)}`, latency {env.get('latency_ns', LATENCY)} ns, impact "
-            f"`{env.get('impact', IMPACT)}`; what these are worth: `scripts/evaluate.py ... --fidelity`"
-        )
+        told.append("own fills, latency, impact and fees stand above; what they are worth: `scripts/evaluate.py ... --fidelity`")
     if data:
-        dates = f", {data[0]['date']} to {data[-1]['date']}" if "date" in data[0] else ""
-        told.append(f"data: {len(data)} day{'s' if len(data) > 1 else ''}{dates}, hash `{facts.data_hash}`")
+        told.append(f"data: {len(data)} day{'s' if len(data) > 1 else ''} in all, named above; hash `{facts.data_hash}`")
     told.append(_training(facts))
     told.append(
         f"evaluation: split `{config.evaluation.split}`, bootstrap seed {config.evaluation.seed}, "
@@ -156,5 +149,26 @@ def _seconds(seconds: float | None, text: str) -> str:
     return "" if seconds is None else text.format(f"{seconds:,.0f} s")
 
 
-def _given(keywords: dict[str, Any]) -> str:
-    return f"`{keywords}`" if keywords else "with its defaults"
+def _given(keywords: Mapping[str, Any]) -> str:
+    """Parameters in words; of risk limits how many there are, since ``config.json`` has them."""
+    return ", ".join(f"{key} {_value(key, value)}" for key, value in keywords.items()) if keywords else "with its defaults"
+
+
+def _value(key: str, value: Any) -> str:
+    if key == "gates" and isinstance(value, list | tuple):
+        return " and ".join(_gate(gate) for gate in value) or "none"
+    if key == "data":
+        several = list(value) if isinstance(value, list | tuple) else [value]
+        return ", ".join(f"`{one}`" for one in several[:3]) + (f" and {len(several) - 3} more" if len(several) > 3 else "")
+    if isinstance(value, Mapping):
+        return "(" + ", ".join(f"{name} {_value(name, part)}" for name, part in value.items()) + ")"
+    if isinstance(value, list | tuple):
+        return "/".join(str(part) for part in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _gate(gate: Any) -> str:
+    if not isinstance(gate, Mapping):
+        return f"`{gate}`"
+    limits = sum(len(group) for group in gate.get("limits", {}).values() if isinstance(group, Mapping))
+    return f"{gate.get('gate', 'a gate')}" + (f" ({limits} limits, in `config.json`)" if limits else "")

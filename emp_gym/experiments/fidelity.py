@@ -16,12 +16,13 @@ import numpy as np
 from emp_gym.evaluation import comparison as pairs
 from emp_gym.evaluation import metrics
 from emp_gym.evaluation.assumptions import HONEST
-from emp_gym.evaluation.metrics import Estimate
+from emp_gym.evaluation.metrics import FEWEST, Estimate
 from emp_gym.experiments import backtest, page, pictures
-from emp_gym.experiments.backtest import Window
 from emp_gym.experiments.config import RunConfig
 from emp_gym.experiments.document import Block, Facts, Heading, Picture, Table, Text, markdown
+from emp_gym.experiments.preface import Preface
 from emp_gym.experiments.runs import RunFolder
+from emp_gym.experiments.spans import Window
 from emp_gym.experiments.wording import bare, interval, number, p_value, percent
 from emp_gym.types import F64, ConfigError
 
@@ -66,9 +67,10 @@ class Fidelity:
     agent: str
     outcomes: tuple[Outcome, ...]
     windows: tuple[Window, ...]
-    days: int
+    dates: int
     seeds: int
     level: float
+    preface: Preface | None = None  # of the comparison beside which it stands
 
     @property
     def honest(self) -> Outcome:
@@ -153,7 +155,7 @@ def _milliseconds(latency: Any) -> str:
 
 def replay(
     config: RunConfig, agents: Sequence[Any], chosen: Sequence[Window] | None = None,
-    progress: Callable[[str], None] = lambda name: None,
+    progress: Callable[[str], None] = lambda name: None, preface: Preface | None = None,
 ) -> Fidelity:  # fmt: skip
     """`agents` (one a training seed) under every setting, on the windows of `config`; `progress` is told each setting's name.
 
@@ -162,13 +164,14 @@ def replay(
     judged, env_id = config.evaluation, config.env_id
     env = backtest.make_env(env_id, config.env, 1, split=judged.split)
     market = hasattr(getattr(env.unwrapped, "lanes", None), "market")
+    chosen = backtest.windows(env_id, config.env, judged) if chosen is None else list(chosen)
+    dates = backtest.dates_of(env, chosen)
     env.close()
     if not market:
         raise ConfigError(
             f"--fidelity: {env_id} has no order book in which fills would be an assumption; take an emp-lob-* id"
         )
-    chosen = backtest.windows(env_id, config.env, judged) if chosen is None else list(chosen)
-    days = np.array([day for day, _ in chosen], np.int64)
+    days = metrics.codes(dates)
     options: dict[str, Any] = {"level": judged.level, "resamples": judged.resamples}
     outcomes: list[Outcome] = []
     for setting in settings(config.env):
@@ -187,7 +190,7 @@ def replay(
             )
         )  # fmt: skip
     return Fidelity(
-        env_id, config.agent_name, tuple(outcomes), tuple(chosen), len(set(days.tolist())), len(agents), judged.level
+        env_id, config.agent_name, tuple(outcomes), tuple(chosen), len(set(dates)), len(agents), judged.level, preface
     )
 
 
@@ -223,26 +226,37 @@ def reading(fidelity: Fidelity) -> str:
         f"leaves {interval(left.pnl)}"
     )
     gap = claim.gap
-    sure = "" if gap.clear or gap.low is None else ", an interval that includes 0"
+    sure = "" if _sure(gap) else ", an interval that includes 0" if gap.low is not None else f", {gap.note}"
     text += f" (a difference of {bare(gap)}{sure})."
-    if claim.pnl.mean > 0 >= left.pnl.mean:
+    if not _sure(gap):
+        text += " What the assumptions are worth cannot be said from so few windows." if gap.low is None else ""
+    elif claim.pnl.mean > 0 >= left.pnl.mean:
         text += " The profit is an assumption."
     elif claim.pnl.mean > 0 and gap.mean > 0:
         text += f" That is {percent(left.pnl.mean / claim.pnl.mean)} of the claim."
     elif gap.mean < 0:
         text += " Here the optimistic setting is the worse one: more fills are not better fills for this policy."
     single = [one for one in fidelity.outcomes if one.setting.dial not in ("", "all")]
-    most = max(single, key=lambda one: abs(one.gap.mean), default=None)
-    if most is not None and most.gap.mean:
+    most = max((one for one in single if _sure(one.gap)), key=lambda one: abs(one.gap.mean), default=None)
+    if most is not None:
         text += f" One at a time, {most.setting.name} matters most: {bare(most.gap)}."
+    elif single and left.gap.low is not None:
+        text += " No single assumption makes a difference beyond its interval."
     return text
+
+
+def _sure(estimate: Estimate) -> bool:
+    """Whether the sign of a difference is known: an interval over enough dates (or windows) without 0 in it."""
+    return estimate.clear and estimate.blocks >= FEWEST
 
 
 def document(fidelity: Fidelity, picture: str) -> list[Block]:
     """The report as blocks."""
     windows = len(fidelity.windows)
+    told = () if fidelity.preface is None else [line for line in fidelity.preface.lines if line[1] != fidelity.preface.setting]
     return [
         Heading(f"Fidelity: {fidelity.agent} on {fidelity.env_id}", 1),
+        *([Facts(tuple(f"**{label}**: {text}" for label, text in told))] if told else []),
         Text(f"**{reading(fidelity)}**"),
         Table(TITLES, tuple(cells(one) for one in fidelity.outcomes), strong=0),
         Picture("P&L under every setting, and what each claims beyond the honest one", picture),
@@ -250,11 +264,11 @@ def document(fidelity: Fidelity, picture: str) -> list[Block]:
         Facts(
             (
                 f"The same policy ({fidelity.seeds} training seed{'s' if fidelity.seeds > 1 else ''}) on the same {windows} "
-                f"windows of {fidelity.days} day{'s' if fidelity.days > 1 else ''}, not trained again: it may have been "
+                f"windows of {fidelity.dates} date{'s' if fidelity.dates > 1 else ''}, not trained again: it may have been "
                 "trained under other assumptions than it is replayed under.",
                 "Each row changes one assumption of the first; `as the run was judged` and `all optimistic` change several.",
-                f"Differences are paired; intervals are {fidelity.level:.0%} block bootstraps over days (windows, where there "
-                "is one day).",
+                f"Differences are paired; intervals are {fidelity.level:.0%} block bootstraps over dates (windows, where there "
+                f"is one date; of other dates such an interval says nothing); below {FEWEST} none is given.",
                 "`touch`: filled when a trade prints at the price, whatever the queue. `optimistic`: filled whole when the "
                 "price is touched. Latency holds for orders and for the feed. `resilient`: depth that was taken comes back "
                 "with a half-life of 1 s; `permanent`: not within the episode. Fees: maker/taker, basis points of the value.",

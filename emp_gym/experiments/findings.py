@@ -1,7 +1,7 @@
 """What is found in judged episodes: every number that a report shows, once, for text, page, pictures and JSON alike.
 
-S seeds and W windows; where there are several seeds, a number is taken over all of them, and its interval is that over days
-(windows where there is one day) with the seeds as they are.
+S seeds and W windows; where there are several seeds, a number is taken over all of them, and its interval is that over dates
+(windows where there is one date) with the seeds as they are.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from emp_gym.evaluation.attribution import ONE_TICK, TERMS, UNKNOWN, attribute, 
 from emp_gym.evaluation.comparison import Paired
 from emp_gym.evaluation.measures import Figure
 from emp_gym.evaluation.metrics import Estimate, Statistic
+from emp_gym.evaluation.runlog import dates
 from emp_gym.experiments.backtest import Comparison
 from emp_gym.experiments.config import EvaluationConfig
 from emp_gym.types import CASH_UNITS, F64, I64, Regime, RunLog
@@ -74,12 +75,14 @@ def find(
     optimum: Optimum | None = None,
 ) -> Findings:  # fmt: skip
     """The findings of logs that `backtest.judge` gave, with tables (``record=True``) or without."""
-    days = np.array([day for day, _ in comparison.windows], np.int64)
+    days = metrics.codes(comparison.days)
     options: dict[str, Any] = {"level": config.level, "resamples": config.resamples}
 
     def rng() -> np.random.Generator:  # the draws of `backtest.compare`: what is shown twice has one interval
         return np.random.default_rng(np.random.SeedSequence([config.seed, 17]))
 
+    if comparison.by_currency:  # sums over currencies are no figures
+        return Findings({}, {}, optimum=optimum)
     mine = comparison.agent.episodes[comparison.judged].mean(axis=0)
     against = {}
     for row in comparison.rows[1:]:
@@ -135,7 +138,7 @@ def measured(
     if len(logs) > 1:
         parts = [measures.parts(log) for log in logs]
         won = [log.episodes["pnl"] for log in logs]
-        days = logs[0].accounts["day"].astype(np.int64)
+        days = dates(logs[0])
         for name, stream in zip(list(found), rng.spawn(len(found))):
             if name in RISK:
                 statistic = _mean_of([RISK[name](values) for values in won])

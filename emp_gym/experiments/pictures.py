@@ -1,4 +1,4 @@
-"""Pictures of a judged run: how it learned, how it compares, its equity over all held-out time, where its P&L came from."""
+"""Pictures of a judged run: how it learned, how it compares, its equity over all judged time, where its P&L came from."""
 
 from __future__ import annotations
 
@@ -161,10 +161,10 @@ def comparison_chart(comparison: Comparison, path: Path, width: float = WIDTH) -
         money_axis(axis, "x")
         what = "P&L" if comparison.judged == "pnl" else comparison.judged
         unit = "currency" if comparison.judged == "pnl" else "the problem's unit"
-        axis.set_xlabel(f"{what} per held-out episode, {unit}")
+        axis.set_xlabel(f"{what} per {comparison.proof.episode}, {unit}")
 
 
-# ---- equity over all held-out time
+# ---- equity over all judged time
 
 DRAWN = 4000  # points of an equity line
 
@@ -201,7 +201,7 @@ def equity_curve(
         top.set_ylabel("equity,\ncurrency")
         top.legend(loc="best", fontsize="small")
         bottom.set_ylabel("drawdown,\ncurrency")
-        bottom.set_xlabel(_held_out_label(comparison))
+        bottom.set_xlabel(_time_label(comparison))
         for axis in (top, bottom):
             axis.margins(x=0.01)
             money_axis(axis)
@@ -215,7 +215,7 @@ def minutes(log: RunLog) -> F64:
 
 
 def whole_equity(log: RunLog, spans: F64) -> tuple[F64, F64]:
-    """(minutes of held-out time [P], equity added up over the windows [P], currency); a window takes `spans` [W] minutes."""
+    """(minutes of judged time [P], equity added up over the windows [P], currency); a window takes `spans` [W] minutes."""
     steps = log.steps
     first, last = _first_and_last(log)
     equity2, episode = marked2(log), steps["episode"]
@@ -268,10 +268,10 @@ def _days(top: Any, bottom: Any, comparison: Comparison, spans: F64) -> None:
             free = x + room
 
 
-def _held_out_label(comparison: Comparison) -> str:
+def _time_label(comparison: Comparison) -> str:
     days, episodes = len(set(comparison.days)), len(comparison.windows)
     many = f"{episodes} episodes" if episodes > 1 else "1 episode"
-    return f"minutes of held-out trading ({many}, {f'{days} days' if days > 1 else comparison.days[0]})"
+    return f"minutes of {comparison.proof.adjective}trading ({many}, {f'{days} days' if days > 1 else comparison.days[0]})"
 
 
 # ---- attribution

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from emp_gym.evaluation.metrics import Estimate
+from emp_gym.evaluation.metrics import FEWEST, Estimate
 from emp_gym.experiments import columns, page
 from emp_gym.experiments import facts as told
 from emp_gym.experiments.backtest import Comparison, Row
@@ -35,7 +35,8 @@ DEFAULT_UNIT = "ticks per clip for the environments of this package"
 
 MONEY = ("agent", "P&L per episode", "ahead by (paired)", "return", "oracle share")
 ELSEWHERE = "--json or --report DIR"
-TRADE = ("agent", "lots", "maker", "orders", "fill rate", "mean inventory", "max inventory", "spread", "fees", "masked")
+TRADE = ("agent", "lots", "maker", "orders", "cut", "fill rate", "mean inventory", "max inventory", "spread", "fees", "masked")
+SYMBOLS = ("symbol", "windows", "dates", "market, bp", "P&L per episode", "hold", "long", "short")
 
 
 def money_titles(comparison: Comparison) -> tuple[str, ...]:
@@ -46,8 +47,9 @@ def money_titles(comparison: Comparison) -> tuple[str, ...]:
 
 
 def money_cells(row: Row) -> list[str]:
+    """Why there is no interval stands with the judged agent, who is ahead of nobody."""
     share = "" if row.share is None else percent(row.share)
-    return [row.name, interval(row.pnl), bare(row.ahead), number(row.reward.mean), share]
+    return [row.name, interval(row.pnl) if row.ahead is None else bare(row.pnl), bare(row.ahead), number(row.reward.mean), share]
 
 
 def trade_cells(row: Row) -> list[str]:
@@ -57,6 +59,7 @@ def trade_cells(row: Row) -> list[str]:
         "filled": lambda x: number(x, 0),
         "maker_share": percent,
         "orders": lambda x: number(x, 1),
+        "cut": lambda x: number(x, 1),
         "fill_rate": percent,
         "mean_abs_inventory": lambda x: number(x, 1),
         "max_inventory": lambda x: number(x, 1),
@@ -65,6 +68,15 @@ def trade_cells(row: Row) -> list[str]:
         "masked_rate": lambda x: percent(x, 1),
     }
     return [row.name, *(show(r[name]) if name in r else "" for name, show in formats.items())]
+
+
+def symbol_cells(comparison: Comparison) -> list[list[str]]:
+    """The agent in each symbol; empty where there is one."""
+    return [
+        [one.symbol, str(one.windows), str(one.dates), number(one.move_bps, 1), bare(one.pnl),
+         *(number(one.others[name]) if name in one.others else "" for name in SYMBOLS[5:])]
+        for one in comparison.by_symbol
+    ]  # fmt: skip
 
 
 def told_columns(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -77,30 +89,49 @@ def terminal_table(comparison: Comparison, width: int, elsewhere: str = ELSEWHER
     """The results for a terminal of `width` characters: money, and how it was made, in one table or one below the other."""
     from rich.console import Group
 
+    if comparison.by_currency:
+        return Group(*(part for each in comparison.by_currency.items() for part in _in_currency(*each, width, elsewhere)))
     title = f"{comparison.env_id}: {comparison.agent.name} on {summary_line(comparison)}"
     money = [money_cells(row) for row in comparison.rows]
-    trade = [[cells[at] for at in (1, 2, 3, 4, 5, -1)] for cells in map(trade_cells, comparison.rows)]
-    titles = (*money_titles(comparison), *TRADE[1:6], TRADE[-1])
+    trade = [[cells[at] for at in (1, 2, 3, 4, 5, 6, -1)] for cells in map(trade_cells, comparison.rows)]
+    titles = (*money_titles(comparison), *TRADE[1:7], TRADE[-1])
     whole = told_columns(titles, [[*m, *t] for m, t in zip(money, trade)])
+    symbols = _symbols(comparison, width, elsewhere)
     if columns.fits(*whole, width):
-        return columns.table(title, *whole, width)
+        return Group(columns.table(title, *whole, width), *symbols)
     first = told_columns((*money_titles(comparison)[:3], "oracle"), [[*m[:3], m[4]] for m in money])
-    names = ("agent", "return", "lots", "maker", "orders", "fills", "inventory", "masked")
+    names = ("agent", "return", "lots", "maker", "orders", "cut", "fills", "inventory", "masked")
     below = told_columns(names, [[m[0], m[3], *t] for m, t in zip(money, trade)])
     return Group(
         columns.table(title, *first, width, spare=("oracle",), elsewhere=elsewhere), "",
         columns.table("", *below, width, spare=("masked", "return", "inventory", "orders", "maker"), elsewhere=elsewhere),
+        *symbols,
     )  # fmt: skip
 
 
+def _in_currency(currency: str, comparison: Comparison, width: int, elsewhere: str) -> list[Any]:
+    return [f"In {currency}:", terminal_table(comparison, width, elsewhere), ""]
+
+
+def _symbols(comparison: Comparison, width: int, elsewhere: str) -> list[Any]:
+    """The table of symbols, below the others."""
+    if not comparison.by_symbol:
+        return []
+    shown = told_columns(SYMBOLS, symbol_cells(comparison))
+    title = f"{comparison.agent.name} by symbol"
+    return ["", columns.table(title, *shown, width, spare=("hold", "short", "long", "dates"), elsewhere=elsewhere, strong=False)]
+
+
 def summary_line(comparison: Comparison) -> str:
-    """How many windows of how many days, and of how many seeds."""
-    windows, days = len(comparison.windows), len(set(comparison.days))
-    plural = "s" if windows > 1 else ""
+    """``20 held-out windows of 2 symbols on 1 date, 3 seeds``; "held-out" where that is proved."""
+    count, dates = len(comparison.windows), len(set(comparison.days))
     seeds = f", {comparison.seeds} seeds" if comparison.seeds > 1 else ""
     if comparison.days and comparison.days[0].startswith("day "):  # an environment without dates
-        return f"{windows} held-out episode{plural}{seeds}"
-    return f"{windows} held-out window{plural} of {days} day{'s' if days > 1 else ''}{seeds}"
+        return f"{comparison.proof.windows(count, 'episode')}{seeds}"
+    symbols = sorted({one.span.symbol for one in comparison.played})
+    what = "" if not symbols else f" of {symbols[0]}" if len(symbols) == 1 else f" of {len(symbols)} symbols"
+    what = f":{what.removeprefix(' of')}" if what and not comparison.proof.held_out else what
+    return f"{comparison.proof.windows(count)}{what} on {dates} date{'' if dates == 1 else 's'}{seeds}"
 
 
 # ---- the document
@@ -112,25 +143,32 @@ def document(comparison: Comparison, findings: Findings, facts: Facts, pictures:
     def picture(key: str, title: str) -> list[Block]:
         return [Picture(title, pictures[key])] if key in pictures else []
 
-    name = comparison.agent.name
+    name, each = comparison.agent.name, comparison.proof.adjective
     what = "P&L" if comparison.judged == "pnl" else comparison.judged.capitalize()
-    blocks: list[Block] = [
+    first: list[Block] = [
         Heading(f"{name} on {comparison.env_id}", 1),
+        *([Statements(lines)] if (lines := _first_lines(comparison)) else []),
         Text(f"**{verdict(comparison, findings.optimum)}** Judged on {summary_line(comparison)}."),
+    ]
+    if comparison.by_currency:
+        return [*first, *_currencies(comparison), Heading("What was run"), Statements(told.lines(facts))]
+    blocks: list[Block] = [
+        *first,
         _table(money_titles(comparison), [money_cells(row) for row in comparison.rows]),
         *(Text(f"Left out: {left} ({why}).") for left, why in comparison.skipped.items()),
-        *picture("comparison", f"{what} of every held-out episode (dots), mean (disc) and interval (bar)"),
+        *picture("comparison", f"{what} of every {each}episode (dots), mean (disc) and interval (bar)"),
+        *_by_symbol(comparison),
         *_optimum(findings.optimum),
         *_pairs(comparison, findings),
-        *picture("equity", "Equity over all held-out episodes, one after the other, and its drawdown"),
+        *picture("equity", f"Equity over all {each}episodes, one after the other, and its drawdown"),
         *_attribution(findings, picture("attribution", "Where the P&L came from")),
         *_regimes(findings),
         Heading("How it traded"),
         _table(TRADE, [trade_cells(row) for row in comparison.rows]),
-        *picture("episode", "One held-out episode, that of median P&L"),
+        *picture("episode", f"One {each}episode, that of median P&L"),
         *_measures(name, findings),
         *(
-            [Heading("How it learned"), *picture("learning", "Training, not held out")]
+            [Heading("How it learned"), *picture("learning", "Training")]
             if "learning" in pictures
             else []
         ),
@@ -140,6 +178,31 @@ def document(comparison: Comparison, findings: Findings, facts: Facts, pictures:
         Statements(told.lines(facts)),
     ]
     return blocks
+
+
+def _first_lines(comparison: Comparison) -> tuple[str, ...]:
+    """What the figures are of, before the first figure."""
+    told = () if comparison.preface is None else comparison.preface.lines
+    return tuple(f"**{label}**: {text}" for label, text in told)
+
+
+def _by_symbol(comparison: Comparison) -> list[Block]:
+    if not comparison.by_symbol:
+        return []
+    titles, rows = told_columns(SYMBOLS, symbol_cells(comparison))
+    return [Heading("By symbol"), Table(titles, tuple(rows))]
+
+
+def _currencies(comparison: Comparison) -> list[Block]:
+    """A table for each currency; nothing is added over them."""
+    blocks: list[Block] = []
+    for currency, part in comparison.by_currency.items():
+        blocks += [
+            Heading(f"In {currency}"), Text(f"Judged on {summary_line(part)}."),
+            _table(money_titles(part), [money_cells(row) for row in part.rows]), *_by_symbol(part),
+        ]  # fmt: skip
+    note = "Money of several currencies is never added; for attribution, measures and pictures judge the days of one currency at a time."
+    return [*blocks, Text(note)]
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -219,6 +282,10 @@ def _measures(name: str, findings: Findings) -> list[Block]:
     return [Heading("All measures"), Table(("measure", name, "unit", "meaning"), tuple(rows), texts=(2, 3))]
 
 
+def _within(comparison: Comparison) -> str:
+    return ": the interval is within-day and says nothing of other dates" if comparison.played else ""
+
+
 def _figure(estimate: Estimate) -> str:
     """An estimate with digits that fit its size."""
     size = abs(estimate.mean)
@@ -232,8 +299,10 @@ def _reading(comparison: Comparison, facts: Facts, findings: Findings) -> tuple[
     money = "currency" if facts.market else "the problem's unit"
     told = [
         f"P&L is in {money} per episode, `return` the sum of rewards (unit: {unit}).",
-        f"Intervals are {comparison.level:.0%} block bootstraps: {block}s are drawn with replacement"
-        + (", because windows of one day share its market" if block == "day" else "")
+        f"Intervals are {comparison.level:.0%} block bootstraps over {comparison.agent.pnl.blocks} {block}s, which are drawn with "
+        "replacement"
+        + (", because windows of one date share its market" if block == "date" else _within(comparison))
+        + f"; below {FEWEST} none is given"
         + (" (and seeds, where P&L is told)." if comparison.seeds > 1 else "."),
         f"`ahead by` and `difference` are paired: {name} minus that baseline on the same windows.",
     ]
@@ -241,8 +310,9 @@ def _reading(comparison: Comparison, facts: Facts, findings: Findings) -> tuple[
         told += [
             "A position is closed at the book's prices at the end of its episode.",
             "`fill rate`: orders that got any fill / orders sent; `maker`: lots filled while resting / lots; `spread`: "
-            "side x (mid - price) x lots; `masked`: decisions whose action was not allowed and was executed as `keep`.",
-            "Own fills are an assumption: see `own fills` below.",
+            "side x (mid - price) x lots; `cut`: orders that risk limits changed or refused; `masked`: decisions whose action was "
+            "not allowed and was executed as `keep`.",
+            "Own fills are an assumption: see `costs and fills` above.",
         ]
     if comparison.agent.share is not None:
         told.append(
@@ -250,7 +320,7 @@ def _reading(comparison: Comparison, facts: Facts, findings: Findings) -> tuple[
         )
     if findings.pairs:
         told += [
-            f"The Wilcoxon test takes {'the mean difference of each day' if block == 'day' else 'each window'} as one "
+            f"The Wilcoxon test takes {'the mean difference of each date' if block == 'date' else 'each window'} as one "
             "observation; `p adjusted` is after Benjamini and Hochberg over all baselines but the oracle.",
             f"`probability of improvement`: that an episode of {name} beats one of the baseline, both drawn at random; "
             "`episodes won`: the same episode, ties half. The best baseline is chosen after the fact, which is to the "
@@ -289,8 +359,16 @@ def as_json(comparison: Comparison, findings: Findings | None = None, facts: Fac
         "level": comparison.level,
         "windows": [list(window) for window in comparison.windows],
         "days": comparison.days,
+        "symbols": [one.span.symbol for one in comparison.played],
+        "currencies": [one.currency for one in comparison.played],
+        "market_moves": [one.move if np.isfinite(one.move) else None for one in comparison.played],
+        "synthetic": any(one.span.synthetic for one in comparison.played),
+        "proof": asdict(comparison.proof),
+        "preface": None if comparison.preface is None else comparison.preface.as_json(),
         "skipped": comparison.skipped,
         "results": {row.name: plain(row) for row in comparison.rows},
+        "by_symbol": [asdict(one) for one in comparison.by_symbol],
+        "by_currency": {name: as_json(part)["results"] for name, part in comparison.by_currency.items()},
         "findings": None if findings is None else findings.as_json(),
         "run": None if facts is None else facts.as_json(),
         "verdict": verdict(comparison, None if findings is None else findings.optimum),

@@ -2,7 +2,8 @@
 
 ========================  ==============================================================================================
 ``config.json``           `RunConfig`
-``provenance.json``       data hashes, git commit, versions of the packages that matter, steps done
+``provenance.json``       data hashes, git commit, versions of the packages that matter; ``trained_on``: the rows that were
+                          learned from; ``model``: hashes of the agent's files
 ``model.json``,           the agent (`BaseAgent.save`)
 ``model.safetensors``
 ``checkpoints/N/``        after N steps, for ``--resume``: the agent, its training state, where the lanes stand (``lanes.npz``)
@@ -20,6 +21,7 @@ Runs of several seeds lie in ``seed-S/`` below one folder, whose ``seeds.json`` 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -34,6 +36,7 @@ from typing import Any
 
 from emp_gym.agents.base import read_json
 from emp_gym.experiments.config import RunConfig, override
+from emp_gym.experiments.spans import Span, merged
 from emp_gym.types import ConfigError, DataError
 
 CONFIG, GOVERNED, LANES, SEEDS = "config.json", "governed.json", "lanes.npz", "seeds.json"
@@ -111,6 +114,39 @@ class RunFolder:
         aside = self.path / (name + ".tmp")
         aside.write_text(json.dumps(value, indent=2, default=_plain) + "\n", encoding="utf-8")
         aside.replace(self.path / name)
+
+    # ---- what was learned from
+
+    def noted(self) -> list[Span]:
+        """The rows that the run has learned from so far, as far as its record says; empty without one."""
+        told = read_json(self.path / PROVENANCE) if (self.path / PROVENANCE).exists() else {}
+        return [Span.read(entry, str(self.path / PROVENANCE)) for entry in told.get("trained_on", [])]
+
+    def note_trained(self, found: Sequence[Span]) -> None:
+        """Adds stretches of rows to those that the run learns from."""
+        before, told = self.noted(), read_json(self.path / PROVENANCE)
+        if set(found) - set(before):
+            self.write_json(PROVENANCE, told | {"trained_on": [span.as_json() for span in merged([*before, *found])]})
+
+    def note_model(self) -> None:
+        """Hashes of the agent's files, so that another model in this folder is seen."""
+        self.write_json(PROVENANCE, read_json(self.path / PROVENANCE) | {"model": self._model()})
+
+    def trained_on(self) -> list[Span]:
+        """The rows that the model in this folder learned from; `DataError` where the record does not prove it."""
+        path = self.path / PROVENANCE
+        if not path.exists():
+            raise DataError(f"{self.path} has no {PROVENANCE}, which says what its model was trained on")
+        told = read_json(path)
+        if "trained_on" not in told or "model" not in told:
+            raise DataError(f"{path} is of an earlier version and does not say what the model was trained on; train the run again")
+        if told["model"] != self._model():
+            raise DataError(f"the model in {self.path} is not the one that this run gave")
+        return [Span.read(entry, str(path)) for entry in told["trained_on"]]
+
+    def _model(self) -> dict[str, str]:
+        files = sorted(path for path in self.path.glob("model*") if path.is_file())
+        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
     # ---- checkpoints
 

@@ -24,13 +24,14 @@ from emp_gym.envs import CERTIFICATES, ENVIRONMENTS
 from emp_gym.evaluation import measures
 from emp_gym.evaluation.metrics import Estimate
 from emp_gym.evaluation.reliability import stratified_interval
-from emp_gym.experiments import backtest, certify, leaderboard, machine
+from emp_gym.experiments import backtest, certify, leaderboard_view, machine
 from emp_gym.experiments.config import EvaluationConfig, agent_parameters, variant
 from emp_gym.experiments.document import Block, Facts, Heading, Table, Text
 from emp_gym.experiments.engine import Engine, Local
 from emp_gym.experiments.leaderboard import Board, Entry
 from emp_gym.experiments.recording import Recorder
 from emp_gym.experiments.runs import commit
+from emp_gym.experiments.spans import Window
 from emp_gym.experiments.wording import bare, number
 from emp_gym.types import ConfigError, DataError, RunLog
 
@@ -50,7 +51,7 @@ class Plan:
     markets: tuple[str, ...] = MARKETS
     days: tuple[str | None, ...] = (None,)  # of the markets: None are the embedded synthetic days, else a path
     budget: int | None = None  # training steps of every run; None: those of the agent's preset
-    episodes: int | None = None  # held-out windows; None: all
+    episodes: int | None = None  # windows of the test split; None: all
 
     def __post_init__(self) -> None:
         for label in self.agents:
@@ -189,7 +190,7 @@ def _market(cell: Cell, kwargs: Mapping[str, Any], agent: Any) -> dict[str, Any]
     seconds = time.perf_counter() - began
     log = backtest.evaluate(agent, cell.env, kwargs, _windows(cell, kwargs), record=Recorder())
     return {
-        **_kept(log), "windows": log.config["windows"], "data_hash": log.config["data_hash"],
+        **_kept(log), "windows": log.config["windows"], "dates": log.config["dates"], "data_hash": log.config["data_hash"],
         "env_steps": int(getattr(agent, "num_timesteps", cell.budget)) if learns else 0, "seconds": seconds,
     }  # fmt: skip
 
@@ -200,7 +201,7 @@ def _baselines(cell: Cell, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return {"results": {name: _kept(log) for name, log in logs.items()}, "left_out": skipped}
 
 
-def _windows(cell: Cell, kwargs: Mapping[str, Any]) -> list[backtest.Window]:
+def _windows(cell: Cell, kwargs: Mapping[str, Any]) -> list[Window]:
     return backtest.windows(cell.env, kwargs, EvaluationConfig(episodes=cell.episodes))
 
 
@@ -274,7 +275,8 @@ def boards(plan: Plan, found: Mapping[Cell, Mapping[str, Any]]) -> list[Board]:
                 if name not in plan.agents
             )
             windows = tuple((int(day), int(row)) for day, row in one["windows"])
-            made.append(Board(env, {}, one["data_hash"], "test", windows, 0.95, entries, baselines))
+            dates = tuple(one.get("dates") or (f"day {day}" for day, _ in windows))  # a cell of an earlier version has none
+            made.append(Board(env, {}, one["data_hash"], "test", windows, 0.95, entries, baselines, dates=dates))
     return made
 
 
@@ -297,8 +299,8 @@ def document(plan: Plan, found: Mapping[Cell, Mapping[str, Any]], folder: Path) 
         blocks += [Heading("Certificates and ladder: score against the known optimum"), _certificates(plan, table)]
         blocks.append(Text(_passes(plan, table)))
     for board in boards(plan, found):
-        titles, rows = leaderboard.table(board)
-        blocks += [Heading(leaderboard.title(board)), Table(titles, tuple(rows))]
+        titles, rows = leaderboard_view.table(board)
+        blocks += [Heading(leaderboard_view.title(board)), Table(titles, tuple(rows))]
     skipped = sorted({f"{c.agent} on {c.env}: {t['skipped']}" for c, t in found.items() if "skipped" in t})
     if skipped:
         blocks += [Heading("Not run"), Facts(tuple(skipped))]

@@ -1,5 +1,5 @@
 """One training run, from configuration to report: make the environment, let the agent learn, keep curves and
-checkpoints, judge it on held-out time.
+checkpoints.
 
 Whatever the agent is, its environment is metered: returns and the trade's numbers of every finished episode become
 ``rollout/`` and ``market/`` scalars at each iteration.
@@ -25,11 +25,14 @@ from emp_gym.experiments import backtest
 from emp_gym.experiments.config import RunConfig
 from emp_gym.experiments.facts import SECONDS, seconds_at
 from emp_gym.experiments.runs import LANES, PROVENANCE, RunFolder, data_differs, provenance
+from emp_gym.experiments.spans import merged, trained_spans
 from emp_gym.experiments.tensorboard import ScalarWriter
 from emp_gym.governance.kill_gate import Killed, heed
 from emp_gym.types import ConfigError, DataError, EmpGymError, Gate
 
 LOGGER = logging.getLogger("emp_gym.experiments.training")
+RETURNS = "returns.npy"
+"""Sums of rewards so far of the episodes under way, beside the state of the lanes in a checkpoint."""
 MARKET_TAGS = {
     "pnl": "pnl",  # currency per episode, position closed at its end
     "mean_abs_inventory": "inventory",  # lots
@@ -155,12 +158,14 @@ class RiskMeter:
 class MeteredVectorEnv(VectorWrapper):
     """A vector environment whose finished episodes are counted by a `Meter`; nothing else changes. `Killed` ends it.
 
-    With `state` (a file of `emp_gym.envs.snapshot`) the first reset begins no episodes: lanes go on from there.
+    Their return is the sum of the rewards that came out here, wrappers included: what the agent learns from. With `state` (a file
+    of `emp_gym.envs.snapshot`) the first reset begins no episodes: lanes go on from there, and so do the returns in `RETURNS`
+    beside it.
     """
 
-    def __init__(self, env: VectorEnv, meter: Meter, state: Path | None = None) -> None:
+    def __init__(self, env: VectorEnv, meter: Meter, state: Path | None = None, returns: Path | None = None) -> None:
         super().__init__(env)
-        self._meter, self._gates, self._state = meter, backtest.gates_of(env), state
+        self._meter, self._gates, self._state, self._returns = meter, backtest.gates_of(env), state, returns
         meter.watch(self._gates)
         self._return, self._length = np.zeros(env.num_envs), np.zeros(env.num_envs, np.int64)
 
@@ -171,7 +176,13 @@ class MeteredVectorEnv(VectorWrapper):
         state, self._state = self._state, None
         answer = self.env.reset(seed=seed, options={"state": str(state)})
         self._meter.forget()
+        if self._returns is not None and self._returns.exists():
+            self._return[:] = np.load(self._returns, allow_pickle=False)
         return answer
+
+    def save_returns(self, path: Path) -> None:
+        """Sums of rewards of the episodes under way."""
+        np.save(path, self._return, allow_pickle=False)
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(actions)
@@ -181,8 +192,8 @@ class MeteredVectorEnv(VectorWrapper):
         done = terminated | truncated
         if done.any():
             lanes = np.flatnonzero(done)
-            summary = info.get("final_info", info).get("summary")
-            self._meter.add({"return": self._return, "length": self._length} if summary is None else summary, lanes)
+            summary = info.get("final_info", info).get("summary") or {"length": self._length}
+            self._meter.add({**summary, "return": self._return}, lanes)
             self._return[lanes], self._length[lanes] = 0.0, 0
         return observation, reward, terminated, truncated, info
 
@@ -212,6 +223,8 @@ class Shelf:
     def _keep_lanes(self, env: VectorEnv, path: Path) -> None:
         try:
             snapshot.save(env, path)
+            if isinstance(env, MeteredVectorEnv):
+                env.save_returns(path.with_name(RETURNS))
         except ConfigError as error:
             LOGGER.warning("a run that goes on from this checkpoint begins new episodes: %s", error)
 
@@ -320,11 +333,14 @@ def train(
             run = RunFolder.create(folder, config, word)
         else:
             run.go_on(config, word)
-        run.write_json(PROVENANCE, provenance(env))
+        learned = run.noted() if start else []
+        learned += trained_spans(env, "train", config.env.get("data")) if hasattr(agent, "learn") else []
+        run.write_json(PROVENANCE, provenance(env) | {"trained_on": [span.as_json() for span in merged(learned)]})
         if hasattr(agent, "learn"):
             _learn(run, agent, config, progress, start, keeper, stop)
     env.close()
     agent.save(run.path)
+    run.note_model()
     return run, agent
 
 
@@ -357,7 +373,9 @@ def _learn(
 
     def make_env(num_envs: int | None = None, **keywords: Any) -> VectorEnv:
         env = plain(config.num_envs or num_envs, **keywords)
-        env = MeteredVectorEnv(env if keeper is None else keeper.wrap(env), meter, None if shelf.envs else state)
+        run.note_trained(trained_spans(env, keywords.get("split", "train"), config.env.get("data")))
+        going_on = None if shelf.envs or last is None else last / RETURNS
+        env = MeteredVectorEnv(env if keeper is None else keeper.wrap(env), meter, None if shelf.envs else state, going_on)
         shelf.envs.append(env)
         return env
 

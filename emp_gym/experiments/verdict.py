@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from emp_gym.evaluation.metrics import Estimate
+from emp_gym.evaluation.metrics import FEWEST, Estimate
 from emp_gym.experiments.backtest import Comparison, Row
 from emp_gym.experiments.findings import KNOWING, Optimum
-from emp_gym.experiments.wording import bare, interval, number, percent
+from emp_gym.experiments.preface import moves
+from emp_gym.experiments.wording import bare, interval, number, percent, short
 
 
 def verdict(comparison: Comparison, optimum: Optimum | None = None) -> str:
-    """What the agent is worth, the bad news first: whether it loses money, whether it loses to its best baseline, and how it
-    stands to the others. Of a problem with a known optimum: its score."""
+    """What the agent is worth, the bad news first: whether it loses money, whether it loses to its best baseline, what the market
+    did meanwhile, and how it stands to the others. Of a problem with a known optimum: its score. Of several currencies one verdict
+    each."""
     name = comparison.agent.name
     if optimum is not None:
         return scored(name, optimum)
-    return f"{_headline(comparison)} {_others(comparison)}".strip()
+    if comparison.by_currency:
+        return " ".join(f"In {currency}: {verdict(part)}" for currency, part in comparison.by_currency.items())
+    return " ".join(text for text in (_headline(comparison), _meanwhile(comparison), _others(comparison)) if text)
 
 
 def scored(name: str, optimum: Optimum) -> str:
@@ -32,32 +36,50 @@ def scored(name: str, optimum: Optimum) -> str:
 
 def _headline(comparison: Comparison) -> str:
     """The first sentence."""
-    own = interval(comparison.agent.pnl)
+    own, name = interval(comparison.agent.pnl), comparison.agent.name
+    each = f"per {comparison.proof.episode}"
     if comparison.judged != "pnl":
-        return f"{_rank(comparison, comparison.agent.name)}; its {comparison.judged} is {own} per held-out episode."
+        return f"{_rank(comparison, name)}; its {comparison.judged} is {own} {each}."
     if _costs(comparison):  # a parent order costs money whoever executes it: only the rank tells
-        return (
-            f"{_rank(comparison, comparison.agent.name)}; it made {own} per held-out episode against the arrival price."
-        )
-    return f"{_money(comparison)[:-1]}, and {_rank(comparison)}."
+        return f"{_rank(comparison, name)}; it made {own} {each} against the arrival price{_help(comparison)}."
+    return f"{_money(comparison)}, and {_rank(comparison)}."
 
 
 def _money(comparison: Comparison) -> str:
-    """Whether it makes or loses money. A loss counts at once; a profit only when its interval is above 0."""
+    """Whether it makes or loses money. A loss counts at once; a profit only when its interval is above 0, over enough dates (or
+    windows of one date)."""
     name, pnl = comparison.agent.name, comparison.agent.pnl
     if pnl.mean == 0 and not np.any(comparison.agent.episodes[comparison.judged]):
-        return f"{name} neither makes nor loses money."
-    verb = "loses money" if pnl.mean < 0 else "cannot be said to make money" if _open(pnl) else "makes money"
-    return f"{name} {verb}: {interval(pnl)} per held-out episode{_doubt(pnl)}."
+        return f"{name} neither makes nor loses money"
+    each = f"per {comparison.proof.episode}"
+    if pnl.mean < 0:
+        return f"{name} loses money: {interval(pnl)} {each}{_doubt(pnl)}{_help(comparison)}"
+    if not _sure(pnl):
+        return f"{name} cannot be said to make money: {interval(pnl)} {each}{_doubt(pnl)}{_help(comparison)}"
+    if pnl.block == "window" and comparison.played:
+        within = f" (a within-day interval over {pnl.blocks} windows: of other dates it says nothing)"
+        return f"{name} makes money on {comparison.days[0]}: {interval(pnl)} {each}{within}"
+    return f"{name} makes money: {interval(pnl)} {each}"
+
+
+def _sure(estimate: Estimate) -> bool:
+    """Whether its sign is known: an interval over enough blocks, without 0 in it."""
+    return estimate.clear and estimate.blocks >= FEWEST
 
 
 def _open(estimate: Estimate) -> bool:
-    """Whether its sign is open: the interval includes 0."""
+    """Whether there is an interval, and 0 in it."""
     return estimate.low is not None and not estimate.clear
 
 
 def _doubt(estimate: Estimate) -> str:
     return " (the interval includes 0)" if _open(estimate) else ""
+
+
+def _help(comparison: Comparison) -> str:
+    """What would give an interval, where there is none."""
+    preface = comparison.preface
+    return "" if comparison.agent.pnl.low is not None or preface is None or not preface.hint else f" ({preface.hint})"
 
 
 def _rank(comparison: Comparison, subject: str = "it") -> str:
@@ -71,8 +93,58 @@ def _rank(comparison: Comparison, subject: str = "it") -> str:
         return f"{subject} loses to its best baseline, {best.name}, by {size}{_doubt(gap)}"
     if gap.mean == 0 and not gap.clear:
         return f"{subject} is level with its best baseline, {best.name}"
-    ahead = "cannot be said to be ahead" if _open(gap) else "is ahead"
-    return f"{subject} {ahead} of its best baseline, {best.name}, by {size}{_doubt(gap)}"
+    ahead = "is ahead" if _sure(gap) else "cannot be said to be ahead"
+    few = " (too few to say more)" if gap.low is None else ""
+    return f"{subject} {ahead} of its best baseline, {best.name}, by {size}{_doubt(gap)}{few}"
+
+
+# ---- what the market did meanwhile
+
+DRIFT = ("long", "short")
+"""Baselines that hold a position from the start: what the drift of the market alone was worth."""
+SCHEDULES = {"immediate": "at once", "passive": "resting at the touch", "hold": "at the deadline"}
+"""Those of a parent order that watch nothing."""
+
+
+def _meanwhile(comparison: Comparison) -> str:
+    """What the market did, and what somebody without any skill made of it."""
+    found = moves(comparison.played)
+    if comparison.judged != "pnl" or not len(found):
+        return ""
+    if _costs(comparison):
+        known = {name: row for name in SCHEDULES if (row := _any(comparison, name)) is not None}
+        made = ", ".join(f"{SCHEDULES[name]} ({name}) {number(row.pnl.mean)}" for name, row in known.items())
+        return f"Without watching the market: {made}." if made else ""
+    one = len(found) == 1
+    way = "rose" if found.mean() > 0 else "fell" if found.mean() < 0 else "stood still"
+    text = f"Meanwhile the market {way}"
+    text += f" by {short(abs(found.mean()))} {comparison.played[0].currency} a lot" if found.mean() else ""
+    text += "" if one else f", the mean of {len(found)} windows ({int((found > 0).sum())} of them up)"
+    held = {name: row for name in DRIFT if (row := _any(comparison, name)) is not None}
+    if held:
+        text += "; " + ", ".join(f"being {name} all the time made {number(row.pnl.mean)}" for name, row in held.items())
+    return f"{text}{_skill(comparison, held)}."
+
+
+def _skill(comparison: Comparison, held: dict[str, Row]) -> str:
+    """Whether a profit is more than drift."""
+    mine = comparison.agent
+    if mine.pnl.mean <= 0 or mine.name in DRIFT:
+        return ""
+    missing = [name for name in DRIFT if name not in held]
+    if missing:
+        return f"; {' and '.join(missing)} {'was' if len(missing) == 1 else 'were'} left out, so drift and skill are not told apart"
+    best = max(held.values(), key=lambda row: row.pnl.mean)
+    if best.ahead is None or best.ahead.mean <= 0:
+        return f"; being {best.name} alone made as much: drift is not skill"
+    if not _sure(best.ahead):
+        return f"; drift and skill are not told apart: it is ahead of being {best.name} by {bare(best.ahead)}"
+    return "; it is ahead of both by more than the interval"
+
+
+def _any(comparison: Comparison, name: str) -> Row | None:
+    """The row of an agent or a baseline."""
+    return next((row for row in comparison.rows if row.name == name), None)
 
 
 def _flipped(gap: Estimate) -> tuple[float | None, float | None]:
@@ -104,7 +176,7 @@ def _others(comparison: Comparison) -> str:
         parts.append(f"ahead of {', '.join(clear)} by more than the interval")
     if mean:
         few = comparison.agent.pnl.low is None
-        why = "there are too few windows to say more" if few else "not by more than the interval"
+        why = "too few windows or dates to say more" if few else "not by more than the interval"
         parts.append(f"ahead of {', '.join(mean)} in the mean, but {why}")
     if behind:
         parts.append(f"not ahead of {', '.join(behind)}")

@@ -25,9 +25,12 @@ from emp_gym.envs import schedule
 from emp_gym.evaluation import runlog
 from emp_gym.evaluation.splits import walk_forward
 from emp_gym.experiments import backtest, training
-from emp_gym.experiments.backtest import Comparison, Window
+from emp_gym.experiments.backtest import Comparison
 from emp_gym.experiments.config import RunConfig
+from emp_gym.experiments.heldout import Proof, Standing
+from emp_gym.experiments.preface import introduce, proven
 from emp_gym.experiments.runs import RunFolder
+from emp_gym.experiments.spans import Played, Window
 from emp_gym.types import ConfigError, RunLog
 
 Showing = Callable[[str], AbstractContextManager[training.Progress]]
@@ -109,6 +112,8 @@ def walk(
     agents: list[RunLog] = []
     baselines: list[dict[str, RunLog]] = []
     skipped: list[dict[str, str]] = []
+    proofs: list[Proof] = []
+    played: list[Played] = []
     for number, fold in enumerate(folds):
         path = root / f"fold-{number}"
         data = fold_tape(tape, fold, path / "days.tape")
@@ -119,13 +124,20 @@ def walk(
         agents.append(runs[0])
         baselines.append(others)
         skipped.append(part.skipped)
+        trained = [RunFolder(path / "run")] if (path / "run").exists() else []
+        proofs.append(proven(part, own, trained))
+        played += part.played
     left_out = missing(skipped)
     agent_log = _joined(config, agents)
     logs = {name: _joined(config, [b[name] for b in baselines]) for name in baselines[0] if name not in left_out}
     dates = [tape.info[day].date for day, _ in agent_log.config["windows"]]
-    comparison = backtest.compare(config.agent_name, [agent_log], logs, dates, config.evaluation, left_out)
-    played = [{config.agent_name: agent, **others} for agent, others in zip(agents, baselines)]
-    RunFolder(root).write_json("walk_forward.json", _described(config, tape, folds, embargo, played, skipped))
+    comparison = backtest.compare(config.agent_name, [agent_log], logs, dates, config.evaluation, left_out, played=played)
+    comparison = introduce(comparison, config, [], next((proof for proof in proofs if not proof.held_out), proofs[0]))
+    if comparison.preface is not None and comparison.proof.standing is not Standing.RULE:
+        story = f"the dates before each of {count} folds, expanding: walk_forward.json names them"
+        comparison = replace(comparison, preface=replace(comparison.preface, trained=story))
+    results = [{config.agent_name: agent, **others} for agent, others in zip(agents, baselines)]
+    RunFolder(root).write_json("walk_forward.json", _described(config, tape, folds, embargo, results, skipped))
     return Walk(folds, comparison, agent_log, logs)
 
 

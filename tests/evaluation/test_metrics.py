@@ -28,7 +28,7 @@ def test_days_are_the_blocks_when_there_are_several() -> None:
     effect = rng().normal(size=8)[days]  # windows of a day are identical: 400 windows hold 8 numbers
     estimate = metrics.bootstrap(effect, days, rng())
     by_window = metrics.bootstrap(effect, np.zeros(400, int), rng())
-    assert estimate.blocks == 8 and estimate.block == "day"
+    assert estimate.blocks == 8 and estimate.block == "date"
     assert estimate.high - estimate.low > 4 * (by_window.high - by_window.low)
 
 
@@ -106,7 +106,7 @@ def test_resampled_means_have_the_interval_of_the_mean() -> None:
     plain = metrics.bootstrap(values, days, rng(1), resamples=500)
     as_ratio = metrics.resampled(metrics.ratio(values, np.ones(60)), days, rng(1), resamples=500)
     assert (as_ratio.mean, as_ratio.low, as_ratio.high) == pytest.approx((plain.mean, plain.low, plain.high))
-    assert (as_ratio.blocks, as_ratio.block) == (12, "day")
+    assert (as_ratio.blocks, as_ratio.block) == (12, "date")
 
 
 def test_statistics_of_weights_are_those_of_repeated_windows() -> None:

@@ -45,3 +45,13 @@ def test_nobody_counted_where_there_is_no_ledger_or_another(desk: Desk, tmp_path
     assert facts.trials(run(desk, "moved", trial, folder=str(tmp_path / "gone"))) is None
     assert facts.trials(run(desk, "another", trial, log_id="0" * 32)) is None
     assert facts.trials(RunFolder.create(tmp_path / "plain", RunConfig())) is None
+
+
+def test_what_was_run_is_words_and_no_printed_dictionary() -> None:
+    limits = {"order": {"max_quantity": 1000, "min_quantity": 1}, "portfolio": {"capital": "2000000"}}
+    env = {"data": ["a.tape", "b.tape"], "episode": "32 decisions", "latency_ns": [1, 2], "gates": [{"gate": "risk", "limits": limits}]}
+    told = facts.lines(facts.Facts(RunConfig(agent={"gamma": 0.99, "nested": {"a": 1}}, env=env), {}, market=True))
+    assert told[0] == "agent `ppo`, gamma 0.99, nested (a 1)"
+    said = "environment `emp-lob-v0`, data `a.tape`, `b.tape`, episode 32 decisions, latency_ns 1/2"
+    assert told[1] == f"{said}, gates risk (3 limits, in `config.json`)"
+    assert not any("{" in line for line in told)

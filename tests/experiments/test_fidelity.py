@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 from judged import KWARGS, judged
 
+from emp_gym.evaluation.metrics import Estimate
 from emp_gym.experiments import fidelity
 from emp_gym.experiments.commands import evaluate, judging
-from emp_gym.experiments.fidelity import HONEST, KEYS, OPTIMISTIC, Fidelity, Outcome
+from emp_gym.experiments.fidelity import HONEST, KEYS, OPTIMISTIC, Fidelity, Outcome, Setting
 from emp_gym.experiments.wording import interval
 from emp_gym.types import ConfigError
 
@@ -80,9 +82,35 @@ def test_gaps_are_paired_with_the_honest_setting_on_the_same_windows() -> None:
 def test_the_reading_says_when_a_profit_is_an_assumption() -> None:
     found = replayed("symmetric")
     said = fidelity.reading(found)
-    claim, left = found.optimistic.pnl.mean, found.honest.pnl.mean
-    assert ("The profit is an assumption." in said) == (claim > 0 >= left)
-    assert "fills optimistic matters most" in said
+    claim, left, gap = found.optimistic.pnl.mean, found.honest.pnl.mean, found.optimistic.gap
+    assert ("The profit is an assumption." in said) == (claim > 0 >= left and gap.clear)
+    assert ("matters most" in said) == any(one.gap.clear for one in found.outcomes if one.setting.dial not in ("", "all"))
+
+
+def with_gaps(**gaps: Estimate) -> Fidelity:
+    """Outcomes by setting; the first stands for the honest one, the last for the optimistic corner, whose claim is 10."""
+    zero = Estimate(-1.0, -2.0, -0.5, blocks=8)
+    made = np.zeros((1, 8))
+    parts = [Outcome(Setting(name, "fills", {}), zero, gap, 0.1, 1.0, 0.5, made) for name, gap in gaps.items()]
+    honest = Outcome(Setting("honest", "", {}), zero, Estimate(0.0, 0.0, 0.0, blocks=8), 1.0, 1.0, 0.5, made)
+    corner = Outcome(Setting("all optimistic", "all", {}), Estimate(10.0, 5.0, 15.0, 8), list(gaps.values())[-1], 0.1, 1.0, 0.5, made)
+    return Fidelity("emp-lob-v0", "me", (honest, *parts, corner), ((0, 0),), 8, 1, 0.95)
+
+
+def test_what_matters_most_is_said_only_where_its_interval_excludes_zero() -> None:
+    large, small = Estimate(95.0, -10.0, 200.0, blocks=8), Estimate(25.0, 5.0, 45.0, blocks=8)
+    said = fidelity.reading(with_gaps(touch=large, latency=small))
+    assert "latency matters most: 25.00 [5.00, 45.00]" in said and "The profit is an assumption." in said
+    said = fidelity.reading(with_gaps(touch=large))
+    assert "matters most" not in said and "assumption." not in said and "No single assumption makes a difference" in said
+
+
+def test_of_one_window_nothing_matters() -> None:
+    one = Estimate(95.0, note="1 window: too few for an interval", blocks=1)
+    found = with_gaps(touch=one)
+    honest = replace(found.honest, pnl=one, gap=replace(one, mean=0.0))
+    said = fidelity.reading(replace(found, outcomes=(honest, *found.outcomes[1:])))
+    assert "matters most" not in said and "assumption." not in said and "cannot be said from so few windows" in said
 
 
 def test_report_and_json_agree_and_the_page_is_whole(tmp_path: Path) -> None:

@@ -11,16 +11,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from judged import Judged, judged, left
+from judged import KWARGS, Judged, judged, left
 
 from emp_gym.evaluation.metrics import Estimate
-from emp_gym.experiments import findings, report
+from emp_gym.experiments import backtest, findings, report
 from emp_gym.experiments.backtest import Comparison, Row
 from emp_gym.experiments.commands import evaluate
+from emp_gym.experiments.config import EvaluationConfig, RunConfig
 from emp_gym.experiments.document import Heading, Picture, Table, Text, markdown, markdown_table
+from emp_gym.experiments.heldout import Proof, Standing
 from emp_gym.experiments.page import html
+from emp_gym.experiments.preface import Preface
+from emp_gym.experiments.spans import Played, Span
 from emp_gym.experiments.verdict import verdict
 from emp_gym.experiments.wording import interval, number, p_value
+from emp_gym.types import RunLog
 
 IDS = ("emp-lob-v0", "emp-lob-market-making-v0", "emp-lob-execution-v0")
 
@@ -116,7 +121,7 @@ def comparison(pnl: Any, rivals: dict[str, Any], env: str = "emp-lob-v0") -> Com
         return Row(name, episodes, estimate(own), estimate(own), {}, None if ahead is None else estimate(ahead))
 
     rows = [row("me", pnl), *(row(name, *value) for name, value in rivals.items())]
-    return Comparison(env, rows, [(0, 0), (1, 0)], ["2030-01-01", "2030-01-02"], 0.95)
+    return Comparison(env, rows, [(0, 0), (1, 0)], ["2030-01-01", "2030-01-02"], 0.95, proof=Proof(Standing.HELD_OUT, "test"))
 
 
 HOLD = {"hold": ((0.0, 0.0, 0.0), (-5.0, -9.0, -1.0))}
@@ -162,6 +167,62 @@ def test_a_parent_order_is_judged_by_its_rank() -> None:
 
 def test_without_baselines_and_intervals_the_sentence_still_says_whether_money_was_lost() -> None:
     assert verdict(comparison((-5.0,), {})).startswith("me loses money: −5.00 (too few for an interval)")
+
+
+def test_a_profit_without_an_interval_is_none_and_the_hint_says_what_would_give_one() -> None:
+    one = replace(comparison((68.0,), {"symmetric": ((55.0,), (13.0,))}), preface=Preface("AMZN", "AMZN", "no fees", hint="ask for more"))
+    said = verdict(one)
+    assert said.startswith("me cannot be said to make money: 68.00 (too few for an interval) per held-out episode (ask for more)")
+    assert "cannot be said to be ahead of its best baseline, symmetric, by 13.00" in said and "makes money" not in said
+
+
+def test_an_interval_of_fewer_than_eight_blocks_proves_nothing() -> None:
+    one = comparison((5.0, 1.0, 9.0), HOLD)
+    one.rows[0].pnl = replace(one.agent.pnl, blocks=7)
+    assert verdict(one).startswith("me cannot be said to make money")
+
+
+def test_a_profit_within_one_day_is_said_to_be_that() -> None:
+    one = comparison((5.0, 1.0, 9.0), {"hold": ((0.0, 0.0, 0.0), (5.0, 1.0, 9.0))})
+    one.rows[0].pnl = replace(one.agent.pnl, block="window", blocks=12)
+    span = Span("i", "c", "AMZN", "2030-01-01", 0, 9, "test")
+    said = verdict(replace(one, days=["2030-01-01"] * 2, played=[Played(span, "USD", False, 0.0, 0.0)] * 2))
+    assert said.startswith("me makes money on 2030-01-01: 5.00 [1.00, 9.00]") and "a within-day interval over 12 windows" in said
+
+
+def test_windows_of_one_date_are_one_block_whatever_their_symbol() -> None:
+    """Eight symbols of one date are no eight days; eight dates are."""
+    made = np.random.default_rng(0).normal(size=16)
+
+    def judged_on(dates: list[str]) -> Comparison:
+        played = [Played(Span("i", f"c{n}", f"S{n % 8}", date, 0, 9, "test"), "USD", False, 0.1, 1.0) for n, date in enumerate(dates)]
+        log = RunLog({"env": "emp-lob-v0", "windows": [[n, 0] for n in range(16)]}, {"pnl": made, "return": made})
+        return backtest.compare("me", [log], {}, dates, EvaluationConfig(resamples=50), played=played)
+
+    one = judged_on(["2030-01-01"] * 16)
+    assert (one.agent.pnl.block, one.agent.pnl.blocks) == ("window", 16)
+    assert report.summary_line(one) == "16 windows of the test split: 8 symbols on 1 date"
+    two = judged_on(["2030-01-01"] * 8 + ["2030-01-02"] * 8)
+    assert two.agent.pnl.low is None and two.agent.pnl.note == "2 dates: too few for an interval"
+    eight = judged_on([f"2030-01-0{n // 2 + 1}" for n in range(16)])
+    assert (eight.agent.pnl.block, eight.agent.pnl.blocks) == ("date", 8) and eight.agent.pnl.low is not None
+    assert [(row.symbol, row.windows, row.dates) for row in eight.by_symbol] == [(f"S{n}", 2, 2) for n in range(8)]
+    assert [row.pnl.mean for row in eight.by_symbol] == pytest.approx([(made[n] + made[n + 8]) / 2 for n in range(8)])
+
+
+def test_orders_that_limits_cut_are_shown_and_counted_by_hand(tmp_path: Path) -> None:
+    """A gate that lets half of a clip through changes each order of the one who buys to the limit."""
+    env = {**KWARGS, "gates": [{"gate": "cap-quantity", "largest": 50}]}
+    config = RunConfig("emp-lob-v0", "long", env=env, evaluation=EvaluationConfig(episodes=2, baselines=("hold",)))
+    made = backtest.make_env(config.env_id, config.env, 1, split="test")
+    agent = backtest.build("long", made)
+    made.close()
+    found, (log,), _ = backtest.judge(config, [agent], record=True)
+    touched = np.bincount(log.verdicts["episode"][log.verdicts["reason"] != 0], minlength=2)
+    assert found.agent.episodes["cut"][0].tolist() == touched.tolist() and touched.all()
+    titles, rows = report.told_columns(report.TRADE, [report.trade_cells(row) for row in found.rows])
+    assert "cut" in titles and rows[0][titles.index("cut")] == number(float(touched.mean()), 1)
+    assert "cut" not in report.told_columns(report.TRADE, [report.trade_cells(row) for row in judged().comparison.rows])[0]
 
 
 def test_numbers_are_written_with_a_true_minus_and_without_negative_zero() -> None:

@@ -7,6 +7,15 @@ import pytest
 from emp_gym.experiments.commands import terminal
 
 
+def test_the_same_number_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with terminal.Bar(100, "learning", lines=True) as bar:
+        bar.update(50, {"rollout/ep_rew_mean": 621.9, "market/pnl": 621.9})
+        bar.update(100, {"rollout/ep_rew_mean": -1.5, "market/pnl": 621.9})
+    first, second = capsys.readouterr().err.splitlines()
+    assert "return = P&L 621.9" in first and first.count("621.9") == 1
+    assert "return -1.5 · P&L 621.9" in second
+
+
 def test_time_left_is_told_from_the_speed_of_late(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A hundred steps a second at first, ten from then on: after 40 % what is left takes 60 s, whatever the speed since the begin."""
     now = 0.0

@@ -24,7 +24,7 @@ from emp_gym.agents.baselines.menus import (
 )  # fmt: skip
 from emp_gym.agents.baselines.quotes import GLFT, AvellanedaStoikov, CarteaJaimungal
 from emp_gym.agents.baselines.schedules import POV, TWAP, VWAP, AlmgrenChriss
-from emp_gym.agents.baselines.simple import Fixed, Hold, Oracle, Random, Symmetric
+from emp_gym.agents.baselines.simple import Fixed, Hold, Immediate, Long, Oracle, Passive, Random, Short, Symmetric
 from emp_gym.agents.baselines.takers import MeanReversion, Momentum, OrderFlowTaker
 
 
@@ -41,6 +41,8 @@ EVERY, QUOTES, TAKES, EXECUTES = (TRADE, MAKE, EXECUTE), (TRADE, MAKE), (TRADE,)
 
 TABLE = (
     Baseline("hold", Hold, EVERY, "the benchmark that every strategy with costs must beat"),
+    Baseline("long", Long, QUOTES, "buy and hold: what drift alone is worth"),
+    Baseline("short", Short, QUOTES, "sell and hold: what drift alone is worth"),
     Baseline("random", Random, EVERY, "uniform over what is allowed"),
     Baseline("symmetric", Symmetric, QUOTES, "Ho and Stoll 1981 without their inventory term"),
     Baseline("avellaneda-stoikov", AvellanedaStoikov, QUOTES, "Avellaneda and Stoikov 2008, eqs. 29, 30"),
@@ -51,6 +53,8 @@ TABLE = (
     Baseline("ofi-taker", OrderFlowTaker, TAKES, "Cont, Kukanov and Stoikov 2014, eq. 3"),
     Baseline("momentum", Momentum, TAKES, "Moskowitz, Ooi and Pedersen 2012, eq. 5"),
     Baseline("mean-reversion", MeanReversion, TAKES, "Lehmann 1990; Gatev, Goetzmann and Rouwenhorst 2006, section 2"),
+    Baseline("immediate", Immediate, EXECUTES, "Almgren and Chriss 2001, the limit of infinite risk aversion"),
+    Baseline("passive", Passive, EXECUTES, "waits at the touch, the deadline takes the rest"),
     Baseline("twap", TWAP, EXECUTES, "Almgren and Chriss 2001 without risk aversion"),
     Baseline("vwap", VWAP, EXECUTES, "Berkowitz, Logue and Noser 1988; Konishi 2002"),
     Baseline("pov", POV, EXECUTES, "Kissell and Glantz 2003"),
@@ -61,6 +65,6 @@ TABLE = (
 
 __all__ = [
     "AT_TOUCH", "BUY", "FLATTEN", "GLFT", "KEEP", "NO_SIZE", "POV", "QUOTE_BOTH", "SELL", "TABLE", "TWAP", "VWAP",
-    "AlmgrenChriss", "AvellanedaStoikov", "Baseline", "CarteaJaimungal", "Fixed", "Hold", "MeanReversion", "Momentum",
-    "Oracle", "OrderFlowTaker", "Random", "Symmetric", "allowed",
+    "AlmgrenChriss", "AvellanedaStoikov", "Baseline", "CarteaJaimungal", "Fixed", "Hold", "Immediate", "Long", "MeanReversion",
+    "Momentum", "Oracle", "OrderFlowTaker", "Passive", "Random", "Short", "Symmetric", "allowed",
 ]  # fmt: skip

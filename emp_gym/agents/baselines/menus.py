@@ -17,8 +17,10 @@ POST, TAKE_ONE, TAKE_TWO = 1, 3, 4
 """Entries of the menu of ``emp-lob-execution-v0``, whose entry 0 is KEEP, too."""
 NO_SIZE = np.array([-1.0, 0.0, -1.0], np.float32)
 AT_TOUCH = np.array([-1.0, 0.0, 1.0], np.float32)
-"""Actions (half-spread, skew, size) of ``emp-lob-market-making-v0``: nothing quoted; both sides at the touch, full
-size."""
+BID_ONLY = np.array([0.0, 0.5, 1.0], np.float32)
+ASK_ONLY = np.array([0.0, -0.5, 1.0], np.float32)
+"""Actions (half-spread, skew, size) of ``emp-lob-market-making-v0``: nothing quoted; both sides at the touch, full size; one
+side at the touch and the other `max_offset` ticks away, as far as that leaves the first where it is."""
 
 DEFAULTS = {"max_offset": 10, "order_quantity": 100, "max_position": 500, "parent": 1000, "episode": "256 decisions"}
 """What the environments take where nothing else is asked for (a test holds them equal): ticks, lots, lots, lots."""

@@ -10,14 +10,19 @@ from gymnasium import spaces
 
 from emp_gym.agents.base import BaseAgent
 from emp_gym.agents.baselines.menus import (
+    ASK_ONLY,
     AT_TOUCH,
+    BID_ONLY,
     BUY,
+    EXECUTE,
     FLATTEN,
     KEEP,
     MAKE,
     NO_SIZE,
+    POST,
     QUOTE_BOTH,
     SELL,
+    TAKE_TWO,
     TRADE,
     allowed,
     require,
@@ -57,6 +62,41 @@ class Symmetric(Fixed):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         require(self, TRADE, MAKE)
+
+
+class Long(Fixed):
+    """Buys at the market until the inventory limit and holds: what the drift of the market alone is worth. A market maker, who
+    cannot take, bids at the touch and asks far away."""
+
+    menu_entry = BUY
+    levers = BID_ONLY
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        require(self, TRADE, MAKE)
+
+
+class Short(Long):
+    """The same on the other side."""
+
+    menu_entry = SELL
+    levers = ASK_ONLY
+
+
+class Immediate(Fixed):
+    """Takes two clips at each decision until the parent order is done: certain, and the dearest."""
+
+    menu_entry = TAKE_TWO
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        require(self, EXECUTE)
+
+
+class Passive(Immediate):
+    """Rests one clip at the touch all the time; what is left at the deadline is taken there."""
+
+    menu_entry = POST
 
 
 class Random(BaseAgent):

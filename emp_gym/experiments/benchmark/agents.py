@@ -1,4 +1,4 @@
-"""What agents are worth: scores against known optima, held-out P&L beside the baselines; see `emp_gym.experiments.suite`."""
+"""What agents are worth: scores against known optima, P&L on the test split beside the baselines; see `emp_gym.experiments.suite`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from emp_gym.experiments import leaderboard, suite
+from emp_gym.experiments import leaderboard_view, suite
 from emp_gym.experiments.benchmark.figures import SMALL, Effort, Figures, say
 from emp_gym.experiments.document import markdown
 from emp_gym.experiments.engine import Engine
@@ -27,7 +27,7 @@ def measure(
     out: Path = Path("runs/benchmark-agents"), where: Engine | None = None,
 ) -> None:  # fmt: skip
     """Runs what of the suite `out` does not hold yet, leaves ``agents.md`` there, and adds a figure for each agent and
-    environment: over seeds, the score or the mean held-out P&L. `data`: real days, besides the synthetic ones. Training
+    environment: over seeds, the score or the mean P&L on the test split. `data`: real days, besides the synthetic ones. Training
     seeds count from `seed` on, for `budget` steps (default: those of each environment) on `only` these environments. Cells are tasks
     of `where`."""
     plan = Plan(tuple(agents), first_seed=seed)
@@ -53,7 +53,7 @@ def measure(
     for board in suite.boards(plan, found):
         for entry in (*board.entries, *board.baselines):
             figures.add(
-                f"{leaderboard.title(board)}, {entry.agent}",
+                f"{leaderboard_view.title(board)}, {entry.agent}",
                 entry.pnl.mean(axis=1).tolist(),
                 "currency per episode; over seeds",
             )

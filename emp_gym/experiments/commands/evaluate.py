@@ -1,4 +1,4 @@
-"""``evaluate.py``: judges a finished run, or an agent by name, beside its baselines on identical held-out windows."""
+"""``evaluate.py``: judges a finished run, or an agent by name, beside its baselines on identical windows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from emp_gym.types import ConfigError, DataError
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
-        prog="evaluate.py", description="Judge an agent and its baselines on identical, disjoint held-out windows."
+        prog="evaluate.py", description="Judge an agent and its baselines on identical, disjoint windows of one split of the data."
     )
     p.add_argument("--env", metavar="ID", help="environment id (default: that of --run)")
     who = p.add_mutually_exclusive_group(required=True)
@@ -156,7 +156,7 @@ def _judge(config: Any, agents: list[Any], runs: list[Any], a: argparse.Namespac
         raise
     assumed = None
     if a.fidelity:
-        assumed = fidelity.replay(config, agents, progress=lambda name: say(f"replaying: {name}"))
+        assumed = fidelity.replay(config, agents, progress=lambda name: say(f"replaying: {name}"), preface=comparison.preface)
         if a.report is not None:
             with writing(a.report):
                 fidelity.write(assumed, a.report)
@@ -169,6 +169,7 @@ def _compared(
     """The comparison by `judge` and, where there is a report, what it was made of; leaves the files that were asked for. Both stand
     in `judged` before these are written."""
     from emp_gym.experiments.commands import judging
+    from emp_gym.experiments.preface import introduce
 
     if a.report is not None or a.html is not None:
         with nullcontext(a.report) if a.report is not None else TemporaryDirectory() as folder:
@@ -181,6 +182,7 @@ def _compared(
                 a.html.write_bytes((root / "report.html").read_bytes())
         return comparison, found
     comparison, logs, baselines = judge(config, agents, record=a.log is not None)
+    comparison = introduce(comparison, config, runs)
     judged.append(comparison)
     if a.log is not None:
         judging.save_logs(a.log, config.agent_name, logs, baselines)

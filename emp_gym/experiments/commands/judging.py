@@ -17,6 +17,7 @@ from emp_gym.experiments.config import RunConfig
 from emp_gym.experiments.distributed import Judge
 from emp_gym.experiments.facts import gather
 from emp_gym.experiments.findings import Findings, Optimum
+from emp_gym.experiments.preface import introduce
 from emp_gym.experiments.runs import RunFolder, provenance
 from emp_gym.types import RunLog
 
@@ -45,6 +46,7 @@ def judge_into(
     env = backtest.make_env(config.env_id, config.env, 1, split=config.evaluation.split)
     record = log is not None or hasattr(getattr(env.unwrapped, "lanes", None), "market")
     comparison, logs, baselines = judge(config, agents, record=record)
+    comparison = introduce(comparison, config, runs)
     facts = gather(config, runs, provenance(env), env, time.perf_counter() - began)
     env.close()
     found = findings.find(comparison, logs, baselines, config.evaluation, optimum(config, agents))
@@ -123,7 +125,9 @@ def draw(
     baselines: Mapping[str, RunLog], found: Findings, root: Path,
 ) -> dict[str, str]:  # fmt: skip
     """Draws what there is to draw; returns what -> file name."""
-    name = f"{config.agent_name} on {config.env_id}"
+    if comparison.by_currency:  # no axis carries two currencies
+        return {}
+    name, each = f"{config.agent_name} on {config.env_id}", comparison.proof.adjective
     drawn = {"comparison": "comparison.png"}
     pictures.comparison_chart(comparison, root / "comparison.png")
     recorded = [pictures.read_curves(path) for path in curves if path.exists()]
@@ -131,20 +135,22 @@ def draw(
         drawn["learning"] = "learning_curve.png"
     if not found.attribution:
         return drawn
-    pictures.equity_curve(comparison, logs, baselines, f"{name}: held-out equity", root / "equity.png")
+    pictures.equity_curve(comparison, logs, baselines, f"{name}: {each}equity", root / "equity.png")
     pictures.attribution_bars(found.attribution, f"{name}: where the P&L came from", root / "attribution.png")
     at = episode.median_window(comparison)
-    episode.draw(logs[0], at, f"{name}: the held-out episode of median P&L", root / "episode.png")
+    episode.draw(logs[0], at, f"{name}: the {each}episode of median P&L", root / "episode.png")
     return drawn | {"equity": "equity.png", "attribution": "attribution.png", "episode": "episode.png"}
 
 
 def show(comparison: Comparison, found: Findings | None = None, elsewhere: str = report.ELSEWHERE) -> None:
-    """The table of results and its reading, on stdout; `elsewhere` has what a narrow terminal has no room for."""
+    """On stdout what was judged, the verdict, and the table of results; `elsewhere` has what a narrow terminal has no room for."""
     out = console()
     out.print()
-    out.print(report.terminal_table(comparison, out.width, elsewhere))
-    out.print()
+    for label, text in () if comparison.preface is None else comparison.preface.lines:
+        out.print(f"{label}: {text}", style="bold" if label == "careful" else None, highlight=False)
     out.print(report.verdict(comparison, None if found is None else found.optimum), highlight=False)
+    out.print()
+    out.print(report.terminal_table(comparison, out.width, elsewhere))
     for name, why in comparison.skipped.items():
         out.print(f"Left out: {name} ({why}).", highlight=False)
 

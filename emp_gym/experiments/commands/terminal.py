@@ -129,9 +129,12 @@ class Bar:
         self.moved = True
         self._seen.append((time.monotonic(), steps))
         note = f"{scalars.get('time/fps', 0.0):,.0f} steps/s"
-        for tag, name in (("rollout/ep_rew_mean", "return"), ("market/pnl", "P&L")):
-            if tag in scalars and not (self._narrow and tag == "market/pnl"):
-                note += f" · {name} {scalars[tag]:,.1f}"
+        shown = {"rollout/ep_rew_mean": "return", "market/pnl": "P&L"}
+        told = [(name, f"{scalars[tag]:,.1f}") for tag, name in shown.items() if tag in scalars]
+        if len(told) == 2 and told[0][1] == told[1][1]:  # one number: the reward is money
+            told = [("return = P&L", told[0][1])]
+        for name, value in told[:1] if self._narrow else told:
+            note += f" · {name} {value}"
         if self._bar is not None:
             self._bar.update(self._task, completed=min(steps, self._total), note=note)
             return

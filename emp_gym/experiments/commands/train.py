@@ -1,4 +1,4 @@
-"""``train.py``: trains an agent, judges it on held-out time, leaves a run folder."""
+"""``train.py``: trains an agent, judges it on the test split, leaves a run folder."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="train.py",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Train an agent on an environment, judge it on held-out time beside its baselines,\n"
+        description="Train an agent on an environment, judge it on the test split beside its baselines,\n"
         "write a report.",
         epilog="examples:\n"
         "  train.py --env emp-lob-v0 --config configs/quick.yaml     a look, in about a minute\n"
@@ -193,6 +193,7 @@ def _train_and_judge(
 ) -> int:
     from emp_gym.experiments import backtest, distributed
     from emp_gym.experiments.commands.judging import enter_evidence, governance, judge_and_report
+    from emp_gym.experiments.heldout import spoken
     from emp_gym.experiments.runs import RunFolder
     from emp_gym.jit import kernels_are_new
 
@@ -211,7 +212,7 @@ def _train_and_judge(
             done = _train_together(parts, where, stop, again)
         runs, agents = [run for run, _, _ in done], [agent for _, agent, _ in done]
         if not a.no_evaluation:
-            say("judging on held-out time")
+            say(f"judging on the {spoken(parts[0].config.evaluation.split)}")
             judge = backtest.judge if where is None else distributed.judging(where, runs)
             try:
                 with stop.at_once(), unwritten_is_told_later() as later, writing(root):

@@ -5,8 +5,8 @@ trials as the same environment steps allow; neither is given a first trial. With
 more, NSGA-II prunes as it does in ``evolve.py``, and random search does not. Of each pair only the trials are compared that fit into
 the environment steps of the one that used fewer. Compared are, by pairs:
 
-- the **held-out score** of the champion (of the finalists, which either arm trains with as many more seeds): its configuration trained
-  anew with seeds that no trial had, mean over them;
+- the **score with fresh seeds** of the champion (of the finalists, which either arm trains with as many more seeds): its
+  configuration trained anew with seeds that no trial had, mean over them;
 - the best score in the search itself (what it thinks of itself);
 - the **hypervolume** of score, drawdown and turnover between the front and a reference, which is the same for all searches of an
   environment: the lower quartile of all scores (0, the best naive policy, if that is higher), the 90 % quantiles of drawdown and
@@ -51,7 +51,7 @@ class Contest:
 
     plan: Plan  # its sampler and seed are replaced
     seeds: tuple[int, ...]  # of the searches
-    fresh: int = 3  # training runs of each winner that are held out
+    fresh: int = 3  # training runs of each winner, with seeds that no trial had
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,137 @@
+"""Whether judged episodes were held out from training: proved from the run's own record, or not said.
+
+"Held-out" is a claim about rows: none of them was trained on, and nothing that was trained on came later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from emp_gym.experiments.spans import Span
+
+
+class Standing(StrEnum):
+    """How judged episodes stand to what was trained on."""
+
+    HELD_OUT = "held-out"  # proved: other rows, and later ones
+    TRAINED_ON = "trained on"  # all of them
+    OVERLAPS = "overlaps"  # some of them, or their moments in another symbol
+    EARLIER = "earlier"  # other rows, but something that was trained on came later
+    UNKNOWN = "unknown"  # nobody can say
+    RULE = "rule"  # nothing was trained
+    DRAWN = "drawn"  # no recorded rows: every episode is drawn anew
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The answer, and what may be said in a text."""
+
+    standing: Standing
+    split: str  # that was judged
+    reason: str = ""  # why it is not held-out; empty where it is
+
+    @property
+    def held_out(self) -> bool:
+        return self.standing is Standing.HELD_OUT
+
+    @property
+    def adjective(self) -> str:
+        """``held-out `` (with a space behind it), or nothing."""
+        return "held-out " if self.held_out else ""
+
+    @property
+    def episode(self) -> str:
+        """One of the judged episodes, after "per"."""
+        if self.standing is Standing.TRAINED_ON:
+            return "episode that was trained on"
+        return f"{self.adjective}episode"
+
+    def windows(self, count: int, noun: str = "window") -> str:
+        """``8 held-out windows``, ``3 windows of the training split``."""
+        several = f"{count} {self.adjective}{noun}{'' if count == 1 else 's'}"
+        match self.standing:
+            case Standing.HELD_OUT | Standing.DRAWN:
+                return several
+            case Standing.TRAINED_ON if self.split != "train":
+                return f"{several} that {'was' if count == 1 else 'were'} trained on"
+            case _:
+                return f"{several} of the {spoken(self.split)}"
+
+    @property
+    def caution(self) -> str:
+        """A sentence for the first lines; empty where nothing is to be said."""
+        match self.standing:
+            case Standing.HELD_OUT | Standing.DRAWN | Standing.RULE:
+                return ""
+            case Standing.TRAINED_ON:
+                return f"NOT HELD OUT: {self.reason}"
+            case Standing.UNKNOWN:
+                return f"NOT SHOWN TO BE HELD OUT: {self.reason}"
+            case _:
+                return f"NOT HELD OUT: {self.reason}"
+
+
+def spoken(split: str) -> str:
+    """A split in words."""
+    words = {"train": "training split", "all": "whole data (split all)", "fit": "training split's earlier part (fit)"}
+    return words.get(split, f"{split} split")
+
+
+def not_recorded(split: str, reason: str) -> Proof:
+    """Of a model whose training nobody can look up."""
+    return Proof(Standing.UNKNOWN, split, reason)
+
+
+def prove(judged: Sequence[Span], trained: Sequence[Span], split: str) -> Proof:
+    """How the windows `judged` stand to the stretches `trained`, of an agent that learned.
+
+    Rows are known by their content, so a day under another name is the same day. Of a day that was trained on in another
+    version (symbol and date are the same, the rows are not) nothing is said. Another symbol at moments that were trained on is
+    an overlap: one market moved both.
+    """
+    if not trained:
+        return not_recorded(split, "the run's record names no rows that it was trained on")
+    on = [window for window in judged if any(_rows_shared(window, span) for span in trained)]
+    if on:
+        every = len(on) == len(judged)
+        what = "every window" if every else f"{len(on)} of {len(judged)} windows"
+        return Proof(Standing.TRAINED_ON if every else Standing.OVERLAPS, split, f"{what} shares rows with training")
+    changed = next((w for w in judged for span in trained if _other_version(w, span)), None)
+    if changed is not None:
+        return not_recorded(
+            split,
+            f"the rows of {changed.symbol} {changed.date} are not those that it was trained on (changed since, another depth or session)",
+        )
+    moments = [window for window in judged if any(_moments_shared(window, span) for span in trained)]
+    if moments:
+        first = next(span for span in trained if _moments_shared(moments[0], span))
+        return Proof(
+            Standing.OVERLAPS, split,
+            f"{len(moments)} of {len(judged)} windows lie at moments that were trained on in {first.symbol} ({first.date})",
+        )  # fmt: skip
+    last = max(trained, key=_end)
+    early = [window for window in judged if _end(window) < _end(last)]
+    if early:
+        return Proof(
+            Standing.EARLIER, split,
+            f"{len(early)} of {len(judged)} windows lie before the last training data ({last.symbol} {last.date})",
+        )  # fmt: skip
+    return Proof(Standing.HELD_OUT, split)
+
+
+def _end(span: Span) -> tuple[str, int]:
+    return span.date, span.last_ns
+
+
+def _rows_shared(one: Span, other: Span) -> bool:
+    return one.content == other.content and one.first_row <= other.last_row and other.first_row <= one.last_row
+
+
+def _other_version(one: Span, other: Span) -> bool:
+    return (one.symbol, one.date) == (other.symbol, other.date) and one.content != other.content
+
+
+def _moments_shared(one: Span, other: Span) -> bool:
+    return one.date == other.date and one.first_ns <= other.last_ns and other.first_ns <= one.last_ns and one.content != other.content

@@ -1,0 +1,270 @@
+"""What a result is of, for the first lines of terminal and report: the data by name, what was trained on, costs and fills, and all
+that a reader must know before the first figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from emp_gym.agents import registry
+from emp_gym.agents.base import read_json
+from emp_gym.evaluation.metrics import FEWEST
+from emp_gym.experiments import backtest
+from emp_gym.experiments.backtest import Comparison
+from emp_gym.experiments.config import RunConfig
+from emp_gym.experiments.facts import learning_time
+from emp_gym.experiments.heldout import Proof, Standing, not_recorded, prove, spoken
+from emp_gym.experiments.runs import SEEDS, RunFolder
+from emp_gym.experiments.spans import Played, Span
+from emp_gym.types import DataError, Instrument
+
+HONEST = "configs/honest.yaml"
+SHOWN = 6  # symbols that a line names
+ALIKE = ("data", "threads", "info")
+"""Keywords that are told elsewhere, or change no result."""
+
+
+@dataclass(frozen=True)
+class Preface:
+    """The first lines. Empty strings where there is nothing to be said."""
+
+    data: str  # what was judged
+    trained: str  # what was learned from
+    setting: str  # fees, latency, impact, fills
+    cautions: tuple[str, ...] = ()
+    hint: str = ""  # what would give an interval, where there is none
+
+    @property
+    def lines(self) -> tuple[tuple[str, str], ...]:
+        """(label, text), the cautions first."""
+        named = (("judged on", self.data), ("trained on", self.trained), ("costs and fills", self.setting))
+        return (*(("careful", caution) for caution in self.cautions), *((label, text) for label, text in named if text))
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def introduce(comparison: Comparison, config: RunConfig, runs: Sequence[RunFolder], proof: Proof | None = None) -> Comparison:
+    """`comparison` with its proof and preface. `runs`: one a training seed, none for a rule; `proof` where it is known already."""
+    env = backtest.make_env(config.env_id, config.env, 1, split=config.evaluation.split)
+    proof = proven(comparison, config, runs) if proof is None else proof
+    whole = Preface(
+        _data(comparison), _trained(config, runs, proof), setting(env), _cautions(comparison, config, runs, proof, env),
+        _hint(comparison, env),
+    )  # fmt: skip
+    env.close()
+    parts = {name: replace(part, proof=proof, preface=whole) for name, part in comparison.by_currency.items()}
+    return replace(comparison, proof=proof, preface=whole, by_currency=parts)
+
+
+def proven(comparison: Comparison, config: RunConfig, runs: Sequence[RunFolder]) -> Proof:
+    """Whether the windows of `comparison` were held out from the training of `runs`."""
+    split = config.evaluation.split
+    if not comparison.played:
+        drawn = comparison.days and comparison.days[0].startswith("day ")
+        return Proof(Standing.DRAWN, split) if drawn else not_recorded(split, "the environment does not tell its rows")
+    if not runs:
+        return Proof(Standing.RULE, split)
+    try:
+        trained = [span for run in runs for span in run.trained_on()]
+    except DataError as error:
+        return not_recorded(split, str(error))
+    if not trained and not any(learning_time(run.path / "curves.csv") for run in runs):
+        return Proof(Standing.RULE, split)
+    return prove([one.span for one in comparison.played], trained, split)
+
+
+# ---- the data
+
+
+def _data(comparison: Comparison) -> str:
+    if not comparison.played:
+        return ""
+    return days_told([one.span for one in comparison.played], planted(comparison.played))
+
+
+def planted(played: Sequence[Played]) -> bool | None:
+    """Whether synthetic windows have a planted signal; None where none is synthetic."""
+    synthetic = [one.planted for one in played if one.span.synthetic]
+    return any(synthetic) if synthetic else None
+
+
+def days_told(spans: Sequence[Span], signal: bool | None = None) -> str:
+    """``SYNTHETIC days, not a market, with a planted signal: SYNA, SYNB, 8 dates, 2030-01-29 to 2030-02-07``."""
+    symbols, dates = sorted({span.symbol for span in spans}), sorted({span.date for span in spans})
+    shown = ", ".join(symbols[:SHOWN]) + (f" and {len(symbols) - SHOWN} more" if len(symbols) > SHOWN else "")
+    when = dates[0] if len(dates) == 1 else f"{len(dates)} dates, {dates[0]} to {dates[-1]}"
+    made = [span.synthetic for span in spans]
+    if not any(made):
+        return f"recorded days: {shown}, {when}"
+    sort = "SYNTHETIC days, not a market" if all(made) else "recorded days and SYNTHETIC ones, which are not a market"
+    if signal is not None:
+        sort += ", with a planted signal" if signal else ", without a planted signal"
+    return f"{sort}: {shown}, {when}"
+
+
+def _trained(config: RunConfig, runs: Sequence[RunFolder], proof: Proof) -> str:
+    if proof.standing is Standing.DRAWN:
+        return ""
+    if proof.standing is Standing.RULE:
+        return "nothing: a rule"
+    steps = max((told[0] for run in runs if (told := learning_time(run.path / "curves.csv"))), default=None)
+    seeds = f"seed{'s' if len(runs) > 1 else ''} {', '.join(str(run.config.seed) for run in runs)}"
+    told_steps = "" if steps is None else f"; {steps:,} steps, {seeds}"
+    spans = [span for run in runs for span in run.noted()]
+    if not spans:
+        return f"not known{told_steps}"
+    splits = " and ".join(spoken(split) for split in dict.fromkeys(span.split for span in spans))
+    return f"{days_told(spans)} ({splits}){told_steps}"
+
+
+# ---- costs and fills
+
+
+def setting(env: Any) -> str:
+    """Fees, latency, impact and fills of an environment with a book of ours; empty for others."""
+    lanes: Any = getattr(env.unwrapped, "lanes", None)
+    market = getattr(lanes, "market", None)
+    if market is None:
+        return ""
+    told = market.config
+    given = [(getattr(told, f"maker_fee_{unit}", None), getattr(told, f"taker_fee_{unit}", None)) for unit in ("bps", "per_lot")]
+    fees = fees_told(given, [day.instrument for day in lanes.tape.info])
+    latency = _latency(told.order_latency_ns, told.feed_latency_ns)
+    impact = "no impact" if told.half_life_ns == 0 else "impact that stays" if told.half_life_ns < 0 else (
+        f"impact that fades with a half-life of {told.half_life_ns / 1e9:g} s"
+    )
+    fills = {"exact": "exact queue", "touch": "fills whenever the price trades (optimistic)"}.get(told.fills, f"{told.fills} fills")
+    text = f"{fees}, {latency}, {impact}, {fills}"
+    free = [word for word in (fees, latency, impact) if word.startswith("no ")]
+    if free or told.fills != "exact":
+        text += f": an optimistic setting; --config {HONEST} has costs"
+    return text
+
+
+Pair = tuple[float | None, float | None]
+"""Of maker and taker; None is the instrument's own."""
+
+
+def fees_told(given: Sequence[Pair], instruments: Sequence[Instrument]) -> str:
+    """In words, as they are charged: `given` are those in basis points and those a lot."""
+    charged = set()
+    for one in instruments:
+        own = ((one.maker_fee_bps, one.taker_fee_bps), (one.maker_fee_per_lot, one.taker_fee_per_lot))
+        charged.add(tuple(mine if theirs is None else theirs for pair, rules in zip(given, own) for theirs, mine in zip(pair, rules)))
+    if charged == {(0.0, 0.0, 0.0, 0.0)}:
+        return "no fees"
+    if len(charged) > 1:
+        return "fees of each instrument"
+    maker, taker, maker_lot, taker_lot = next(iter(charged))
+    parts = [f"{maker:g}/{taker:g} bp"] if maker or taker else []
+    parts += [f"{maker_lot:g}/{taker_lot:g} a lot"] if maker_lot or taker_lot else []
+    return f"fees {' and '.join(parts)} (maker/taker)"
+
+
+def _latency(order_ns: int, feed_ns: int) -> str:
+    if order_ns == feed_ns == 0:
+        return "no latency"
+    if order_ns == feed_ns:
+        return f"latency {order_ns / 1e6:g} ms"
+    return f"latency {order_ns / 1e6:g} ms of orders and {feed_ns / 1e6:g} ms of the feed"
+
+
+# ---- what must be known first
+
+
+def _cautions(comparison: Comparison, config: RunConfig, runs: Sequence[RunFolder], proof: Proof, env: Any) -> tuple[str, ...]:
+    found = [proof.caution, *_versions(comparison, runs), *map(_seed_of_many, runs if len(runs) == 1 else ())]
+    found += [_trained_otherwise(config, run.config) for run in runs[:1]]
+    asked = config.evaluation.episodes
+    if asked is not None and len(comparison.windows) < asked and comparison.played:
+        found.append(f"{asked} windows were asked for, the {spoken(proof.split)} holds {len(comparison.windows)}")
+    if config.evaluation.baselines is not None:
+        missing = [name for name in registry.baselines(config.env_id) if name not in config.evaluation.baselines]
+        missing = [name for name in missing if name not in (config.agent_name, "oracle")]
+        if missing:
+            found.append(f"baselines left out by evaluation.baselines: {', '.join(missing)}")
+    return tuple(dict.fromkeys(text for text in found if text))
+
+
+def _versions(comparison: Comparison, runs: Sequence[RunFolder]) -> list[str]:
+    """Days whose rows or rules are not everywhere the same."""
+    trained = [span for run in runs for span in run.noted()]
+    contents: dict[tuple[str, str], set[str]] = {}
+    for span in trained:
+        contents.setdefault((span.symbol, span.date), set()).add(span.content)
+    found = [f"trained on two versions of the rows of {symbol} {day}" for (symbol, day), own in contents.items() if len(own) > 1][:1]
+    rules = {span.content: span.identity for span in trained}
+    other = next((one.span for one in comparison.played if rules.get(one.span.content, one.span.identity) != one.span.identity), None)
+    if other is not None:
+        found.append(f"the rules of {other.symbol} {other.date} (fees, lot, tick) are not those under which it was trained")
+    return found
+
+
+def _seed_of_many(run: RunFolder) -> str:
+    """A seed that was picked out of its series."""
+    series = run.path.resolve().parent
+    if not (series / SEEDS).exists():
+        return ""
+    count = len(read_json(series / SEEDS)["seeds"])
+    return f"one seed ({run.config.seed}) of {count}; the others may have done worse: judge all with --run {series}" if count > 1 else ""
+
+
+def _trained_otherwise(judged: RunConfig, trained: RunConfig) -> str:
+    """What of the environment is not as it was in training."""
+    if judged.env_id != trained.env_id:
+        return f"trained in {trained.env_id}, judged in {judged.env_id}"
+    keys = [key for key in {**trained.env, **judged.env} if key not in ALIKE and trained.env.get(key) != judged.env.get(key)]
+    parts = [_difference(key, judged.env, trained.env) for key in keys]
+    return f"judged otherwise than trained: {'; '.join(parts)}" if parts else ""
+
+
+def _difference(key: str, judged: Mapping[str, Any], trained: Mapping[str, Any]) -> str:
+    if key == "gates":
+        return "other risk limits"
+    return f"{key} {judged.get(key, 'the default')} (trained with {trained.get(key, 'the default')})"
+
+
+# ---- what would help
+
+
+def _hint(comparison: Comparison, env: Any) -> str:
+    """What would give an interval; empty where there is one, or where nobody knows."""
+    lanes: Any = getattr(env.unwrapped, "lanes", None)
+    if comparison.agent.pnl.low is not None or not comparison.played:
+        return ""
+    dates = len(set(comparison.days))
+    if dates > 1:
+        return f"give at least {FEWEST} dates"
+    available = len(env.unwrapped.windows())
+    if available >= FEWEST:
+        return f"judge all {available} windows: without --episodes"
+    length = lanes.episode
+    while length > 1:
+        length = 1 << (int(length - 1).bit_length() - 1)  # the next smaller power of two
+        count = _count(lanes, length)
+        if count >= FEWEST:
+            return f"ask for shorter episodes, e.g. --set env.episode='{length} decisions' gives about {count} windows"
+    return f"give at least {FEWEST} dates"
+
+
+def _count(lanes: Any, length: int) -> int:
+    """About how many episodes of `length` decisions the split holds."""
+    found = 0
+    for day, first, _, end in lanes.windows.table.tolist():
+        if lanes.pace.rows:
+            found += int((end - first) // (lanes.pace.rows * length))
+        else:
+            times = lanes.tape.rows["time_ns"][lanes.tape.day_slice(day)]
+            found += int((times[end] - times[first]) // (lanes.pace.ns * length))
+    return found
+
+
+def moves(played: Sequence[Played]) -> np.ndarray:
+    """Currency a lot that the mid moved over each window that had one."""
+    found = np.array([one.move for one in played], np.float64)
+    return found[np.isfinite(found)]

@@ -1,0 +1,140 @@
+"""Stretches of recorded rows: those that a run was trained on, and those that episodes were judged on.
+
+A run keeps what it was trained on in its ``provenance.json`` (``trained_on``); `emp_gym.experiments.heldout` compares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from emp_gym.data import store
+from emp_gym.types import DataError
+
+Window = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Rows of one day, first and last inclusive."""
+
+    identity: str  # of the day, with the rules of its instrument
+    content: str  # hash of the day's rows alone
+    symbol: str
+    date: str  # ISO
+    first_row: int
+    last_row: int
+    split: str  # of the data, to which these rows belonged
+    first_ns: int = 0  # after local midnight
+    last_ns: int = 0
+    synthetic: bool = False  # made by `emp_gym.data.synthetic`
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def read(cls, told: Mapping[str, Any], where: str) -> Span:
+        """From a record; `DataError` where something is missing."""
+        names = {entry.name for entry in fields(cls)}
+        try:
+            return cls(**{key: value for key, value in told.items() if key in names})
+        except TypeError as error:
+            raise DataError(
+                f"{where}: an entry of trained_on is not whole ({error}); expected {sorted(names)}; train the run again"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Played:
+    """The rows of one judged episode, and what its market did."""
+
+    span: Span
+    currency: str
+    planted: bool  # a signal, in synthetic rows
+    move: float  # of the mid over the window, currency a lot; NaN where there was no mid
+    move_bps: float  # the same in basis points
+
+
+def trained_spans(env: Any, split: str, data: Any = None) -> list[Span]:
+    """The stretches in which episodes of `env` (an environment on `split`) may lie; empty without days. `data`: the keyword with
+    which `env` was made."""
+    lanes = _lanes(env)
+    if lanes is None:
+        return []
+    tape, found = lanes.tape, []
+    known = _synthetic_contents(tape, data)
+    for day, first, start, end in lanes.windows.table.tolist():  # a decision waits for the last message of its moment
+        last = max(end, _last_row(tape, lanes.pace, lanes.episode, day, start))
+        found.append(_span(tape, day, first, last, split, known))
+    return found
+
+
+def played_spans(env: Any, chosen: Sequence[Window], split: str, data: Any = None) -> list[Played]:
+    """The stretch of each window of `chosen`, an episode long; empty for an environment without days. `data` as above."""
+    lanes = _lanes(env)
+    if lanes is None:
+        return []
+    tape, found = lanes.tape, []
+    known = _synthetic_contents(tape, data)
+    for day, row in chosen:
+        end = max((int(w[3]) for w in lanes.windows.table if w[0] == day and w[1] <= row <= w[3]), default=_rows(tape, day) - 1)
+        last = min(_last_row(tape, lanes.pace, lanes.episode, day, row), end)
+        span = _span(tape, day, row, last, split, known)
+        planted = span.synthetic and (tape.signal is None or bool(np.any(tape.signal[tape.day_slice(day)])))
+        found.append(Played(span, tape.info[day].instrument.currency, planted, *_moves(tape, span, day)))
+    return found
+
+
+def merged(parts: Iterable[Span]) -> list[Span]:
+    """Each once, in the order in which they came."""
+    return list(dict.fromkeys(parts))
+
+
+def _lanes(env: Any) -> Any:
+    """The lanes of an environment with recorded days; None of any other."""
+    lanes = getattr(env.unwrapped, "lanes", None)
+    return lanes if hasattr(lanes, "tape") and hasattr(lanes, "windows") else None
+
+
+def _rows(tape: Any, day: int) -> int:
+    return int(tape.days[day]["rows"])
+
+
+def _span(tape: Any, day: int, first: int, last: int, split: str, synthetic: set[str]) -> Span:
+    info, times = tape.info[day], tape.rows["time_ns"][tape.day_slice(day)]
+    return Span(
+        info.identity, info.content, info.instrument.symbol, info.date, int(first), int(last), split, int(times[first]),
+        int(times[last]), tape.signal is not None or info.content in synthetic,
+    )  # fmt: skip
+
+
+def _last_row(tape: Any, pace: Any, decisions: int, day: int, row: int) -> int:
+    """The row at which an episode that starts at `row` has taken its last decision."""
+    rows = tape.rows[tape.day_slice(day)]
+    if pace.rows:
+        group = rows["group_end"]
+        for _ in range(decisions):
+            row = int(group[min(row + pace.rows, len(group) - 1)])
+        return row
+    times = rows["time_ns"]
+    return max(int(np.searchsorted(times, times[row] + pace.ns * decisions, side="right")) - 1, row)
+
+
+def _moves(tape: Any, span: Span, day: int) -> tuple[float, float]:
+    """By how much the mid moved, currency a lot and basis points."""
+    mid2 = tape.rows["mid2"][tape.day_slice(day)]
+    first, last = int(mid2[span.first_row]), int(mid2[span.last_row])
+    if first <= 0 or last <= 0:
+        return float("nan"), float("nan")
+    return (last - first) / 2 * tape.info[day].instrument.price_unit, 1e4 * (last / first - 1)
+
+
+def _synthetic_contents(tape: Any, data: Any) -> set[str]:
+    """Contents of the synthetic days among several data sets: a set of both kinds has lost its planted truth."""
+    if tape.signal is not None or not isinstance(data, list | tuple):
+        return set()
+    names = [name for name in map(str, data) if name == store.SYNTHETIC or name.startswith(f"{store.SYNTHETIC}:")]
+    return {day.content for name in names for day in store.tapes(name).info}

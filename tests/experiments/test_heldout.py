@@ -1,0 +1,138 @@
+"""Held-out is a claim about rows: proved from what was trained on, or not made."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lies import Silent, config, day, trained
+
+from emp_gym.experiments import backtest, training
+from emp_gym.experiments.heldout import Proof, Standing, prove
+from emp_gym.experiments.preface import fees_told
+from emp_gym.experiments.runs import RunFolder
+from emp_gym.experiments.spans import Span, played_spans, trained_spans
+from emp_gym.types import DataError, Instrument
+
+HOUR = 3_600_000_000_000
+TRAINED = Span("day", "rows", "AAA", "2031-03-03", 100, 199, "train", 10 * HOUR, 11 * HOUR)
+
+
+def window(first: int = 200, last: int = 250, **other: object) -> Span:
+    """One after the training on the same day, but for `other`."""
+    return replace(TRAINED, first_row=first, last_row=last, split="test", first_ns=12 * HOUR, last_ns=13 * HOUR, **other)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("judged", "standing"),
+    [
+        ([window()], Standing.HELD_OUT),
+        ([window(199)], Standing.TRAINED_ON),  # one row is enough
+        ([window(0, 99)], Standing.HELD_OUT),  # other rows of the day, later on the clock
+        ([window(199), window()], Standing.OVERLAPS),
+        ([window(150, identity="another name", symbol="BBB")], Standing.TRAINED_ON),  # rows are known by their content
+        ([window(content="others")], Standing.UNKNOWN),  # the day, but not the rows
+        ([replace(window(content="x", symbol="BBB"), first_ns=11 * HOUR)], Standing.OVERLAPS),  # the same moment elsewhere
+        ([window(content="x", symbol="BBB")], Standing.HELD_OUT),  # later on the same date
+        ([window(content="x", date="2031-03-04")], Standing.HELD_OUT),
+        ([window(content="x", date="2031-03-01")], Standing.EARLIER),
+        ([replace(window(0, 50), first_ns=8 * HOUR, last_ns=9 * HOUR)], Standing.EARLIER),
+    ],
+)
+def test_how_windows_stand_to_what_was_trained_on(judged: list[Span], standing: Standing) -> None:
+    found = prove(judged, [TRAINED], "test")
+    assert found.standing is standing and bool(found.reason) == (standing is not Standing.HELD_OUT)
+    assert ("held-out" in found.windows(3)) == ("held-out" in found.episode) == (standing is Standing.HELD_OUT)
+
+
+def test_without_rows_in_the_record_nothing_is_proved() -> None:
+    assert prove([window()], [], "test").standing is Standing.UNKNOWN
+
+
+def test_a_split_is_called_by_its_name() -> None:
+    assert Proof(Standing.TRAINED_ON, "train").windows(3) == "3 windows of the training split"
+    assert Proof(Standing.RULE, "test").windows(1) == "1 window of the test split"
+    assert Proof(Standing.TRAINED_ON, "all").windows(2) == "2 windows that were trained on"
+    assert Proof(Standing.HELD_OUT, "test").windows(2) == "2 held-out windows"
+
+
+def test_a_run_records_the_rows_that_it_may_have_learned_from(tmp_path: Path) -> None:
+    asked = config(data=day(tmp_path))
+    run = trained(tmp_path / "run", asked)
+    env = backtest.make_env(asked.env_id, asked.env, 1, split="train")
+    (span,) = run.trained_on()
+    info = env.unwrapped.tape_set.info[0]
+    assert (span.symbol, span.date, span.split) == ("AAA", "2031-03-03", "train")
+    assert (span.identity, span.content) == (info.identity, info.content) and span.content
+    rows = []
+    for seed in range(8):
+        env.reset(seed=seed)
+        for _ in range(17):
+            rows.append(int(env.unwrapped.lanes.market.state["row"][0]))
+            env.step(env.action_space.sample() * 0)
+    assert span.first_row <= min(rows) <= max(rows) <= span.last_row, "what lanes have seen stands in the record"
+    env.close()
+
+
+def test_a_window_ends_at_the_row_of_its_last_decision(tmp_path: Path) -> None:
+    asked = config(data=day(tmp_path, rows=8000))
+    chosen = backtest.windows(asked.env_id, asked.env, asked.evaluation)
+    env = backtest.make_env(asked.env_id, asked.env, len(chosen), split="test", autoreset_mode="Disabled")
+    played = played_spans(env, chosen, "test")
+    env.reset(seed=0, options={"day": [d for d, _ in chosen], "start": [row for _, row in chosen]})
+    last = env.unwrapped.lanes.market.state["row"].copy()
+    for _ in range(16):
+        env.step(env.action_space.sample() * 0)
+        last = env.unwrapped.lanes.market.state["row"].copy()
+    assert [one.span.last_row for one in played] == last.tolist()
+    mid2 = env.unwrapped.tape_set.rows["mid2"]
+    for one in played:
+        moved = (int(mid2[one.span.last_row]) - int(mid2[one.span.first_row])) / 2 * 1e-4
+        assert one.move == pytest.approx(moved) and not one.planted
+    env.close()
+
+
+def test_a_run_that_goes_on_remembers_what_it_learned_from_before(tmp_path: Path) -> None:
+    asked = config(data=day(tmp_path / "then"))
+    run = trained(tmp_path / "run", asked)
+    before = run.trained_on()
+    now = backtest.make_env(asked.env_id, config(data=day(tmp_path / "now", seed=2)).env, 1, split="train")
+    run.note_trained(trained_spans(now, "train"))
+    now.close()
+    assert len(run.trained_on()) == 2 and run.trained_on()[0] == before[0]
+    run.note_trained(before)
+    assert len(run.trained_on()) == 2, "nothing stands there twice"
+
+
+def test_another_model_in_the_folder_is_seen(tmp_path: Path) -> None:
+    run = trained(tmp_path / "run", config())
+    run.trained_on()
+    model = run.path / "model.json"
+    model.write_text(model.read_text() + " ")
+    with pytest.raises(DataError, match="not the one that this run gave"):
+        run.trained_on()
+
+
+def test_a_rule_that_is_kept_in_a_folder_learned_from_nothing(tmp_path: Path) -> None:
+    run, _ = training.train(config("hold"), tmp_path / "run", Silent())
+    assert run.trained_on() == [] and RunFolder(run.path).noted() == []
+
+
+@pytest.mark.parametrize(
+    ("given", "own", "words"),
+    [
+        ([(None, None), (None, None)], {}, "no fees"),
+        ([(0.0, 0.0), (None, None)], {"taker_fee_bps": 0.3}, "no fees"),
+        ([(None, None), (None, None)], {"taker_fee_bps": 0.3}, "fees 0/0.3 bp (maker/taker)"),
+        ([(0.0, 0.0), (None, None)], {"taker_fee_per_lot": 0.003}, "fees 0/0.003 a lot (maker/taker)"),
+        ([(-0.2, 0.3), (None, None)], {"maker_fee_per_lot": -0.002}, "fees -0.2/0.3 bp and -0.002/0 a lot (maker/taker)"),
+    ],
+)
+def test_fees_are_told_as_they_are_charged(given: list[Any], own: dict[str, float], words: str) -> None:
+    assert fees_told(given, [Instrument("AAA", **own)]) == words  # type: ignore[arg-type]
+
+
+def test_days_of_unlike_fees_have_each_their_own() -> None:
+    assert fees_told([(None, None), (None, None)], [Instrument("AAA"), Instrument("BBB", taker_fee_bps=30.0)]) == "fees of each instrument"

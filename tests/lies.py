@@ -1,0 +1,377 @@
+"""Planted lies: results that claim more than they are worth, made on tiny days, each with an honest twin.
+
+A lie is a function of a folder that gives what people would read (`Told`) or raises an error of ours. `LIES` is the table: what is
+claimed, the lie, the words by which its first lines give it away, and an honest twin in which these words do not stand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from emp_gym.agents.base import BaseAgent
+from emp_gym.data import lobster, synthetic
+from emp_gym.data.tape import TapeSet, build
+from emp_gym.evaluation.metrics import FEWEST, Estimate
+from emp_gym.experiments import backtest, report, training
+from emp_gym.experiments.backtest import Comparison, Row
+from emp_gym.experiments.commands import judging
+from emp_gym.experiments.config import EvaluationConfig, RunConfig
+from emp_gym.experiments.document import markdown
+from emp_gym.experiments.facts import Facts
+from emp_gym.experiments.findings import Findings
+from emp_gym.experiments.heldout import Proof, Standing
+from emp_gym.experiments.preface import Preface, introduce
+from emp_gym.experiments.runs import RunFolder
+from emp_gym.experiments.spans import Played, Span, trained_spans
+from emp_gym.types import RunLog
+
+FIRST = 12  # lines
+ENV = "emp-lob-v0"
+KWARGS = {"data": "synthetic:rows=2000", "episode": "16 decisions", "threads": 1}
+COSTS = {"maker_fee_bps": 0.0, "taker_fee_bps": 0.3, "latency_ns": 200_000, "impact": "resilient"}
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a person reads first, and the folder of a run where there is one."""
+
+    terminal: str
+    text: str
+    folder: Path | None = None
+
+    @property
+    def first_lines(self) -> tuple[str, str]:
+        return tuple("\n".join(text.strip().splitlines()[:FIRST]) for text in (self.terminal, self.text))  # type: ignore[return-value]
+
+
+class Eager(BaseAgent):
+    """Learns nothing in a few steps, and buys."""
+
+    num_timesteps = 0
+
+    def act(self, observation: Any, state: Any, mask: Any = None) -> tuple[np.ndarray, Any]:
+        wanted = np.full(len(observation), 7, np.int64)
+        return np.where(mask[:, 7], wanted, 0) if mask is not None else wanted, state
+
+    def learn(self, make_env: Any, total_timesteps: int, callback: Any = None) -> None:
+        env = make_env(4)
+        env.reset(seed=self.seed)
+        env.step(np.zeros(4, np.int64))
+        env.close()
+        self.num_timesteps = total_timesteps
+        if callback is not None:
+            callback(total_timesteps, {})
+
+
+class Timid(Eager):
+    """Another one."""
+
+
+class Silent:
+    def update(self, steps: int, scalars: Mapping[str, float]) -> None: ...
+
+
+def config(agent: str = "lies:Eager", *, evaluation: Mapping[str, Any] | None = None, **env: Any) -> RunConfig:
+    """Of a tiny run."""
+    judged = {"baselines": ("hold", "long", "short"), "resamples": 50, **(evaluation or {})}
+    return RunConfig(ENV, agent, 12, env={**KWARGS, **env}, evaluation=EvaluationConfig(**judged))
+
+
+def trained(folder: Path, asked: RunConfig) -> RunFolder:
+    """A run that learned as `asked`."""
+    return training.train(asked, folder, Silent())[0]
+
+
+def judged(asked: RunConfig, runs: Sequence[RunFolder] = ()) -> Told:
+    """The agents of `runs` (the rule that `asked` names where there are none) as `evaluate.py` would tell of them."""
+    if runs:
+        agents = [training.load(run, asked.env_id, asked.env, asked.evaluation.split) for run in runs]
+    else:
+        env = backtest.make_env(asked.env_id, asked.env, 1, split=asked.evaluation.split)
+        agents = [backtest.build(asked.agent_name, env)]
+        env.close()
+    comparison, _, _ = backtest.judge(asked, agents)
+    return told(introduce(comparison, asked, runs), asked, runs[0].path if runs else None)
+
+
+def told(comparison: Comparison, asked: RunConfig, folder: Path | None = None) -> Told:
+    """Terminal and report."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), mock.patch.dict(os.environ, {"COLUMNS": "2000"}):
+        judging.show(comparison)
+    facts = Facts(asked, {"data": [], "versions": {}}, market=True)
+    return Told(out.getvalue(), markdown(report.document(comparison, Findings({}, {}), facts, {})), folder)
+
+
+def day(
+    folder: Path, symbol: str = "AAA", date: str = "2031-03-03", seed: int = 1, rows: int = 4000, *, planted: bool = False
+) -> str:  # fmt: skip
+    """A tape of one day; without its planted truth it counts as recorded."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = synthetic.write_day(folder / "csv", synthetic.DayConfig(seed=seed, rows=rows, symbol=symbol, date=date))
+    (reading,) = lobster.read((written.message, written.orderbook))
+    shutil.rmtree(folder / "csv")
+    if planted:
+        reading.day.signal, reading.day.regime = written.signal, written.regime
+    tape: TapeSet = build(reading.day)
+    return str(tape.save(folder / f"{symbol}-{date}-{seed}.tape"))
+
+
+# ---- which data
+
+
+def newest_first(folder: Path) -> Told:
+    """Trained on the later date, judged on the earlier one."""
+    late, early = day(folder, date="2031-03-05"), day(folder, date="2031-03-03", seed=2)
+    run = trained(folder / "run", config(data=late))
+    return judged(config(data=early, evaluation={"split": "all"}), [run])
+
+
+def oldest_first(folder: Path) -> Told:
+    early, late = day(folder, date="2031-03-03", seed=2), day(folder, date="2031-03-05")
+    run = trained(folder / "run", config(data=early))
+    return judged(config(data=late, evaluation={"split": "all"}), [run])
+
+
+def one_day_five_times(folder: Path) -> Told:
+    asked = config(data=[day(folder)] * 5)
+    return judged(asked, [trained(folder / "run", asked)])
+
+
+def one_date_in_another_symbol(folder: Path) -> Told:
+    """Trained on four symbols of a date, judged on the fifth at the same moments."""
+    four = [day(folder, symbol, seed=number) for number, symbol in enumerate(("AAA", "BBB", "CCC", "DDD"))]
+    run = trained(folder / "run", config(data=four))
+    return judged(config(data=day(folder, "EEE", seed=9), evaluation={"split": "all"}), [run])
+
+
+def the_training_split(folder: Path) -> Told:
+    asked = config()
+    run = trained(folder / "run", asked)
+    return judged(config(evaluation={"split": "train", "episodes": 8}), [run])
+
+
+def all_of_the_data(folder: Path) -> Told:
+    return judged(config(evaluation={"split": "all"}), [trained(folder / "run", config())])
+
+
+def the_test_split(folder: Path) -> Told:
+    asked = config()
+    return judged(asked, [trained(folder / "run", asked)])
+
+
+def changed_data(folder: Path) -> Told:
+    """The rows of the day are others than at training time."""
+    run = trained(folder / "run", config(data=day(folder / "then")))
+    return judged(config(data=day(folder / "now", seed=2)), [run])
+
+
+def same_data(folder: Path) -> Told:
+    asked = config(data=day(folder))
+    return judged(asked, [trained(folder / "run", asked)])
+
+
+def resumed_with_other_data(folder: Path) -> Told:
+    asked = config(data=day(folder))
+    run = trained(folder / "run", asked)
+    now = backtest.make_env(ENV, config(data=day(folder / "now", seed=2)).env, 1, split="train")
+    run.note_trained(trained_spans(now, "train"))
+    now.close()
+    return judged(asked, [run])
+
+
+def a_model_of_another_run(folder: Path) -> Told:
+    asked = config()
+    run, other = trained(folder / "run", asked), trained(folder / "other", config("lies:Timid"))
+    model = (other.path / "model.json").read_text().replace("Timid", "Eager").replace('"seed": 0', '"seed": 1')
+    (run.path / "model.json").write_text(model + "\n")
+    return judged(asked, [run])
+
+
+def a_model_of_another_market(folder: Path) -> Told:
+    run = trained(folder / "run", config())
+    return judged(config(data=day(folder, "BBB", "2031-03-03"), evaluation={"split": "all"}), [run])
+
+
+def no_record(folder: Path) -> Told:
+    asked = config()
+    run = trained(folder / "run", asked)
+    (run.path / "provenance.json").unlink()
+    return judged(asked, [run])
+
+
+def synthetic_days(folder: Path) -> Told:
+    return judged(config("hold"))
+
+
+def recorded_days(folder: Path) -> Told:
+    return judged(config("hold", data=day(folder)))
+
+
+def some_synthetic_days(folder: Path) -> Told:
+    """A set of both kinds, which has no planted truth any more."""
+    return judged(
+        config("hold", data=["synthetic:rows=2000", day(folder, "BBB", "2031-03-03")], evaluation={"split": "all", "episodes": 30})
+    )
+
+
+# ---- how much of it
+
+
+def one_window(folder: Path) -> Told:
+    return judged(config("long", data=day(folder)))
+
+
+def few_dates(folder: Path) -> Told:
+    days = [day(folder, date=f"2031-03-{number:02d}", seed=number, rows=2000) for number in (3, 4, 5, 6, 7)]
+    return judged(config("long", data=days, evaluation={"split": "all"}))
+
+
+def eight_dates(folder: Path) -> Told:
+    return judged(config("long"))
+
+
+def fewer_episodes_than_asked(folder: Path) -> Told:
+    return judged(config("hold", evaluation={"episodes": 1000}))
+
+
+def another_episode_than_trained(folder: Path) -> Told:
+    return judged(config(episode="8 decisions"), [trained(folder / "run", config())])
+
+
+def one_seed_of_three(folder: Path) -> Told:
+    asked = [replace(config(), seed=seed) for seed in range(3)]
+    RunFolder(folder / "series").write_series(asked)
+    runs = [trained(folder / "series" / f"seed-{one.seed}", one) for one in asked]
+    return judged(asked[1], runs[1:2])
+
+
+def all_three_seeds(folder: Path) -> Told:
+    asked = [replace(config(), seed=seed) for seed in range(3)]
+    RunFolder(folder / "series").write_series(asked)
+    return judged(asked[0], [trained(folder / "series" / f"seed-{one.seed}", one) for one in asked])
+
+
+def a_baseline_left_out(folder: Path) -> Told:
+    return judged(config("hold", evaluation={"baselines": ("random",)}))
+
+
+def every_baseline(folder: Path) -> Told:
+    return judged(config("hold", evaluation={"baselines": None}))
+
+
+# ---- under which costs
+
+
+def without(key: str) -> Callable[[Path], Told]:
+    """The honest setting with one assumption as optimistic as it can be."""
+    free: dict[str, Any] = {"fills": "optimistic", "latency_ns": 0, "impact": "none", "taker_fee_bps": 0.0}
+    return lambda folder: judged(config("hold", **{**COSTS, key: free[key]}))
+
+
+def with_costs(folder: Path) -> Told:
+    return judged(config("hold", **COSTS))
+
+
+# ---- which skill
+
+
+def drift(way: int, own: float, held: float, gap: tuple[float, float]) -> Callable[[Path], Told]:
+    """A market that goes one way; the agent made `own` an episode, whoever held made `held`."""
+
+    def make(folder: Path) -> Told:
+        def estimate(mean: float, low: float, high: float) -> Estimate:
+            return Estimate(mean, low, high, FEWEST)
+
+        def row(name: str, mean: float, ahead: Estimate | None = None) -> Row:
+            made = estimate(mean, mean - 10, mean + 10)
+            return Row(name, {"pnl": np.full((1, FEWEST), mean)}, made, made, {}, ahead)
+
+        with_it, against = ("long", "short") if way > 0 else ("short", "long")
+        rows = [
+            row("ppo", own), row("hold", 0.0, estimate(own, own - 10, own + 10)),
+            row(with_it, held, estimate(own - held, *gap)), row(against, -held, estimate(own + held, own, own + 2 * held)),
+        ]  # fmt: skip
+        dates = [f"2031-03-{number + 3:02d}" for number in range(FEWEST)]
+        played = [Played(Span("i", date, "AAA", date, 0, 9, "test"), "USD", False, way * 1.5, way * 30.0) for date in dates]
+        found = Comparison(ENV, rows, [(i, 0) for i in range(FEWEST)], dates, 0.95, played=played, proof=Proof(Standing.HELD_OUT, "test"))
+        return told(replace(found, preface=Preface("recorded days: AAA", "AAA", "no fees")), config("ppo"))
+
+    return make
+
+
+def two_currencies(folder: Path) -> Told:
+    """USD 100 and JPY 10,000 an episode: no number is both."""
+    dates = [f"2031-03-{number + 3:02d}" for number in range(FEWEST)] * 2
+    money = ["USD"] * FEWEST + ["JPY"] * FEWEST
+    made = np.where(np.array(money) == "USD", 100.0, 10_000.0)
+    windows = [[number, 0] for number in range(2 * FEWEST)]
+    played = [
+        Played(Span("i", f"{currency}{date}", f"{currency}A", date, 0, 9, "test"), currency, False, 1.0, 1.0)
+        for date, currency in zip(dates, money)
+    ]
+
+    def log(values: np.ndarray) -> RunLog:
+        episodes = {"pnl": values, "return": values, "day": np.zeros(len(values)), "start": np.zeros(len(values))}
+        return RunLog({"env": ENV, "windows": windows, "dates": dates}, episodes)
+
+    asked = config("ppo")
+    rivals = {"hold": log(np.zeros(2 * FEWEST)), "long": log(made / 2), "short": log(-made / 2)}
+    found = backtest.compare("ppo", [log(made)], rivals, dates, asked.evaluation, played=played)
+    return told(found, asked)
+
+
+def one_currency(folder: Path) -> Told:
+    return drift(1, 200.0, 50.0, (100.0, 200.0))(folder)
+
+
+@dataclass(frozen=True)
+class Lie:
+    name: str
+    make: Callable[[Path], Told]
+    given_away_by: str  # pattern, in the first lines of terminal and report
+    honest: Callable[[Path], Told]
+    refused: bool = False  # may be an error of ours instead
+
+
+CHANGED = "NOT SHOWN TO BE HELD OUT: the rows of AAA 2031-03-03 are not those that it was trained on"
+ALONE = "alone made as much: drift is not skill"
+
+LIES = (
+    Lie("days newest first", newest_first, "NOT HELD OUT: .* before the last training data", oldest_first),
+    Lie("a day five times", one_day_five_times, "NOT HELD OUT", same_data, refused=True),
+    Lie("symbols of one date", one_date_in_another_symbol, "NOT HELD OUT: .* at moments that were trained on", oldest_first),
+    Lie("the training split judged", the_training_split, "NOT HELD OUT[^#]* of the training split", the_test_split),
+    Lie("all of the data judged", all_of_the_data, "NOT HELD OUT: [0-9]+ of [0-9]+ windows", the_test_split),
+    Lie("data changed after training", changed_data, CHANGED, same_data),
+    Lie("resumed with other data", resumed_with_other_data, "two versions of the rows|NOT SHOWN", same_data),
+    Lie("a model of another run", a_model_of_another_run, "NOT SHOWN TO BE HELD OUT: the model in .* is not the one", the_test_split),
+    Lie("a model of another market", a_model_of_another_market, "(?s)judged on.*: BBB.*trained on.*: SYNA, SYNB", the_test_split),
+    Lie("no record of the training", no_record, "NOT SHOWN TO BE HELD OUT", the_test_split),
+    Lie("synthetic days", synthetic_days, "SYNTHETIC days, not a market, with a planted signal", recorded_days),
+    Lie("synthetic days among recorded ones", some_synthetic_days, "SYNTHETIC ones, which are not a market", recorded_days),
+    Lie("one window", one_window, "1 window of|1 window: too few", eight_dates),
+    Lie("few dates", few_dates, "5 dates: too few for an interval", eight_dates),
+    Lie("fewer episodes than asked", fewer_episodes_than_asked, "1000 windows were asked for, the test split holds", eight_dates),
+    Lie("another episode than trained", another_episode_than_trained, "otherwise than trained: episode 8 decisions", the_test_split),
+    Lie("a lucky seed of many", one_seed_of_three, r"one seed \(1\) of 3", all_three_seeds),
+    Lie("a baseline left out", a_baseline_left_out, "left out by evaluation.baselines: long, short", every_baseline),
+    Lie("optimistic fills", without("fills"), "optimistic fills: an optimistic setting", with_costs),
+    Lie("no fees", without("taker_fee_bps"), "no fees.*optimistic setting", with_costs),
+    Lie("no latency", without("latency_ns"), "no latency.*optimistic setting", with_costs),
+    Lie("no impact", without("impact"), "no impact.*optimistic setting", with_costs),
+    Lie("drift up", drift(1, 90.0, 100.0, (-20.0, 0.0)), f"market rose .*being long {ALONE}", drift(1, 200.0, 50.0, (100.0, 200.0))),
+    Lie("drift down", drift(-1, 90.0, 100.0, (-20.0, 0.0)), f"market fell .*being short {ALONE}", drift(-1, 200.0, 50.0, (100.0, 200.0))),
+    Lie("a lead over drift that may be luck", drift(1, 110.0, 100.0, (-5.0, 25.0)), "drift and skill are not told apart", one_currency),
+    Lie("currencies summed", two_currencies, "(?s)In USD: ppo makes money: 100.00.*In JPY: ppo makes money: 10,000.00", one_currency),
+)
