@@ -70,6 +70,7 @@ def evaluate(
     env = env if wrap is None else wrap(env)
     if hasattr(agent, "bind"):
         agent.bind(env)
+    days = {"window_days": _days_of(env, chosen)} if hasattr(env.unwrapped, "tape_set") else {}
     options = {"day": [day for day, _ in chosen], "start": [row for _, row in chosen]}
     observation, info = env.reset(seed=seed, options=options)
     if record is not None:
@@ -96,6 +97,7 @@ def evaluate(
         "split": split,
         "seed": seed,
         "windows": [list(w) for w in chosen],
+        **days,
     }
     if record is None:
         return RunLog(config, episodes)
@@ -287,6 +289,24 @@ def window_dates(env_id: str, env_kwargs: Mapping[str, Any], chosen: Sequence[Wi
     dates = [f"day {day}" if tapes is None else str(tapes.info[day].date) for day, _ in chosen]
     env.close()
     return dates
+
+
+def window_days(
+    env_id: str, env_kwargs: Mapping[str, Any], chosen: Sequence[Window], split: str
+) -> list[dict[str, str]]:
+    """Symbol, date and currency of each window; empty where the environment has no days. What is paid in several currencies is
+    never added up."""
+    env = make_env(env_id, env_kwargs, 1, split=split)
+    found = _days_of(env, chosen) if hasattr(env.unwrapped, "tape_set") else []
+    env.close()
+    return found
+
+
+def _days_of(env: Any, chosen: Sequence[Window]) -> list[dict[str, str]]:
+    days = [env.unwrapped.tape_set.info[day] for day, _ in chosen]
+    return [
+        {"symbol": day.instrument.symbol, "date": day.date, "currency": day.instrument.currency} for day in days
+    ]
 
 
 def registry_parameters(name: str, config: Mapping[str, Any] | None = None) -> list[str] | None:
