@@ -46,6 +46,10 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return found
 
 
+def lanes_of(lanes: int, **arguments: Any) -> Lanes:
+    return Lanes("trade", lanes, split="all", every="10 messages", episode="12 decisions", **arguments)
+
+
 def number_of(env: Any, symbol: str) -> int:
     return next(i for i, day in enumerate(env.unwrapped.tape_set.info) if day.instrument.symbol == symbol)
 
@@ -135,19 +139,19 @@ def test_pictures_show_the_prices_and_the_currency_of_the_lanes_own_day(paths: d
 def test_an_order_must_be_a_multiple_of_every_days_lot(paths: dict[str, str]) -> None:
     for data in (list(paths.values()), list(paths.values())[::-1]):
         with pytest.raises(ConfigError, match=r"that of BBB .* is 100, got 50 and 1000"):
-            Lanes("trade", 1, data=data, order_quantity=50)
-    assert Lanes("trade", 1, data=[paths["AAA"]], order_quantity=50)
+            lanes_of(1, data=data, order_quantity=50)
+    assert lanes_of(1, data=[paths["AAA"]], order_quantity=50)
 
 
 def test_limits_in_money_need_days_of_one_currency(paths: dict[str, str], tmp_path: Path) -> None:
     risk = {"gate": "risk", "limits": {"order": {"max_quantity": 900}}}
-    with pytest.raises(ConfigError, match=r"RiskGate are money of one currency and price unit, but the days are of AAA USD"):
-        Lanes("trade", 1, data=list(paths.values()), gates=[risk])
+    with pytest.raises(ConfigError, match=r"RiskGate are money of one currency and price unit, but the days are of .*AAA USD"):
+        lanes_of(1, data=list(paths.values()), gates=[risk])
     fall = {"gate": "kill-switch", "scope": "lane", "drawdown": 10}
     with pytest.raises(ConfigError, match="KillGate are money of one currency"):
-        Lanes("trade", 1, data=list(paths.values()), gates=[fall])
-    assert Lanes("trade", 1, data=[paths["BBB"]], gates=[risk, fall])
-    assert Lanes("trade", 1, data=list(paths.values()), gates=[{"gate": "kill-switch", "scope": "lane", "stale_ms": 9}])
+        lanes_of(1, data=list(paths.values()), gates=[fall])
+    assert lanes_of(1, data=[paths["BBB"]], gates=[risk, fall])
+    assert lanes_of(1, data=list(paths.values()), gates=[{"gate": "kill-switch", "scope": "lane", "stale_ms": 9}])
 
 
 # ------------------------------------------------------------------------------------------------------------------- options
@@ -159,20 +163,20 @@ def fees_of(own: Any) -> tuple[int, int]:
 
 
 def test_fees_per_lot_are_arguments_and_stand_over_the_instruments(paths: dict[str, str]) -> None:
-    lanes = Lanes("trade", 1, data=list(paths.values()), taker_fee_per_lot=0.005)
+    lanes = lanes_of(1, data=list(paths.values()), taker_fee_per_lot=0.005)
     assert {tuple(map(int, fees_of(own))) for own in lanes.market.days} == {(0, 500_000), (100_000, 500_000)}
     with pytest.raises(ConfigError, match=r"taker_fee_per_lot must be a multiple of 1e-8 USD, got 1e-09"):
-        Lanes("trade", 1, data=[paths["AAA"]], taker_fee_per_lot=1e-9)
+        lanes_of(1, data=[paths["AAA"]], taker_fee_per_lot=1e-9)
     with pytest.raises(ConfigError, match="did you mean 'taker_fee_per_lot'"):
-        Lanes("trade", 1, data=[paths["AAA"]], taker_fee_per_lots=1)
+        lanes_of(1, data=[paths["AAA"]], taker_fee_per_lots=1)
 
 
 def test_an_instrument_is_an_argument_as_mapping_or_file(paths: dict[str, str], tmp_path: Path) -> None:
     said = {"AAA": {"taker_fee_per_lot": 0.0035, "lot": 100}}
     (tmp_path / "own.json").write_text(json.dumps({"instrument": said}))
-    tapes = [Lanes("trade", 1, data=list(paths.values()), instrument=given).tape for given in (said, str(tmp_path / "own.json"))]
+    tapes = [lanes_of(1, data=list(paths.values()), instrument=given).tape for given in (said, str(tmp_path / "own.json"))]
     assert tapes[0].info == tapes[1].info and {day.instrument.lot for day in tapes[0].info} == {100}
-    env = gym.make("emp-lob-v0", data=[paths["AAA"]], split="all", instrument=said)
+    env = gym.make("emp-lob-v0", data=[paths["AAA"]], split="all", every="10 messages", instrument=said)
     env.reset(seed=1, options={"day": 0, "start": 500})
     env.step(7)
     assert int(env.unwrapped.last_fills.fee.sum()) == 100 * 350_000
@@ -181,10 +185,10 @@ def test_an_instrument_is_an_argument_as_mapping_or_file(paths: dict[str, str], 
 
 
 def test_an_environment_that_was_pickled_keeps_its_rules(paths: dict[str, str]) -> None:
-    lanes = Lanes("trade", 2, data=[paths["AAA"]], split="all", instrument={"currency": "CHF", "taker_fee_bps": 2})
+    lanes = lanes_of(2, data=[paths["AAA"]], instrument={"currency": "CHF", "taker_fee_bps": 2})
     again = pickle.loads(pickle.dumps(lanes))
     assert again.tape.info == lanes.tape.info and again.layout == lanes.layout
-    assert again.layout != Lanes("trade", 2, data=[paths["AAA"]], split="all").layout, "a state of other rules is another state"
+    assert again.layout != lanes_of(2, data=[paths["AAA"]]).layout, "a state of other rules is another state"
 
 
 # ------------------------------------------------------------------------------------------------------------- ticks by price
