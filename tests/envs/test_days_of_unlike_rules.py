@@ -54,6 +54,13 @@ def number_of(env: Any, symbol: str) -> int:
     return next(i for i, day in enumerate(env.unwrapped.tape_set.info) if day.instrument.symbol == symbol)
 
 
+def plain(values: Any) -> Any:
+    """Nested lists of numbers, which compare whole."""
+    if isinstance(values, np.ndarray) and values.dtype != object:
+        return values.tolist()
+    return [plain(value) for value in values] if isinstance(values, list | tuple | np.ndarray) else values
+
+
 def episodes(env_id: str, data: list[str], symbol: str, **more: Any) -> Iterator[Any]:
     """All that an environment gives of pinned episodes on the day of `symbol`, as plain values."""
     env = gym.make_vec(env_id, num_envs=4, data=data, **SETTINGS, autoreset_mode="Disabled", **more)
@@ -65,7 +72,7 @@ def episodes(env_id: str, data: list[str], symbol: str, **more: Any) -> Iterator
         yield observation.tolist(), view.equity2.tolist(), view.price_to_cash.tolist(), view.time_utc_ns.tolist(), view.tick.tolist()
         actions = random.integers(0, space.n, 4) if hasattr(space, "n") else random.uniform(-1, 1, (4, *space.shape)).astype("f4")
         observation, reward, terminated, truncated, info = env.step(actions)
-        own = {name: np.asarray(value).tolist() for name, value in info.items() if name != "summary"}
+        own = {name: plain(value) for name, value in info.items() if name != "summary"}
         summary = {name: np.asarray(value).tolist() for name, value in info.get("summary", {}).items() if "day" not in name}
         yield reward.tolist(), terminated.tolist(), truncated.tolist(), own, summary
         if (terminated | truncated).any():
