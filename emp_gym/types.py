@@ -9,7 +9,7 @@ Units, unless a name says otherwise:
 price       int64, in ``Instrument.price_unit`` (1e-4 USD for LOBSTER)
 quantity    int64 or int32, in lots (shares for LOBSTER)
 cash, fees  int64, in 1e-8 of the currency
-time        int64 nanoseconds after local midnight; a tape's ``midnight_utc_ns`` makes it UTC
+time        int64 nanoseconds after local midnight; a day's ``midnight_utc_ns`` (`DayInfo`, `View`) makes it UTC
 side        +1 buy (bid), -1 sell (ask)
 ==========  =====================================================================================================
 """
@@ -326,6 +326,7 @@ class Fills:
     maker: Bool
     beyond_depth: Bool  # taken beyond the visible book, at the stated price rule
     mid2_lots: I64  # sum of (best bid + best ask) x lots over its parts: before their messages (maker), of the book (taker)
+    instrument: I32  # 0 .. M - 1
 
     def __repr__(self) -> str:
         """Short, whatever the number of lanes: counts, and the first execution."""
@@ -362,9 +363,11 @@ class View:
     order_ahead: I64  # [N, K] volume ahead in the queue, -1 = unknown
     decision: I64  # [N] decisions taken in this episode
     mid2: I64  # [N, M] best bid + best ask: twice the mid; the last known one while a side is empty
-    tick: I64  # [N, M] price units
-    price_to_cash: int = 10_000  # cash units per price unit and lot
+    tick: I64  # [N, M] price units; where the tick depends on the price, that at the mid
+    price_to_cash: I64  # [N, M] cash units per price unit and lot
+    midnight_utc_ns: I64  # [N] local midnight of the lane's day, nanoseconds after 1970 in UTC
     order_instrument: I32 | None = None  # [N, K]; None: all of instrument 0
+    least_tick: I64 | None = None  # [N, M] the smallest tick that any price has; None: `tick` holds at every price
 
     def __repr__(self) -> str:
         """Short, whatever the number of lanes: the shape, and lane 0."""
@@ -382,8 +385,13 @@ class View:
 
     @property
     def equity2(self) -> I64:
-        """Twice the equity [N], in 1e-8 currency: 2 cash + position * (bid + ask)."""
+        """Twice the equity [N], in 1e-8 of the currency of the lane's day: 2 cash + position * (bid + ask)."""
         return 2 * self.cash + (self.position * self.mid2 * self.price_to_cash).sum(axis=-1)
+
+    @property
+    def time_utc_ns(self) -> I64:
+        """Time of the decision [N], nanoseconds after 1970 in UTC."""
+        return self.midnight_utc_ns + self.time_ns
 
 
 class Market(Protocol):
@@ -410,6 +418,7 @@ class Gate(Protocol):
     ``observe``
     ``admit(venue, gates)``       raises `ConfigError` if it may not stand between this venue and these gates
     ``use_threads(threads)``      is told how many threads its environment uses
+    ``counts_money``              "currency" (or "currency and price unit") in which its limits are: days must have one
     ``last``                      True: no other gate comes after it
     ============================  ====================================================================================
     """

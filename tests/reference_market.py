@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import NamedTuple
 
-from emp_gym.types import EMPTY_ASK, EMPTY_BID, Kind, OrderKind, Outcome, RecordedDay, Status
+from emp_gym.types import EMPTY_ASK, EMPTY_BID, Instrument, Kind, OrderKind, Outcome, RecordedDay, Status
 
 BEYOND_WINDOW = -1  # volume ahead of an order whose place nobody knows
 TAKING_NOTES = 8  # prices of consumed depth that a lane remembers, at the least
@@ -90,6 +90,15 @@ class Day:
         return r
 
 
+def valid(instrument: Instrument, price: int) -> bool:
+    """Whether an order may stand at `price`: the tick is that of the last step not above it."""
+    tick = instrument.tick
+    for from_price, other in instrument.ticks:
+        if price >= from_price:
+            tick = other
+    return price % tick == 0
+
+
 def visible(prices: list[int], sizes: list[int]) -> dict[int, int]:
     return {price: size for price, size in zip(prices, sizes) if price not in (EMPTY_BID, EMPTY_ASK)}
 
@@ -126,6 +135,8 @@ class Rules:
     every_ns: int = 0
     maker_fee_bps: float = 0.0
     taker_fee_bps: float = 0.0
+    maker_fee_per_lot: float = 0.0
+    taker_fee_per_lot: float = 0.0
 
 
 @dataclass
@@ -247,7 +258,7 @@ class Judge:
             kind not in (OrderKind.LIMIT, OrderKind.MARKET, OrderKind.REPLACE) or quantity <= 0 or quantity % whole.lot
         )
         malformed = malformed or side not in (1, -1) or instrument != 0 or order <= 0 or order in known
-        malformed = malformed or (kind != OrderKind.MARKET and (price <= 0 or price % whole.tick))
+        malformed = malformed or (kind != OrderKind.MARKET and (price <= 0 or not valid(whole, price)))
         outcome = Outcome.ACCEPTED
         if malformed:
             outcome = Outcome.MALFORMED
@@ -322,8 +333,11 @@ class Judge:
             price = row.mid2 // 2
             if reached:
                 best, worst = reached[0], reached[-1]
-                tick = self.day.instrument.tick
-                price = max(worst + side * max(tick, abs(worst - best)), tick)
+                price = worst + side  # at least the next valid price, and as far as the best one is on the other side
+                while price > 0 and not (valid(self.day.instrument, price) and abs(price - worst) >= abs(worst - best)):
+                    price += side
+                while price <= 0 or not valid(self.day.instrument, price):
+                    price += 1
             self._book(order, side, price, quantity, now_ns, r, maker=False, beyond=True)
             self.beyond += quantity
             quantity = 0
@@ -439,6 +453,7 @@ class Judge:
     ) -> None:
         bps = self.rules.maker_fee_bps if maker else self.rules.taker_fee_bps
         fee = math.ceil(price * lots * self.per_lot * Fraction(round(bps * 10_000), 10**8))
+        fee += round((self.rules.maker_fee_per_lot if maker else self.rules.taker_fee_per_lot) * 10**8) * lots
         self.cash -= side * price * lots * self.per_lot + fee
         self.fees += fee
         self.position += side * lots

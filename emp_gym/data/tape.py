@@ -33,6 +33,7 @@ from typing import Any
 
 import numpy as np
 
+from emp_gym.data.clock import midnight_utc_ns
 from emp_gym.data.pages import in_large_pages
 from emp_gym.types import (
     EMPTY_ASK,
@@ -118,7 +119,7 @@ DAY = np.dtype(
         ("ticks", "i8"),  # prices of first_touch, one every tick from `grid`
         ("far0", "i8"),  # first entry in far_touch
         ("fars", "i8"),  # number of entries
-        ("tick", "i8"),
+        ("tick", "i8"),  # between the prices of first_touch: the instrument's tick where the day trades
         ("base", "i8"),  # price units that `LEVEL.price` counts from
     ],
     align=True,
@@ -169,6 +170,14 @@ class DayInfo:
         files = [self.source.get(half, {}).get("sha256", "") for half in ("message", "orderbook")]
         what = [self.date, self.levels, files, self.content, rules_of(self.instrument)]
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def midnight_utc_ns(self) -> int:
+        """Local midnight at the day's beginning, in nanoseconds after 1970 in UTC: with it a time of the day becomes UTC.
+
+        Times are elapsed time since that midnight. On the day of a clock change that is not what the clock on the wall says.
+        """
+        return midnight_utc_ns(self.date, self.instrument.timezone)
 
     def __str__(self) -> str:
         return f"{self.instrument.symbol} {self.date}"
@@ -451,11 +460,10 @@ def build(day: RecordedDay) -> TapeSet:
     cross, cross_block = tape_index.crossings(messages, BLOCK, base)
     book = tape_index.book_records(day.book_price, day.book_size, base)
     days = np.zeros(1, DAY)
-    days["rows"], days["tick"], days["base"] = rows, day.instrument.tick, base
-    first_touch, days["stretch"], days["grid"], days["ticks"] = tape_index.first_touches(
-        levels, rows, day.instrument.tick
-    )
-    far_touch = tape_index.far_touches(levels, day.instrument.tick, int(days[0]["grid"]), int(days[0]["ticks"]))
+    tick = day.instrument.tick_at(int(np.median(records["mid2"])) // 2)
+    days["rows"], days["tick"], days["base"] = rows, tick, base
+    first_touch, days["stretch"], days["grid"], days["ticks"] = tape_index.first_touches(levels, rows, tick)
+    far_touch = tape_index.far_touches(levels, tick, int(days[0]["grid"]), int(days[0]["ticks"]))
     days["fars"] = len(far_touch)
     source = {**day.source, "content": _content_hash(day), "sample": sample(day)}
     return TapeSet(

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from emp_gym.data import store
+from emp_gym.data import instruments, store
 from emp_gym.envs import schedule, task_kernels
 from emp_gym.envs.faces import NOBODY, Seed, seeded
-from emp_gym.envs.gates import GateRow, resolve
+from emp_gym.envs.gates import GateRow, resolve, stop_if_money_differs
 from emp_gym.envs.narrowing import narrow
 from emp_gym.envs.task_kernels import EPISODE, SETUP
 from emp_gym.envs.tasks import REWARDS, Task, make_task
@@ -47,6 +47,9 @@ class Lanes:
         threads: int | None = None,
         maker_fee_bps: float | None = None,
         taker_fee_bps: float | None = None,
+        maker_fee_per_lot: float | None = None,
+        taker_fee_per_lot: float | None = None,
+        instrument: instruments.Given = None,
         **parameters: Any,
     ) -> None:
         if market not in MARKETS:
@@ -54,7 +57,7 @@ class Lanes:
         self.task: Task = make_task(task, parameters)
         self.lanes = lanes
         self.pace, self.episode = schedule.parse_pace(every), schedule.parse_episode(episode)
-        self.tape = store.tapes(data, in_memory=lanes >= MANY)
+        self.tape = instruments.changed(store.tapes(data, in_memory=lanes >= MANY), instrument)
         self.windows = schedule.split_windows(self.tape, split, self.pace, self.episode)
         order_ns, feed_ns = _latencies(latency_ns)
         self.market = ReplayMarket(
@@ -63,6 +66,7 @@ class Lanes:
             ReplayConfig(
                 fills=fills, order_latency_ns=order_ns, feed_latency_ns=feed_ns, half_life_ns=schedule.parse_impact(impact),
                 every_rows=self.pace.rows, every_ns=self.pace.ns, maker_fee_bps=maker_fee_bps, taker_fee_bps=taker_fee_bps,
+                maker_fee_per_lot=maker_fee_per_lot, taker_fee_per_lot=taker_fee_per_lot,
             ),
             threads,
         )  # fmt: skip
@@ -89,18 +93,18 @@ class Lanes:
         self._weight_end = self.windows.weight_end
 
     def _setup(self, order_ns: int) -> np.ndarray:
-        task, instrument = self.task, self.tape.info[0].instrument
-        if task.order_quantity % instrument.lot or task.parent % instrument.lot:
-            raise ConfigError(
-                f"order_quantity and parent must be multiples of the lot {instrument.lot}, got {task.order_quantity} and {task.parent}"
-            )
+        task = self.task
+        for day in self.tape.info:
+            lot = day.instrument.lot
+            if task.order_quantity % lot or task.parent % lot:
+                raise ConfigError(
+                    f"order_quantity and parent must be multiples of every day's lot: that of {day} is {lot}, got "
+                    f"{task.order_quantity} and {task.parent}"
+                )
         setup = np.zeros(1, SETUP)
         setup["task"], setup["reward"], setup["clip"] = task.code, REWARDS[task.reward], task.order_quantity
         setup["max_position"], setup["episode"], setup["parent"] = task.max_position, self.episode, task.parent
-        setup["max_offset"], setup["levels"], setup["lot"] = task.max_offset, self.levels, instrument.lot
-        setup["price_to_cash"], setup["latency"] = self.market.params[0]["price_to_cash"], order_ns > 0
-        setup["session_start_ns"] = instrument.session_start_ns
-        setup["session_ns"] = instrument.session_end_ns - instrument.session_start_ns
+        setup["max_offset"], setup["levels"], setup["latency"] = task.max_offset, self.levels, order_ns > 0
         setup["inventory_penalty"], setup["damping"] = task.inventory_penalty, task.damping
         return setup
 
@@ -113,6 +117,7 @@ class Lanes:
 
     @gates.setter
     def gates(self, gates: tuple[Gate, ...]) -> None:
+        stop_if_money_differs(gates, [day.instrument for day in self.tape.info])
         self.row = GateRow(tuple(gates), self.venue, self.market.threads)
 
     @property
@@ -221,7 +226,7 @@ class Lanes:
         choices, levers = (actions, _NO_LEVERS) if self.task.menu else (_NO_CHOICES, actions)
         arrays = (
             choices, levers, self.orders.kind, self.orders.records, market.state, market.slots, market.book, self.episodes, self.mask,
-            self.tape.days, market.active, self.setup,
+            market.days, market.active, self.setup,
         )  # fmt: skip
         run(market.threads, task_kernels.request_lanes, self.lanes, *arrays)
 
@@ -230,7 +235,7 @@ class Lanes:
         out, rewards = np.empty((self.lanes, len(self.features)), np.float32), np.empty(self.lanes, np.float64)
         market = self.market
         arrays = (
-            market.state, market.slots, market.book, self.episodes, self.tape.days, self.tape.rows, market.active,
+            market.state, market.slots, market.book, self.episodes, market.days, self.tape.rows, market.active,
             rewards, out, self.mask, self._raw, self._transform, self.setup,
         )  # fmt: skip
         run(market.threads, task_kernels.settle_and_observe_lanes, self.lanes, *arrays)
@@ -241,7 +246,7 @@ class Lanes:
         """Writes the observations of `lanes` into out [N, D] and their masks into `mask`."""
         market = self.market
         task_kernels.observe(
-            lanes, market.state, market.slots, market.book, self.episodes, self.tape.days, self.tape.rows,
+            lanes, market.state, market.slots, market.book, self.episodes, market.days, self.tape.rows,
             out, self.mask, self._raw[0], self._transform, self.setup,
         )  # fmt: skip
         narrow(self)
@@ -258,8 +263,9 @@ class Lanes:
 
     @property
     def layout(self) -> str:
-        """Days, task and market: where they are the same, `arrays` mean the same."""
-        return f"{self.tape.hash} {self.setup.tobytes().hex()} {self.market.params.tobytes().hex()}"
+        """Days and their rules, task and market: where they are the same, `arrays` mean the same."""
+        own = (self.setup, self.market.params, self.market.days)
+        return " ".join([self.tape.hash, *(array.tobytes().hex() for array in own)])
 
     # ------------------------------------------------------------------------------------------------------------- reports
 

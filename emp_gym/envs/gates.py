@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
 from emp_gym.risk.gates import AllowAll, CapQuantity
-from emp_gym.types import I8, ConfigError, Gate, View
+from emp_gym.types import I8, ConfigError, Gate, Instrument, View
 
 
 def _risk(**parameters: Any) -> Gate:
@@ -78,6 +78,22 @@ def _of_module(name: str, module: str, attribute: str) -> Any:
     if not hasattr(found, attribute):
         raise ConfigError(f"gate {name!r}: {module} has no {attribute!r}")
     return getattr(found, attribute)
+
+
+PRICE_UNIT = "currency and price unit"
+
+
+def stop_if_money_differs(gates: Sequence[Gate], instruments: Sequence[Instrument]) -> None:
+    """`ConfigError` where a gate's limits are money of one kind (`counts_money`) and the instruments' are not."""
+    for gate in gates:
+        counts = getattr(gate, "counts_money", "")
+        kinds = {(own.currency, own.price_unit if counts == PRICE_UNIT else 0): own for own in instruments}
+        if counts and len(kinds) > 1:
+            said = ", ".join(f"{own.symbol} {own.currency} (price unit {own.price_unit:g})" for own in kinds.values())
+            raise ConfigError(
+                f"the limits of {type(gate).__name__} are money of one {counts}, but the days are of {said}; make an environment, "
+                "with limits of its own, for the days of each"
+            )
 
 
 class GateRow:

@@ -43,6 +43,6 @@ def _narrow(lanes: Lanes, gate: Any) -> None:
             continue
         run(
             1, task_kernels.request_lanes, n, np.full(n, action), _NO_LEVERS, wanted.kind, wanted.records, market.state,
-            market.slots, market.book, lanes.episodes, unmasked, lanes.tape.days, everyone, lanes.setup,
+            market.slots, market.book, lanes.episodes, unmasked, market.days, everyone, lanes.setup,
         )  # fmt: skip
         lanes.mask[:, action] &= gate.allowed(market.view, candidates, observed=True)[:, 0]

@@ -10,6 +10,7 @@ import numpy as np
 from emp_gym.types import CASH_UNITS, NS, Status
 
 if TYPE_CHECKING:
+    from emp_gym.data.tape import DayInfo
     from emp_gym.envs.core import Lanes
 
 INK, BID, ASK, OWN, GRID = "#20242c", "#2a7f9e", "#c4523e", "#e0a526", "#d9dde3"
@@ -34,7 +35,7 @@ class Trail:
 
     def add(self, lanes: Lanes, with_fills: bool = True) -> None:
         """Notes where lane 0 stands now, and its fills of the last step."""
-        view, unit = lanes.market.view, lanes.tape.info[0].instrument.price_unit
+        view, unit = lanes.market.view, day_of(lanes, 0).instrument.price_unit
         self.time_s.append(int(view.time_ns[0]) / NS)
         for series, price, size in (
             (self.bid, view.bid_price, view.bid_size),
@@ -58,6 +59,11 @@ def show(lanes: Lanes, lane: int, mode: str | None, trail: Trail | None = None) 
     return None
 
 
+def day_of(lanes: Lanes, lane: int) -> DayInfo:
+    """The day that a lane is on."""
+    return lanes.tape.info[int(lanes.market.state[lane]["day"])]
+
+
 def clock(time_ns: int) -> str:
     """Local time of day, to the millisecond."""
     seconds, rest = divmod(int(time_ns), NS)
@@ -79,9 +85,8 @@ def own_orders(lanes: Lanes, lane: int) -> dict[tuple[int, int], str]:
 
 def ladder(lanes: Lanes, lane: int) -> str:
     """The visible book with own orders and their queue, best prices in the middle."""
-    view, unit = lanes.market.view, lanes.tape.info[0].instrument.price_unit
-    state = lanes.market.state[lane]
-    day = lanes.tape.info[int(state["day"])]
+    view, state, day = lanes.market.view, lanes.market.state[lane], day_of(lanes, lane)
+    unit = day.instrument.price_unit
     own = own_orders(lanes, lane)
     lines = [
         f"{day.instrument.symbol} {day.date} {clock(state['time_ns'])}  {Status(int(state['status'])).name.lower()}"
@@ -116,15 +121,14 @@ def picture(lanes: Lanes, lane: int, trail: Trail | None) -> np.ndarray:
     _draw_ladder(figure.add_subplot(grid[:, 0]), lanes, lane)
     if trail is not None and trail.time_s:
         draw_episode([figure.add_subplot(grid[i, 1]) for i in range(3)], trail)
-    state = lanes.market.state[lane]
-    day = lanes.tape.info[int(state["day"])]
+    state, day = lanes.market.state[lane], day_of(lanes, lane)
     figure.suptitle(f"{day.instrument.symbol} {day.date} {clock(state['time_ns'])}", color=INK, fontsize=12, y=0.96)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def _draw_ladder(axes: Any, lanes: Lanes, lane: int) -> None:
-    view, unit = lanes.market.view, lanes.tape.info[0].instrument.price_unit
+    view, unit = lanes.market.view, day_of(lanes, lane).instrument.price_unit
     own = own_orders(lanes, lane)
     tick = int(view.tick[lane, 0]) * unit
     for side, prices, sizes, colour in (

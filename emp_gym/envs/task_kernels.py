@@ -6,6 +6,7 @@ import numpy as np
 
 from emp_gym.data.tape import NO_ROW
 from emp_gym.jit import hot, inner, prefetch
+from emp_gym.market.day_rules import ticks_away
 from emp_gym.market.records import CANCEL, LIMIT, MARKET, NONE, REPLACE, TRADING
 from emp_gym.market.replay import AHEAD
 from emp_gym.sensory.lob import LONG, SHORT, finish, observe_book, observe_own
@@ -28,17 +29,13 @@ SETUP = np.dtype(
         ("parent", "i8"),  # lots of the parent order
         ("max_offset", "i8"),  # ticks
         ("levels", "i8"),  # levels in the observation
-        ("price_to_cash", "i8"),
-        ("lot", "i8"),
         ("latency", "i8"),  # 1 if orders take time to arrive
-        ("session_start_ns", "i8"),
-        ("session_ns", "i8"),
         ("inventory_penalty", "f8"),  # ticks per clip of inventory and decision
         ("damping", "f8"),  # share of inventory gains taken away
     ],
     align=True,
 )
-"""What does not change in an episode."""
+"""What is the same in every episode, whatever its day."""
 
 EPISODE = np.dtype(
     [
@@ -48,6 +45,7 @@ EPISODE = np.dtype(
         ("length", "i8"),  # decisions of this episode
         ("arrival2", "i8"),  # twice the mid at the start
         ("parent_side", "i8"),
+        ("tick", "i8"),  # at the start: rewards are counted in it, price units
         ("masked", "i8"),  # masked actions executed as "keep"
         ("clipped", "i8"),  # features clipped
         ("steps", "i8"),
@@ -130,7 +128,7 @@ def _exposed(lane, slots, side, setup):
 
 
 @hot
-def menu_price(action, side, book, tick):
+def menu_price(action, side, book, day):
     """The price at which a menu action quotes `side`, NO_QUOTE if it does not."""
     if side > 0:
         touch = action == BOTH or action == BID or action == BID_ASK_DEEP
@@ -141,7 +139,7 @@ def menu_price(action, side, book, tick):
     if not touch and not deep:
         return NO_QUOTE
     best = book[0, 0] if side > 0 else book[2, 0]
-    return best - side * tick if deep else best
+    return ticks_away(day, best, -side) if deep else best
 
 
 @hot
@@ -159,12 +157,12 @@ def _flatten(kinds, requests, n, lane, slots, setup):
 
 
 @hot
-def _request_menu(kinds, requests, lane, slots, book, action, tick, setup):
+def _request_menu(kinds, requests, lane, slots, book, action, day, setup):
     if action == KEEP:
         return
     if BOTH <= action <= ASK_BID_DEEP:
-        n = _quote(kinds, requests, 0, lane, slots, 1, menu_price(action, 1, book, tick), setup["clip"])
-        _quote(kinds, requests, n, lane, slots, -1, menu_price(action, -1, book, tick), setup["clip"])
+        n = _quote(kinds, requests, 0, lane, slots, 1, menu_price(action, 1, book, day), setup["clip"])
+        _quote(kinds, requests, n, lane, slots, -1, menu_price(action, -1, book, day), setup["clip"])
     elif action == BUY_CLIP:
         _ask(kinds, requests, 0, lane, MARKET, 1, 0, setup["clip"], 0)
     elif action == SELL_CLIP:
@@ -176,11 +174,11 @@ def _request_menu(kinds, requests, lane, slots, book, action, tick, setup):
 
 
 @hot
-def _request_parent(kinds, requests, lane, slots, book, action, tick, setup, side):
+def _request_parent(kinds, requests, lane, slots, book, action, day, setup, side):
     left = setup["parent"] - side * lane["position"]
     best = book[0, 0] if side > 0 else book[2, 0]
     if action == POST or action == POST_DEEP:
-        price = best if action == POST else best - side * tick
+        price = best if action == POST else ticks_away(day, best, -side)
         quantity = min(setup["clip"], left - _exposed(lane, slots, side, setup))
         _quote(kinds, requests, 0, lane, slots, side, price, quantity)
     elif action == TAKE_ONE or action == TAKE_TWO:
@@ -195,18 +193,18 @@ def _request_parent(kinds, requests, lane, slots, book, action, tick, setup, sid
 
 
 @hot
-def _request_quotes(kinds, requests, lane, slots, book, action, tick, setup):
+def _request_quotes(kinds, requests, lane, slots, book, action, day, setup):
     """Market making: (half-spread, skew, size) in [-1, 1]; see `tasks.MakeMarket`."""
     if lane["status"] != TRADING or book[1, 0] == 0 or book[3, 0] == 0:
         return
     half = 0.5 * (action[0] + 1.0) * setup["max_offset"]
     skew = action[1] * setup["max_offset"]
-    clips = 0.5 * (action[2] + 1.0) * setup["clip"] / setup["lot"]
-    quantity = int(np.rint(clips)) * setup["lot"]
-    bid = min(book[0, 0] - tick * int(np.rint(half - skew)), book[2, 0] - tick)
-    ask = max(book[2, 0] + tick * int(np.rint(half + skew)), book[0, 0] + tick)
+    clips = 0.5 * (action[2] + 1.0) * setup["clip"] / day["lot"]
+    quantity = int(np.rint(clips)) * day["lot"]
+    bid = min(ticks_away(day, book[0, 0], -int(np.rint(half - skew))), ticks_away(day, book[2, 0], -1))
+    ask = max(ticks_away(day, book[2, 0], int(np.rint(half + skew))), ticks_away(day, book[0, 0], 1))
     if ask <= bid:
-        ask = bid + tick
+        ask = ticks_away(day, bid, 1)
     room_to_buy = setup["max_position"] - lane["position"] - _exposed(lane, slots, 1, setup)
     room_to_sell = setup["max_position"] + lane["position"] - _exposed(lane, slots, -1, setup)
     buy, sell = min(quantity, room_to_buy), min(quantity, room_to_sell)
@@ -225,19 +223,19 @@ def request(low, high, choices, levers, kinds, requests, state, slots, book, epi
         if not active[i]:
             continue
         lane = state[i]
-        tick = days[lane["day"]]["tick"]
+        day = days[lane["day"]]
         if task == MAKE:
-            _request_quotes(kinds[i], requests[i], lane, slots[i], book[i], levers[i], tick, rules)
+            _request_quotes(kinds[i], requests[i], lane, slots[i], book[i], levers[i], day, rules)
             continue
         action = choices[i]
         if not mask[i, action]:
             episodes[i]["masked"] += 1
             action = KEEP
         if task == TRADE:
-            _request_menu(kinds[i], requests[i], lane, slots[i], book[i], action, tick, rules)
+            _request_menu(kinds[i], requests[i], lane, slots[i], book[i], action, day, rules)
         else:
             _request_parent(
-                kinds[i], requests[i], lane, slots[i], book[i], action, tick, rules, episodes[i]["parent_side"]
+                kinds[i], requests[i], lane, slots[i], book[i], action, day, rules, episodes[i]["parent_side"]
             )
 
 
@@ -260,13 +258,13 @@ def _may_take(lane, slots, side, setup):
 
 
 @hot
-def _mask_menu(mask, lane, slots, book, tick, setup):
+def _mask_menu(mask, lane, slots, book, day, setup):
     trading = lane["status"] == TRADING
     has_bid, has_ask = trading and book[1, 0] > 0, trading and book[3, 0] > 0
     bid = has_bid and _may_quote(lane, slots, 1, book[0, 0], setup)
     ask = has_ask and _may_quote(lane, slots, -1, book[2, 0], setup)
-    deep_bid = has_bid and _may_quote(lane, slots, 1, book[0, 0] - tick, setup)
-    deep_ask = has_ask and _may_quote(lane, slots, -1, book[2, 0] + tick, setup)
+    deep_bid = has_bid and _may_quote(lane, slots, 1, ticks_away(day, book[0, 0], -1), setup)
+    deep_ask = has_ask and _may_quote(lane, slots, -1, ticks_away(day, book[2, 0], 1), setup)
     mask[KEEP] = mask[CANCEL_ALL] = True
     mask[BOTH], mask[BOTH_DEEP] = bid and ask, deep_bid and deep_ask
     mask[BID], mask[ASK] = bid, ask
@@ -329,15 +327,15 @@ def begin(lanes, state, episodes, random, stagger, setup):
         episode["length"] = rules["episode"]
         if stagger:
             episode["length"] = 1 + np.int64(length % np.uint64(rules["episode"]))
-        episode["equity2"], episode["position"] = 0, 0
+        episode["equity2"], episode["position"], episode["tick"] = 0, 0, state[i]["tick"]
         episode["mid2"] = episode["arrival2"] = state[i]["mid2"]
         episode["masked"] = episode["clipped"] = episode["steps"] = 0
         episode["return_"] = 0.0
 
 
 @hot
-def _reward(lane, episode, tick, setup):
-    to_cash, kind = setup["price_to_cash"], setup["reward"]
+def _reward(lane, episode, setup):
+    to_cash, kind, tick = lane["price_to_cash"], setup["reward"], episode["tick"]
     if kind == SHORTFALL:
         arrival2 = episode["arrival2"]
         value2 = 2 * lane["cash"] + lane["position"] * arrival2 * to_cash
@@ -357,11 +355,11 @@ def _reward(lane, episode, tick, setup):
 
 
 @hot
-def _settle(i, state, episodes, days, active, rewards, rules):
+def _settle(i, state, episodes, active, rewards, rules):
     """Reward of lane i for the step that just ended; 0 if it did not move."""
     rewards[i] = 0.0
     if active[i]:
-        rewards[i] = _reward(state[i], episodes[i], days[state[i]["day"]]["tick"], rules)
+        rewards[i] = _reward(state[i], episodes[i], rules)
         episodes[i]["return_"] += rewards[i]
         episodes[i]["steps"] += 1
 
@@ -381,10 +379,10 @@ def summarise(lanes, state, episodes, amounts, counts, setup):
         lane, episode = state[i], episodes[i]
         cash2 = 2 * lane["cash"]
         if rules["task"] == EXECUTE_PARENT:  # the parent valued at the arrival mid: minus the shortfall
-            cash2 += lane["position"] * episode["arrival2"] * rules["price_to_cash"]
+            cash2 += lane["position"] * episode["arrival2"] * lane["price_to_cash"]
         amounts[0, i], amounts[1, i] = episode["return_"], cash2 / (2 * CASH_UNITS)
         amounts[2, i] = lane["fees"] / CASH_UNITS
-        amounts[3, i] = lane["captured2"] * rules["price_to_cash"] / (2 * CASH_UNITS)
+        amounts[3, i] = lane["captured2"] * lane["price_to_cash"] / (2 * CASH_UNITS)
         amounts[4, i] = lane["position_sum"] / max(lane["decision"], 1)
         counts[0, i], counts[1, i], counts[2, i] = episode["steps"], lane["filled"], lane["maker_filled"]
         counts[3, i], counts[4, i], counts[5, i] = lane["sent"], lane["hit"], lane["refused"]
@@ -405,18 +403,16 @@ def _ask_for(i, state, days, rows):
 @hot
 def _observe(lane, slots, book, episode, day, rows, out, mask, raw, transform, rules):
     """Writes a lane's observation and mask; `raw` is room for its quantities."""
-    at = observe_book(raw, lane, book, day, rows, rules["levels"], rules["session_start_ns"], rules["session_ns"])
+    at = observe_book(raw, lane, book, day, rows, rules["levels"])
     elapsed = (lane["decision"] + rules["episode"] - episode["length"]) / rules["episode"]
-    at = observe_own(
-        raw, at, lane, slots, book, day["tick"], rules["clip"], rules["max_position"], elapsed, rules["price_to_cash"]
-    )
+    at = observe_own(raw, at, lane, slots, book, rules["clip"], rules["max_position"], elapsed)
     if rules["task"] == EXECUTE_PARENT:
         side = episode["parent_side"]
         left = (rules["parent"] - side * lane["position"]) / rules["parent"]
         raw[at], raw[at + 1], raw[at + 2] = side, left, left - (1.0 - elapsed)
         _mask_parent(mask, lane, slots, book, side)
     elif rules["task"] == TRADE:
-        _mask_menu(mask, lane, slots, book, day["tick"], rules)
+        _mask_menu(mask, lane, slots, book, day, rules)
     episode["clipped"] += finish(raw, out, transform)
 
 
@@ -438,7 +434,7 @@ def settle_and_observe(
             _ask_for(i + AHEAD, state, days, rows)
         if i < low:
             continue
-        _settle(i, state, episodes, days, active, rewards, setup[0])
+        _settle(i, state, episodes, active, rewards, setup[0])
         day = days[state[i]["day"]]
         _observe(
             state[i], slots[i], book[i], episodes[i], day, rows, out[i], mask[i], raw[place], transform, setup[0],

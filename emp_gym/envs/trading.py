@@ -23,6 +23,8 @@ gates              None                   rules between agent and market: names,
 info               "lean"                 "lean" or "full" (fills, outcomes, verdicts of each step)
 threads            None                   None: all cores from 256 lanes on (and days of up to 1 GiB are then held in memory)
 maker_fee_bps      the instrument's       of notional, negative = rebate; taker_fee_bps likewise
+maker_fee_per_lot  the instrument's       currency a lot, on top, negative = rebate; taker_fee_per_lot likewise
+instrument         None                   other rules for the days: fields of `Instrument`, {symbol: fields}, or a YAML or JSON file
 autoreset_mode     "NextStep"             "NextStep", "SameStep" or "Disabled" (vector only)
 max_episode_steps  None                   Gymnasium's: cuts an episode from outside, as ``TimeLimit``: no closing, no `summary`
 render_mode        None                   "ansi" or "rgb_array"; a vector environment gives a tuple of one frame a lane
@@ -30,7 +32,7 @@ render_mode        None                   "ansi" or "rgb_array"; a vector enviro
 
 ``info`` (lean): `action_mask` (discrete tasks), `cost` (orders that a gate changed), `reason` (reason bits of the gates),
 `truncated_by` (`emp_gym.types.Stop`, 0 = nobody; only with a gate that may end episodes: kill switch, stage). The
-step that ends an episode adds `summary`: return, length, pnl, fees, spread_captured (currency), filled, maker_filled,
+step that ends an episode adds `summary`: return, length, pnl, fees, spread_captured (currency of its day), filled, maker_filled,
 beyond_depth (lots), orders, orders_filled, orders_refused, unknown_place, masked, clipped (counts), max_inventory,
 mean_abs_inventory (lots), day, start.
 """

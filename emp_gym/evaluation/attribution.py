@@ -73,7 +73,8 @@ def attribute(log: RunLog, horizon: Horizon = SECOND) -> Attribution:
             "these, or record with Recorder(horizons=...)"
         )
     terms = np.zeros((len(log.accounts), UNKNOWN + 1), TERM)
-    fills, to_cash = log.fills, price_to_cash(log)
+    fills, worth = log.fills, price_to_cash(log)
+    to_cash = worth[fills["episode"]]
     side, lots = fills["side"].astype(np.int64), fills["quantity"]
     edge2 = side * (fills["mid2_lots"] - 2 * fills["price"] * lots)
     impact2 = np.where(fills["maker"], 0, 2 * side * (fills["touch"] - fills["price"]) * lots)
@@ -81,12 +82,13 @@ def attribute(log: RunLog, horizon: Horizon = SECOND) -> Attribution:
     np.add.at(terms["spread2"], where, (edge2 - impact2) * to_cash)
     np.add.at(terms["impact2"], where, impact2 * to_cash)
     np.add.at(terms["fees2"], where, -2 * fills["fee"])
-    _hold(terms, log, horizon, to_cash)
+    _hold(terms, log, horizon, worth)
     return Attribution(horizon, terms, pnl2(log))
 
 
-def _hold(terms: np.ndarray, log: RunLog, horizon: Horizon, to_cash: int) -> None:
-    """Adds what was held to the terms, from event to event: decisions, executions, and ends of youth."""
+def _hold(terms: np.ndarray, log: RunLog, horizon: Horizon, worth: I64) -> None:
+    """Adds what was held to the terms, from event to event: decisions, executions, and ends of youth; `worth` is the cash of a
+    price unit and lot of each episode."""
     steps, fills, accounts = log.steps, log.fills, log.accounts
     signed = fills["side"] * fills["quantity"]
     young = np.where(fills["maker"], signed, 0)
@@ -107,13 +109,14 @@ def _hold(terms: np.ndarray, log: RunLog, horizon: Horizon, to_cash: int) -> Non
     held, fresh = (_running(events[name], events["episode"], len(accounts)) for name in ("position", "young"))
     told = np.maximum.accumulate(np.where(events["regime"] != NOT_TOLD, np.arange(len(events)), 0))
     where = (events["episode"], events["regime"][told])
+    to_cash = worth[events["episode"]]
     np.add.at(terms["adverse2"], where, fresh * change * to_cash)
     np.add.at(terms["drift2"], where, (held - fresh) * change * to_cash)
     # parts of one execution that came at other mids than its last part
-    between = fills["side"] * (fills["mid2"] * fills["quantity"] - fills["mid2_lots"]) * to_cash
+    between = fills["side"] * (fills["mid2"] * fills["quantity"] - fills["mid2_lots"]) * worth[fills["episode"]]
     np.add.at(terms["adverse2"], (fills["episode"], fills["regime"]), between)
     # what is held at the end is valued at the episode's mark: the arrival mid of a parent order
-    jump = held[last] * (accounts["mark2"][events["episode"][last]] - events["mid2"][last]) * to_cash
+    jump = held[last] * (accounts["mark2"][events["episode"][last]] - events["mid2"][last]) * to_cash[last]
     np.add.at(terms["drift2"], (events["episode"][last], events["regime"][told][last]), jump)
 
 

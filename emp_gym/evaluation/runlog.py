@@ -9,14 +9,17 @@ steps       `STEP`: where a lane stood when it decided, and what it did; T + 1 r
 orders      `SENT`: requests as the market got them, after all gates
 fills       `FILLED`: own executions, in order of time within a decision. `mid2_after_NAME` for each horizon of the log
 verdicts    `VERDICT`: what gates objected to
-accounts    `ACCOUNT`: one row an episode: where it was, and how its end is valued
+accounts    `ACCOUNT`: one row an episode (and instrument, once a market has several): where it was, its day's rules, and how
+            its end is valued
 decisions   `DECIDED`: all that is told of environments without a market of ours (certificates): actions and rewards; there
             are no other tables then
 ==========  ============================================================================================================
 
 All are sorted by episode and decision. Units are those of `emp_gym.types`: prices in price units, quantities in lots,
 cash, fees and equity in 1e-8 currency, time in ns after local midnight; "2" at the end of a name is twice the amount, so
-that mids and what is marked at them stay integers. Cash of a price and lot is `price_to_cash` of the log's config.
+that mids and what is marked at them stay integers. Cash of a price unit and lot is `price_to_cash` of the episode's account; its
+currency is that of its window: ``config["window_days"]`` holds symbol, date and currency of each. Amounts of episodes of several
+currencies must never be added up. `instrument` numbers the instruments of a market, 0 where it has one.
 """
 
 from __future__ import annotations
@@ -34,7 +37,8 @@ import numpy as np
 from emp_gym.evaluation.metrics import codes
 from emp_gym.types import I64, NS, Bool, ConfigError, DataError, OrderKind, Outcome, RunLog
 
-SCHEMA = 1
+SCHEMA = 2
+ONE_INSTRUMENT = 1  # schema of logs without instruments, which can still be read: all of instrument 0
 HEADER = "runlog.json"
 UNKNOWN_PLACE, NEVER_RESTED = -1, -2  # volume ahead: beyond the visible levels; of what does not wait in a queue
 NO_ACTION, NO_REGIME = -1, -1
@@ -44,6 +48,7 @@ STEP = np.dtype(
     [
         ("episode", "i4"),  # number of the window
         ("decision", "i4"),  # 0 .. T; T is the episode's end
+        ("instrument", "i4"),  # of bid, ask, mids and position
         ("time_ns", "i8"),
         ("row", "i8"),  # last row that has happened, of the day
         ("seen_row", "i8"),  # row that the view shows (earlier under feed latency)
@@ -64,6 +69,7 @@ SENT = np.dtype(
     [
         ("episode", "i4"),
         ("decision", "i4"),
+        ("instrument", "i4"),
         ("time_ns", "i8"),  # of the decision: it arrives the order latency later
         ("slot", "i1"),
         ("kind", "i1"),  # OrderKind
@@ -80,6 +86,7 @@ FILLED = np.dtype(
     [
         ("episode", "i4"),
         ("decision", "i4"),
+        ("instrument", "i4"),
         ("time_ns", "i8"),
         ("row", "i8"),  # whose message caused it; of a taker: whose book it took from
         ("id", "i8"),  # of the order, or CLOSING
@@ -103,6 +110,7 @@ VERDICT = np.dtype(
         ("decision", "i4"),
         ("gate", "i1"),  # number in config["gates"]
         ("slot", "i1"),
+        ("instrument", "i4"),
         ("reason", "u8"),  # reason bits
         ("before", "i8"),  # lots
         ("after", "i8"),
@@ -111,9 +119,12 @@ VERDICT = np.dtype(
 ACCOUNT = np.dtype(
     [
         ("episode", "i4"),
+        ("instrument", "i4"),  # of position and marks
         ("day", "i4"),  # of the data, as in config["days"]
         ("decisions", "i4"),  # T
-        ("tick", "i8"),
+        ("tick", "i8"),  # at the start
+        ("price_to_cash", "i8"),  # cash units in one price unit and lot
+        ("position", "i8"),  # lots held at the end
         ("parent_side", "i1"),  # of the parent order; 0: there was none
         ("parent", "i8"),  # lots of it
         ("arrival2", "i8"),  # twice the mid at the start
@@ -171,7 +182,7 @@ def horizons(log: RunLog) -> tuple[Horizon, ...]:
     return tuple(Horizon(int(h["messages"]), int(h["ns"])) for h in log.config.get("horizons", ()))
 
 
-def per_episode(table: np.ndarray, values: np.ndarray, episodes: int) -> np.ndarray:
+def per_episode(table: np.ndarray | Mapping[str, np.ndarray], values: np.ndarray, episodes: int) -> np.ndarray:
     """Sums of integer `values` (one a row of `table`) by episode, i8 [episodes], exactly."""
     total = np.zeros(episodes, np.int64)
     np.add.at(total, table["episode"], values)
@@ -190,9 +201,18 @@ def order_keys(orders: np.ndarray, fills: np.ndarray) -> tuple[I64, I64]:
     return keys[0], np.where(fills["id"] > 0, keys[1], -1)
 
 
-def price_to_cash(log: RunLog) -> int:
-    """Cash units in one price unit and lot."""
-    return int(log.config["price_to_cash"])
+def price_to_cash(log: RunLog) -> I64:
+    """Cash units in one price unit and lot, of each episode's day [W]."""
+    return log.accounts["price_to_cash"]
+
+
+def currencies(log: RunLog) -> list[str]:
+    """The currency of each episode [W]. `DataError` where the log does not say."""
+    if "window_days" in log.config:
+        return [str(day["currency"]) for day in log.config["window_days"]]
+    if "currency" in log.config:  # of the first schema
+        return [str(log.config["currency"])] * len(log.config["windows"])
+    raise DataError("the run log does not say in which currency its episodes are; record the run again, in a market of EMP Gym")
 
 
 def ends(log: RunLog) -> np.ndarray:
@@ -213,8 +233,12 @@ def pnl2(log: RunLog) -> I64:
     implementation shortfall of what was executed.
     """
     fills, to_cash = log.fills, price_to_cash(log)
-    paid = fills["side"] * fills["price"] * fills["quantity"] * to_cash + fills["fee"]
+    paid = fills["side"] * fills["price"] * fills["quantity"] * to_cash[fills["episode"]] + fills["fee"]
     return final_position(log) * log.accounts["mark2"] * to_cash - 2 * per_episode(fills, paid, len(log.accounts))
+
+
+PER_WINDOW = ("windows", "window_days", "dates")
+"""Lists in a log's config that have one entry an episode."""
 
 
 def join(logs: Sequence[RunLog]) -> RunLog:
@@ -234,11 +258,9 @@ def join(logs: Sequence[RunLog]) -> RunLog:
             part["episode"] += shift
         tables[name] = np.concatenate(parts)
     episodes = {name: np.concatenate([log.episodes[name] for log in logs]) for name in first.episodes}
-    windows = [window for log in logs for window in log.config["windows"]]
-    joined = {**first.config, "windows": windows}
-    if all("dates" in log.config for log in logs):
-        joined["dates"] = [date for log in logs for date in log.config["dates"]]
-    return RunLog(joined, episodes, tables)
+    shared = [name for name in PER_WINDOW if all(name in log.config for log in logs)]
+    own = {name: [each for log in logs for each in log.config[name]] for name in shared}
+    return RunLog({**first.config, **own}, episodes, tables)
 
 
 def dates(log: RunLog) -> I64:
@@ -257,11 +279,9 @@ def select(log: RunLog, chosen: Bool) -> RunLog:
     for name, table in log.tables.items():
         tables[name] = table[chosen[table["episode"]]]
         tables[name]["episode"] = number[tables[name]["episode"]]
-    windows = [window for window, own in zip(log.config["windows"], chosen, strict=True) if own]
+    lists = {name: log.config[name] for name in PER_WINDOW if name in log.config}
+    own = {name: [each for each, yes in zip(values, chosen, strict=True) if yes] for name, values in lists.items()}
     episodes = {name: values[chosen] for name, values in log.episodes.items()}
-    own = {"windows": windows}
-    if "dates" in log.config:
-        own["dates"] = [date for date, mine in zip(log.config["dates"], chosen, strict=True) if mine]
     return RunLog({**log.config, **own}, episodes, tables)
 
 
@@ -298,8 +318,9 @@ def save(log: RunLog, folder: str | Path) -> Path:
 
 
 UNITS = {
-    "price": "price_unit of config", "quantity": "lots", "cash": "1e-8 currency", "time_ns": "ns after local midnight",
-    "side": "+1 buy, -1 sell", "reward": "the environment's own", "...2": "twice the amount", "episodes": "currency; lots; counts",
+    "price": "price_unit of the day, in days of config", "quantity": "lots", "cash": "1e-8 currency", "time_ns": "ns after local midnight",
+    "side": "+1 buy, -1 sell", "reward": "the environment's own", "...2": "twice the amount",
+    "episodes": "currency of the day; lots; counts",
 }  # fmt: skip
 
 
@@ -313,7 +334,7 @@ def load(folder: str | Path) -> RunLog:
         schema, files, config = header["schema"], header["tables"], header["config"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is not a run log: no readable {HEADER} ({error!r}); make one with --log") from error
-    if schema != SCHEMA:
+    if schema not in (ONE_INSTRUMENT, SCHEMA):
         raise DataError(f"{path / HEADER}: schema {schema}, expected {SCHEMA}; record the run again")
     read: dict[str, dict[str, np.ndarray]] = {}
     for name, about in files.items():
@@ -323,7 +344,20 @@ def load(folder: str | Path) -> RunLog:
         table = parquet.read_table(file)
         read[name] = {key: table[key].to_numpy() for key in table.column_names}
     episodes = read.pop("episodes")
+    if schema == ONE_INSTRUMENT:
+        _add_instruments(read, config)
     return RunLog(config, episodes, {name: _structured(name, columns, path) for name, columns in read.items()})
+
+
+def _add_instruments(read: dict[str, dict[str, np.ndarray]], config: Mapping[str, Any]) -> None:
+    """Gives the tables of a log of the first schema what they lack: its only instrument is number 0."""
+    for name, columns in read.items():
+        if name in TABLES:
+            columns["instrument"] = np.zeros(len(columns["episode"]), np.int32)
+    if "accounts" in read:
+        accounts, fills = read["accounts"], read["fills"]
+        accounts["price_to_cash"] = np.full(len(accounts["episode"]), config["price_to_cash"], np.int64)
+        accounts["position"] = per_episode(fills, fills["side"] * fills["quantity"], len(accounts["episode"]))
 
 
 def _columns(table: np.ndarray) -> dict[str, np.ndarray]:

@@ -17,6 +17,7 @@ from emp_gym.agents import registry
 from emp_gym.agents.base import parameters
 from emp_gym.evaluation import metrics
 from emp_gym.evaluation.metrics import Estimate
+from emp_gym.evaluation.runlog import PER_WINDOW
 from emp_gym.experiments import spans
 from emp_gym.experiments.config import CONTRACT, EvaluationConfig, RunConfig
 from emp_gym.experiments.heldout import Proof, not_recorded
@@ -71,6 +72,7 @@ def evaluate(
     env = env if wrap is None else wrap(env)
     if hasattr(agent, "bind"):
         agent.bind(env)
+    days = {"window_days": _days_of(env, chosen)} if hasattr(env.unwrapped, "tape_set") else {}
     options = {"day": [day for day, _ in chosen], "start": [row for _, row in chosen]}
     observation, info = env.reset(seed=seed, options=options)
     if record is not None:
@@ -103,6 +105,7 @@ def evaluate(
         "seed": seed,
         "windows": [list(w) for w in chosen],
         "dates": dates,
+        **days,
     }
     if record is None:
         return RunLog(config, episodes)
@@ -341,7 +344,8 @@ def _by_symbol(comparison: Comparison, config: EvaluationConfig) -> list[InSymbo
 
 def part(log: RunLog, own: np.ndarray) -> RunLog:
     """The episodes `own` [W] of `log`, without its tables."""
-    chosen = {name: [value for value, mine in zip(log.config[name], own) if mine] for name in ("windows", "dates")}
+    lists = [name for name in PER_WINDOW if name in log.config]
+    chosen = {name: [value for value, mine in zip(log.config[name], own, strict=True) if mine] for name in lists}
     return RunLog({**log.config, **chosen}, {name: values[own] for name, values in log.episodes.items()})
 
 
@@ -349,6 +353,24 @@ def dates_of(env: Any, chosen: Sequence[Window]) -> list[str]:
     """The date of each window, "day N" where the environment does not say."""
     tapes = getattr(env.unwrapped, "tape_set", None)
     return [f"day {day}" if tapes is None else str(tapes.info[day].date) for day, _ in chosen]
+
+
+def window_days(
+    env_id: str, env_kwargs: Mapping[str, Any], chosen: Sequence[Window], split: str
+) -> list[dict[str, str]]:
+    """Symbol, date and currency of each window; empty where the environment has no days. What is paid in several currencies is
+    never added up."""
+    env = make_env(env_id, env_kwargs, 1, split=split)
+    found = _days_of(env, chosen) if hasattr(env.unwrapped, "tape_set") else []
+    env.close()
+    return found
+
+
+def _days_of(env: Any, chosen: Sequence[Window]) -> list[dict[str, str]]:
+    days = [env.unwrapped.tape_set.info[day] for day, _ in chosen]
+    return [
+        {"symbol": day.instrument.symbol, "date": day.date, "currency": day.instrument.currency} for day in days
+    ]
 
 
 def registry_parameters(name: str, config: Mapping[str, Any] | None = None) -> list[str] | None:

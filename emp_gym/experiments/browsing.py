@@ -133,6 +133,7 @@ class Pages:
 
     def _record(self, block: Block, at: int, gained: float) -> dict[str, Any]:
         row, words = block.decisions[at], self.words
+        day = int(row["day"])
         fills, objections = block.of("fills", at), block.of("objections", at)
         flags, policy = int(row["flags"]), self.run.policy_at(int(row["step"]))
         changed = {int(entry["slot"]): entry for entry in block.of("sent", at)}
@@ -143,11 +144,11 @@ class Pages:
             "time_ns": int(row["time_ns"]), "row": int(row["row"]), "regime": regime_name(int(row["regime"])),
             "policy": policy[0], "policy_hash": policy[1], "observation": f"{int(row['observation']):016x}",
             "action": words.action(block, at), "masked": bool(flags & MASKED), "latch": int(row["latch"]),
-            "proposed": "; ".join(words.order(entry) for entry in block.of("orders", at)),
+            "proposed": "; ".join(words.order(entry, day) for entry in block.of("orders", at)),
             "reasons": " ".join(words.reasons(block, at)),
             "reason_bits": " ".join(f"{words.gates[e['gate']]}/{e['slot']}:{int(e['reason']):#x}" for e in objections),
-            "sent": "; ".join(words.order(entry) for entry in sent if entry["kind"]),
-            "fills": "; ".join(words.fill(entry) for entry in fills), "lots": int(fills["quantity"].sum()),
+            "sent": "; ".join(words.order(entry, day) for entry in sent if entry["kind"]),
+            "fills": "; ".join(words.fill(entry, day) for entry in fills), "lots": int(fills["quantity"].sum()),
             "fees": int(fills["fee"].sum()) / CASH_UNITS, "reward": float(row["reward"]), "pnl": gained,
             "terminated": bool(flags & TERMINATED), "truncated": bool(flags & TRUNCATED),
             "settled": bool(flags & SETTLED), "note": block.note(at), "explanation": words.explain(block, at),

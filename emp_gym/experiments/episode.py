@@ -42,7 +42,7 @@ def marked2(log: RunLog) -> I64:
     steps, accounts = log.steps, log.accounts
     if not accounts["parent"].any():
         return steps["equity2"].astype(np.int64)
-    return 2 * steps["cash"] + steps["position"] * accounts["mark2"][steps["episode"]] * price_to_cash(log)
+    return 2 * steps["cash"] + steps["position"] * accounts["mark2"][steps["episode"]] * price_to_cash(log)[steps["episode"]]
 
 
 def draw(log: RunLog, number: int, title: str, path: Path, width: float = WIDTH) -> None:
@@ -50,8 +50,8 @@ def draw(log: RunLog, number: int, title: str, path: Path, width: float = WIDTH)
     steps, fills = (table[table["episode"] == number] for table in (log.steps, log.fills))
     equity = marked2(log)[log.steps["episode"] == number] / (2 * CASH_UNITS)
     mark = "the arrival mid" if log.accounts["parent"].any() else "mid"
-    unit = float(log.config["price_unit"])
     day = log.config["days"][int(log.accounts["day"][number])]
+    unit = float(day["price_unit"] if "price_unit" in day else log.config["price_unit"])  # that of the log, in the first schema
     hours = steps["time_ns"] / HOUR
     layout = {"nrows": 3, "sharex": True, "figsize": (width, 7.4), "gridspec_kw": {"height_ratios": [3, 1.1, 1.6]}}
     with figure(path, title, **layout) as (_, (top, middle, bottom)):

@@ -29,10 +29,11 @@ from emp_gym.types import F64, ConfigError
 KEYS = tuple(HONEST)
 JUDGED: dict[str, Any] = {
     "fills": "exact", "latency_ns": 0, "impact": "none", "maker_fee_bps": None, "taker_fee_bps": None,
+    "maker_fee_per_lot": None, "taker_fee_per_lot": None,
 }  # fmt: skip
 """The environments' own defaults; a fee of None is the instrument's."""
 LATENCIES = {"0 ms": 0, "1 ms": 1_000_000, "10 ms": 10_000_000}
-NO_FEES = {"maker_fee_bps": 0.0, "taker_fee_bps": 0.0}
+NO_FEES = {"maker_fee_bps": 0.0, "taker_fee_bps": 0.0, "maker_fee_per_lot": 0.0, "taker_fee_per_lot": 0.0}
 REBATE = {"maker_fee_bps": -0.2, "taker_fee_bps": 0.3}
 OPTIMISTIC = {"fills": "optimistic", "latency_ns": 0, "impact": "none", **NO_FEES}
 
@@ -139,13 +140,15 @@ def described(setting: Mapping[str, Any]) -> str:
     """``exact queue, 0.2 ms, resilient, fees 0/0.3 bp``."""
     fills = {"exact": "exact queue"}.get(setting["fills"], f"{setting['fills']} fills")
     impact = {"none": "no impact"}.get(setting["impact"], setting["impact"])
-    fees = [setting["maker_fee_bps"], setting["taker_fee_bps"]]
-    paid = (
-        "the instrument's fees"
-        if fees == [None, None]
-        else "fees " + "/".join("–" if f is None else f"{f:g}" for f in fees) + " bp"
-    )
+    bps, lots = ([setting.get(f"{side}_fee_{unit}") for side in ("maker", "taker")] for unit in ("bps", "per_lot"))
+    paid = "the instrument's fees" if bps == [None, None] else f"fees {_pair(bps)} bp"
+    if any(lots):
+        paid += f" and {_pair(lots)} a lot"
     return f"{fills}, {_milliseconds(setting['latency_ns'])}, {impact}, {paid}"
+
+
+def _pair(fees: Sequence[float | None]) -> str:
+    return "/".join("–" if fee is None else f"{fee:g}" for fee in fees)
 
 
 def _milliseconds(latency: Any) -> str:

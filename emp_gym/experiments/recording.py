@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from emp_gym.data.tape import TapeSet
+from emp_gym.data.tape import DayInfo, TapeSet
 from emp_gym.envs.wrappers.diary import describe
 from emp_gym.evaluation import runlog
 from emp_gym.evaluation.runlog import HORIZONS, NEVER_RESTED, NO_ACTION, NO_REGIME, UNKNOWN_PLACE, Horizon
@@ -97,6 +97,7 @@ class Recorder:
         self._rows = np.zeros(lanes.lanes, np.int64)  # of `steps`, so far
         self._arrival2 = lanes.market.state["mid2"].copy()
         self._day = lanes.market.state["day"].copy()
+        self._tick = lanes.market.state["tick"].copy()
         self._stand(np.arange(lanes.lanes))
 
     def step(self, running: Bool, actions: np.ndarray, rewards: np.ndarray) -> None:
@@ -128,7 +129,7 @@ class Recorder:
         for name in ("time_ns", "row", "seen_row", "cash", "fees", "position", "mid2"):
             rows[name] = state[name][where]
         rows["bid"], rows["ask"] = view.bid_price[where, 0, 0], view.ask_price[where, 0, 0]
-        rows["equity2"] = 2 * rows["cash"] + rows["position"] * rows["mid2"] * view.price_to_cash
+        rows["equity2"] = 2 * rows["cash"] + rows["position"] * rows["mid2"] * state["price_to_cash"][where]
         self._parts["steps"].append(rows)
         self._order_id, self._order_ahead = view.order_id.copy(), view.order_ahead.copy()
         self._order_live = view.order_live.copy()
@@ -147,7 +148,7 @@ class Recorder:
         rows["decision"] = self._decision
         rows["kind"] = sent.kind.reshape(-1)[there]
         rows["outcome"] = self._lanes.market.outcome.reshape(-1)[there]
-        for name in ("side", "price", "quantity", "id", "target"):
+        for name in ("side", "price", "quantity", "id", "target", "instrument"):
             rows[name] = records[name]
         self._parts["orders"].append(rows)
 
@@ -160,6 +161,7 @@ class Recorder:
             rows = np.zeros(len(lane), runlog.VERDICT)
             rows["episode"], rows["decision"], rows["gate"], rows["slot"] = lane, self._decision, gate, slot
             rows["reason"] = verdicts.reason[lane, slot]
+            rows["instrument"] = self._lanes.orders.instrument[lane, slot]
             rows["before"], rows["after"] = verdicts.quantity_before[lane, slot], verdicts.quantity_after[lane, slot]
             self._parts["verdicts"].append(rows)
 
@@ -172,7 +174,7 @@ class Recorder:
             mine = slice(None)
         rows = np.zeros(len(fills.lane[mine]), self._fill_type)
         rows["episode"], rows["decision"], rows["beyond"] = fills.lane[mine], self._decision, fills.beyond_depth[mine]
-        for name in ("time_ns", "row", "id", "side", "maker", "price", "quantity", "fee", "mid2_lots"):
+        for name in ("time_ns", "row", "id", "side", "maker", "price", "quantity", "fee", "mid2_lots", "instrument"):
             rows[name] = getattr(fills, name)[mine]
         lane = rows["episode"]
         there = (self._order_id[lane] == rows["id"][:, None]) & self._order_live[lane]
@@ -186,14 +188,11 @@ class Recorder:
     def about(self) -> dict[str, Any]:
         """What a log's config says besides what was asked for; JSON values."""
         lanes, market = self._lanes, self._lanes.market
-        params, instrument = market.params[0], lanes.tape.info[0].instrument
+        params = market.params[0]
         return {
             "task": type(lanes.task).__name__,
             "menu": list(lanes.task.menu),
             "clip": int(lanes.task.order_quantity),
-            "price_unit": instrument.price_unit,
-            "currency": instrument.currency,
-            "price_to_cash": int(params["price_to_cash"]),
             "fills": market.config.fills,
             "order_latency_ns": int(params["order_latency_ns"]),
             "feed_latency_ns": int(params["feed_latency_ns"]),
@@ -201,10 +200,7 @@ class Recorder:
             "gates": [{"name": gate["name"], "reasons": gate["reasons"]} for gate in self._described["gates"]],
             "horizons": [{"messages": h.messages, "ns": h.ns} for h in self.horizons],
             "data_hash": lanes.tape.hash,
-            "days": [
-                {"symbol": day.instrument.symbol, "date": day.date, "rows": day.rows, "tick": day.instrument.tick}
-                for day in lanes.tape.info
-            ],
+            "days": [_about_day(day, own) for day, own in zip(lanes.tape.info, market.days, strict=True)],
         }
 
     def tables(self) -> dict[str, np.ndarray]:
@@ -240,7 +236,8 @@ class Recorder:
         accounts = np.zeros(n, runlog.ACCOUNT)
         accounts["episode"], accounts["day"], accounts["arrival2"] = np.arange(n), self._day, self._arrival2
         accounts["decisions"] = self._rows - 1
-        accounts["tick"] = lanes.tape.days["tick"][self._day]
+        accounts["tick"], accounts["position"] = self._tick, lanes.market.state["position"]
+        accounts["price_to_cash"] = lanes.market.state["price_to_cash"]
         accounts["deadline_row"] = self._deadlines()
         accounts["twap2"] = self._twap2(lanes.market.state["start_row"], accounts["deadline_row"])
         if lanes.task.reward == "shortfall":
@@ -304,6 +301,25 @@ class Recorder:
         fills["ahead"] = _of_order(fills, orders, "ahead", NEVER_RESTED)
         for column, mids in mids2_after(tape, day_of, fills["row"], fills["time_ns"], self.horizons).items():
             fills[column] = mids
+
+
+def _about_day(day: DayInfo, own: np.void) -> dict[str, Any]:
+    """A day of the data and the rules under which its episodes traded, as JSON values; fees in cash units a lot, and of a price
+    unit and lot as a fraction."""
+    instrument = day.instrument
+    return {
+        "symbol": instrument.symbol, "date": day.date, "rows": day.rows, "tick": instrument.tick,
+        "ticks": [list(step) for step in instrument.ticks], "lot": instrument.lot, "price_unit": instrument.price_unit,
+        "currency": instrument.currency, "price_to_cash": int(own["price_to_cash"]),
+        "fees": {side: _fee(own, side) for side in ("maker", "taker")},
+        "session_ns": [instrument.session_start_ns, instrument.session_end_ns], "timezone": instrument.timezone,
+        "midnight_utc_ns": day.midnight_utc_ns,
+    }  # fmt: skip
+
+
+def _fee(own: np.void, side: str) -> dict[str, Any]:
+    fraction = [int(own[f"{side}_{part}"]) for part in ("numerator", "denominator")]
+    return {"per_lot": int(own[f"{side}_per_lot"]), "of_price": fraction}
 
 
 def _by_episode(parts: Sequence[np.ndarray], dtype: np.dtype) -> np.ndarray:

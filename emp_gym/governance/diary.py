@@ -24,7 +24,8 @@ from emp_gym.governance.reader import Entry, LogReader
 from emp_gym.types import F32, F64, I64, Bool, ConfigError, Fills, Orders, Verdicts
 
 RUN, RESET, POLICY, BLOCK, END = "diary-run", "diary-reset", "diary-policy", "diary-block", "diary-end"
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, FORMAT)  # in the first one fills had no instrument, and all days one price unit
 FILE = "diary.log"  # of a governance folder
 _HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -192,7 +193,7 @@ class DiaryReader:
 
     def _run(self, number: int, entry: Entry) -> Run:
         about, leaf = entry.value, entry.leaf.hex()
-        if about.get("format") != FORMAT:
+        if about.get("format") not in READABLE:
             raise DiaryDamaged(f"{self._log.path}: run {number} has format {about.get('format')!r}, expected {FORMAT}")
         told = {
             kind: [found.value for found in self._log.entries(entry.seq, kind=kind, subject_hash=leaf)]

@@ -30,7 +30,8 @@ from emp_gym.governance.canonical import LARGEST, canonical, parse
 from emp_gym.governance.errors import LogError
 from emp_gym.types import ORDER
 
-MAGIC, VERSION = b"EMPDIARY", 1
+MAGIC, VERSION = b"EMPDIARY", 2
+ONE_INSTRUMENT = 1  # version of blocks whose fills do not say of which instrument they are: all of number 0
 MASKED, TERMINATED, TRUNCATED, SETTLED = 1, 2, 4, 8  # flags of a decision
 UNKNOWN_REGIME = -1
 
@@ -62,7 +63,7 @@ OBJECTION = np.dtype(
 FILLED = np.dtype(
     [
         ("at", "i8"), ("time_ns", "i8"), ("id", "i8"), ("price", "i8"), ("quantity", "i8"), ("fee", "i8"), ("row", "i4"),
-        ("side", "i1"), ("maker", "?"), ("beyond_depth", "?"),
+        ("instrument", "i4"), ("side", "i1"), ("maker", "?"), ("beyond_depth", "?"),
     ],
     align=True,
 )  # fmt: skip
@@ -189,7 +190,7 @@ def _header(data: bytes) -> tuple[dict[str, Any], int]:
         raise ValueError(f"begins with {data[: len(MAGIC)]!r}, not {MAGIC!r}")
     end = start + int.from_bytes(data[len(MAGIC) : start], "little")
     head = parse(data[start:end])
-    if head["version"] != VERSION:
+    if head["version"] not in (ONE_INSTRUMENT, VERSION):
         raise ValueError(f"version {head['version']}")
     return head, end
 
@@ -226,7 +227,8 @@ def _block(head: dict[str, Any], arrays: dict[str, np.ndarray]) -> Block:
         tables[table] = np.zeros(len(at), dtype)
         tables[table]["at"] = at
         for name in fields(dtype):
-            tables[table][name] = arrays[f"{table}.{name}"]
+            if head["version"] != ONE_INSTRUMENT or (table, name) != ("fills", "instrument"):
+                tables[table][name] = arrays[f"{table}.{name}"]
     notes = [(int(place), str(text)) for place, text in head["notes"]]
     return Block(head["run"], lanes, head["first_step"], steps, decisions, arrays["action"], notes=notes, **tables)
 

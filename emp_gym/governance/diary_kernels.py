@@ -94,7 +94,7 @@ def settle(place, reward, terminated, truncated, equity2, before2, decisions):
 
 
 @hot
-def fill(used, place, lane, row, time_ns, ids, side, price, quantity, fee, maker, beyond_depth, fills):
+def fill(used, place, lane, row, time_ns, ids, side, price, quantity, fee, maker, beyond_depth, instrument, fills):
     """Notes the executions [F] of the step; used [1] counts them."""
     for j in range(len(lane)):
         if place[lane[j]] < 0:
@@ -102,5 +102,5 @@ def fill(used, place, lane, row, time_ns, ids, side, price, quantity, fee, maker
         entry = fills[used[0]]
         entry["at"], entry["row"], entry["time_ns"], entry["id"] = place[lane[j]], row[j], time_ns[j], ids[j]
         entry["side"], entry["price"], entry["quantity"], entry["fee"] = side[j], price[j], quantity[j], fee[j]
-        entry["maker"], entry["beyond_depth"] = maker[j], beyond_depth[j]
+        entry["maker"], entry["beyond_depth"], entry["instrument"] = maker[j], beyond_depth[j], instrument[j]
         used[0] += 1

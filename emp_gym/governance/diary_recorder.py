@@ -118,7 +118,7 @@ class Recorder:
         self._fills = _with_room(self._fills, int(self._filled[0]) + len(fills.lane))
         diary_kernels.fill(
             self._filled, self._place, fills.lane, fills.row, fills.time_ns, fills.id, fills.side, fills.price,
-            fills.quantity, fills.fee, fills.maker, fills.beyond_depth, self._fills,
+            fills.quantity, fills.fee, fills.maker, fills.beyond_depth, fills.instrument, self._fills,
         )  # fmt: skip
 
     def peek(self) -> Block:

@@ -103,7 +103,7 @@ def _block(rows: list[dict[str, Any]], run: str, lanes: int, levers: int) -> Blo
             _read(at, row, decisions, actions)
             for name in TABLES:
                 listed = row.get("outcome", {}).get("fills", []) if name == "fills" else row[name]
-                tables[name] += [(at, *(entry[n] for n in fields(TABLES[name]))) for entry in listed]
+                tables[name] += [(at, *(_field(entry, n) for n in fields(TABLES[name]))) for entry in listed]
             if "note" in row:
                 notes.append((at, str(row["note"])))
         read = {name: np.array(entries, TABLES[name]) for name, entries in tables.items()}
@@ -111,6 +111,11 @@ def _block(rows: list[dict[str, Any]], run: str, lanes: int, levers: int) -> Blo
         raise DiaryDamaged(f"a row of the diary cannot be read ({type(error).__name__}: {error})") from error
     first, last = int(decisions["step"][0]), int(decisions["step"][-1])
     return Block(run, lanes, first, last - first + 1, decisions, actions, notes=notes, **read)
+
+
+def _field(entry: dict[str, Any], name: str) -> Any:
+    """0 is the instrument of fills that were written before markets numbered theirs."""
+    return entry.get(name, 0) if name == "instrument" else entry[name]
 
 
 def _read(at: int, row: dict[str, Any], decisions: np.ndarray, actions: np.ndarray) -> None:

@@ -34,12 +34,14 @@ class Words:
         self.menu: list[str] = about["menu"]
         self.gates: list[str] = [gate["name"] for gate in about["gates"]]
         self._names: list[list[str]] = [gate["reasons"] for gate in about["gates"]]
-        self._unit = Decimal(about["price_unit"])
+        data = about["data"]
+        units = data["price_units"] if "price_units" in data else [about["price_unit"]] * len(data["days"])
+        self._units = [Decimal(unit) for unit in units]  # of each day
         self._levers = LEVERS.get(about["task"], ())
 
-    def price(self, units: int) -> str:
-        """A price in currency: with two decimals at least, more where it has them."""
-        text = f"{units * self._unit:f}"
+    def price(self, units: int, day: int = 0) -> str:
+        """A price of a day in its currency: with two decimals at least, more where it has them."""
+        text = f"{units * self._units[day]:f}"
         whole, _, part = text.partition(".")
         return f"{whole}.{part.rstrip('0').ljust(2, '0')}"
 
@@ -65,7 +67,7 @@ class Words:
         names = self._levers or tuple(f"lever {i}" for i in range(len(action)))
         return ", ".join(f"{name} {value:+.2f}" for name, value in zip(names, action.tolist(), strict=True))
 
-    def order(self, entry: Any) -> str:
+    def order(self, entry: Any, day: int) -> str:
         """One request: "buy 100 @ 30.21", "cancel 17"."""
         kind, side = int(entry["kind"]), "buy" if entry["side"] > 0 else "sell"
         if kind == OrderKind.CANCEL:
@@ -74,21 +76,21 @@ class Words:
         if kind == OrderKind.MARKET:
             return f"{what} at the market"
         moved = f"move {int(entry['target'])}: " if kind == OrderKind.REPLACE else ""
-        return f"{moved}{what} @ {self.price(int(entry['price']))}"
+        return f"{moved}{what} @ {self.price(int(entry['price']), day)}"
 
-    def fill(self, entry: Any) -> str:
+    def fill(self, entry: Any, day: int) -> str:
         """One execution: "bought 100 @ 30.21 (maker)"."""
         how = "maker" if entry["maker"] else "taker, beyond the visible book" if entry["beyond_depth"] else "taker"
         verb = "bought" if entry["side"] > 0 else "sold"
-        return f"{verb} {int(entry['quantity'])} @ {self.price(int(entry['price']))} ({how})"
+        return f"{verb} {int(entry['quantity'])} @ {self.price(int(entry['price']), day)} ({how})"
 
     def said(self, block: Block, at: int) -> Iterator[str]:
         """What each gate did with each order, in words."""
         left = {int(e["slot"]): e for e in block.of("sent", at)}
-        proposed = {int(e["slot"]): e for e in block.of("orders", at)}
+        proposed, day = {int(e["slot"]): e for e in block.of("orders", at)}, int(block.decisions[at]["day"])
         for entry in block.of("objections", at):
             slot, why = int(entry["slot"]), ", ".join(self.bits(entry))
-            what = self.order(proposed[slot]) if slot in proposed else f"order {slot}"
+            what = self.order(proposed[slot], day) if slot in proposed else f"order {slot}"
             if slot not in left:
                 did = "let pass"
             elif left[slot]["kind"] == OrderKind.NONE:
@@ -100,15 +102,16 @@ class Words:
     def explain(self, block: Block, at: int) -> str:
         """The decision in one line: what was chosen, what the rules did, what came of it."""
         row, parts = block.decisions[at], []
+        day = int(row["day"])
         chosen = self.action(block, at) + (" (masked: executed as keep)" if row["flags"] & MASKED else "")
         objected = {int(entry["slot"]) for entry in block.of("objections", at)}
-        passed = [self.order(e) for e in block.of("orders", at) if int(e["slot"]) not in objected]
+        passed = [self.order(e, day) for e in block.of("orders", at) if int(e["slot"]) not in objected]
         parts.append(f"{chosen}: {', '.join(passed)}" if passed else chosen)
         if row["latch"]:
             parts.append(f"latch {LATCHES[row['latch']]}")
         parts += self.said(block, at)
         fills = block.of("fills", at)
-        parts += [", ".join(self.fill(entry) for entry in fills)] if len(fills) else []
+        parts += [", ".join(self.fill(entry, day) for entry in fills)] if len(fills) else []
         if not row["flags"] & SETTLED:
             parts.append("no outcome was written")
         if row["flags"] & (TERMINATED | TRUNCATED):
@@ -118,5 +121,5 @@ class Words:
 
 
 def pnl(block: Block) -> np.ndarray:
-    """Change of equity f8 [D] of each decision, in currency."""
+    """Change of equity f8 [D] of each decision, in the currency of its day."""
     return block.decisions["pnl2"] / (2.0 * CASH_UNITS)

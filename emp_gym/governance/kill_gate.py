@@ -80,6 +80,11 @@ class KillGate:
         self._all: I8 = np.zeros(0, np.int8)  # `Stop` [N], all alike, of the switch
         self._shown_ns: int | None = None  # when the agent got its view
 
+    @property
+    def counts_money(self) -> str:
+        """Of what its limits are money: a fall of equity is, in one currency."""
+        return "" if self.rules.drawdown is None else "currency"
+
     # ------------------------------------------------------------------------------------------------- between task and market
 
     def __call__(self, view: View, orders: Orders) -> tuple[Orders, Verdicts]:

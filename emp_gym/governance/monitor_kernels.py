@@ -52,7 +52,7 @@ def _equity2(i, shown, price_to_cash):
     total, unpriced = 2 * shown.cash[i], False
     for m in range(shown.position.shape[1]):
         position, mid2 = shown.position[i, m], shown.mid2[i, m]
-        total += position * mid2 * price_to_cash
+        total += position * mid2 * price_to_cash[i, m]
         unpriced |= (position != 0) & (mid2 <= 0)
     return total, unpriced
 

@@ -174,6 +174,7 @@ class StageGate:
     """
 
     name: ClassVar[str] = "stage"
+    counts_money: ClassVar[str] = RiskGate.counts_money
     replayable: ClassVar[bool] = False  # the ledger may say something else by then
     reason_names: ClassVar[tuple[str, ...]] = REASON_NAMES
 

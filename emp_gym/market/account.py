@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from math import gcd
-
 import numpy as np
 
 from emp_gym.jit import hot
-from emp_gym.types import CASH_UNITS
 
 SEEN = np.dtype([(name, "i8") for name in ("time_ns", "mid2", "bought", "sold", "flow", "hidden", "moves2")])
 """What a lane keeps of the row that its view shows; fields as in `ROW`."""
@@ -42,7 +39,7 @@ LANE = np.dtype(
         ("flow", "i8"),
         ("hidden", "i8"),
         ("mid2_before", "i8"),
-        ("tick", "i8"),  # price units
+        ("tick", "i8"),  # price units; at the mid, where it depends on the price
         ("mid2", "i8"),  # last known best bid + best ask of the seen row
         # counters of the episode
         ("sent", "i8"),  # orders accepted
@@ -55,6 +52,10 @@ LANE = np.dtype(
         ("unknown_place", "i8"),  # orders posted beyond the visible window
         ("max_position", "i8"),  # largest |position|, lots
         ("position_sum", "i8"),  # sum over decisions of |position|
+        # of the day
+        ("price_to_cash", "i8"),
+        ("least_tick", "i8"),  # the smallest tick that any price has
+        ("midnight_utc_ns", "i8"),
     ],
     align=True,
 )
@@ -78,14 +79,6 @@ FILL = np.dtype(
 """Own executions of one order at one price within one step; row and time are those of the last part."""
 
 
-def fee_fraction(bps: float, price_to_cash: int) -> tuple[int, int]:
-    """(numerator, denominator) of the fee in cash units for each (price unit x lot). `bps` counts to 1e-4 of a basis point."""
-    rate = round(bps * 10_000)  # in 1e-8 of notional
-    numerator, denominator = price_to_cash * rate, CASH_UNITS
-    common = gcd(numerator, denominator)
-    return numerator // common, denominator // common
-
-
 @hot
 def fee_of(amount, numerator, denominator):
     """Fee for `amount` = price * lots, rounded against us (a rebate is a negative fee)."""
@@ -93,11 +86,14 @@ def fee_of(amount, numerator, denominator):
 
 
 @hot
-def book_fill(lane, side, price, quantity, mid2, maker, numerator, denominator, price_to_cash):
-    """Books one execution; returns its fee in cash units."""
+def book_fill(lane, day, side, price, quantity, mid2, maker):
+    """Books one execution at the fees of the lane's day; returns its fee in cash units."""
     amount = price * quantity
-    fee = fee_of(amount, numerator, denominator)
-    lane["cash"] -= side * amount * price_to_cash + fee
+    if maker:
+        fee = fee_of(amount, day["maker_numerator"], day["maker_denominator"]) + quantity * day["maker_per_lot"]
+    else:
+        fee = fee_of(amount, day["taker_numerator"], day["taker_denominator"]) + quantity * day["taker_per_lot"]
+    lane["cash"] -= side * amount * day["price_to_cash"] + fee
     lane["fees"] += fee
     lane["position"] += side * quantity
     lane["filled"] += quantity

@@ -14,6 +14,7 @@ import numpy as np
 from emp_gym.data.tape import NO_ROW, TapeSet
 from emp_gym.jit import njit
 from emp_gym.market.account import FILL, LANE
+from emp_gym.market.day_rules import market_days
 from emp_gym.market.index import find_cross, find_touch, point_at
 from emp_gym.market.overlay import walk
 from emp_gym.market.records import DELETE, EVICT, EXECUTE, LIVE, NEW, PARAMS, SLOT, TAKEN, Tape
@@ -40,15 +41,12 @@ def judge(tape: TapeSet, day: int = 0, *, births: bool = True) -> dict[str, int]
     new_rows = np.flatnonzero(messages["kind"] == Kind.NEW)
     executed, deleted = _ends(messages, int(messages["order"].max(initial=-1)) + 1)
     params = np.zeros(1, PARAMS)
-    params["births"], params["maker_denominator"], params["taker_denominator"], params["price_to_cash"] = (
-        births,
-        1,
-        1,
-        1,
-    )
+    params["births"] = births
+    own = market_days(tape.days[day : day + 1], tape.info[day : day + 1], bps=(0.0, 0.0), per_lot=(0.0, 0.0))
+    own["price_to_cash"] = 1
     counts = _judge(
         new_rows, executed, deleted, np.zeros(1, LANE), np.zeros(1, SLOT), np.zeros(1, TAKEN), np.zeros(64, FILL), params,
-        tape.days[day : day + 1], tape.rows, tape.messages, tape.book, tape.links, tape.touches, tape.first_touch, tape.far_touch,
+        own, tape.rows, tape.messages, tape.book, tape.links, tape.touches, tape.first_touch, tape.far_touch,
         tape.cross, tape.cross_block,
     )  # fmt: skip
     return dict(zip(_FIELDS, (int(count) for count in counts), strict=True))

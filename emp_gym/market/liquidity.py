@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from emp_gym.jit import hot
 from emp_gym.market.account import book_fill
+from emp_gym.market.day_rules import on_tick, tick_at, ticks_away
 
 
 @hot
@@ -26,15 +27,12 @@ def log_fill(lane, fills, order, side, price, quantity, fee, mid2, time_ns, row,
 
 
 @hot
-def fill_maker(lane, slot, fills, quantity, row, mid2, params):
+def fill_maker(lane, day, slot, fills, quantity, row, mid2):
     """Fills a resting order at its price, because of the message of `row`; `mid2` stood before it.
 
     The log's time stays 0: it is that of the row, and whoever reads the log looks it up (a wait that a walk can do without).
     """
-    fee = book_fill(
-        lane, slot["side"], slot["price"], quantity, mid2, True,
-        params["maker_numerator"], params["maker_denominator"], params["price_to_cash"],
-    )  # fmt: skip
+    fee = book_fill(lane, day, slot["side"], slot["price"], quantity, mid2, True)
     if slot["filled"] == 0:
         lane["hit"] += 1
     slot["filled"] += quantity
@@ -79,6 +77,16 @@ def remember_taken(lane, taken, side, price, quantity, now_ns, row, half_life_ns
 
 
 @hot
+def _beyond(day, side, first, worst):
+    """The price of what the visible levels from `first` to `worst` could not give."""
+    if day["steps"] == 0:
+        return max(worst + side * max(day["first_tick"], abs(worst - first)), day["first_tick"])
+    price, next_tick = worst + side * abs(worst - first), ticks_away(day, worst, side)
+    price = max(price, next_tick) if side > 0 else min(price, next_tick)
+    return max(on_tick(day, price, side), tick_at(day, 0))
+
+
+@hot
 def take(lane, day, rows, book, taken, fills, params, order, side, limit, quantity, row, now_ns, whole):
     """Takes from the recorded book after `row` up to `limit`; returns what remains.
 
@@ -102,19 +110,13 @@ def take(lane, day, rows, book, taken, fills, params, order, side, limit, quanti
         part = min(quantity, size - taken_at(lane, taken, -side, price, now_ns, row, params["half_life_ns"]))
         if part <= 0:
             continue
-        fee = book_fill(
-            lane, side, price, part, mid2, False,
-            params["taker_numerator"], params["taker_denominator"], params["price_to_cash"],
-        )  # fmt: skip
+        fee = book_fill(lane, day, side, price, part, mid2, False)
         log_fill(lane, fills, order, side, price, part, fee, mid2, now_ns, row, 0, 0)
         remember_taken(lane, taken, -side, price, part, now_ns, row, params["half_life_ns"])
         quantity -= part
     if whole and quantity > 0:
-        price = max(worst + side * max(day["tick"], abs(worst - first)), day["tick"]) if seen else mid2 // 2
-        fee = book_fill(
-            lane, side, price, quantity, mid2, False,
-            params["taker_numerator"], params["taker_denominator"], params["price_to_cash"],
-        )  # fmt: skip
+        price = _beyond(day, side, first, worst) if seen else mid2 // 2
+        fee = book_fill(lane, day, side, price, quantity, mid2, False)
         log_fill(lane, fills, order, side, price, quantity, fee, mid2, now_ns, row, 0, 1)
         lane["beyond"] += quantity
         quantity = 0

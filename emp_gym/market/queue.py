@@ -180,7 +180,7 @@ def serve(lane, day, slots, fills, tape, params, row, kind, side, price, size, m
                 slot["ahead"] = max(slot["ahead"] - eaten, 0)
         part = slot["quantity"] if mode == OPTIMISTIC else min(left, slot["quantity"])
         if part > 0:
-            fill_maker(lane, slot, fills, part, row, mid2, params)
+            fill_maker(lane, day, slot, fills, part, row, mid2)
             left = max(left - part, np.int64(0))
 
 
@@ -195,4 +195,4 @@ def fill_touched(lane, day, slots, fills, tape, params, row, kind, side, price, 
             continue
         best = tape.book[day["row0"] + max(row - 1, 0), 0 if side > 0 else 1, 0]
         if best["size"] <= 0 or side * (day["base"] + best["price"]) <= side * price:
-            fill_maker(lane, slot, fills, slot["quantity"], row, mid2, params)
+            fill_maker(lane, day, slot, fills, slot["quantity"], row, mid2)

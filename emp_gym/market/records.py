@@ -75,15 +75,9 @@ PARAMS = np.dtype(
         ("half_life_ns", "i8"),  # of consumed depth: 0 = back at once, -1 = never back
         ("every_rows", "i8"),  # messages a decision, 0 if by time
         ("every_ns", "i8"),
-        ("maker_numerator", "i8"),
-        ("maker_denominator", "i8"),
-        ("taker_numerator", "i8"),
-        ("taker_denominator", "i8"),
-        ("price_to_cash", "i8"),
-        ("lot", "i8"),
         ("fills", "i8"),  # EXACT, TOUCHED, OPTIMISTIC
         ("births", "i8"),  # 1; 0 makes the mutant that ignores births
     ],
     align=True,
 )
-"""What does not change in an episode."""
+"""What is the same in every episode, whatever its day."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from emp_gym.data.tape import LARGEST_IN_MEMORY, NO_ROW, TapeSet
 from emp_gym.jit import hot, inner, prefetch
 from emp_gym.market import account
 from emp_gym.market.account import FILL, LANE
+from emp_gym.market.day_rules import market_days, tick_at
 from emp_gym.market.index import row_at, row_before
 from emp_gym.market.liquidity import take
 from emp_gym.market.overlay import arrive_at_once, drop, find_order, sweep, walk
@@ -38,7 +39,7 @@ from emp_gym.market.records import (
     Tape,
 )
 from emp_gym.threads import MOST, chunk_size, default_threads, fan_out, next_chunk, region, run
-from emp_gym.types import CASH_UNITS, EMPTY_ASK, EMPTY_BID, I64, ConfigError, Fills, Orders, View
+from emp_gym.types import EMPTY_ASK, EMPTY_BID, I64, ConfigError, Fills, Orders, View
 
 FILL_RULES = {"exact": EXACT, "touch": TOUCHED, "optimistic": OPTIMISTIC}
 SLOTS = 8  # own orders a lane, in flight included
@@ -62,8 +63,10 @@ class ReplayConfig:
     half_life_ns: int = 0  # of depth that we consumed: 0 = back at once, -1 = never back
     every_rows: int = 100  # messages a decision (0: by time); never splits messages with one timestamp
     every_ns: int = 0
-    maker_fee_bps: float | None = None  # None: the instrument's
+    maker_fee_bps: float | None = None  # None: that of each day's instrument
     taker_fee_bps: float | None = None
+    maker_fee_per_lot: float | None = None  # currency, likewise
+    taker_fee_per_lot: float | None = None
 
     def __post_init__(self) -> None:
         if self.fills not in FILL_RULES:
@@ -90,12 +93,15 @@ class ReplayMarket:
         self.threads = default_threads(lanes) if threads is None else int(threads)
         if not 1 <= self.threads <= MOST:
             raise ConfigError(f"threads must be 1 to {MOST}, got {threads}; None takes what suits the machine")
-        instrument = tape.info[0].instrument
-        self.params = _params(
-            config, instrument.maker_fee_bps, instrument.taker_fee_bps, instrument.price_unit, instrument.lot
-        )
+        self.params = _params(config)
+        self.days = market_days(
+            tape.days, tape.info, (config.maker_fee_bps, config.taker_fee_bps),
+            (config.maker_fee_per_lot, config.taker_fee_per_lot),
+        )  # fmt: skip
         zeros = zeros_in_large_pages if lanes >= MANY else np.zeros
         self.state = zeros(lanes, LANE)
+        for name in ("price_to_cash", "midnight_utc_ns"):  # gates look before the first episode begins
+            self.state[name] = self.days[0][name]
         self.slots = zeros((lanes, SLOTS), SLOT)
         self.taken = zeros((lanes, max(TAKEN_NOTES, 2 * tape.levels)), TAKEN)
         self.fills = zeros((lanes, SLOTS + (SLOTS + 1) * (tape.levels + 1)), FILL)
@@ -109,7 +115,7 @@ class ReplayMarket:
     def _tape_arrays(self) -> tuple[np.ndarray, ...]:
         t = self.tape
         return (
-            t.days, t.rows, t.messages, t.book, t.links, t.touches, t.first_touch, t.far_touch,
+            self.days, t.rows, t.messages, t.book, t.links, t.touches, t.first_touch, t.far_touch,
             t.cross, t.cross_block,
         )  # fmt: skip
 
@@ -141,7 +147,9 @@ class ReplayMarket:
             decision=shown(state["decision"]),
             mid2=shown(state["mid2"][:, None]),
             tick=shown(state["tick"][:, None]),
-            price_to_cash=int(self.params[0]["price_to_cash"]),
+            price_to_cash=shown(state["price_to_cash"][:, None]),
+            midnight_utc_ns=shown(state["midnight_utc_ns"]),
+            least_tick=shown(state["least_tick"][:, None]),
         )
 
     def reset(self, lanes: I64, day: I64, row: I64, end_row: I64) -> None:
@@ -149,7 +157,7 @@ class ReplayMarket:
         self.progress[lanes] = 0
         _reset(
             lanes, day, row, end_row, self.state, self.slots, self.book, self.params,
-            self.tape.days, self.tape.rows, self.tape.book,
+            self.days, self.tape.rows, self.tape.book,
         )  # fmt: skip
 
     def advance(self, orders: Orders) -> None:
@@ -178,30 +186,30 @@ class ReplayMarket:
         beyond visible depth."""
         t = self.tape
         _close(
-            lanes, target, self.state, self.slots, self.taken, self.fills, self.params, t.days, t.rows, t.book,
+            lanes, target, self.state, self.slots, self.taken, self.fills, self.params, self.days, t.rows, t.book,
         )  # fmt: skip
 
     def last_fills(self) -> Fills:
         """Own executions of the last step, by lane and then by time."""
         count = int(self.state["fills"].sum())
         lane, log = np.empty(count, np.int32), np.empty(count, FILL)
-        account.gather_fills(self.state, self.fills, self.tape.days, self.tape.rows, lane, log)
+        account.gather_fills(self.state, self.fills, self.days, self.tape.rows, lane, log)
         return Fills(
             lane=lane, row=log["row"].copy(), time_ns=log["time_ns"].copy(), id=log["id"].copy(), side=log["side"].copy(),
             price=log["price"].copy(), quantity=log["quantity"].copy(), fee=log["fee"].copy(),
             maker=log["maker"].astype(bool), beyond_depth=log["beyond"].astype(bool),
-            mid2_lots=log["mid2_lots"].copy(),
+            mid2_lots=log["mid2_lots"].copy(), instrument=np.zeros(count, np.int32),
         )  # fmt: skip
 
     def __getstate__(self) -> dict[str, Any]:
         if self.tape.path is None:
             return self.__dict__ | {"view": None}
-        return self.__dict__ | {"view": None, "tape": self.tape.path}
+        return self.__dict__ | {"view": None, "tape": self.tape.path, "info": self.tape.info}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         tape = state["tape"]
         if not isinstance(tape, TapeSet):
-            tape = TapeSet.open(tape)
+            tape = replace(TapeSet.open(tape), info=state.pop("info"))
             tape = tape.in_memory(LARGEST_IN_MEMORY) if state["lanes"] >= MANY else tape
         self.__dict__.update(state | {"tape": tape})
         self.view = self._view()
@@ -214,19 +222,11 @@ class ReplayMarket:
         return twin
 
 
-def _params(config: ReplayConfig, maker_bps: float, taker_bps: float, price_unit: float, lot: int) -> np.ndarray:
-    to_cash = round(price_unit * CASH_UNITS)
-    if to_cash < 1 or abs(to_cash - price_unit * CASH_UNITS) > 1e-6:
-        raise ConfigError(f"price_unit must be a multiple of 1e-8 currency, got {price_unit}")
-    maker = account.fee_fraction(maker_bps if config.maker_fee_bps is None else config.maker_fee_bps, to_cash)
-    taker = account.fee_fraction(taker_bps if config.taker_fee_bps is None else config.taker_fee_bps, to_cash)
+def _params(config: ReplayConfig) -> np.ndarray:
     params = np.zeros(1, PARAMS)
     params["order_latency_ns"], params["feed_latency_ns"] = config.order_latency_ns, config.feed_latency_ns
     params["half_life_ns"], params["fills"], params["births"] = config.half_life_ns, FILL_RULES[config.fills], 1
     params["every_rows"], params["every_ns"] = config.every_rows, config.every_ns
-    params["maker_numerator"], params["maker_denominator"] = maker
-    params["taker_numerator"], params["taker_denominator"] = taker
-    params["price_to_cash"], params["lot"] = to_cash, lot
     return params
 
 
@@ -253,6 +253,8 @@ def _show(lane, shown, day, rows, book, params):
     lane["flow"], lane["hidden"] = row["flow"] - now["flow"], row["hidden"] - now["hidden"]
     lane["mid2_before"] = now["mid2"]
     _note_row(lane, row)
+    if day["steps"] > 0:
+        lane["tick"] = tick_at(day, lane["mid2"] // 2)
 
 
 @hot
@@ -278,7 +280,9 @@ def _reset(lanes, day_of, row_of, end_row_of, state, slots, shown, params, days,
         lane["seen_row"] = lane["last_row"] = row
         lane["time_ns"] = rows[day["row0"] + row]["time_ns"]
         lane["decision"], lane["next_row"], lane["orders"], lane["consumed"], lane["fills"] = 0, NO_ROW, 0, 0, 0
-        lane["exhausted"], lane["tick"] = 0, day["tick"]
+        lane["exhausted"], lane["tick"] = 0, day["first_tick"]
+        lane["price_to_cash"], lane["midnight_utc_ns"] = day["price_to_cash"], day["midnight_utc_ns"]
+        lane["least_tick"] = day["least_tick"]
         lane["cash"] = lane["fees"] = lane["position"] = 0
         lane["sent"] = lane["hit"] = lane["filled"] = lane["maker_filled"] = lane["captured2"] = 0
         lane["refused"] = lane["beyond"] = lane["unknown_place"] = lane["max_position"] = lane["position_sum"] = 0
@@ -313,7 +317,7 @@ def _enter(lane, day, slots, kinds, requests, outcome, rows, params):
             outcome[k] = ACCEPTED
             entered = True
             continue
-        outcome[k] = _refusal(lane, slots, kind, request, day["tick"], params["lot"])
+        outcome[k] = _refusal(lane, day, slots, kind, request)
         if outcome[k] != ACCEPTED:
             lane["refused"] += 1
             continue
@@ -341,14 +345,14 @@ def _replaced(lane, slots, order, arrive_ns):
 
 
 @hot
-def _refusal(lane, slots, kind, request, tick, lot):
+def _refusal(lane, day, slots, kind, request):
     """The outcome of a new order at the door."""
     quantity, side = request["quantity"], request["side"]
-    if kind < LIMIT or kind > REPLACE or quantity <= 0 or quantity % lot != 0 or (side != 1 and side != -1):
+    if kind < LIMIT or kind > REPLACE or quantity <= 0 or quantity % day["lot"] != 0 or (side != 1 and side != -1):
         return MALFORMED
     if request["instrument"] != 0 or request["id"] <= 0 or find_order(lane, slots, request["id"]) >= 0:
         return MALFORMED
-    if kind != MARKET and (request["price"] <= 0 or request["price"] % tick != 0):
+    if kind != MARKET and (request["price"] <= 0 or request["price"] % tick_at(day, request["price"]) != 0):
         return MALFORMED
     if kind == REPLACE and find_order(lane, slots, request["target"]) < 0:
         return UNKNOWN_ORDER

@@ -145,9 +145,10 @@ def _seen(view: View, desk: Desk) -> Seen:
                 "a view of several instruments must say which one each open order is of: order_instrument"
             )
         instrument = desk.no_instrument
+    tick = view.tick if view.least_tick is None else view.least_tick  # whether it is that of the order's price, the market knows
     return Seen(
         view.time_ns, view.decision, view.status, view.bid_price, view.bid_size, view.ask_price, view.ask_size,
-        view.cash, view.position, view.mid2, view.tick, view.order_id, view.order_side, view.order_price,
+        view.cash, view.position, view.mid2, tick, view.order_id, view.order_side, view.order_price,
         view.order_quantity, instrument,
     )  # fmt: skip
 

@@ -28,6 +28,8 @@ class RiskGate:
     that it gives back are valid until the next call.
     """
 
+    counts_money = "currency and price unit"  # of which its limits are: an environment refuses it where its days have several
+
     def __init__(
         self, limits: str | Path | Mapping[str, Any] | Limits | None = None, mode: str = "project", masks: bool = False,
         audit: int | None = None,
@@ -75,7 +77,7 @@ class RiskGate:
     def _ready(self, view: View, slots: int) -> tuple[RiskState, Rules, Desk]:
         lanes, instruments = view.position.shape
         if self._rules is None:
-            self._rules = bind(self.limits, instruments, view.price_to_cash)
+            self._rules = bind(self.limits, instruments, _one_unit(view))
         if self._state is None:
             self._state = RiskState.empty(lanes, instruments)
         if self._state.instrument.shape != (lanes, instruments):
@@ -177,6 +179,17 @@ class RiskGate:
         for name, value in self.__dict__.items():
             twin.__dict__[name] = value if name in ("limits", "_rules") else copy.deepcopy(value, memo)
         return twin
+
+
+def _one_unit(view: View) -> int:
+    """Cash of a price unit and lot, which amounts of money are bound to."""
+    unit = int(view.price_to_cash[0, 0])
+    if (view.price_to_cash != unit).any():
+        raise ConfigError(
+            "the limits of a risk gate are money of one kind, but the instruments of this view count prices in several units "
+            f"(cash of one: {sorted(set(view.price_to_cash.ravel().tolist()))}); make an environment for the days of each"
+        )
+    return unit
 
 
 def _latch(lane: np.ndarray) -> I64:

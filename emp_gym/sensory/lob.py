@@ -144,10 +144,10 @@ def observe_window(out, at, flow, bought, sold, mid2, mid2_then, hidden, per_tic
 
 
 @hot
-def observe_book(out, lane, book, day, rows, levels, session_start_ns, session_ns):
+def observe_book(out, lane, book, day, rows, levels):
     """Writes the market's own quantities from column 0; returns the next column."""
     base, seen, now = day["row0"], lane["seen_row"], lane["now"]
-    per_tick = np.float32(1.0 / day["tick"])
+    per_tick = np.float32(1.0 / lane["tick"])
     mid2 = now["mid2"]
     at = 0
     for s in range(2):
@@ -186,14 +186,15 @@ def observe_book(out, lane, book, day, rows, levels, session_start_ns, session_n
     out[at + 2] = math.sqrt(np.float32(now["moves2"] - long["moves2"])) * per_tick
     elapsed_ns = max(now["time_ns"] - short["time_ns"], 1)
     out[at + 3] = min(1e9 * steps / elapsed_ns, 1e9)
-    out[at + 4] = (lane["time_ns"] - session_start_ns) / session_ns
+    out[at + 4] = (lane["time_ns"] - day["session_start_ns"]) / day["session_ns"]
     out[at + 5] = lane["status"]
     return at + 6
 
 
 @hot
-def observe_own(out, at, lane, slots, book, tick, clip_lots, max_position, elapsed, price_to_cash):
+def observe_own(out, at, lane, slots, book, clip_lots, max_position, elapsed):
     """Writes the quantities of own account and orders from column `at`; returns the next column."""
+    tick, price_to_cash = lane["tick"], lane["price_to_cash"]
     equity2 = 2 * lane["cash"] + lane["position"] * lane["mid2"] * price_to_cash
     out[at] = lane["position"] / max_position
     out[at + 1] = equity2 / (price_to_cash * tick * clip_lots)

@@ -81,7 +81,7 @@ def test_an_episode_has_its_length_and_ends_flat_with_the_cash_as_pnl():
     assert steps == 64 == info["summary"]["length"]
     assert int(core.market.state[0]["position"]) == 0
     assert info["summary"]["pnl"] == core.market.state[0]["cash"] / CASH
-    tick_value = core.task.order_quantity * int(core.market.state[0]["tick"]) * core.market.view.price_to_cash / CASH
+    tick_value = core.task.order_quantity * int(core.market.state[0]["tick"]) * int(core.market.view.price_to_cash[0, 0]) / CASH
     assert total * tick_value == pytest.approx(info["summary"]["pnl"], abs=1e-9), (
         "rewards are the P&L in ticks per clip"
     )
@@ -110,7 +110,7 @@ def test_execution_reward_is_minus_the_shortfall_and_the_parent_is_always_done()
             total += reward
         state = core.market.state[0]
         assert state["position"] * side == 1000
-        average = abs(int(state["cash"])) / (1000 * core.market.view.price_to_cash)  # price units, no fees here
+        average = abs(int(state["cash"])) / (1000 * int(core.market.view.price_to_cash[0, 0]))  # price units, no fees here
         shortfall_bps = side * 1e4 * (average - arrival2 / 2) / (arrival2 / 2)
         assert total == pytest.approx(-shortfall_bps, rel=1e-9)
 

@@ -56,7 +56,7 @@ def by_hand(mids: Sequence[int], fills: Sequence[dict[str, Any]], parent: int = 
         step["equity2"] = 2 * step["cash"] + step["position"] * step["mid2"]
     account = np.zeros(1, runlog.ACCOUNT)
     account["decisions"], account["tick"], account["twap2"] = len(mids) - 1, 1, 2 * np.mean(mids[:-1])
-    account["mark2"] = steps["mid2"][-1]
+    account["mark2"], account["price_to_cash"] = steps["mid2"][-1], 1
     account["arrival2"] = steps["mid2"][0]
     if parent:
         account["parent_side"], account["parent"], account["mark2"] = np.sign(parent), abs(parent), steps["mid2"][0]
@@ -64,7 +64,7 @@ def by_hand(mids: Sequence[int], fills: Sequence[dict[str, Any]], parent: int = 
         "steps": steps, "fills": table, "accounts": account,
         "orders": np.zeros(0, runlog.SENT), "verdicts": np.zeros(0, runlog.VERDICT),
     }  # fmt: skip
-    config = {"price_to_cash": 1, "horizons": [{"messages": 0, "ns": NS}], "windows": [[0, 0]]}
+    config = {"horizons": [{"messages": 0, "ns": NS}], "windows": [[0, 0]]}
     return RunLog(config, {}, tables)
 
 

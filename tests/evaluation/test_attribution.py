@@ -107,7 +107,7 @@ def test_flow_that_comes_both_ways_shows_as_spread(tmp_path: Any) -> None:
     found = terms_of(log, Horizon(messages=4))
     makers = log.fills[log.fills["maker"]]
     assert len(makers) > 20 and abs(makers["side"].sum()) <= 1
-    assert found["spread2"] >= 2 * price_to_cash(log) * (len(makers) - 1)
+    assert found["spread2"] >= 2 * int(price_to_cash(log)[0]) * (len(makers) - 1)
     assert found["adverse2"] == found["drift2"] == found["impact2"] == 0
 
 
@@ -120,7 +120,7 @@ def test_flow_that_knows_shows_as_adverse_selection(tmp_path: Any) -> None:
     makers = log.fills[log.fills["maker"]]
     assert len(makers) > 10 and (makers["side"] == 1).all(), "only the bid is hit"
     assert (makers["side"] * (makers["mid2_lots"] - 2 * makers["price"] * makers["quantity"]) >= 0).all()
-    assert found["adverse2"] < -2 * price_to_cash(log) * len(makers), "more than a tick a lot"
+    assert found["adverse2"] < -2 * int(price_to_cash(log)[0]) * len(makers), "more than a tick a lot"
 
 
 # ------------------------------------------------------------------------------------------------------------ the judge
@@ -128,7 +128,7 @@ def test_flow_that_knows_shows_as_adverse_selection(tmp_path: Any) -> None:
 
 def judged(log: RunLog, horizon: Horizon) -> list[dict[str, int]]:
     """The terms the slow way: each execution on its own, from its moment to the end of the episode, mids off the tape."""
-    tape, to_cash, found = store.tapes(log.config["env_kwargs"]["data"]), price_to_cash(log), []
+    tape, to_cash, found = store.tapes(log.config["env_kwargs"]["data"]), int(price_to_cash(log)[0]), []
     for account in log.accounts:
         steps, fills = (table[table["episode"] == account["episode"]] for table in (log.steps, log.fills))
         mids = tape.rows["mid2"][tape.day_slice(int(account["day"]))].astype(object)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import fakes
@@ -72,3 +74,11 @@ def test_shipped_configs_are_valid() -> None:
     folder = Path(__file__).parents[2] / "configs"
     for path in folder.glob("*.yaml"):
         c.validate(c.override(c.RunConfig(), c.read_yaml(path)))
+
+
+def test_rules_of_instruments_are_set_like_any_other_argument_and_survive_json() -> None:
+    pairs = ["env.instrument={AMZN: {lot: 100, ticks: [[0, 1], [10000, 100]]}}", "env.taker_fee_per_lot=0.0035"]
+    config = c.override(c.RunConfig(), c.assignments(pairs))
+    assert config.env["instrument"] == {"AMZN": {"lot": 100, "ticks": [[0, 1], [10_000, 100]]}}
+    assert c.override(c.RunConfig(), json.loads(json.dumps(asdict(config)))) == config
+    assert c.override(c.RunConfig(), c.assignments(["env.instrument.AMZN.lot=100"])).env == {"instrument": {"AMZN": {"lot": 100}}}

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import replace
 from typing import Any
 
 import fakes
 import numpy as np
 import pytest
+from pyarrow import parquet
 
 from emp_gym.data import store
+from emp_gym.data.synthetic import DayConfig
+from emp_gym.data.tape import build
 from emp_gym.evaluation import runlog
 from emp_gym.evaluation.attribution import attribute, one_tick
 from emp_gym.evaluation.runlog import Horizon
@@ -17,8 +23,10 @@ from emp_gym.experiments.commands import evaluate
 from emp_gym.experiments.config import EvaluationConfig
 from emp_gym.experiments.recording import Recorder, recorder
 from emp_gym.types import NS, ConfigError, DataError, OrderKind, Outcome, RunLog
+from tests.envs.test_days_of_unlike_rules import AAA, BBB
 from tests.evaluation.logs import SMALL, recorded, tape_file
 from tests.market.by_hand import Hand
+from tests.market.duel import synthetic_day
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -210,6 +218,53 @@ def test_a_log_survives_its_files(env_id: str, tmp_path: Any) -> None:
     with pytest.raises(DataError, match="not the file that"):
         runlog.load(tmp_path / "log")
 
+
+def test_a_log_of_the_first_schema_is_read_as_of_one_instrument(tmp_path: Any) -> None:
+    log = recorded(IDS[0])
+    folder = runlog.save(log, tmp_path / "log")
+    header = json.loads((folder / "runlog.json").read_text())
+    header["schema"], header["config"]["price_to_cash"], header["config"]["currency"] = 1, 10_000, "USD"
+    del header["config"]["window_days"]
+    for name, about in header["tables"].items():
+        lacking = {"instrument"} | ({"price_to_cash", "position"} if name == "accounts" else set())
+        file = folder / about["file"]
+        table = parquet.read_table(file)
+        parquet.write_table(table.drop_columns([column for column in table.column_names if column in lacking]), file)
+        about["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    (folder / "runlog.json").write_text(json.dumps(header))
+    back = runlog.load(folder)
+    for name, table in log.tables.items():
+        assert back.tables[name].tobytes() == table.tobytes(), name
+    assert set(runlog.currencies(back)) == {"USD"} and np.array_equal(runlog.pnl2(back), runlog.pnl2(log))
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_episodes_of_days_of_unlike_money_are_each_in_their_own(first: int, tmp_path: Any) -> None:
+    paths = [
+        str(build(replace(synthetic_day(DayConfig(seed=seed, rows=3_000)), instrument=own)).save(tmp_path / f"{own.symbol}.tape"))
+        for seed, own in ((31, AAA), (32, BBB))
+    ]
+    kwargs = {"data": paths[::-1] if first else paths, "every": "10 messages", "episode": "20 decisions"}
+    env = backtest.make_env(IDS[0], kwargs, 1, split="all")
+    chosen = [(day, row) for day in (0, 1) for row in (300, 1_500)]
+    days = backtest.window_days(IDS[0], kwargs, chosen, "all")
+    log = backtest.evaluate(backtest.build("random", env), IDS[0], kwargs, chosen, 3, "all", record=Recorder())
+    assert list(log.config["window_days"]) == days
+    assert {(day["symbol"], day["currency"]) for day in days} == {("AAA", "USD"), ("BBB", "EUR")}
+    assert runlog.currencies(log) == [day["currency"] for day in days]
+    units = np.array([{"USD": 10_000, "EUR": 1_000_000}[currency] for currency in runlog.currencies(log)])
+    assert np.array_equal(log.accounts["price_to_cash"], units)
+    assert np.array_equal(runlog.pnl2(log), np.rint(log.episodes["pnl"] * 2e8)) and np.count_nonzero(log.episodes["pnl"]) == 4
+    charged = runlog.per_episode(log.fills, log.fills["fee"], 4)
+    assert np.array_equal(charged != 0, units == 1_000_000), "only BBB charges"
+    terms = attribute(log)
+    parts = [terms.currency()[name] for name in ("spread", "impact", "adverse", "drift", "fees")]
+    assert np.allclose(np.sum(parts, axis=0), terms.currency()["pnl"], atol=1e-9)
+    one = runlog.select(log, units == 10_000)
+    assert set(runlog.currencies(one)) == {"USD"} and runlog.currencies(runlog.join([one, one])) == ["USD"] * 4
+    assert np.array_equal(log.accounts["position"], runlog.final_position(log))
+    for table in ("steps", "orders", "fills", "verdicts", "accounts"):
+        assert not log.tables[table]["instrument"].any()
 
 
 def test_what_was_not_recorded_is_asked_for_in_vain() -> None:

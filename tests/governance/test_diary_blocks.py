@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import struct
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emp_gym.governance import diary_blocks, diary_kernels
+from emp_gym.governance import diary_blocks, diary_kernels, diary_rows
+from emp_gym.governance.canonical import canonical, parse
 from emp_gym.governance.diary_blocks import (
     DECISION,
     TABLES,
@@ -121,7 +123,7 @@ def test_a_block_that_is_cut_short_is_refused(cut):
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        (b"EMPDIARY", b"EMPDIARX"), (b'"version":1', b'"version":2'), (b'"lanes":4', b'"lanes":5'),
+        (b"EMPDIARY", b"EMPDIARX"), (b'"version":2', b'"version":3'), (b'"lanes":4', b'"lanes":5'),
         (b'"type":"f8"', b'"type":"O8"'), (b'"name":"reward"', b'"name":"reworm"'),
     ],
 )  # fmt: skip
@@ -160,3 +162,40 @@ def test_kernels_and_blocks_mean_the_same_flags():
     for name in ("MASKED", "TERMINATED", "TRUNCATED", "SETTLED"):
         assert getattr(diary_kernels, name) == getattr(diary_blocks, name)
     assert int(diary_kernels.PRIME) == diary_blocks.HASH_PRIME
+
+
+def of_one_instrument(block: Block) -> bytes:
+    """The bytes of `block` as the first version wrote them: its fills do not say of which instrument they are."""
+    block.fills["instrument"] = 0  # such a column has no bytes
+    data = encode(block)
+    start = len(diary_blocks.MAGIC) + 4
+    end = start + int.from_bytes(data[start - 4 : start], "little")
+    head = parse(data[start:end])
+    head["version"], head["arrays"] = 1, [entry for entry in head["arrays"] if entry["name"] != "fills.instrument"]
+    header = canonical(head)
+    header += b" " * (-(start + len(header)) % 8)
+    return diary_blocks.MAGIC + len(header).to_bytes(4, "little") + header + data[end:]
+
+
+def test_a_block_of_the_first_version_is_read_as_of_one_instrument() -> None:
+    block = made(3, 20, 5, 0.7, 2, 0)
+    assert len(block.fills) > 0
+    back = decode(of_one_instrument(block))
+    assert same(back.decisions, block.decisions) and same(back.actions, block.actions)
+    assert all(same(getattr(back, name), entries) for name, entries in block.tables())
+    with pytest.raises(DiaryDamaged, match="version 3"):
+        decode(encode(block).replace(b'"version":2', b'"version":3'))
+
+
+def test_durable_fills_without_an_instrument_are_of_the_first() -> None:
+    fill = dict.fromkeys(diary_blocks.fields(TABLES["fills"]), 1)
+    del fill["instrument"]
+    row = dict.fromkeys(diary_rows.BEFORE, 0) | {"observation": "0", "masked": False, "action": 0}
+    row |= {name: [] for name in ("orders", "sent", "objections")}
+    end = {"of": 7, "reward": "0.0", "pnl2": 0, "terminated": False, "truncated": False, "fills": [fill]}
+    entries = [
+        SimpleNamespace(kind=diary_rows.DECIDED, seq=7, value=row),
+        SimpleNamespace(kind=diary_rows.OUTCOME, seq=8, value=end),
+    ]
+    (block,) = diary_rows.blocks(entries, "cd" * 32, 1, 0)  # type: ignore[arg-type]
+    assert block.fills["instrument"].tolist() == [0] and block.fills["price"].tolist() == [1]

@@ -143,7 +143,7 @@ class PlainMonitor:
 
     def equity2(self, view, i) -> int:
         worth = sum(int(p) * int(mid) for p, mid in zip(view.position[i], view.mid2[i], strict=True))
-        return 2 * int(view.cash[i]) + worth * view.price_to_cash
+        return 2 * int(view.cash[i]) + worth * int(view.price_to_cash[i, 0])
 
     def tops(self, view, i) -> list[tuple[int, ...]]:
         sides = (view.bid_price, view.bid_size, view.ask_price, view.ask_size)

@@ -148,7 +148,8 @@ class Trader:
         return [self._one(judge) for _ in range(how_many)]
 
     def _one(self, judge: Judge) -> Request:
-        rng, tick = self.random, judge.day.instrument.tick
+        rng, own = self.random, judge.day.instrument
+        tick = min([own.tick, *(tick for _, tick in own.ticks)])
         kind = rng.choice((LIMIT,) * 10 + (MARKET,) * 2 + (CANCEL,) * 3 + (REPLACE,) * 3)
         known = [own.id for own in judge.orders] + list(range(max(1, self.next_id - 2), self.next_id)) or [7]
         if kind == CANCEL:

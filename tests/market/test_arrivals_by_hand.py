@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from emp_gym.market.account import fee_fraction, fee_of
+from emp_gym.market.account import fee_of
+from emp_gym.market.day_rules import fee_fraction
 from emp_gym.market.replay import REQUESTS, SLOTS, ReplayConfig, ReplayMarket
 from emp_gym.types import NS, ConfigError, Instrument, OrderKind, Orders, Outcome
 from tests.market.by_hand import CASH, Hand, Lane

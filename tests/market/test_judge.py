@@ -42,6 +42,9 @@ CONFIGS = {
 RULES = {
     "exact": Rules(every_rows=7),
     "touch, fees": Rules(fills="touch", every_rows=5, maker_fee_bps=-0.2, taker_fee_bps=0.3),
+    "fees per lot": Rules(
+        every_rows=5, half_life_ns=-1, maker_fee_per_lot=-0.0021, taker_fee_bps=0.3, taker_fee_per_lot=0.0035
+    ),
     "optimistic": Rules(fills="optimistic", every_rows=5),
     "both latencies, resilient": Rules(order_latency_ns=20 * NS, feed_latency_ns=15 * NS, half_life_ns=30 * NS),
     "slow orders, permanent": Rules(
@@ -52,7 +55,17 @@ RULES = {
 }
 
 
+def through_a_dollar(day: RecordedDay) -> RecordedDay:
+    """The day moved to where its median price is 10,000 units, below which prices may be one unit apart, not 100."""
+    shift = 10_000 - int(np.median(day.price[day.kind <= 4])) // 100 * 100
+    moved = {name: getattr(day, name) for name in ("price", "book_price")}
+    moved = {name: np.where(np.abs(prices) < 1 << 33, np.maximum(prices + shift, 100), prices) for name, prices in moved.items()}
+    return replace(day, **moved, instrument=replace(day.instrument, tick=1, ticks=((0, 1), (10_000, 100))))
+
+
 def day_of(name: str) -> RecordedDay:
+    if name == "through a dollar":
+        return through_a_dollar(synthetic_day(CONFIGS["wide tick"]))
     config, _, damage = name.partition("; ")
     day = synthetic_day(CONFIGS[config])
     return damaged(day, CONFIGS[config].seed) if damage else day
@@ -63,8 +76,8 @@ DAYS = [*CONFIGS, *(f"{name}; damaged" for name in CONFIGS)]
 
 def conserved(duel: Duel, booked: list[np.ndarray]) -> int:
     """Cash, fees and position of every lane follow from the market's own fill log. Returns the fills of the step."""
-    log, view, market = duel.market.last_fills(), duel.market.view, duel.market
-    amount = log.side * log.price * log.quantity * view.price_to_cash
+    log, view = duel.market.last_fills(), duel.market.view
+    amount = log.side * log.price * log.quantity * view.price_to_cash[log.lane, 0]
     for total, part in zip(booked, (-amount - log.fee, log.fee, log.side * log.quantity)):
         np.add.at(total, log.lane, part)
     assert (
@@ -72,7 +85,7 @@ def conserved(duel: Duel, booked: list[np.ndarray]) -> int:
     )
     for i, judge in enumerate(duel.judges):
         mid2 = judge.day.rows[judge.seen].mid2
-        assert int(view.equity2[i]) == 2 * judge.cash + judge.position * mid2 * market.params[0]["price_to_cash"]
+        assert int(view.equity2[i]) == 2 * judge.cash + judge.position * mid2 * int(view.price_to_cash[i, 0])
     return len(log.lane)
 
 
@@ -182,6 +195,15 @@ def test_threads_change_nothing() -> None:
     script = scripted(day, rules, lanes=7, steps=40)
     tape = tape_of(day)
     assert list(bytes_of_run(tape, script, rules)) == list(bytes_of_run(tape, script, rules, threads=2))
+
+
+@pytest.mark.parametrize("rules", ["fees per lot", "both latencies, resilient"])
+def test_a_stock_that_crosses_a_dollar_trades_on_the_tick_of_each_price(rules: str) -> None:
+    day = day_of("through a dollar")
+    mids = (day.book_price[:, 0, 0] + day.book_price[:, 1, 0]) // 2
+    assert (mids > 10_000).mean() > 0.1 and (mids < 10_000).mean() > 0.1
+    decisions, fills = play(day, RULES[rules], lanes=6, steps=200, seed=11)
+    assert decisions >= 240 and fills > 40
 
 
 def test_a_day_among_others_is_the_day_alone() -> None:

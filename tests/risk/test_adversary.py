@@ -40,7 +40,7 @@ class Recount:
     def __init__(self, view) -> None:
         self.position, self.mid2 = view.position[:, 0].copy(), view.mid2[:, 0].copy()
         self.side, self.open = view.order_side.copy(), np.where(view.order_id != 0, view.order_quantity, 0)
-        self.count, self.time_ns, self.unit = (view.order_id != 0).sum(axis=1), view.time_ns.copy(), view.price_to_cash
+        self.count, self.time_ns, self.unit = (view.order_id != 0).sum(axis=1), view.time_ns.copy(), int(view.price_to_cash[0, 0])
 
     def breaches(self, sent) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(breaches, largest worst-case position, new orders), each [N]."""

@@ -15,7 +15,7 @@ from emp_gym.risk.gate import RiskGate
 from emp_gym.types import ConfigError, OrderKind
 from tests.risk.reference_lane import entries_of, lanes_of
 from tests.risk.reference_risk import Judge
-from tests.risk.worlds import Adversary, random_limits
+from tests.risk.worlds import PRICE_TO_CASH, Adversary, random_limits
 
 ROOT = Path(__file__).resolve().parents[2]
 STRICT = str(ROOT / "configs/limits/strict.yaml")
@@ -31,7 +31,7 @@ def test_every_row_is_what_the_slow_judge_finds_again(seed):
     mode = ("project", "reject")[seed % 2]
     limits = random_limits(rng, 3)
     gate, world = RiskGate(limits, mode=mode, audit=10_000), Adversary(rng, limits, 4, 3, 6, 4)
-    judges = [Judge(limits, 3, world.view.price_to_cash, mode) for _ in range(4)]
+    judges = [Judge(limits, 3, PRICE_TO_CASH, mode) for _ in range(4)]
     wanted = []
     for step in range(30):
         if step:

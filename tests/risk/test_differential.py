@@ -17,7 +17,7 @@ from emp_gym.risk.reasons import Check
 from emp_gym.types import OrderKind
 from tests.risk.reference_lane import entries_of, lanes_of
 from tests.risk.reference_risk import Judge, same
-from tests.risk.worlds import Adversary, random_limits
+from tests.risk.worlds import PRICE_TO_CASH, Adversary, random_limits
 
 ROOT = Path(__file__).resolve().parents[2]
 MODES = ("project", "project", "reject", "observe")
@@ -34,7 +34,7 @@ def play(seed: int, seen_bits: Counter, passed_bits: Counter) -> tuple[int, list
         limits = random_limits(rng, instruments)
     gate = RiskGate(limits, mode=mode)
     world = Adversary(rng, limits, LANES, instruments, SLOTS, OPEN_SLOTS)
-    judges = [Judge(limits, instruments, world.view.price_to_cash, mode) for _ in range(LANES)]
+    judges = [Judge(limits, instruments, PRICE_TO_CASH, mode) for _ in range(LANES)]
     cases, wrong = 0, []
     for step in range(STEPS):
         if step:

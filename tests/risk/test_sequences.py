@@ -32,7 +32,7 @@ from emp_gym.risk.reasons import Check, Latch
 from emp_gym.types import OrderKind, Orders
 from tests.risk.reference_lane import entries_of, lanes_of
 from tests.risk.reference_risk import Judge, same
-from tests.risk.worlds import MID2, TICK, calm_view, open_order, random_limits
+from tests.risk.worlds import MID2, PRICE_TO_CASH, TICK, calm_view, open_order, random_limits
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,7 +58,7 @@ class Walk(RuleBasedStateMachine):
     def start(self, seed, mode):
         limits = load(self.limits(seed))
         self.gate, self.view = RiskGate(limits, mode), calm_view(lanes=2)
-        self.judge = Judge(limits, 1, self.view.price_to_cash, mode)
+        self.judge = Judge(limits, 1, PRICE_TO_CASH, mode)
         self.view.decision[:] = 0
         self.open: dict[int, list] = {}
         self.next_id = 1
@@ -149,7 +149,7 @@ class Walk(RuleBasedStateMachine):
         done = max(1, int(lots * share))
         at = price or int(self.view.mid2[0, 0]) // 2
         self.view.position[0, 0] += side * done
-        self.view.cash[0] -= side * done * at * self.view.price_to_cash
+        self.view.cash[0] -= side * done * at * PRICE_TO_CASH
         self.open[order][2] -= done
         if self.open[order][2] == 0:
             del self.open[order]

@@ -13,7 +13,7 @@ from emp_gym.risk.reasons import Check, Latch
 from emp_gym.risk.rules import bind
 from emp_gym.risk.state import RiskState
 from emp_gym.types import ConfigError, OrderKind, Orders
-from tests.risk.worlds import MID2, TICK, calm_view, one, open_order
+from tests.risk.worlds import MID2, PRICE_TO_CASH, TICK, calm_view, one, open_order
 
 MID = MID2 // 2
 RING_ON = {"window": {"duplicates": {"count": 3, "window_ms": 1000}}}
@@ -50,7 +50,7 @@ def test_verdicts_say_whether_anything_was_touched():
 def test_the_functions_work_without_a_desk_on_fresh_arrays():
     limits, view = load({"instrument": {"max_position": 5}}), calm_view()
     view.order_instrument = None  # all of instrument 0
-    state, rules = RiskState.empty(1, 1), bind(limits, 1, view.price_to_cash)
+    state, rules = RiskState.empty(1, 1), bind(limits, 1, PRICE_TO_CASH)
     checks.observe(view, state, rules)
     candidates = Orders(one().kind[:, None], one().records[:, None])
     assert checks.allowed(view, candidates, state, rules).tolist() == [[False]]

@@ -12,6 +12,7 @@ from emp_gym.types import EMPTY_ASK, EMPTY_BID, ORDER, OrderKind, Orders, View
 
 MID2 = 2_000_000  # twice the mid of a calm view, price units
 TICK = 100
+PRICE_TO_CASH = 10_000
 LEVELS = 3
 BIG = (1 << 44, (1 << 44) + 1, 1 << 56, (1 << 63) - 1, -(1 << 63), 1 << 62, -1)
 
@@ -30,12 +31,13 @@ def calm_view(lanes: int = 1, instruments: int = 1, slots: int = 8) -> View:
         cash=strided(n), fees=strided(n), position=strided(n, m), order_id=strided(n, k),
         order_live=strided(n, k, dtype=np.bool_), order_side=strided(n, k, dtype=np.int8), order_price=strided(n, k),
         order_quantity=strided(n, k), order_ahead=strided(n, k), decision=strided(n), mid2=strided(n, m), tick=strided(n, m),
-        order_instrument=strided(n, k, dtype=np.int32),
+        price_to_cash=strided(n, m), midnight_utc_ns=strided(n), order_instrument=strided(n, k, dtype=np.int32),
     )  # fmt: skip
     view.time_ns[:] = 36_000 * 10**9
     view.decision[:] = 1
     view.mid2[:] = MID2
     view.tick[:] = TICK
+    view.price_to_cash[:] = PRICE_TO_CASH
     for level in range(LEVELS):
         view.bid_price[..., level] = MID2 // 2 - TICK * (level + 1)
         view.ask_price[..., level] = MID2 // 2 + TICK * (level + 1)
@@ -64,7 +66,6 @@ def copied(view: View) -> View:
     for name, value in vars(view).items():
         if isinstance(value, np.ndarray):
             getattr(twin, name)[...] = value
-    twin.price_to_cash = view.price_to_cash
     return twin
 
 

@@ -246,10 +246,10 @@ def describe(env: Any) -> dict[str, Any]:
     """What a replay and a reader need to know of an environment, as canonical JSON.
 
     ``env`` (id), ``face``, ``kwargs`` (JSON text), ``gates`` (a list of {name, made_by, reasons}), ``task``, ``menu``,
-    ``price_unit`` and ``lot``, ``data`` ({hash, days, given}), ``versions``.
+    ``clip``, ``data`` ({hash, given} and, for each day, ``days``, ``price_units``, ``currencies``), ``versions``.
     """
     lanes: Lanes = env.unwrapped.lanes
-    spec, instrument = env.unwrapped.spec, lanes.tape.info[0].instrument
+    spec, days = env.unwrapped.spec, lanes.tape.info
     kwargs = {name: value for name, value in spec.kwargs.items() if name not in NOT_OF_THE_MARKET}
     given = _portable(kwargs.pop("data", None))
     from_kwargs = spec.kwargs.get("gates")
@@ -262,11 +262,12 @@ def describe(env: Any) -> dict[str, Any]:
         "task": type(lanes.task).__name__,
         "menu": list(lanes.task.menu),
         "clip": int(lanes.task.order_quantity),
-        "price_unit": repr(instrument.price_unit),
         "data": {
             "hash": lanes.tape.hash,
             "given": given,
-            "days": [f"{day.instrument.symbol} {day.date}" for day in lanes.tape.info],
+            "days": [str(day) for day in days],
+            "price_units": [repr(day.instrument.price_unit) for day in days],
+            "currencies": [day.instrument.currency for day in days],
         },
         "versions": {"python": platform.python_version(), "emp-gym": _own_version()}
         | {name: version(name) for name in PACKAGES},

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from emp_gym.data.instruments import Instruments, for_day, from_options
 from emp_gym.experiments.commands.obstacles import writing
 from emp_gym.experiments.commands.terminal import console, guarded
 from emp_gym.types import DataError
@@ -53,6 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--self-test", action="store_true", help="plant known damage into copies of the days and print what is found"
     )
+    own = parser.add_argument_group("instrument", "rules under which the days trade; they end in the tapes")
+    own.add_argument("--tick", help="0.01 (currency), 100 (price units), or by price: 0.0001,1.00:0.01")
+    own.add_argument("--fees", help="maker=-0.2bp,taker=0.3bp or taker=0.0035/share; negative for a rebate")
+    own.add_argument("--instrument", metavar="FILE", help="YAML or JSON: fields of an instrument, or SYMBOL: {fields}")
 
     def story() -> int:
         arguments = parser.parse_args(argv)
@@ -60,13 +65,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             from emp_gym.experiments.commands.ingest_self_test import self_test_days
 
             return self_test_days(_pairs(arguments.source), arguments.json)
+        said = from_options(arguments.tick, arguments.fees, arguments.instrument)
         with writing(arguments.out):
-            return _ingest(arguments.source, arguments.out, arguments.json, arguments.replace)
+            return _ingest(arguments.source, arguments.out, arguments.json, arguments.replace, said)
 
     return guarded(story, "ingest")
 
 
-def _ingest(sources: list[str], out: Path, as_json: bool, replace: bool) -> int:
+def _ingest(sources: list[str], out: Path, as_json: bool, replace: bool, said: Instruments) -> int:
     from emp_gym.data import lobster
     from emp_gym.data.tape import build
 
@@ -74,9 +80,12 @@ def _ingest(sources: list[str], out: Path, as_json: bool, replace: bool) -> int:
     totals = dict.fromkeys(COUNTS, 0)
     days = []
     pairs = _pairs(sources)
+    said.stop_if_nobody({message.symbol for message, _ in pairs})
     written: dict[Path, tuple[str, str]] = {}  # tape -> identity of its day, and where it was found
     for message, book in pairs:
-        reading = lobster.read_pair(message, book, progress=_to_stderr)
+        known = said.before_reading(message.symbol, message.session_ns)
+        reading = lobster.read_pair(message, book, instrument=known, progress=_to_stderr)
+        reading.day.instrument = for_day(said, reading.day)
         tape = build(reading.day)
         (info,) = tape.info
         target = _place(out, info, several=len(_sessions(pairs, message)) > 1)

@@ -1,0 +1,28 @@
+"""When a day begins: its local midnight in UTC, clock changes included."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from difflib import get_close_matches
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+from emp_gym.types import NS, DataError
+
+
+def zone(name: str) -> ZoneInfo:
+    """The time zone of that name in the tz database; `DataError` names the nearest."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:  # OSError: the name of a folder of the database
+        near = get_close_matches(name, available_timezones(), 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise DataError(f"no time zone is called {name!r}{hint} (expected a name such as 'America/New_York')") from error
+
+
+def midnight_utc_ns(date: str, timezone: str) -> int:
+    """Midnight at the beginning of `date` (ISO) in `timezone`, nanoseconds after 1970 in UTC."""
+    try:
+        day = datetime.fromisoformat(date)
+    except ValueError as error:
+        raise DataError(f"the date of a day must be like '2012-06-21', got {date!r}") from error
+    return int(datetime(day.year, day.month, day.day, tzinfo=zone(timezone)).timestamp()) * NS
