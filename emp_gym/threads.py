@@ -6,6 +6,9 @@ nobody waits for a thread that holds no chunk. So a thread that the system has p
 most, and beside busy processes the lanes keep their share of the machine. Which thread takes which chunk is chance; what a
 lane gets is not.
 
+Threads without work look for some before they sleep, since to wake one costs as much as many lanes. Who looks takes
+processor time from others: as soon as a thread that holds a chunk is seen not to run, all look for a shorter while.
+
 Helpers are daemon threads, made when first needed, made anew in a forked child, stopped at exit.
 """
 
@@ -28,15 +31,17 @@ from emp_gym.jit import hot, njit
 MOST = 64  # threads of a region
 CHUNKS = 8  # of a thread
 FEWEST = 32  # lanes of a chunk: what kernels look ahead
-LOOKS = 1_000  # of a thread without work, before it goes to sleep: 30 to 50 us
+LOOKS = 8_000  # of a thread without work, before it goes to sleep: 0.2 to 0.4 ms, longer than Python between two steps
+LOOKS_BUSY = 1_000  # the same while others want the processor
+BUSY_REGIONS = 2_000  # so long that holds after a region whose last chunk kept its caller waiting for all of `LOOKS`
 WAKES = 2  # sleepers whom each that enters a region wakes
 
 # Words of a crew: i8 [WORDS], those that threads fight for on cache lines of their own.
 APART = 16
-ROOM, NEXT, LEFT, WAITING, QUIT, CALLER, PART, GIVEN, STATUS, EXCEPTION, HELPERS, HERE, STEP, PATIENCE = (
-    APART * k for k in range(14)
+ROOM, NEXT, LEFT, WAITING, QUIT, CALLER, PART, GIVEN, STATUS, EXCEPTION, HELPERS, HERE, STEP, PATIENCE, BUSY = (
+    APART * k for k in range(15)
 )
-FIRST, ASLEEP, LOCK = 14 * APART, 0, 1  # of the helpers: whether it sleeps, and its lock
+FIRST, ASLEEP, LOCK = 15 * APART, 0, 1  # of the helpers: whether it sleeps, and its lock
 WORDS = FIRST + APART * MOST
 ROOMS = 16  # bits of ROOM that say how many more may enter; those above count regions
 
@@ -57,6 +62,10 @@ def _wake(words):
 
 def _share(words, part, given, call):
     """Opens a region to ``call - 1`` helpers, does its share of it, and waits for those that have entered."""
+    if words[BUSY] > 0:
+        words[BUSY] -= 1
+        if words[BUSY] == 0:
+            store(words, PATIENCE, LOOKS)
     store(words, NEXT, 0)
     store(words, STATUS, 0)
     store(words, PART, part)
@@ -73,6 +82,9 @@ def _share(words, part, given, call):
         if looks < words[PATIENCE]:
             pause()
             continue
+        if words[BUSY] == 0:  # a thread that holds a chunk does not run
+            words[BUSY] = BUSY_REGIONS
+            store(words, PATIENCE, LOOKS_BUSY)
         store(words, WAITING, 1)
         if load(words, LEFT) != 0 or exchange(words, WAITING, 0) == 0:
             acquire(words, CALLER)
