@@ -168,7 +168,7 @@ def test_environments_give_the_same_bytes_for_any_number_of_threads(env_id, gate
 
 
 def test_two_environments_in_two_python_threads_give_what_each_gives_alone():
-    wanted = {name: trace(name, 1) for name in ENVIRONMENTS[:2]}
+    wanted = {name: trace(name, 1) for name in list(ENVIRONMENTS)[:2]}
     found: dict[str, list[bytes]] = {}
     callers = [
         threading.Thread(target=lambda name=name: found.update({name: trace(name, 2)}))  # type: ignore[misc]

@@ -72,7 +72,7 @@ def evaluate(
     env = env if wrap is None else wrap(env)
     if hasattr(agent, "bind"):
         agent.bind(env)
-    days = {"window_days": _days_of(env, chosen)} if hasattr(env.unwrapped, "tape_set") else {}
+    days = {"window_days": found} if (found := _days_of(env, chosen)) else {}
     options = {"day": [day for day, _ in chosen], "start": [row for _, row in chosen]}
     observation, info = env.reset(seed=seed, options=options)
     if record is not None:
@@ -361,13 +361,14 @@ def window_days(
     """Symbol, date and currency of each window; empty where the environment has no days. What is paid in several currencies is
     never added up."""
     env = make_env(env_id, env_kwargs, 1, split=split)
-    found = _days_of(env, chosen) if hasattr(env.unwrapped, "tape_set") else []
+    found = _days_of(env, chosen)
     env.close()
     return found
 
 
 def _days_of(env: Any, chosen: Sequence[Window]) -> list[dict[str, str]]:
-    days = [env.unwrapped.tape_set.info[day] for day, _ in chosen]
+    tapes = getattr(env.unwrapped, "tape_set", None)
+    days = [] if tapes is None else [tapes.info[day] for day, _ in chosen]
     return [
         {"symbol": day.instrument.symbol, "date": day.date, "currency": day.instrument.currency} for day in days
     ]

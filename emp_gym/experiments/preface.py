@@ -18,6 +18,7 @@ from emp_gym.experiments.backtest import Comparison
 from emp_gym.experiments.config import RunConfig
 from emp_gym.experiments.facts import learning_time
 from emp_gym.experiments.heldout import Proof, Standing, not_recorded, prove, spoken
+from emp_gym.experiments.printed import command
 from emp_gym.experiments.runs import SEEDS, RunFolder
 from emp_gym.experiments.spans import Played, Span
 from emp_gym.types import DataError, Instrument
@@ -211,7 +212,8 @@ def _seed_of_many(run: RunFolder) -> str:
     if not (series / SEEDS).exists():
         return ""
     count = len(read_json(series / SEEDS)["seeds"])
-    return f"one seed ({run.config.seed}) of {count}; the others may have done worse: judge all with --run {series}" if count > 1 else ""
+    again = command("--run", series)
+    return f"one seed ({run.config.seed}) of {count}; the others may have done worse: judge all with {again}" if count > 1 else ""
 
 
 def _trained_otherwise(judged: RunConfig, trained: RunConfig) -> str:

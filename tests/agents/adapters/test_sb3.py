@@ -160,7 +160,7 @@ def test_observations_normalised_elsewhere_are_not_forgotten_in_silence() -> Non
     [
         ({"gama": 0.9}, "did you mean gamma"),
         ({"algorithm": "stable_baselines3:NoSuch"}, "expected module:Class of a BaseAlgorithm"),
-        ({"algorithm": "no_such_package:A"}, "pip install no_such_package"),
+        ({"algorithm": "no_such_package:A"}, "no module 'no_such_package' on the path"),
         ({"policy_kwargs": {"activation_fn": "os:system"}}, "expected module:Class"),
     ],
 )
