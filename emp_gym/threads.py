@@ -41,20 +41,23 @@ APART = 16
 ROOM, NEXT, LEFT, WAITING, QUIT, CALLER, PART, GIVEN, STATUS, EXCEPTION, HELPERS, HERE, STEP, PATIENCE, BUSY = (
     APART * k for k in range(15)
 )
-FIRST, ASLEEP, LOCK = 15 * APART, 0, 1  # of the helpers: whether it sleeps, and its lock
+FIRST, ASLEEP, LOCK, SEEN = 15 * APART, 0, 1, 2  # of the helpers: whether it sleeps, its lock, the last region that it entered
 WORDS = FIRST + APART * MOST
 ROOMS = 16  # bits of ROOM that say how many more may enter; those above count regions
 
 
 @hot
 def _wake(words):
-    """Wakes some of the helpers that sleep, as far as there is room for them."""
-    room = load(words, ROOM) & ((1 << ROOMS) - 1)
+    """Wakes some of the helpers that sleep and have not been in the region, as far as there is room for them."""
+    open_now = load(words, ROOM)
+    room = open_now & ((1 << ROOMS) - 1)
     wanted = min(room, WAKES)
     for k in range(words[HELPERS]):
         if wanted == 0:
             return
         at = FIRST + APART * k
+        if load(words, at + SEEN) == open_now - room:
+            continue
         if load(words, at + ASLEEP) == 1 and exchange(words, at + ASLEEP, 0) == 1:
             release(words, at + LOCK)
             wanted -= 1
@@ -102,6 +105,7 @@ def _help(words, me):
         if left > 0 and room - left != seen:
             if replace(words, ROOM, room, room - 1):
                 seen, looks = room - left, 0
+                store(words, mine + SEEN, seen)
                 _wake(words)
                 take_part(words, load(words, PART), load(words, GIVEN), left)
                 if add(words, LEFT, 1) == -1 and exchange(words, WAITING, 0) == 1:
