@@ -136,14 +136,22 @@ def edit_meta(folder: Path, rng: Rng, _other: Path) -> str:
     news: list[Any] = [0, -1, 1 << 40, 1.5, "", None, True, [], {}, "x" * 10]
     old = holder[key]
     holder[key] = old + int(rng.integers(1, 5)) if isinstance(old, int) and rng.integers(2) else news[int(rng.integers(len(news)))]
-    if rng.integers(2) and "seal" in meta and key != "seal":  # by somebody who knows of the seal
-        meta["seal"] = tape_check.seal(meta)
     _put(folder / META, json.dumps(meta).encode())
     return f"{META} {key}"
 
 
+def edit_meta_and_seal(folder: Path, rng: Rng, other: Path) -> str:
+    """By somebody who knows of the seal: no damage, a forgery."""
+    what = edit_meta(folder, rng, other)
+    meta = json.loads((folder / META).read_text())
+    if isinstance(meta, dict) and "seal" in meta:
+        _put(folder / META, json.dumps(meta | {"seal": tape_check.seal(meta)}).encode())
+    return what
+
+
 DAMAGES: tuple[Callable[[Path, Rng, Path], str], ...] = (
     flip_data, flip_header, cut_or_lengthen, swap_files, swap_columns, swap_entries, lose_a_page, forge_field, forge_field, edit_meta,
+    edit_meta_and_seal,
 )  # fmt: skip
 
 
@@ -254,7 +262,9 @@ def _missed(
     except DataError:
         counts[f"{version}refused by the full check"] += 1
     else:
-        counts[f"{version}differs after the full check"] += differs and whole
+        sealed = what.startswith(edit_meta_and_seal.__name__)
+        counts[f"{version}forged with its own seal"] += differs and whole and sealed
+        counts[f"{version}differs after the full check"] += differs and whole and not sealed
     try:
         trade(tape, seed)
         counts[f"{version}kernels ran"] += 1

@@ -110,7 +110,7 @@ def archived(path: Path, largest: Callable[[str], int], total: int) -> dict[str,
                     raise DataError(f"{path}: the member {member.filename!r:.80} is no .npy, or there twice")
                 found[name] = _unpacked(archive, member, largest(name), f"{path}: {name}")
     except NOT_READABLE as error:
-        raise DataError(f"{path}: not readable ({type(error).__name__}: {error})") from error
+        raise DataError(f"{path}: no readable archive ({type(error).__name__}: {error})") from error
     return found
 
 

@@ -33,7 +33,9 @@ COLUMNS: dict[str, tuple[np.dtype, tuple[int | None, ...]]] = {
     "far_touch": (FAR, (None,)), "cross": (_I4, (2, None)), "cross_block": (_I4, (2, None)),
 }  # fmt: skip
 """Type and shape of every column (None: any number)."""
-OPTIONAL = {"signal": (np.dtype(np.float32), (None,)), "regime": (np.dtype(np.int8), (None,))}
+OPTIONAL: dict[str, tuple[np.dtype, tuple[int | None, ...]]] = {
+    "signal": (np.dtype(np.float32), (None,)), "regime": (np.dtype(np.int8), (None,)),
+}  # fmt: skip
 FILES = {META, *(f"{name}.npy" for name in (*COLUMNS, *OPTIONAL))}
 
 

@@ -52,7 +52,10 @@ def restore(face: VectorFace, path: str | Path) -> None:
     own, where = _own(face), str(path)
     known = {name: array.nbytes for name, array in own.items()} | {"layout": 32, "again": 8 * face.num_envs}
     room = MOST_OF_GATES + MOST_OF_A_LANE * face.num_envs
-    saved = archived(Path(path), lambda name: known.get(name, room if name.startswith("gate.") else -1), room + sum(known.values()))
+    try:
+        saved = archived(Path(path), lambda name: known.get(name, room if name.startswith("gate.") else -1), room + sum(known.values()))
+    except DataError as error:
+        raise DataError(f"{error}; not a state of lanes: give a file that a checkpoint of this run holds") from error
     if not np.array_equal(saved.get("layout", np.zeros(0)), _layout(face)):
         raise DataError(
             f"{path}: saved of another environment: number of lanes, arguments, days or the version of this package differ; make it "
@@ -60,7 +63,7 @@ def restore(face: VectorFace, path: str | Path) -> None:
         )
     snapshot_check.check(face.lanes, _typed(own, saved, where), where)
     again = _lanes_again(saved, face.num_envs, where)
-    view = face.lanes.market.view  # type: ignore[attr-defined]
+    view: Any = face.lanes.market.view if hasattr(face.lanes, "market") else None  # without one there are no gates
     of_gates = []
     for number, gate in enumerate(_gates(face)):
         prefix = f"gate.{number}."

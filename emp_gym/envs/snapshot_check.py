@@ -60,7 +60,7 @@ class _Bounds:
         )
 
 
-def check(lanes: Lanes, saved: Arrays, where: str) -> None:
+def check(lanes: Lanes | Any, saved: Arrays, where: str) -> None:
     """`DataError` where `saved`, arrays as `Lanes.arrays` gives and the face's own, cannot be a state of `lanes`."""
     bounds = _Bounds(where)
     for name, array in saved.items():
@@ -69,6 +69,11 @@ def check(lanes: Lanes, saved: Arrays, where: str) -> None:
         elif array.dtype.kind == "f":
             bounds.within(name, _rows(array), -np.finfo(np.float32).max, np.finfo(np.float32).max)
     state = saved["state"]
+    if "elapsed" in saved:
+        bounds.within("elapsed", saved["elapsed"], 0, MOST)
+    if not hasattr(lanes, "market"):
+        _certificate(bounds, lanes, state)
+        return
     bounds.within("state.day", state["day"], 0, len(lanes.tape.info) - 1)
     begun = state["tick"] != 0  # a lane that no reset has begun holds zeros
     days = lanes.market.days[state["day"]]
@@ -202,8 +207,18 @@ def _episodes(bounds: _Bounds, saved: Arrays, begun: np.ndarray) -> None:
     for name in ("equity2", "mid2", "position", "arrival2"):
         bounds.within(f"episodes.{name}", episodes[name], -MOST, MOST)
     bounds.within("episodes.return_", episodes["return_"], -np.finfo(np.float64).max, np.finfo(np.float64).max)
-    if "elapsed" in saved:
-        bounds.within("elapsed", saved["elapsed"], 0, MOST)
+
+
+def _certificate(bounds: _Bounds, lanes: Any, state: np.ndarray) -> None:
+    """Of lanes without a market: numbers, and the number of a finite problem's state."""
+    for name in state.dtype.names or ():
+        if state.dtype[name].kind == "f":
+            bounds.within(f"state.{name}", state[name], -np.finfo(np.float64).max, np.finfo(np.float64).max)
+        elif name != "key":
+            bounds.within(f"state.{name}", state[name], 0, MOST)
+    if lanes.states:
+        whole = np.where(state["x"] == np.floor(state["x"]), state["x"], -1.0)
+        bounds.within("state.x", whole, 0, lanes.states - 1)
 
 
 # --------------------------------------------------------------------------------------------------------------------- gates
