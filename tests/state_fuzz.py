@@ -256,7 +256,7 @@ def _missed(
     counts[f"{version}opened, nothing differs"] += not differs
     counts[f"{version}opened, something differs"] += differs
     if differs:
-        missed[f"{version}{what}"] += 1
+        missed[f"{version}{what.split(META)[0].strip()}"] += 1
     try:
         whole = tape.verify()
     except DataError:
