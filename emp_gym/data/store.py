@@ -198,7 +198,13 @@ def _joined(days: Sequence[Given]) -> TapeSet:
         )
     folder = home() / "sets" / f"joined-{hash_of([day.info for day in days])[:24]}.tape"
     made = not (folder / "meta.json").exists()
-    found = _kept(folder, lambda: TapeSet.concatenate([day.tape.one(day.day) for day in days]))
+
+    def make() -> TapeSet:
+        for tape in {id(day.tape): day.tape for day in days}.values():
+            tape.verify()  # what is joined gets new hashes
+        return TapeSet.concatenate([day.tape.one(day.day) for day in days])
+
+    found = _kept(folder, make)
     if made:
         _make_room(folder)
     else:

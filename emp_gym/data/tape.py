@@ -24,9 +24,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -133,7 +131,6 @@ _ARRAYS = (
     "touches", "first_touch", "far_touch", "cross", "cross_block",
 )  # fmt: skip
 _OPTIONAL = ("signal", "regime")
-_FILES = {"meta.json", *(f"{name}.npy" for name in _ARRAYS + _OPTIONAL)}
 _READ_AT_RANDOM = ("rows", "messages", "book", "links", "touches", "first_touch", "cross")
 LARGEST_IN_MEMORY = 1 << 30  # bytes of days that are copied into large pages; larger ones stay mapped
 _DTYPES = {
@@ -216,6 +213,7 @@ class TapeSet:
     signal: np.ndarray | None = None
     regime: np.ndarray | None = None
     path: Path | None = None
+    hashes: Mapping[str, str] = field(default_factory=dict)  # of each column as it was written; empty: none are known
 
     @property
     def levels(self) -> int:
@@ -267,46 +265,12 @@ class TapeSet:
     def save(self, folder: str | os.PathLike[str], *, replace: bool = False) -> Path:
         """Writes aside and renames, so that readers and racing writers only ever see a whole tape. Returns `folder`.
 
-        The same tape that stands there is kept, one that cannot be opened any more is replaced. Another one is a
-        `DataError` unless `replace`, and so is a folder that is no tape.
+        The same tape that stands there is kept, one that is damaged is replaced. Another one is a `DataError` unless
+        `replace`, and so is a folder that is no tape.
         """
-        target = Path(folder)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        try:
-            for name in _ARRAYS + _OPTIONAL:
-                array = getattr(self, name)
-                if array is not None:
-                    np.save(aside / f"{name}.npy", array, allow_pickle=False)
-            meta = {"format": FORMAT, "hash": self.hash, "days": [asdict(day) for day in self.info]}
-            (aside / "meta.json").write_text(json.dumps(meta, indent=1))
-            try:
-                aside.rename(target)
-            except OSError:  # somebody else was first, or something else stands there
-                if not target.exists():
-                    raise
-                if self._may_replace(target, replace):
-                    shutil.rmtree(target)
-                    aside.rename(target)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-        return target
+        from emp_gym.data import tape_files
 
-    def _may_replace(self, target: Path, replace: bool) -> bool:
-        """Whether what stands at `target` gives way to this tape: False if it is the same one. `DataError` if it must stay."""
-        foreign = [] if not target.is_dir() else [file.name for file in target.iterdir() if file.name not in _FILES]
-        if foreign or not target.is_dir():
-            raise DataError(f"{target} is no tape{f' (it holds {foreign[0]})' if foreign else ''}; take another name for the tape")
-        try:
-            there = TapeSet.open(target)
-        except DataError:  # damaged, or of another format
-            return True
-        if there.hash != self.hash and not replace:
-            raise DataError(
-                f"{target} holds {there.described}, and a tape of {self.described} would replace it; take another folder, or "
-                "remove the old tape first"
-            )
-        return there.hash != self.hash
+        return tape_files.write(self, folder, replace)
 
     @property
     def described(self) -> str:
@@ -318,43 +282,24 @@ class TapeSet:
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> TapeSet:
-        """Memory-maps a saved tape. `DataError` if the folder is not a whole tape of this format."""
-        path = Path(folder)
-        try:
-            meta = json.loads((path / "meta.json").read_text())
-        except (OSError, ValueError) as error:
+        """Memory-maps a saved tape. `DataError` if the folder is not a whole tape of this format, or anything in it points
+        outside of it or does not follow from its messages and book (`emp_gym.data.tape_check`)."""
+        from emp_gym.data import tape_files
+
+        return tape_files.read(folder)
+
+    def verify(self) -> bool:
+        """Compares every column, as kernels see it, with the hash that it was written with. `DataError` names those that
+        differ; False where the tape has no hashes: made in this process, or by an earlier version."""
+        from emp_gym.data import tape_check
+
+        other = [name for name, told in self.hashes.items() if tape_check.column_hash(getattr(self, name)) != told]
+        if other:
             raise DataError(
-                f"{path}: not a tape: no readable meta.json ({error}); make one with scripts/ingest.py"
-            ) from error
-        found = meta.get("format") if isinstance(meta, dict) else None
-        if found != FORMAT:
-            raise DataError(f"{path}: tape format {found}, expected {FORMAT}; make it again with scripts/ingest.py")
-        arrays: dict[str, Any] = {}
-        for name in _ARRAYS + _OPTIONAL:
-            file = path / f"{name}.npy"
-            if file.exists():
-                try:
-                    array = np.load(file, mmap_mode="r", allow_pickle=False).view(np.ndarray)
-                    arrays[name] = array.view(_DTYPES[name]) if name in _DTYPES else array
-                except (OSError, ValueError, EOFError, TypeError) as error:
-                    raise DataError(f"{file}: damaged ({error}); make the tape again with scripts/ingest.py") from error
-            elif name in _ARRAYS:
-                raise DataError(f"{path}: {file.name} is missing; make the tape again with scripts/ingest.py")
-        try:
-            info = tuple(DayInfo(**{**day, "instrument": _instrument(day["instrument"])}) for day in meta["days"])
-        except (KeyError, TypeError) as error:
-            raise DataError(
-                f"{path}: meta.json is damaged ({error!r}); make the tape again with scripts/ingest.py"
-            ) from error
-        rows = sum(day.rows for day in info)
-        lengths = {name: len(arrays[name]) for name in ("rows", "messages", "book", "links")} | {
-            "days": len(arrays["days"])
-        }
-        if lengths != {"rows": rows, "messages": rows, "book": rows, "links": rows, "days": len(info)}:
-            raise DataError(
-                f"{path}: {lengths} for {len(info)} days of {rows} rows; make the tape again with scripts/ingest.py"
+                f"{self.path or self.described}: {', '.join(other)}: other bytes than were written (SHA-256 differs from meta.json); "
+                "make the tape again with scripts/ingest.py, or remove it from the cache"
             )
-        return cls(info=info, path=path, **arrays)
+        return bool(self.hashes)
 
     def in_memory(self, largest: int) -> TapeSet:
         """The same days with what kernels read at random copied into large pages, if that is at most `largest` bytes.
@@ -403,12 +348,6 @@ class TapeSet:
             else:
                 joined[name] = np.concatenate(parts, axis=1 if name.startswith("cross") else 0)
         return cls(info=tuple(day for tape in tapes for day in tape.info), **joined)
-
-
-def _instrument(fields: dict[str, Any]) -> Instrument:
-    """From JSON, which knows no tuples."""
-    ticks = tuple((int(price), int(tick)) for price, tick in fields.get("ticks", ()))
-    return Instrument(**{**fields, "ticks": ticks})
 
 
 def _until_next(days: np.ndarray, day: int, name: str, end: int) -> slice:

@@ -280,6 +280,11 @@ class CertificateLanes:
         return {"state": self.state, "active": self.active, "random": self.random, "clipped": self._clipped}
 
     @property
+    def states(self) -> int:
+        """How many states a finite problem has, 0 for others."""
+        return len(self.rules._observation) if isinstance(self.rules, _Table) else 0
+
+    @property
     def layout(self) -> str:
         """The problem: where it is the same, `arrays` mean the same."""
         return f"{self.problem!r} {self.steps} {self._salt}" + ("" if self._reward == "own" else f" {self._reward}")

@@ -13,13 +13,15 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 
+from emp_gym.data.array_files import archived
+from emp_gym.envs import snapshot_check
 from emp_gym.governance.kill_gate import KillGate
 from emp_gym.governance.monitors import Monitors
 from emp_gym.governance.stages import StageGate
+from emp_gym.risk.checks import OBJECTIONS
 from emp_gym.risk.gate import RiskGate
 from emp_gym.risk.gates import AllowAll, CapQuantity
 from emp_gym.risk.state import RiskState
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, np.ndarray]
 
+MOST_OF_GATES, MOST_OF_A_LANE = 1 << 26, 1 << 16  # bytes that all gates together may have in a file, for each lane more
 STATELESS: tuple[type, ...] = (AllowAll, CapQuantity)
 
 
@@ -46,25 +49,33 @@ def save(env: Any, path: Path) -> None:
 def restore(face: VectorFace, path: str | Path) -> None:
     """Puts the lanes of `face` where those of the file stood; `DataError` where it was saved of other lanes, days or by another
     layout of their memory. Gates that are there are restored, those of the file that are not (a replay has fewer) are left out."""
+    own, where = _own(face), str(path)
+    known = {name: array.nbytes for name, array in own.items()} | {"layout": 32, "again": 8 * face.num_envs}
+    room = MOST_OF_GATES + MOST_OF_A_LANE * face.num_envs
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            saved = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, BadZipFile) as error:
-        raise DataError(f"{path}: not a state of lanes ({error}); give a file that a checkpoint holds") from error
+        saved = archived(Path(path), lambda name: known.get(name, room if name.startswith("gate.") else -1), room + sum(known.values()))
+    except DataError as error:
+        raise DataError(f"{error}; not a state of lanes: give a file that a checkpoint of this run holds") from error
     if not np.array_equal(saved.get("layout", np.zeros(0)), _layout(face)):
         raise DataError(
             f"{path}: saved of another environment: number of lanes, arguments, days or the version of this package differ; make it "
             "as it was made then, or begin new episodes"
         )
-    _fill(_own(face), saved)
+    snapshot_check.check(face.lanes, _typed(own, saved, where), where)
+    again = _lanes_again(saved, face.num_envs, where)
+    view: Any = face.lanes.market.view if hasattr(face.lanes, "market") else None  # without one there are no gates
+    of_gates = []
     for number, gate in enumerate(_gates(face)):
         prefix = f"gate.{number}."
-        own = {name.removeprefix(prefix): array for name, array in saved.items() if name.startswith(prefix)}
-        if own:
-            _restore_gate(gate, own, face.lanes.market.view)  # type: ignore[attr-defined]
+        of_gates.append({name.removeprefix(prefix): array for name, array in saved.items() if name.startswith(prefix)})
+        _check_gate(gate, of_gates[-1], view, where)
+    _fill(own, saved)
+    for gate, stored in zip(_gates(face), of_gates, strict=True):
+        if stored:
+            _restore_gate(gate, stored, view)
     face.lanes.observe(np.arange(face.num_envs), face._observation)  # whoever listens hears what the lanes see
-    _fill(_own(face), saved)  # looking counts clipped features a second time
-    face._again = saved["again"].view(np.int64)
+    _fill(own, saved)  # looking counts clipped features a second time
+    face._again = again
 
 
 def _own(face: VectorFace) -> Arrays:
@@ -88,6 +99,26 @@ def _layout(face: VectorFace) -> np.ndarray:
 def _bytes(array: np.ndarray) -> np.ndarray:
     """The memory of an array, as bytes."""
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+
+def _typed(own: Arrays, saved: Mapping[str, np.ndarray], where: str) -> Arrays:
+    """The bytes of `saved` as the arrays of `own`, apart from them. `DataError` where one is missing or of another size."""
+    typed = {}
+    for name, array in own.items():
+        there = saved[name].nbytes if name in saved else None
+        if there != array.nbytes:
+            raise DataError(f"{where}: {name}: expected {array.nbytes} bytes, got {there}; the file is damaged, or of another environment")
+        typed[name] = saved[name].view(array.dtype).reshape(array.shape)
+    return typed
+
+
+def _lanes_again(saved: Mapping[str, np.ndarray], lanes: int, where: str) -> np.ndarray:
+    """The lanes that the next step resets, ascending."""
+    stored = saved.get("again", np.zeros(1, np.uint8))
+    again = stored.view(np.int64) if len(stored) % 8 == 0 else np.array([-1])
+    if len(again) and (again[0] < 0 or again[-1] >= lanes or (np.diff(again) <= 0).any()):
+        raise DataError(f"{where}: again: expected lanes 0 to {lanes - 1}, ascending, got {again[:4]}; the file is damaged")
+    return again
 
 
 def _fill(own: Arrays, saved: Mapping[str, np.ndarray]) -> None:
@@ -120,6 +151,19 @@ def _of_gate(gate: Any) -> Arrays:
         f"the gate {type(gate).__name__} cannot say where it stands, so lanes cannot go on in the middle of an episode; give it "
         "arrays() and restore(arrays)"
     )
+
+
+def _check_gate(gate: Any, saved: Arrays, view: View, where: str) -> None:
+    """`DataError` where `saved` cannot be what a gate of ours remembers."""
+    if isinstance(gate, StageGate):
+        gate = gate.risk
+    if isinstance(gate, RiskGate) and saved:
+        own = vars(RiskState.empty(*view.position.shape)) | {"objections": np.zeros(OBJECTIONS, np.int64)}
+        snapshot_check.check_risk(_typed(own, saved, where), where)
+    elif isinstance(gate, KillGate):
+        watched = {} if saved.keys() <= {"own"} else Monitors(gate.rules, view).arrays()
+        own = watched | ({"own": np.zeros(len(view.time_ns), np.int8)} if "own" in saved else {})
+        snapshot_check.check_kill(_typed(own, saved, where), where)
 
 
 def _restore_gate(gate: Any, saved: Arrays, view: View) -> None:

@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 
 from emp_gym.evaluation.metrics import codes
-from emp_gym.types import I64, NS, Bool, ConfigError, DataError, OrderKind, Outcome, RunLog
+from emp_gym.types import I64, NS, Bool, ConfigError, DataError, OrderKind, Outcome, Regime, RunLog
 
 SCHEMA = 2
 ONE_INSTRUMENT = 1  # schema of logs without instruments, which can still be read: all of instrument 0
@@ -331,7 +331,7 @@ def load(folder: str | Path) -> RunLog:
     path = Path(folder)
     try:
         header = json.loads((path / HEADER).read_text(encoding="utf-8"))
-        schema, files, config = header["schema"], header["tables"], header["config"]
+        schema, files, config = header["schema"], dict(header["tables"]), dict(header["config"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is not a run log: no readable {HEADER} ({error!r}); make one with --log") from error
     if schema not in (ONE_INSTRUMENT, SCHEMA):
@@ -346,7 +346,36 @@ def load(folder: str | Path) -> RunLog:
     episodes = read.pop("episodes")
     if schema == ONE_INSTRUMENT:
         _add_instruments(read, config)
-    return RunLog(config, episodes, {name: _structured(name, columns, path) for name, columns in read.items()})
+    log = RunLog(config, episodes, {name: _structured(name, columns, path) for name, columns in read.items()})
+    _stop_if_out_of_bounds(log, path)
+    return log
+
+
+_BOUNDS: dict[str, tuple[int, int]] = {
+    "decision": (0, 1 << 31), "instrument": (0, 1 << 16), "kind": (0, max(OrderKind)), "side": (-1, 1), "outcome": (0, max(Outcome)),
+    "regime": (NO_REGIME, max(Regime)), "row": (0, 1 << 31), "seen_row": (0, 1 << 31), "deadline_row": (0, 1 << 31), "day": (0, 1 << 31),
+    "decisions": (0, 1 << 31), "parent_side": (-1, 1), "price_to_cash": (1, 1 << 62), "slot": (0, 127), "gate": (0, 127),
+}  # fmt: skip
+"""Of columns that are places, numbers or enums, in whatever table."""
+
+
+def _stop_if_out_of_bounds(log: RunLog, path: Path) -> None:
+    """`DataError` where a column points outside of the log, or is no number."""
+    if not isinstance(log.config.get("windows"), list):
+        raise DataError(f"{path / HEADER}: config: windows: expected a list, one entry an episode; record the run again")
+    windows = len(log.config["windows"])
+    for name, table in log.tables.items():
+        bounds = _BOUNDS | {"episode": (0, windows - 1)}
+        for column in table.dtype.names or ():
+            values = table[column]
+            low, high = bounds.get(column, (0, 0))
+            wrong = ~((values >= low) & (values <= high)) if column in bounds else np.isinf(values) if values.dtype.kind == "f" else None
+            if wrong is not None and wrong.any():
+                at = int(np.argmax(wrong))
+                wanted = f"{low} to {high}" if column in bounds else "a finite number"
+                raise DataError(f"{path}: {name}.{column}, entry {at}: expected {wanted}, got {values[at]}; record the run again")
+    if "accounts" in log.tables and len(log.tables["accounts"]) < windows:
+        raise DataError(f"{path}: accounts: {len(log.tables['accounts'])} entries, expected {windows}; record the run again")
 
 
 def _add_instruments(read: dict[str, dict[str, np.ndarray]], config: Mapping[str, Any]) -> None:

@@ -27,6 +27,7 @@ from emp_gym.experiments import backtest, training
 from emp_gym.experiments.config import RunConfig, override
 from emp_gym.experiments.runs import RunFolder, commit
 from emp_gym.experiments.spans import Window
+from emp_gym.experiments.verifying import before_evidence
 from emp_gym.governance.errors import LedgerError
 from emp_gym.governance.record import CASH, STAGES, Version, fees_payload, setting
 from emp_gym.governance.registry import Registry
@@ -128,6 +129,7 @@ class Execution:
         """Days and windows, each with the regime at its first row: known when the episode begins."""
         env = backtest.make_env(self.config.env_id, self.config.env, 1, split=self.config.evaluation.split)
         tape_set, days = env.unwrapped.tape_set, sorted({day for day, _ in self._chosen})
+        before_evidence(tape_set)
         labels = self.label(tape_set)
         windows = {
             "day": [days.index(day) for day, _ in self._chosen],

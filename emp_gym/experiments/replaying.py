@@ -15,7 +15,7 @@ from emp_gym.envs.wrappers.diary import Labels, Listener
 from emp_gym.governance.diary import DiaryReader, Run
 from emp_gym.governance.diary_blocks import MASKED, SETTLED, UNKNOWN_REGIME, Block, fields
 from emp_gym.governance.diary_recorder import Recorder
-from emp_gym.types import ConfigError, DataError, OrderKind, Orders, Verdicts, View
+from emp_gym.types import ConfigError, DataError, OrderKind, Orders, Regime, Verdicts, View
 
 COLUMNS = (
     "lane", "step", "decision", "time_ns", "day", "row", "observation", "regime", "action", "orders", "objections",
@@ -23,6 +23,7 @@ COLUMNS = (
 )  # fmt: skip
 """What is compared, in the order in which a decision makes it: of several that differ, the first is the cause."""
 TABLES = ("orders", "objections", "sent", "fills")
+LARGEST = 1 << 53  # of quantities and prices
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ def _environment(told: Run, data: Any, threads: int | None) -> Any:
 
 def _run_again(env: Any, told: Run, recorder: Recorder, player: _Player, block: Block, artefacts: Path) -> None:
     """Takes the steps up to the end of `block`, with the resets between."""
+    _stop_if_out_of_bounds(block, env)
     n, steps = told.lanes, block.decisions["step"]
     for step in range(recorder.step, block.first_step + block.steps):
         for before, seed, options in told.resets:
@@ -129,6 +131,34 @@ def _run_again(env: Any, told: Run, recorder: Recorder, player: _Player, block: 
         actions[block.decisions["lane"][low:high]] = block.actions[low:high]
         player.turn_to(block, int(low), int(high))
         env.step(actions if told.about["face"] == "vector" else actions[0])
+
+
+def _stop_if_out_of_bounds(block: Block, env: Any) -> None:
+    """`DataError` where a block holds what no market can be told: another slot, kind, side, instrument, or action."""
+    lanes = env.unwrapped.lanes
+    slots, days = lanes.orders.kind.shape[1], len(lanes.tape.info)
+    bounds = {
+        "slot": (0, slots - 1), "kind": (0, max(OrderKind)), "side": (-1, 1), "instrument": (0, 0), "day": (0, days - 1),
+        "latch": (0, 127), "quantity": (-LARGEST, LARGEST), "price": (-LARGEST, LARGEST), "before": (-LARGEST, LARGEST),
+        "after": (-LARGEST, LARGEST), "regime": (UNKNOWN_REGIME, max(Regime)),
+    }  # fmt: skip
+    for name, table in (("decisions", block.decisions), *block.tables()):
+        for column in bounds.keys() & set(table.dtype.names or ()):
+            low, high = bounds[column]
+            wrong = (table[column] < low) | (table[column] > high)
+            if wrong.any():
+                at = int(np.argmax(wrong))
+                _refuse(block, f"{name}.{column}, entry {at}: expected {low} to {high}, got {table[column][at]}")
+    menu = len(lanes.task.menu)
+    actions = block.actions
+    if actions.ndim != (1 if menu else 2) or actions.dtype.kind != ("i" if menu else "f"):
+        _refuse(block, f"actions: expected {'numbers of a menu' if menu else 'levers'}, got {actions.dtype} of shape {actions.shape}")
+    if not menu and actions.shape[1:] != env.unwrapped.action_space.shape[-1:]:
+        _refuse(block, f"actions: expected {env.unwrapped.action_space.shape[-1]} levers, got {actions.shape[1]}")
+
+
+def _refuse(block: Block, why: str) -> None:
+    raise DataError(f"the diary's block from step {block.first_step} on: {why}; it is damaged, or of another environment")
 
 
 def _where_it_is(options: Any, artefacts: Path) -> Any:

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 
+from emp_gym.data.array_files import loaded
 from emp_gym.envs import snapshot
 from emp_gym.evaluation.metrics import rates
 from emp_gym.experiments import backtest
@@ -177,7 +178,7 @@ class MeteredVectorEnv(VectorWrapper):
         answer = self.env.reset(seed=seed, options={"state": str(state)})
         self._meter.forget()
         if self._returns is not None and self._returns.exists():
-            self._return[:] = np.load(self._returns, allow_pickle=False)
+            self._return[:] = _finite(self._returns, self.env.num_envs)
         return answer
 
     def save_returns(self, path: Path) -> None:
@@ -196,6 +197,15 @@ class MeteredVectorEnv(VectorWrapper):
             self._meter.add({**summary, "return": self._return}, lanes)
             self._return[lanes], self._length[lanes] = 0.0, 0
         return observation, reward, terminated, truncated, info
+
+
+def _finite(path: Path, lanes: int) -> np.ndarray:
+    """The sums that `save_returns` left; `DataError` for another number of them, or one that is no number."""
+    returns = loaded(path, np.dtype(np.float64), (lanes,))
+    if not np.isfinite(returns).all():
+        lane = int(np.argmin(np.isfinite(returns)))
+        raise DataError(f"{path}: lane {lane}: expected a finite sum of rewards, got {returns[lane]}; go on from an earlier checkpoint")
+    return returns
 
 
 class Shelf:

@@ -20,6 +20,7 @@ have a column ``TABLE.count`` with the number of their entries a decision, and t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -173,7 +174,7 @@ def decode(data: bytes) -> Block:
         head, at = _header(data)
         arrays: dict[str, np.ndarray] = {}
         for entry in head["arrays"]:
-            arrays[entry["name"]], at = _unpacked(entry, data, at)
+            arrays[entry["name"]], at = _unpacked(entry, data, at, _most(entry["name"], arrays))
         if at != len(data):
             raise ValueError(f"{len(data) - at} bytes after the last array")
         return _block(head, arrays)
@@ -195,11 +196,24 @@ def _header(data: bytes) -> tuple[dict[str, Any], int]:
     return head, end
 
 
-def _unpacked(entry: dict[str, Any], data: bytes, at: int) -> tuple[np.ndarray, int]:
+MOST_ENTRIES = 1 << 24  # of a table of one block
+
+
+def _most(name: str, arrays: dict[str, np.ndarray]) -> int:
+    """How many values the array `name` may have if they are all alike: it takes no bytes then, and could claim any number."""
+    if name == "decided":
+        return 0
+    table, _, column = name.partition(".")
+    return int(arrays[f"{table}.count"].sum()) if column not in ("", "count") else 8 * len(arrays["decided"])
+
+
+def _unpacked(entry: dict[str, Any], data: bytes, at: int, most: int) -> tuple[np.ndarray, int]:
     shape, kind = tuple(entry["shape"]), np.dtype(entry["type"])
-    count = int(np.prod(shape, dtype=np.int64))
-    if kind.hasobject or count < 0:
+    if kind.kind not in "biuf" or not 1 <= len(shape) <= 2 or not all(type(n) is int and n >= 0 for n in shape):
         raise ValueError(f"array {entry['name']} of type {kind} and shape {shape}")
+    count = math.prod(shape)
+    if not entry["stored"] and count > most:
+        raise ValueError(f"array {entry['name']} of shape {shape}, expected at most {most} values")
     if not entry["stored"]:
         return np.full(shape, entry["base"], kind), at
     stored = np.dtype("<" + entry["stored"])
@@ -223,6 +237,9 @@ def _block(head: dict[str, Any], arrays: dict[str, np.ndarray]) -> Block:
         raise ValueError(f"{len(arrays['action'])} actions of {len(places)} decisions")
     tables = {}
     for table, dtype in TABLES.items():
+        counts = arrays[f"{table}.count"]
+        if len(counts) != len(places) or counts.min(initial=0) < 0 or counts.max(initial=0) > MOST_ENTRIES or counts.sum() > MOST_ENTRIES:
+            raise ValueError(f"{table}.count: expected {len(places)} numbers from 0, {MOST_ENTRIES} together")
         at = np.repeat(np.arange(len(places)), arrays[f"{table}.count"])
         tables[table] = np.zeros(len(at), dtype)
         tables[table]["at"] = at

@@ -54,6 +54,8 @@ from emp_gym.risk.watch_kernels import Bound, Kept, Seen
 from emp_gym.threads import run
 from emp_gym.types import I32, I64, Bool, ConfigError, Orders, Verdicts, View
 
+OBJECTIONS = len(Check) + 8  # columns of `Desk.objections`
+
 
 @dataclass
 class Desk:
@@ -83,7 +85,7 @@ class Desk:
             )
         return cls(
             threads, Orders.empty(lanes, slots), np.zeros((lanes, slots), np.uint64),
-            np.zeros((threads, len(Check) + 8), np.int64), np.zeros((lanes, open_slots), np.int32),
+            np.zeros((threads, OBJECTIONS), np.int64), np.zeros((lanes, open_slots), np.int32),
             np.zeros((threads, 2), WORK), np.zeros((threads, view.position.shape[1] + 2), EXPOSURE),
             Orders.empty(1, slots), np.zeros((1, slots), np.uint64), np.zeros(1, LANE_STATE),
         )  # fmt: skip

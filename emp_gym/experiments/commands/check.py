@@ -6,6 +6,7 @@
     check --certify --agent ppo                   does it learn? regret on environments with a known optimum
     check --certify --agent ppo --only emp-ladder-memory-v0 --set extractor=gru
     check --queue DAY                             ghost orders: the recorded day judges the queue model
+    check --tape TAPE                             bounds of every index, and every column against its hash
 
 Exit code 0: everything held; 1: there are findings; 2: the question was wrong.
 """
@@ -17,6 +18,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from emp_gym.experiments.commands import engines, own_modules
@@ -55,6 +57,8 @@ def _run(arguments: argparse.Namespace) -> int:
         from emp_gym.experiments.commands import certifying
 
         return certifying.run(arguments)
+    if arguments.tape:
+        return _tape(arguments)
     return _queue(arguments) if arguments.queue else _agent(arguments)
 
 
@@ -66,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     subject.add_argument("--env", metavar="ID|module:Name", help="an environment: conformance and look-ahead")
     subject.add_argument("--agent", metavar="NAME|module:Class", help="an agent: conformance")
     subject.add_argument("--queue", metavar="DAY", help="a recorded LOBSTER day: ghost orders judge the queue model")
+    subject.add_argument("--tape", metavar="TAPE", help="a .tape folder, or anything else that --data takes")
     parser.add_argument("--data", metavar="PATH", help="data for the look-ahead check of --env")
     parser.add_argument("--skip", choices=("conformance", "lookahead"), help="leave out one half of --env")
     parser.add_argument(
@@ -186,6 +191,28 @@ def _queue(arguments: argparse.Namespace) -> int:
         sys.stdout.write(f"{name:<{width}}  {count:>12,}\n")
     sys.stdout.write(f"{figures['agree'] / judged:.4%} of the judged orders fill at the very message of the exchange\n")
     return 0
+
+
+def _tape(arguments: argparse.Namespace) -> int:
+    from emp_gym.data import store
+    from emp_gym.types import DataError
+
+    if not Path(arguments.tape).exists():
+        raise DataError(f"{arguments.tape}: no such file or folder; give a .tape folder")
+    found: dict[str, Any] = {"tape": arguments.tape, "ok": True, "days": 0, "rows": 0, "hashes": False, "finding": ""}
+    try:
+        tape = store.tapes(arguments.tape)
+        found |= {"days": len(tape.info), "rows": len(tape.rows), "hashes": tape.verify()}
+    except DataError as error:
+        found |= {"ok": False, "finding": str(error)}
+    if arguments.json:
+        sys.stdout.write(json.dumps(found) + "\n")
+    elif not found["ok"]:
+        sys.stdout.write(f"{found['finding']}\n")
+    else:
+        hashes = "every column is as it was written" if found["hashes"] else "no hashes (an earlier version wrote it): bounds only"
+        sys.stdout.write(f"{arguments.tape}: {found['days']} day(s), {found['rows']:,} rows: bounds hold, {hashes}\n")
+    return int(not found["ok"])
 
 
 def _agent(arguments: argparse.Namespace) -> int:

@@ -52,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
                    help="with --walk-forward: calendar days left out before each test (default: 0)")  # fmt: skip
     p.add_argument("--run-dir", type=Path, metavar="DIR",
                    help="with --walk-forward: where the folds' runs go (default: runs/ENV-AGENT-walkK)")  # fmt: skip
+    p.add_argument("--verify", action="store_true", help="compare every column of the days with its hash before anything is judged")
     p.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
     engines.add_arguments(p, "the seeds of --run and the baselines")
     return p
@@ -64,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(a: argparse.Namespace) -> int:
     from emp_gym.experiments.commands import judging
+    from emp_gym.experiments.verifying import verify_for
 
     own_modules.admit(a)
     if a.policy is not None and a.govern is None:
@@ -79,6 +81,8 @@ def _run(a: argparse.Namespace) -> int:
         if governed and a.policy is not None:
             a.run = governed.registry.load(a.policy)
         config, agents, runs = _from_run(a) if a.run is not None else _from_name(a)
+        if a.verify:
+            say(verify_for(config) or f"{config.env_id} has no days to verify")
         versions = [governed.registry.version_of(run.path) for run in runs] if governed else []
         with unwritten_is_told_later() as later:
             _judge(config, agents, runs, a)
@@ -109,12 +113,15 @@ def _walk(a: argparse.Namespace) -> int:
     from emp_gym.experiments.commands import judging
     from emp_gym.experiments.commands.terminal import Bar
     from emp_gym.experiments.runs import RunFolder
+    from emp_gym.experiments.verifying import verify_for
 
     if a.run is not None:
         folders = _folders(a.run)
         config = _adapted(RunFolder.open(folders[0]).config, a)
     else:
         config = _named(a)
+    if a.verify:
+        say(verify_for(config) or f"{config.env_id} has no days to verify")
     root = a.run_dir or Path("runs") / f"{config.env_id}-{config.agent_name.rpartition(':')[2].lower()}-walk{a.walk_forward}"
     found = walking.walk(
         config, a.walk_forward, root, lambda label: Bar(config.total_timesteps, label), embargo=a.embargo,

@@ -77,13 +77,14 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument(
         "--resume", type=Path, metavar="DIR",
         help="go on with the run in DIR (or with its seeds) from the last checkpoint, as if it had never stopped; takes "
-        "only --total-timesteps, --govern and --no-evaluation",
+        "only --total-timesteps, --govern, --verify and --no-evaluation",
     )  # fmt: skip
     where.add_argument(
         "--govern", type=Path, metavar="LOGDIR",
         help="under the kill switch and the ledger of LOGDIR (made if there is none): the trial is noted, decisions are "
         "kept, the policy is registered and its evaluation entered",
     )  # fmt: skip
+    where.add_argument("--verify", action="store_true", help="compare every column of the days with its hash before training")
     where.add_argument("--no-evaluation", action="store_true", help="train only, do not judge")
     engines.add_arguments(p, "seeds (of an agent that spreads one training itself: its own workers)")
     return p
@@ -195,6 +196,7 @@ def _train_and_judge(
     from emp_gym.experiments.commands.judging import enter_evidence, governance, judge_and_report
     from emp_gym.experiments.heldout import spoken
     from emp_gym.experiments.runs import RunFolder
+    from emp_gym.experiments.verifying import verify_for
     from emp_gym.jit import kernels_are_new
 
     again = _again(f"--resume {shlex.quote(str(root))}", a)
@@ -206,6 +208,8 @@ def _train_and_judge(
                 RunFolder(root).write_series([part.config for part in parts])
         if kernels_are_new():
             say("preparing data and kernels (about a minute, once)")
+        if a.verify:
+            say(verify_for(parts[0].config) or f"{parts[0].config.env_id} has no days to verify")
         if where is None or engines.own_workers(parts[0].config.agent_name):
             done = [_train(part, parts, governed, stop, again) for part in parts]
         else:

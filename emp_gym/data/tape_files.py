@@ -1,0 +1,159 @@
+"""Tapes as folders: one .npy file a column, and meta.json with what is known of the days, a hash of each column and a seal.
+
+`meta.json` has ``format``, ``hash`` (of sources and instruments), ``days``, ``columns`` (SHA-256 of each column, see
+`tape_check.column_hash`) and ``seal`` (SHA-256 of all the rest). Tapes of earlier versions have neither columns nor seal.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emp_gym.data import tape_check
+from emp_gym.data.array_files import mapped
+from emp_gym.data.tape import DAY, FAR, FORMAT, LEVEL, LINK, ROW, TOUCH, DayInfo, TapeSet
+from emp_gym.data.tape_check import AGAIN
+from emp_gym.types import MESSAGE, WINDOW_EVENT, DataError, Instrument
+
+META = "meta.json"
+LOGGER = logging.getLogger(__name__)
+
+_I4 = np.dtype(np.int32)
+COLUMNS: dict[str, tuple[np.dtype, tuple[int | None, ...]]] = {
+    "days": (DAY, (None,)), "rows": (ROW, (None,)), "messages": (MESSAGE, (None,)), "window": (WINDOW_EVENT, (None,)),
+    "book": (LEVEL, (None, 2, None)), "links": (LINK, (None, 2, None)), "touches": (TOUCH, (None,)), "first_touch": (_I4, (None,)),
+    "far_touch": (FAR, (None,)), "cross": (_I4, (2, None)), "cross_block": (_I4, (2, None)),
+}  # fmt: skip
+"""Type and shape of every column (None: any number)."""
+OPTIONAL: dict[str, tuple[np.dtype, tuple[int | None, ...]]] = {
+    "signal": (np.dtype(np.float32), (None,)), "regime": (np.dtype(np.int8), (None,)),
+}  # fmt: skip
+FILES = {META, *(f"{name}.npy" for name in (*COLUMNS, *OPTIONAL))}
+
+
+def write(tape: TapeSet, folder: str | os.PathLike[str], replace: bool) -> Path:
+    """As `TapeSet.save` says. All of it is on the disk before the folder gets its name."""
+    target = Path(folder)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        hashes = {}
+        for name in (*COLUMNS, *OPTIONAL):
+            array = getattr(tape, name)
+            if array is not None:
+                array = np.ascontiguousarray(array)
+                np.save(aside / f"{name}.npy", array, allow_pickle=False)
+                _sync(aside / f"{name}.npy")
+                hashes[name] = tape_check.column_hash(array)
+        meta = {"format": FORMAT, "hash": tape.hash, "days": [asdict(day) for day in tape.info], "columns": hashes}
+        meta = json.loads(json.dumps(meta))
+        (aside / META).write_text(json.dumps(meta | {"seal": tape_check.seal(meta)}, indent=1), encoding="utf-8")
+        _sync(aside / META)
+        _sync(aside)
+        try:
+            aside.rename(target)
+        except OSError:  # somebody else was first, or something else stands there
+            if not target.exists():
+                raise
+            if _may_replace(tape, target, replace):
+                shutil.rmtree(target)
+                aside.rename(target)
+        _sync(target.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return target
+
+
+def _sync(path: Path) -> None:
+    """Puts a file, or the names in a folder, on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _may_replace(tape: TapeSet, target: Path, replace: bool) -> bool:
+    """Whether what stands at `target` gives way to `tape`: False if it is the same one. `DataError` if it must stay."""
+    foreign = [] if not target.is_dir() else [file.name for file in target.iterdir() if file.name not in FILES]
+    if foreign or not target.is_dir():
+        raise DataError(f"{target} is no tape{f' (it holds {foreign[0]})' if foreign else ''}; take another name for the tape")
+    try:
+        there = read(target)
+    except DataError:  # damaged, or of another format
+        return True
+    if there.hash != tape.hash and not replace:
+        raise DataError(
+            f"{target} holds {there.described}, and a tape of {tape.described} would replace it; take another folder, or "
+            "remove the old tape first"
+        )
+    return there.hash != tape.hash or not _whole(there)
+
+
+def _whole(tape: TapeSet) -> bool:
+    """Whether `tape` has hashes and they hold."""
+    try:
+        return tape.verify()
+    except DataError:
+        return False
+
+
+def read(folder: str | os.PathLike[str]) -> TapeSet:
+    """As `TapeSet.open` says."""
+    path = Path(folder)
+    meta = _meta(path)
+    if meta.get("format") != FORMAT:
+        raise DataError(f"{path}: tape format {meta.get('format')!r:.40}, expected {FORMAT}; {AGAIN}")
+    hashes = meta.get("columns", {})
+    if not isinstance(hashes, dict) or ((hashes or "seal" in meta) and meta.get("seal") != tape_check.seal(meta)):
+        raise DataError(f"{path / META}: damaged: expected the seal {tape_check.seal(meta)}, got {meta.get('seal')!r:.80}; {AGAIN}")
+    tape_check.check_meta(meta.get("days"), str(path / META))
+    arrays: dict[str, Any] = {}
+    try:
+        for name, (dtype, shape) in {**COLUMNS, **OPTIONAL}.items():
+            file = path / f"{name}.npy"
+            if name in COLUMNS or name in hashes or file.exists():
+                arrays[name] = mapped(file, dtype, shape)
+    except DataError as error:
+        raise DataError(f"{error}; {AGAIN}") from error
+    if hashes and set(hashes) != set(arrays):
+        raise DataError(f"{path}: the columns {sorted(arrays)}, expected {sorted(hashes)} as {META} says; {AGAIN}")
+    info = tuple(DayInfo(**{**day, "instrument": _instrument(day["instrument"])}) for day in meta["days"])
+    tape = TapeSet(info=info, path=path, hashes=hashes, **arrays)
+    tape_check.check(tape, str(path))
+    if meta.get("hash") != tape.hash:
+        raise DataError(f"{path / META}: damaged: its days have the hash {tape.hash}, got {meta.get('hash')!r:.80}; {AGAIN}")
+    if not hashes:
+        LOGGER.info("%s: a tape of an earlier version, without hashes: only its bounds were checked", path)
+    elif tape_check.column_hash(tape.days) != hashes["days"]:
+        raise DataError(f"{path}: days: other bytes than were written; {AGAIN}")
+    return tape
+
+
+def _meta(path: Path) -> dict[str, Any]:
+    file = path / META
+    try:
+        if not file.is_file():
+            raise OSError("missing, or not a file")
+        if file.stat().st_size > tape_check.LARGEST_META:
+            raise ValueError(f"{file.stat().st_size} bytes, expected at most {tape_check.LARGEST_META}")
+        meta = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not a tape: no readable {META} ({error}); make one with scripts/ingest.py") from error
+    if not isinstance(meta, dict):
+        raise DataError(f"{path}: not a tape: {META} holds {meta!r:.40}, expected an object; make one with scripts/ingest.py")
+    return meta
+
+
+def _instrument(fields: dict[str, Any]) -> Instrument:
+    """From JSON, which knows no tuples."""
+    ticks = tuple((int(price), int(tick)) for price, tick in fields.get("ticks", ()))
+    return Instrument(**{**fields, "ticks": ticks})

@@ -1,0 +1,256 @@
+"""Bounds of a state of lanes that comes from a file: nothing is a place, a number or an enum that the lanes could not have reached.
+
+Every field that a kernel follows is compared with the tape under it; what the market shows (book, row, rules of the day) must be what
+the tape has there. `DataError` names array, lane, field, expected and got.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from emp_gym.data.tape import NO_ROW
+from emp_gym.market.account import SEEN
+from emp_gym.market.records import FREE, IN_FLIGHT, LIMIT, LIVE, MARKET
+from emp_gym.market.replay import ENDLESS
+from emp_gym.risk.reasons import Latch
+from emp_gym.risk.state import FULL_SCALE
+from emp_gym.types import EMPTY_ASK, EMPTY_BID, DataError, OrderKind, Outcome, Status, Stop
+
+if TYPE_CHECKING:
+    from emp_gym.envs.core import Lanes
+
+Arrays = Mapping[str, np.ndarray]
+MOST = 1 << 62  # of what is only counted, so that sums of two fit 64 bits
+LOTS = 1 << 40  # of one order, and of a queue
+PRICE = 1 << 50
+LATEST_NS = 1 << 57  # four years after midnight
+_COUNTED = ("filled", "maker_filled", "sent", "hit", "refused", "beyond", "unknown_place", "max_position", "position_sum")
+_AMOUNTS = ("cash", "fees", "position", "bought", "sold", "flow", "hidden", "mid2_before", "captured2")
+
+
+class _Bounds:
+    """Says where a file is out of bounds."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    def within(self, name: str, values: np.ndarray, low: Any, high: Any, which: Any = True) -> None:
+        """`DataError` unless `values` [N] or [N, K] are `low` to `high`, where `which`."""
+        with np.errstate(invalid="ignore"):
+            wrong = ~((values >= low) & (values <= high)) & which
+        if np.any(wrong):
+            at = tuple(int(n) for n in np.argwhere(wrong)[0])
+            lows, highs = np.broadcast_to(low, values.shape)[at], np.broadcast_to(high, values.shape)[at]
+            self.refuse(name, at, f"{lows} to {highs}", values[at])
+
+    def equal(self, name: str, values: np.ndarray, expected: np.ndarray, which: Any = True) -> None:
+        wrong = (values != expected) & which
+        if np.any(wrong):
+            at = tuple(int(n) for n in np.argwhere(wrong)[0])
+            self.refuse(name, at, f"{np.broadcast_to(expected, values.shape)[at]} as the tape has it", values[at])
+
+    def refuse(self, name: str, at: tuple[int, ...], expected: str, got: Any) -> None:
+        place = f"lane {at[0]}" + (f", entry {at[1]}" if len(at) > 1 else "")
+        raise DataError(
+            f"{self.where}: {name}, {place}: expected {expected}, got {got}; the file is damaged: go on from an earlier checkpoint, or "
+            "begin new episodes"
+        )
+
+
+def check(lanes: Lanes | Any, saved: Arrays, where: str) -> None:
+    """`DataError` where `saved`, arrays as `Lanes.arrays` gives and the face's own, cannot be a state of `lanes`."""
+    bounds = _Bounds(where)
+    for name, array in saved.items():
+        if array.dtype.kind == "b":
+            bounds.within(name, _rows(array.view(np.uint8)), 0, 1)
+        elif array.dtype.kind == "f":
+            bounds.within(name, _rows(array), -np.finfo(np.float32).max, np.finfo(np.float32).max)
+    state = saved["state"]
+    if "elapsed" in saved:
+        bounds.within("elapsed", saved["elapsed"], 0, MOST)
+    if not hasattr(lanes, "market"):
+        _certificate(bounds, lanes, state)
+        return
+    bounds.within("state.day", state["day"], 0, len(lanes.tape.info) - 1)
+    begun = state["tick"] != 0  # a lane that no reset has begun holds zeros
+    days = lanes.market.days[state["day"]]
+    _state(bounds, lanes, saved, days, begun)
+    _seen(bounds, lanes, saved, days, begun)
+    _orders(bounds, lanes, saved, days)
+    _logs(bounds, saved, days)
+    _episodes(bounds, saved, begun)
+    bounds.within("progress", saved["progress"], 0, ENDLESS)
+    bounds.within("outcome", saved["outcome"], 0, max(Outcome))
+    bounds.within("kind", saved["kind"], 0, max(OrderKind))
+
+
+def _rows(array: np.ndarray) -> np.ndarray:
+    return array.reshape(len(array), -1) if array.size else array
+
+
+def _state(bounds: _Bounds, lanes: Lanes, saved: Arrays, days: np.ndarray, begun: np.ndarray) -> None:
+    state, last = saved["state"], days["rows"] - 1
+    furthest = int(lanes.market.days["rows"].max()) - 1
+    for name, high in (
+        ("row", last), ("seen_row", state["row"]), ("last_row", state["seen_row"]), ("start_row", state["row"]), ("end_row", last),
+        ("target", furthest), ("consumed_row", furthest), ("next_row", NO_ROW), ("decision", LOTS),
+        ("orders", saved["slots"].shape[1]), ("consumed", saved["taken"].shape[1]), ("fills", saved["fills"].shape[1]),
+        ("status", max(Status)), ("exhausted", 1), *((name, MOST) for name in _COUNTED),
+    ):  # fmt: skip
+        bounds.within(f"state.{name}", state[name], 0, high)
+    for name in _AMOUNTS:
+        bounds.within(f"state.{name}", state[name], -MOST, MOST)
+    rows = lanes.tape.rows[days["row0"] + state["row"]]
+    bounds.within("state.time_ns", state["time_ns"], rows["time_ns"], LATEST_NS, begun)
+    for name in ("price_to_cash", "midnight_utc_ns", "least_tick"):
+        bounds.equal(f"state.{name}", state[name], days[name], begun)
+    ticks = (state["tick"] == days["first_tick"]) | (
+        (days["step_tick"] == state["tick"][:, None]) & (np.arange(days["step_tick"].shape[1]) < days["steps"][:, None])
+    ).any(axis=1)
+    bounds.within("state.tick", np.where(ticks, state["tick"], -1), 1, MOST, begun)
+
+
+def _seen(bounds: _Bounds, lanes: Lanes, saved: Arrays, days: np.ndarray, begun: np.ndarray) -> None:
+    """What the view shows is what the tape has."""
+    state, at = saved["state"], days["row0"] + saved["state"]["seen_row"]
+    rows, levels = lanes.tape.rows[at], lanes.tape.book[at]
+    for name in SEEN.names or ():
+        bounds.equal(f"state.now.{name}", state["now"][name], rows[name], begun)
+    for name in ("mid2", "status"):
+        bounds.equal(f"state.{name}", state[name], rows[name], begun)
+    size = levels["size"].astype(np.int64)
+    price = levels["price"] + days["base"][:, None, None]
+    for s, empty in enumerate((EMPTY_BID, EMPTY_ASK)):
+        bounds.equal("book", saved["book"][:, 2 * s], np.where(size[:, s] > 0, price[:, s], empty), begun[:, None])
+        bounds.equal("book", saved["book"][:, 2 * s + 1], size[:, s], begun[:, None])
+
+
+def _orders(bounds: _Bounds, lanes: Lanes, saved: Arrays, days: np.ndarray) -> None:
+    state, slots = saved["state"], saved["slots"]
+    used = np.arange(slots.shape[1]) < state["orders"][:, None]
+    live, flying = used & (slots["state"] == LIVE), used & (slots["state"] == IN_FLIGHT)
+    last, row = (days["rows"] - 1)[:, None], state["row"][:, None]
+
+    def within(name: str, low: Any, high: Any, which: np.ndarray) -> None:
+        bounds.within(f"slots.{name}", slots[name], low, high, which)
+
+    within("state", IN_FLIGHT, LIVE, used)
+    within("state", FREE, FREE, ~used)
+    within("id", 0, 0, ~used)
+    within("quantity", 0, 0, ~used)
+    bounds.equal("slots.live", slots["live"], live)
+    within("id", 1, MOST, used)
+    within("quantity", 1, LOTS, used)
+    within("kind", LIMIT, MARKET, used)
+    within("kind", LIMIT, LIMIT, live)
+    bounds.within("slots.side", np.abs(slots["side"].astype(np.int64)), 1, 1, used)
+    within("price", -PRICE, PRICE, used)
+    within("price", 1, PRICE, used & (slots["kind"] == LIMIT))
+    within("passed", 0, 1, used)
+    within("filled", 0, MOST, used)
+    within("target", 0, MOST, used)
+    within("decision", 0, state["decision"][:, None], used)
+    within("arrive_row", 0, last, used)
+    within("arrive_ns", 0, LATEST_NS, used)
+    leaving = used & (slots["cancel_row"] != NO_ROW)
+    within("cancel_row", 0, last, leaving)
+    within("cancel_ns", 0, LATEST_NS, leaving)
+    within("ahead", -1, LOTS, live)
+    within("behind", 0, LOTS, live)
+    within("counted", 0, 0, live)
+    within("born_row", 0, row, live)
+    within("spell_row", -1, row, live)
+    within("cross_row", row + 1, last, live & (slots["cross_row"] != NO_ROW))
+    within("exec_row", 0, last, live & (slots["exec_row"] != NO_ROW))
+    touched = live & (slots["touch_row"] != NO_ROW)
+    within("touch_row", row + 1, last + 1, touched)
+    first = days["touch0"][:, None]
+    end = np.append(lanes.market.days["touch0"][1:], len(lanes.tape.touches))[state["day"]][:, None]
+    within("touch", first, end - 1, touched)
+    within("touch", first - 1, end, live & ~touched)
+    known = np.where(live, np.minimum(slots["cross_row"], np.minimum(slots["cancel_row"], slots["touch_row"])), NO_ROW)
+    known = np.where(flying, slots["arrive_row"], known).min(axis=1, initial=NO_ROW)
+    bounds.within("state.next_row", state["next_row"], 0, known, state["orders"] > 0)
+
+
+def _logs(bounds: _Bounds, saved: Arrays, days: np.ndarray) -> None:
+    """Consumed depth, and the own executions of the last step."""
+    state, last = saved["state"], (days["rows"] - 1)[:, None]
+    for name, count, latest in (("taken", "consumed", state["time_ns"][:, None]), ("fills", "fills", LATEST_NS)):
+        log = saved[name]
+        used = np.arange(log.shape[1]) < state[count][:, None]
+        bounds.within(f"{name}.row", log["row"], 0, last, used)
+        bounds.within(f"{name}.time_ns", log["time_ns"], 0, latest, used)
+        bounds.within(f"{name}.quantity", log["quantity"], 0, MOST, used)
+        bounds.within(f"{name}.price", log["price"], -PRICE, PRICE, used)
+        bounds.within(f"{name}.side", np.abs(log["side"].astype(np.int64)), 1, 1, used)
+    for name in ("maker", "beyond"):
+        log = saved["fills"]
+        bounds.within(f"fills.{name}", log[name], 0, 1, np.arange(log.shape[1]) < state["fills"][:, None])
+    requests = saved["records"]
+    asked = saved["kind"] != OrderKind.NONE
+    bounds.within("records.side", requests["side"], -1, 1, asked)
+    bounds.within("records.instrument", requests["instrument"], 0, 0, asked)
+
+
+def _episodes(bounds: _Bounds, saved: Arrays, begun: np.ndarray) -> None:
+    episodes = saved["episodes"]
+    bounds.within("episodes.length", episodes["length"], 1, LOTS, begun)
+    bounds.equal("length", saved["length"], episodes["length"])
+    bounds.within("episodes.parent_side", np.abs(episodes["parent_side"]), 1, 1, begun)
+    bounds.within("episodes.tick", episodes["tick"], 1, MOST, begun)
+    for name in ("masked", "clipped", "steps"):
+        bounds.within(f"episodes.{name}", episodes[name], 0, MOST)
+    for name in ("equity2", "mid2", "position", "arrival2"):
+        bounds.within(f"episodes.{name}", episodes[name], -MOST, MOST)
+    bounds.within("episodes.return_", episodes["return_"], -np.finfo(np.float64).max, np.finfo(np.float64).max)
+
+
+def _certificate(bounds: _Bounds, lanes: Any, state: np.ndarray) -> None:
+    """Of lanes without a market: numbers, and the number of a finite problem's state."""
+    for name in state.dtype.names or ():
+        if state.dtype[name].kind == "f":
+            bounds.within(f"state.{name}", state[name], -np.finfo(np.float64).max, np.finfo(np.float64).max)
+        elif name != "key":
+            bounds.within(f"state.{name}", state[name], 0, MOST)
+    if lanes.states:
+        whole = np.where(state["x"] == np.floor(state["x"]), state["x"], -1.0)
+        bounds.within("state.x", whole, 0, lanes.states - 1)
+
+
+# --------------------------------------------------------------------------------------------------------------------- gates
+
+
+def check_risk(saved: Arrays, where: str) -> None:
+    """As `check`, of the risk layer's memory."""
+    bounds = _Bounds(where)
+    lane, instrument, ring = saved["lane"], saved["instrument"], saved["ring"]
+    for name, high in (
+        ("begun", 1), ("killed", 1), ("latch", max(Latch)), ("budget_bps", FULL_SCALE), ("messages", MOST), ("executions", MOST),
+        ("highest_id", MOST), ("sent", LOTS), ("touched", MOST),
+    ):  # fmt: skip
+        bounds.within(f"gate: lane.{name}", lane[name], 0, high)
+    for name in ("cash2", "equity2", "start2", "peak2", "overshoot2", "day", "time_ns", "submitted_ns", "messaged_ns", "executed_ns"):
+        bounds.within(f"gate: lane.{name}", lane[name], -MOST, MOST)
+    for name in instrument.dtype.names or ():
+        low = 0 if name.endswith(("size", "bps")) else -MOST
+        bounds.within(f"gate: instrument.{name}", instrument[name], low, MOST)
+    bounds.within("gate: objections", saved["objections"], 0, MOST)
+    for name in ring.dtype.names or ():
+        bounds.within(f"gate: ring.{name}", ring[name], -MOST, MOST)
+
+
+def check_kill(saved: Arrays, where: str) -> None:
+    """As `check`, of the kill gate's memory."""
+    bounds = _Bounds(where)
+    if "own" in saved:
+        bounds.within("gate: own", saved["own"], 0, max(Stop))
+    if "new" not in saved:
+        return
+    bounds.within("gate: new", saved["new"].reshape(1).view(np.uint8), 0, 1)
+    for table in ("lanes", "books"):
+        for name in saved[table].dtype.names or ():
+            bounds.within(f"gate: {table}.{name}", saved[table][name], -MOST, MOST)
