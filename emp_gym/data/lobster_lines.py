@@ -39,10 +39,11 @@ def line_at(text: Bytes, start: int) -> tuple[str, bool]:
     """The line that begins at `start`, without its end, and whether it had one. Of a line of more than `LONGEST` bytes
     the beginning, which is longer than `LONGEST` too.
     """
-    piece = bytes(text[start : start + LONGEST + 2])
-    cut = piece.find(b"\n")
-    if cut >= 0:
-        return piece[:cut].removesuffix(b"\r").decode("utf-8", "replace"), True
+    for most in (4_096, LONGEST + 2):
+        piece = bytes(text[start : start + most])
+        cut = piece.find(b"\n")
+        if cut >= 0:
+            return piece[:cut].removesuffix(b"\r").decode("utf-8", "replace"), True
     if len(piece) > LONGEST:
         return piece.decode("latin-1"), True
     return piece.removesuffix(b"\r").decode("utf-8", "replace"), False

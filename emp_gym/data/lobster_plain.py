@@ -41,7 +41,9 @@ def kind_of(path: StrPath) -> str:
     except (OSError, ValueError) as error:
         if getattr(error, "errno", 0) == errno.ELOOP:
             return CIRCLE
-        raise DataError(f"{path}: {_refusal(error)}; expected the path of a file or folder; check it, and that you may read the folders above it") from error
+        raise DataError(
+            f"{path}: {_refusal(error)}; expected the path of a file or folder; check it, and that you may read the folders above it"
+        ) from error
     return next((words for test, words in _KINDS if test(mode)), "of a kind that is not known")
 
 
