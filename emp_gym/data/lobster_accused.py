@@ -17,9 +17,6 @@ from emp_gym.data.lobster_bytes import Books, Messages
 from emp_gym.data.lobster_lives import (
     AGAIN,
     CONTRADICTS,
-    CUT,
-    FIRST,
-    FITS,
     GONE,
     MORE,
     PRICE,
@@ -100,10 +97,9 @@ def accused_of(messages: Messages, books: Books, pairing: Pairing, trusted: Bool
         now = now.copy()
         now[[*more_types, *more_ids]] = False
         lives = lives_of(messages, books, pairing, now)
-    counts = np.bincount(np.minimum(lives.found[messages.ok & now & (messages.kind <= _EXECUTED)], CONTRADICTS), minlength=4)
-    unexplained = int(counts[CONTRADICTS]) + len(ids) + len(types)
-    fits, cut = int(counts[FITS]), int(counts[CUT])
-    return Accused(ids, types, OrderCheck(fits + cut + unexplained, fits, cut, unexplained, int(counts[FIRST])))
+    unexplained = lives.contradicts + len(ids) + len(types)
+    check = OrderCheck(lives.fits + lives.cut + unexplained, lives.fits, lives.cut, unexplained, lives.first)
+    return Accused(ids, types, check)
 
 
 class _Suspicious:

@@ -28,7 +28,6 @@ MOST_MEMBERS = 50_000
 MOST_BYTES = 1 << 32  # of one file unpacked; a file beside may be larger
 MOST_RATIO = 200  # bytes unpacked per byte packed; order books of ten levels have some 30
 FREE = 1 << 26  # bytes up to which the ratio does not matter
-_PIECE = 1 << 20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 0x1 | 0x40  # bits of a member's flags
 _BROKEN = (
@@ -38,11 +37,13 @@ _BROKEN = (
 
 
 class _Stream(io.FileIO):
-    """A file of which no more than `MOST_DIRECTORY` bytes are read at once: zipfile reads the list of members as a whole."""
+    """A file of which no more than `most` bytes are read at once: zipfile reads the list of members as a whole."""
+
+    most = 0
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is not None and size > MOST_DIRECTORY:
-            raise zipfile.BadZipFile(f"its list of members has {size:,} bytes, {MOST_DIRECTORY:,} at most are read")
+        if size is not None and size > self.most:
+            raise zipfile.BadZipFile(f"its list of members has {size:,} bytes, {self.most:,} at most are read")
         return super().read(-1 if size is None else size) or b""
 
 
@@ -83,26 +84,25 @@ def unpacked(path: Path, name: str) -> Bytes:
     with _archive(path) as archive:
         info = archive.getinfo(name)
         _stop_if_unreadable(path, info)
-        content = np.empty(info.file_size, np.uint8)
-        filled = 0
         with archive.open(info) as stream:
-            while piece := stream.read(_PIECE):
-                content[filled : filled + len(piece)] = np.frombuffer(piece, np.uint8)
-                filled += len(piece)
-    if filled != info.file_size:
+            pieces = list(iter(lambda: stream.read(FREE), b""))
+    content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    if len(content) != info.file_size:
         raise DataError(
-            f"{path}!{name}: the archive holds {filled:,} bytes of it, expected {info.file_size:,}; download the archive again"
+            f"{path}!{name}: the archive holds {len(content):,} bytes of it, expected {info.file_size:,}; download the archive again"
         )
-    content.setflags(write=False)
-    return content
+    return np.frombuffer(content, np.uint8)
 
 
 @contextmanager
 def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
     with opened(path, "a zip of LOBSTER days") as plain:
         try:
-            with _Stream(os.dup(plain.fileno())) as stream, zipfile.ZipFile(stream) as archive:
-                yield archive
+            with _Stream(os.dup(plain.fileno())) as stream:
+                stream.most = MOST_DIRECTORY
+                with zipfile.ZipFile(stream) as archive:
+                    stream.most = FREE
+                    yield archive
         except DataError:
             raise
         except _BROKEN as error:

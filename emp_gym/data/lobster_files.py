@@ -334,7 +334,7 @@ def _refuse_other_kinds(name: str, text: Bytes) -> None:
     for magic, kind in _MAGIC.items():
         if head.startswith(magic):
             raise DataError(f"{name}: this is {kind}, expected LOBSTER's plain csv; unpack it first")
-    if head.lstrip()[:1] in (b"<", b"{") or b"\0" in head[:4096]:
+    if head.lstrip()[:1] in (b"<", b"{") or head[:4096].count(0) > len(head[:4096]) // 100:
         what = "a web page or XML" if head.lstrip()[:1] == b"<" else "not a csv of numbers"
         raise DataError(
             f"{name}: this is {what}, expected LOBSTER's csv; download it again (a login page may have been saved)"

@@ -20,7 +20,7 @@ from emp_gym.data.lobster_bytes import Books, Messages
 from emp_gym.data.lobster_check import EQUAL, EXPLAINED, _better
 from emp_gym.data.lobster_pairing import Pairing
 from emp_gym.jit import njit
-from emp_gym.types import I8, I64, Bool
+from emp_gym.types import I8, I32, I64, Bool
 
 FIRST, FITS, CUT = 0, 1, 2  # nothing before it to check it with; follows; follows if the order was cut out of sight
 CONTRADICTS = 3  # and from here on what is wrong:
@@ -36,8 +36,12 @@ class Lives:
     """What is said of each message row [R]."""
 
     found: I8  # FIRST, FITS, CUT or what is wrong
-    visit: I64  # of the level at which the event is; -1 where the book does not tell
+    visit: I32  # of the level at which the event is; -1 where the book does not tell
     behind: Bool  # the level was not the best of its side
+    first: int  # events that were found FIRST
+    fits: int  # FITS
+    cut: int  # CUT
+    contradicts: int
     orders: int  # ids of orders
 
     @property
@@ -47,48 +51,57 @@ class Lives:
 
 def lives_of(messages: Messages, books: Books, pairing: Pairing, trusted: Bool) -> Lives:
     """Judges every event of the day. trusted [R]: messages that nothing else speaks against."""
-    m, b = pairing.message, pairing.book
+    damaged = np.zeros(len(pairing.book) + 1, np.bool_)
+    damaged[[row + 1 for row, blame in pairing.blame.items() if blame.startswith("book")]] = True
     book_of = np.full(len(messages), -1, np.int64)
-    both = (m >= 0) & (b >= 0)
-    linked = both & ((pairing.verdict == EQUAL) | (pairing.verdict == EXPLAINED))
-    linked[0] = False
-    linked[1:] &= (b[1:] - b[:-1] == 1) & (m[1:] - m[:-1] == 1)
-    damaged = np.array([row for row, blame in pairing.blame.items() if blame.startswith("book")], np.int64)
-    linked[(damaged + 1)[damaged + 1 < len(linked)]] = False
-    book_of[m[linked]] = b[linked]
-    found, visit = np.zeros(len(messages), np.int8), np.full(len(messages), -1, np.int64)
+    _link(pairing.message, pairing.book, pairing.verdict, damaged, book_of)
+    found, visit = np.zeros(len(messages), np.int8), np.full(len(messages), -1, np.int32)
     behind = np.zeros(len(messages), np.bool_)
+    counts = np.zeros(5, np.int64)
     x = messages
-    ok = x.ok & trusted
-    orders = _judge(
-        x.kind, x.order_id, x.size, x.price, x.side, ok, book_of, books.price, books.size, found, visit, behind
-    )  # fmt: skip
-    return Lives(found, visit, behind, int(orders))
+    ok = x.ok if trusted.all() else x.ok & trusted
+    _judge(x.kind, x.order_id, x.size, x.price, x.side, ok, book_of, books.price, books.size, found, visit, behind, counts)
+    return Lives(found, visit, behind, *(int(count) for count in counts))
 
 
 @njit
-def _judge(kind, order_id, size, price, side, ok, book_of, book_price, book_size, found, visit, behind):
-    """Fills found, visit and behind; the number of order ids. book_of [R]: book row that follows from the row before it
-    and this message; -1: none does.
+def _link(message, book, verdict, damaged, book_of):
+    """Fills book_of for the aligned rows that follow from the row just before them. damaged [P + 1]: whose row before is not
+    what the messages say.
+    """
+    for row in range(1, len(book)):
+        follows = verdict[row] == EQUAL or verdict[row] == EXPLAINED
+        m, b = message[row], book[row]
+        if follows and not damaged[row] and m >= 1 and b >= 1 and message[row - 1] == m - 1 and book[row - 1] == b - 1:
+            book_of[m] = b
+
+
+@njit
+def _judge(kind, order_id, size, price, side, ok, book_of, book_price, book_size, found, visit, behind, counts):
+    """Fills found, visit and behind. book_of [R]: book row that follows from the row before it and this message; -1: none
+    does. counts [5]: events found FIRST, FITS, CUT and wrong; ids of orders.
     """
     levels = book_price.shape[2]
     slots = 16
-    while slots < 2 * len(kind):
+    while slots < len(kind) + (len(kind) >> 2):
         slots *= 2
-    table = np.zeros((slots, 4), np.int64)  # row of the first message + 1, lots left, visit of its entry, whether it is over
-    visits = np.zeros((2, levels), np.int64)
+    table = np.zeros((slots, 4), np.int32)  # row of the first message + 1, lots left, visit of its entry, whether it is over
+    visits = np.zeros((2, levels), np.int32)
     lots = np.zeros((2, levels), np.int64)  # of the orders entered in this visit
-    stands, number, orders = np.int64(-1), np.int64(1), 0
+    stands, number = np.int64(-1), np.int32(1)
     for row in range(len(kind)):
         if not ok[row]:
             continue
         book = book_of[row]
-        if kind[row] > _EXECUTED:
+        what = kind[row]
+        if what > _EXECUTED:
             if book >= 0 and stands == book - 1:
                 stands = book
             continue
         s = 0 if side[row] == 1 else 1
+        units, many = price[row], size[row]
         level = np.int64(-1)
+        now = np.int32(-1)
         if book >= 0:
             if stands != book - 1:
                 for both in range(2):
@@ -97,54 +110,56 @@ def _judge(kind, order_id, size, price, side, ok, book_of, book_price, book_size
                         number += 1
             stands = book
             level = np.int64(0)
-            while level < levels and _better(book_price[book - 1, s, level], price[row], s):
+            while level < levels and _better(book_price[book - 1, s, level], units, s):
                 level += 1
             if level == levels:
                 level, stands = np.int64(-1), np.int64(-1)
-            elif kind[row] == _NEW and book_price[book - 1, s, level] != price[row]:
-                for at in range(levels - 1, level, -1):
-                    visits[s, at], lots[s, at] = visits[s, at - 1], lots[s, at - 1]
-                visits[s, level], lots[s, level] = number, 0
-                number += 1
-            if level >= 0:
-                visit[row] = visits[s, level]
+            else:
+                if what == _NEW and book_price[book - 1, s, level] != units:
+                    for at in range(levels - 1, level, -1):
+                        visits[s, at], lots[s, at] = visits[s, at - 1], lots[s, at - 1]
+                    visits[s, level], lots[s, level] = number, 0
+                    number += 1
+                now = visits[s, level]
+                visit[row] = now
                 behind[row] = level > 0
 
         at = (order_id[row] * np.int64(-7046029254386353131) >> 20) & (slots - 1)
         while table[at, _ROW] and order_id[table[at, _ROW] - 1] != order_id[row]:
             at = (at + 1) & (slots - 1)
-        mine = table[at]
+        first = np.int64(table[at, _ROW]) - 1
         said = FIRST
-        if not mine[_ROW]:
-            orders += 1
-            mine[_ROW] = row + 1
-            mine[_LEFT], mine[_VISIT] = _UNKNOWN, _UNKNOWN
-            if kind[row] == _NEW:
-                mine[_LEFT] = size[row]
-                mine[_VISIT] = visit[row]
-                if level >= 0:
-                    lots[s, level] += size[row]
-            mine[_OVER] = kind[row] == _DELETE
+        if first < 0:
+            counts[4] += 1
+            table[at, _ROW] = row + 1
+            table[at, _LEFT] = many if what == _NEW else _UNKNOWN
+            table[at, _VISIT] = now if what == _NEW else _UNKNOWN
+            table[at, _OVER] = 1 if what == _DELETE else 0
+            if what == _NEW and level >= 0:
+                lots[s, level] += many
+        elif price[first] != units:
+            said = PRICE
+        elif side[first] != side[row]:
+            said = SIDE
+        elif what == _NEW:
+            said = AGAIN
         else:
-            here = mine[_VISIT] >= 0 and mine[_VISIT] == visit[row]
-            said = _said(kind[row], size[row], mine, here)
-            if price[row] != price[mine[_ROW] - 1]:
-                said = PRICE
-            elif side[row] != side[mine[_ROW] - 1]:
-                said = SIDE
-            if kind[row] != _NEW and said != PRICE and said != SIDE:
-                if mine[_LEFT] >= 0:
-                    taken = min(mine[_LEFT], np.int64(size[row]))
-                    if here:
-                        lots[s, level] -= taken
-                    mine[_LEFT] -= taken
-                if kind[row] == _DELETE or mine[_LEFT] == 0:
-                    mine[_OVER] = 1
-        if kind[row] == _EXECUTED and behind[row] and said < CONTRADICTS:
+            left = table[at, _LEFT]
+            here = now >= 0 and table[at, _VISIT] == now
+            said = _said(what, many, left, table[at, _OVER] != 0, here)
+            if left >= 0:
+                taken = min(left, many)
+                if here:
+                    lots[s, level] -= taken
+                left -= taken
+                table[at, _LEFT] = left
+            if what == _DELETE or left == 0:
+                table[at, _OVER] = 1
+        if what == _EXECUTED and level > 0 and said < CONTRADICTS:
             said = BEHIND
         if level >= 0:
             shown = np.int64(0)
-            if book_price[book, s, level] == price[row]:
+            if book_price[book, s, level] == units:
                 shown = np.int64(book_size[book, s, level])
             if lots[s, level] > shown:
                 said += SHORT
@@ -157,17 +172,14 @@ def _judge(kind, order_id, size, price, side, ok, book_of, book_price, book_size
                 visits[s, levels - 1], lots[s, levels - 1] = number, 0
                 number += 1
         found[row] = said
-    return orders
+        counts[min(said, CONTRADICTS)] += 1
 
 
 @njit(inline="always")
-def _said(kind, size, mine, here):
-    """What the order's earlier events say of one, its price and side aside."""
-    if kind == _NEW:
-        return AGAIN
-    if mine[_OVER]:
+def _said(kind, size, left, over, here):
+    """What the order's earlier events say of one of types 2 to 4, its price and side aside."""
+    if over:
         return GONE
-    left = mine[_LEFT]
     if left < 0:
         return FITS
     if size > left:

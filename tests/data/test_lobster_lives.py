@@ -207,7 +207,8 @@ def test_a_type_that_its_order_contradicts_is_found_with_those_that_fit(lines, t
 def test_a_deletion_that_is_called_partial_is_found(lines, tmp_path):
     messages, books = lines
     ends = [rows[-1] for rows in lives(messages).values() if len(rows) > 1 and messages[rows[0]].split(",")[1] == "1"]
-    ends = [row for row in ends if messages[row].split(",")[1] == "3" and judged(messages, books)[row] == "fits"][::17]
+    words = judged(messages, books)
+    ends = [row for row in ends if messages[row].split(",")[1] == "3" and words[row] == "fits"][::17]
     for row in ends[:20]:
         (reading,) = read(write(tmp_path, changed(messages, row, 1, "2"), books))
         assert accusation(reading) == {row: ("type", "order-type")}
