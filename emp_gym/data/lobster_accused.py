@@ -142,8 +142,10 @@ class _Suspicious:
 
     def _event(self, row: int) -> Event:
         x, lives = self.messages, self.lives
-        numbers = (x.kind[row], x.size[row], x.price[row], x.side[row], lives.visit[row])
-        return Event(row, *(int(number) for number in numbers), bool(lives.behind[row]))
+        kind, size, price, side, visit = (
+            int(column[row]) for column in (x.kind, x.size, x.price, x.side, lives.visit)
+        )
+        return Event(row, kind, size, price, side, visit, bool(lives.behind[row]))
 
     def _life(self, row: int) -> list[Event]:
         return [self._event(at) for at in self.orders.rows_of(row).tolist()]
@@ -157,17 +159,20 @@ class _Suspicious:
         own = set(x.order_id[entered].tolist())
         others = [at for at in here.tolist() if int(x.order_id[at]) not in own]
         culprits: set[int] = set()
+        sure: set[int] = set()  # entries whose place in the flow of ids is that of the end's id
         for entry in entered:
             life = self._life(entry)
             if life[0].row != entry or _follow(life) == _WHOLE:
                 continue
             for end in others:
                 if _follow(sorted([*life, self._event(end)])) == _WHOLE:
-                    culprits.add(self._one_of_two(entry, end) if len(life) == 1 and self._lonely(end) else end)
+                    culprit = self._one_of_two(entry, end) if len(life) == 1 and self._lonely(end) else end
+                    (sure if culprit == entry else culprits).add(culprit)
             for end in others if len(life) == 1 else ():
                 stranger = self._life(end)
                 if len(stranger) > 1 and stranger[0].kind != _NEW and _follow([life[0], *stranger]) == _WHOLE:
                     culprits.add(entry)
+        culprits = sure or culprits
         return culprits.pop() if len(culprits) == 1 else -1
 
     def _lonely(self, row: int) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from os import PathLike
 from pathlib import Path
-from typing import BinaryIO
 
 from emp_gym.types import DataError
 
@@ -52,7 +52,7 @@ def stop_unless_regular(path: StrPath, expected: str) -> None:
     _stop_at(kind_of(path), path, expected)
 
 
-def opened(path: StrPath, expected: str = "a file that can be read") -> BinaryIO:
+def opened(path: StrPath, expected: str = "a file that can be read") -> io.FileIO:
     """The regular file at `path`, open for reading. What comes to its place in the same moment is not waited for either."""
     stop_unless_regular(path, expected)
     try:
@@ -62,7 +62,7 @@ def opened(path: StrPath, expected: str = "a file that can be read") -> BinaryIO
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         _stop_at("no regular file any more", path, expected)
-    return os.fdopen(handle, "rb", buffering=0)
+    return io.FileIO(handle)
 
 
 def refuse_folder(error: OSError) -> None:

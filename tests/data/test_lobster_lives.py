@@ -61,7 +61,7 @@ def judged(messages: Lines, books: Lines) -> list[str]:
                 elif left is not None and kind == 3 and size < left:
                     word = "wrong" if same else "cut"
                 if left is not None:
-                    if same:
+                    if same and here is not None:
                         here["lots"] -= min(left, size)
                     order["left"] = left - min(left, size)
                 order["over"] = order["over"] or kind == 3 or order["left"] == 0
@@ -235,7 +235,7 @@ def test_the_command_tells_of_orders_beside_book_rows(lines, tmp_path, capsys):
     assert f"{told['order_events_checked']:,} checked" in words and "No check sees" in words
 
 
-def test_the_recorded_days_own_exceptions_are_explained(lobster_dir: Path):
+def test_the_recorded_days_own_exceptions_are_explained(lobster_dir: Path) -> None:
     archive = lobster_dir / "LOBSTER_SampleFile_AMZN_2012-06-21_5.zip"
     if not archive.exists():
         pytest.skip(f"{archive.name} is not in {lobster_dir}")
