@@ -8,9 +8,9 @@ Rules: ``column-count``, ``truncated-line``, ``not-a-number``, ``time-digits``, 
 ``unknown-type``, ``zero-size``, ``negative-size``, ``out-of-range``, ``price-range``, ``direction``,
 ``halt-convention``, ``off-tick`` (visible types 1-4 only: hidden orders may print between ticks), ``crossed`` (or
 locked), ``levels-not-sorted``, ``empty-level-size``; found by comparing the two files: ``book-mismatch``,
-``missing-message``, ``missing-book-row``; found by comparing the messages of one order: ``order-id``. See
-lobster_bytes for the lines, lobster_check for the verification, lobster_pairing for what is blamed when a row does not
-follow, and docs/data.md.
+``missing-message``, ``missing-book-row``; found by comparing the events of one order: ``order-id``, ``order-type``. See
+lobster_bytes for the lines, lobster_check for the verification of book rows, lobster_pairing for what is blamed when a
+row does not follow, lobster_lives and lobster_accused for orders, and docs/data.md.
 
 Format: https://lobsterdata.com/info/DataStructure.php
 """
@@ -20,16 +20,16 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from emp_gym.data.lobster_accused import OrderCheck, accused_of
 from emp_gym.data.lobster_bytes import Books, Messages, books_of, messages_of
 from emp_gym.data.lobster_check import EQUAL, EXPLAINED, UNCHECKED, UNEXPLAINED, is_sorted
 from emp_gym.data.lobster_files import DayFiles, Half, Source, days_of, open_day
-from emp_gym.data.lobster_orders import foreign_rows
 from emp_gym.data.lobster_pairing import Pairing, pair
 from emp_gym.data.lobster_refusal import stop_if_mostly_bad
 from emp_gym.data.lobster_tick import instrument_of, mark_off_tick, stop_if_off_tick, told_ticks
@@ -91,6 +91,7 @@ class Reading:
     day: RecordedDay
     quarantine: Quarantine
     check: BookCheck
+    orders: OrderCheck
     rows_in: int
     rows_kept: int
     rows_quarantined: int
@@ -132,8 +133,8 @@ def read_files(files: DayFiles, message: Half, instrument: Instrument | None, pr
     """The reading of two files whose bytes are at hand. message: what the message file's name says."""
     m, b = files.message, files.book
     progress(f"{m.name}: reading {(len(m.text) + len(b.text)) / 1e6:.0f} MB")
-    messages = messages_of(m.text, m.begin, m.delimiter, m.extra)
-    books = books_of(b.text, b.begin, b.delimiter, files.levels, b.extra)
+    messages = messages_of(m.text, m.begin, m.delimiter, m.extra, m.name)
+    books = books_of(b.text, b.begin, b.delimiter, files.levels, b.extra, b.name)
     stop_if_mostly_bad(m, messages.ok, files.levels)
     stop_if_mostly_bad(b, books.ok, files.levels)
     rules = {**files.notes}
@@ -149,17 +150,23 @@ def read_files(files: DayFiles, message: Half, instrument: Instrument | None, pr
     progress(f"{m.name}: verifying {len(messages):,} rows")
     pairing = pair(messages, books)
     late = np.empty(0, np.int64) if is_sorted(messages.time_ns, messages.ok) else late_rows(messages)
-    foreign = foreign_rows(messages, _trusted(pairing, len(messages)))
-    bad = _bad_rows(pairing, messages, books, np.concatenate([late, foreign]))
+    accused = accused_of(messages, books, pairing, _trusted(pairing, len(messages)))
+    bad = _bad_rows(pairing, messages, books, np.concatenate([late, accused.rows]))
     accuser = Accuser(files, messages, books, pairing, chosen)
-    quarantine = Quarantine(tuple(BadRow(*entry) for entry in accuser.entries(np.flatnonzero(bad), late, foreign)))
+    quarantine = Quarantine(tuple(BadRow(*entry) for entry in accuser.entries(np.flatnonzero(bad), late, accused)))
     check = _check(pairing, accuser)
     rules |= quarantine.rules
     day = _day(message, chosen, messages, books, pairing, ~bad)
     rows_in, rows_bad = len(bad), int(bad.sum())
     day.source = _provenance(files.hashes, message, files.levels, rows_in, rows_bad, rules)
+    day.source["orders"] = asdict(accused.check) | {"unseen": _unseen(messages)}
     progress(f"{m.name}: {rows_in:,} rows, {rows_in - rows_bad:,} kept")
-    return Reading(day, quarantine, check, rows_in, rows_in - rows_bad, rows_bad, 0.0)
+    return Reading(day, quarantine, check, accused.check, rows_in, rows_in - rows_bad, rows_bad, 0.0)
+
+
+def _unseen(messages: Messages) -> int:
+    """Rows of types 5 to 7: neither the order book nor another message tells of them."""
+    return int(np.count_nonzero(messages.kind > 4))  # refused rows hold zeros
 
 
 def _trusted(pairing: Pairing, rows: int) -> Bool:

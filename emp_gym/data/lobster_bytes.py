@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from emp_gym.jit import njit
-from emp_gym.types import EMPTY_ASK, EMPTY_BID, I8, I32, I64, NS, Bool
+from emp_gym.types import EMPTY_ASK, EMPTY_BID, I8, I32, I64, NS, Bool, DataError
 
 Bytes = np.typing.NDArray[np.uint8]
 
@@ -282,16 +282,48 @@ def parse_books(text, at, delimiter, extra, row, price, size, ok):
 
 
 @njit
-def _count_newlines(text: Bytes) -> int:
-    count = 0
+def _most_rows(text: Bytes) -> int:
+    """How many rows `text` can hold: newlines with something else before them than a newline."""
+    count, before = 0, np.uint8(_NEWLINE)
     for byte in text:
-        count += byte == _NEWLINE
+        count += (byte == _NEWLINE) & (before != _NEWLINE)
+        before = byte
     return count
+
+
+@njit
+def find_rows(text: Bytes, at: int, starts: I64, numbers: I64) -> int:
+    """How many rows (no blank lines) begin from offset `at` on; where, and their 1-based line numbers, if there is room."""
+    rows, line, end = 0, 1, len(text)
+    for place in range(at):
+        line += text[place] == _NEWLINE
+    begins = True
+    for place in range(at, end):
+        byte = text[place]
+        if byte == _NEWLINE:
+            line += 1
+            begins = True
+        elif begins and not (byte == _RETURN and place + 1 < end and text[place + 1] == _NEWLINE):
+            if rows < len(starts):
+                starts[rows], numbers[rows] = place, line
+            rows += 1
+            begins = False
+    return rows
+
+
+def _stop_if_too_short(name: str, lines: int, size: int, columns: int) -> None:
+    """Raises DataError when more than half of the lines are too short to be rows: no room is made for them."""
+    most = size // (2 * columns) + 1
+    if lines > 2 * most:
+        raise DataError(
+            f"{name}: {lines:,} lines in {size:,} bytes, expected {most:,} at most, as a row of {columns} columns has "
+            f"{2 * columns} bytes or more; check that it is the right file, unedited"
+        )
 
 
 def _parts(text: Bytes, at: int) -> tuple[list[tuple[Bytes, int]], int]:
     """Cut `text` so that each part ends in a newline: (part, offset to begin at), and the most rows they can hold."""
-    rows = _count_newlines(text)
+    rows = _most_rows(text)
     if len(text) == at or text[-1] == _NEWLINE:
         return [(text, at)], rows
     cut = len(text)
@@ -302,9 +334,10 @@ def _parts(text: Bytes, at: int) -> tuple[list[tuple[Bytes, int]], int]:
     return [(text[:cut], at), (tail, 0)], rows + 1
 
 
-def messages_of(text: Bytes, at: int, delimiter: int, extra: int = 0) -> Messages:
+def messages_of(text: Bytes, at: int, delimiter: int, extra: int = 0, name: str = "message file") -> Messages:
     """Parse a whole message file from offset `at` on. extra: columns behind the sixth, 0 or 1; they are not used."""
     parts, rows = _parts(text, at)
+    _stop_if_too_short(name, rows, len(text), len(MESSAGE_COLUMNS))
     types = (np.int64, np.int8, np.int64, np.int32, np.int64, np.int8, np.bool_)  # as the fields of Messages
     columns: list[Any] = [np.empty(rows, kind) for kind in types]
     row, noisy = 0, 0
@@ -315,9 +348,12 @@ def messages_of(text: Bytes, at: int, delimiter: int, extra: int = 0) -> Message
     return Messages(*fields)
 
 
-def books_of(text: Bytes, at: int, delimiter: int, levels: int, extra: int = 0) -> Books:
+def books_of(
+    text: Bytes, at: int, delimiter: int, levels: int, extra: int = 0, name: str = "order book file"
+) -> Books:
     """Parse a whole order book file from offset `at` on. extra: 1 if each line ends in a delimiter."""
     parts, rows = _parts(text, at)
+    _stop_if_too_short(name, rows, len(text), 4 * levels)
     price, size = np.empty((rows, 2, levels), np.int64), np.empty((rows, 2, levels), np.int32)
     ok = np.empty(rows, np.bool_)
     row = 0

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from emp_gym.data.lobster_bytes import INT32_MAX
 from emp_gym.jit import njit
 from emp_gym.types import EMPTY_ASK, I32, I64, Bool
 
@@ -181,7 +182,9 @@ def _apply(price, size, known, whole, kind, side, units, lots):
     while at < count and _better(price[touched, at], units, touched):
         at += 1
     if at < count and price[touched, at] == units:
-        left = size[touched, at] + (lots if kind == 1 else -lots)
+        left = np.int64(size[touched, at]) + (lots if kind == 1 else -np.int64(lots))
+        if left > INT32_MAX:
+            return False
         size[touched, at] = left
         if left == 0:
             for level in range(at, count - 1):

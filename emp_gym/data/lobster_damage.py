@@ -110,6 +110,29 @@ def _message_id(copy: Copy, row: int, number: int, random: np.random.Generator) 
     )
 
 
+def _message_misread(copy: Copy, row: int, number: int, random: np.random.Generator) -> int:
+    """One digit of the id is another one: an id that mostly nobody has."""
+    digits = list(copy.cells(MESSAGES, row)[2])
+    at = int(random.integers(len(digits)))
+    digits[at] = str((int(digits[at]) + int(random.integers(1, 10))) % 10) if digits[at].isdigit() else digits[at]
+    return int(_visible(copy, row) and copy.cell(MESSAGES, row, number, 2, "".join(digits)))
+
+
+def _message_ending(copy: Copy, row: int, number: int, random: np.random.Generator) -> int:
+    """A cancellation, deletion or execution is called by another of these types: the book shows the same."""
+    kind = copy.cells(MESSAGES, row)[1]
+    others = [other for other in "234" if other != kind]
+    return int(kind in "234" and copy.cell(MESSAGES, row, number, 1, others[int(random.integers(2))]))
+
+
+def _message_hidden(copy: Copy, row: int, number: int, random: np.random.Generator) -> int:
+    """The price or the size of a hidden execution: nothing else in the files tells of it."""
+    cells = copy.cells(MESSAGES, row)
+    column = int(random.integers(3, 5))
+    more = copy.tick if column == 4 else int(random.choice((1, 10, 100)))
+    return int(cells[1] == "5" and copy.cell(MESSAGES, row, number, column, int(cells[column]) + more))
+
+
 def _message_time(copy: Copy, row: int, number: int, random: np.random.Generator) -> int:
     """A time of some hundred rows before or behind."""
     away = int(random.choice((-1, 1)) * random.integers(20, 200))
@@ -245,6 +268,9 @@ DAMAGES = (
     Damage("message: direction turned", _message_side, False),
     Damage("message: type edited", _message_type, False),
     Damage("message: another's id", _message_id, False),
+    Damage("message: id misread", _message_misread, False),
+    Damage("message: 2, 3, 4 confused", _message_ending, False),
+    Damage("message: hidden row edited", _message_hidden, False),
     Damage("message: time edited", _message_time, False),
     Damage("message: two lines swapped", _swapped(MESSAGES), False),
     Damage("message: line dropped", _dropped(MESSAGES), False),

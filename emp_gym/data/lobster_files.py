@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,18 +18,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from emp_gym.data.lobster_archive import is_archive, members, unpacked
 from emp_gym.data.lobster_bytes import MESSAGE_COLUMNS, Bytes
+from emp_gym.data.lobster_name import UNKNOWN_DATE, Name, date_in, stop_if_no_date
+from emp_gym.data.lobster_plain import (
+    FOLDER,
+    NOTHING,
+    REGULAR,
+    StrPath,
+    expanded,
+    kind_of,
+    opened,
+    refuse_folder,
+    stop_unless_regular,
+)  # fmt: skip
 from emp_gym.types import DataError
 
-StrPath = str | PathLike[str]
 Source = StrPath | Sequence[StrPath]
 
-_NAME = re.compile(
-    r"^(?P<symbol>.+)_(?P<date>\d{4}-\d{2}-\d{2})_(?P<start>\d+)_(?P<end>\d+)"
-    r"_(?P<kind>message|orderbook)_(?P<levels>\d+)\.csv$",
-    re.I,
-)
-_DATE = re.compile(r"(\d{4}-\d{2}-\d{2})")
 _HEAD = 65_536  # bytes looked at to tell what a file is
 _MAGIC = {
     b"PK\x03\x04": "a zip (cut off, if it was given as one)",
@@ -39,7 +44,6 @@ _MAGIC = {
     b"Rar!": "a rar archive",
     b"%PDF": "a PDF",
 }
-UNKNOWN_DATE = "1970-01-01"
 TAPE = "meta.json"  # the file that makes a folder a tape
 QUARANTINE = ".quarantine.csv"  # ending of what ingest leaves beside a tape
 _PACKED = (".zip", ".7z", ".gz", ".rar", ".bz2", ".xz", ".zst", ".tgz", ".tar")
@@ -88,25 +92,12 @@ class DayFiles:
 
 
 def half_of(container: str, name: str, zipped: bool) -> Half:
-    """What a file's name says."""
-    base = PurePosixPath(name).name
-    match = _NAME.match(base)
-    if match:
-        session = (int(match["start"]) * 1_000_000, int(match["end"]) * 1_000_000)
-        return Half(
-            container,
-            name,
-            zipped,
-            match["symbol"],
-            match["date"],
-            session,
-            match["kind"].lower(),
-            int(match["levels"]),
-        )
-    date = _DATE.search(base)
-    return Half(
-        container, name, zipped, base.split("_")[0].split(".")[0], date[1] if date else UNKNOWN_DATE, None, "", 0
-    )
+    """What a file's name says. `DataError` where it says a date or a session that cannot be."""
+    base = PurePosixPath(name.replace("\\", "/") if zipped else name).name
+    told = Name.of(base, f"{container}{'!' if zipped else '/'}{name}")
+    if told:
+        return Half(container, name, zipped, *told)
+    return Half(container, name, zipped, base.split("_")[0].split(".")[0], date_in(base) or UNKNOWN_DATE, None, "", 0)
 
 
 class Found(NamedTuple):
@@ -127,13 +118,15 @@ def find(source: Source) -> Found:
     """The days of a path or of a pair of paths. `DataError` where there is neither a pair nor a tape."""
     if not isinstance(source, (str, PathLike)):
         return Found([_pair_of([Path(path) for path in source])], [], [])
-    path = Path(source).expanduser()
-    if path.is_dir():
+    path = expanded(source)
+    what = kind_of(path)
+    if what == FOLDER:
         found = _in_folder(path)
         return found if found.tapes else _some(path, found)
-    if not path.exists():
+    if what == NOTHING:
         raise DataError(f"{path}: no such file or folder; expected a LOBSTER folder, zip or message file")
-    if zipfile.is_zipfile(path):
+    stop_unless_regular(path, "a LOBSTER folder, zip or message file")
+    if is_archive(path):
         return _some(path, _in_zip(path))
     return Found([_beside(path)], [], [])
 
@@ -142,7 +135,7 @@ def files_below(folder: Path) -> Iterator[Path]:
     """Every file in `folder` and the folders in it, in order of name; not the hidden ones. A tape counts as one file: its
     ``meta.json``."""
     seen = set()
-    for root, folders, files in os.walk(folder, followlinks=True):
+    for root, folders, files in os.walk(folder, followlinks=True, onerror=refuse_folder):
         here = os.path.realpath(root)
         if here in seen:  # a link that leads back
             folders.clear()
@@ -171,8 +164,9 @@ def _in_folder(folder: Path) -> Found:
         if file.name == TAPE:
             tapes.append(file.parent)
         elif half.kind:
+            stop_unless_regular(file, f"the {half.kind} half of a LOBSTER day")
             halves.append(half)
-        elif zipfile.is_zipfile(file):
+        elif is_archive(file):
             inside = _in_zip(file)
             halves += [half for pair in inside.pairs for half in pair]
             unread += inside.unread or ([] if inside.pairs else [str(file)])
@@ -182,11 +176,7 @@ def _in_folder(folder: Path) -> Found:
 
 
 def _in_zip(path: Path) -> Found:
-    with zipfile.ZipFile(path) as archive:
-        names = sorted(
-            name for name in archive.namelist()
-            if not name.endswith("/") and not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
-        )  # fmt: skip
+    names = [name for name in members(path) if not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)]
     halves = [half_of(str(path), name, True) for name in names]
     return Found(_pairs(halves), [], [half.where for half in halves if not half.kind and _worth_telling(half.name)])
 
@@ -209,9 +199,10 @@ def _some(path: Path, found: Found) -> Found:
 
 
 def _given(path: Path) -> Half:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; expected one half of a LOBSTER day")
-    return half_of(str(path.parent), path.name, False)
+    stop_unless_regular(path, "one half of a LOBSTER day")
+    half = half_of(str(path.parent), path.name, False)
+    stop_if_no_date(half.date, half.where)
+    return half
 
 
 def _halves(path: Path) -> tuple[str, str]:
@@ -231,13 +222,15 @@ def _beside(path: Path) -> tuple[Half, Half]:
     mine, other = _halves(path)
     beside = partner(path)
     if beside == path:
-        _refuse_other_kinds(path.name, np.fromfile(path, np.uint8, count=_HEAD))
+        with opened(path) as stream:
+            _refuse_other_kinds(path.name, np.frombuffer(stream.read(_HEAD), np.uint8))
         raise DataError(
             f"{path}: the name does not say which half of a day it is; make a tape of both: scripts/ingest.py MESSAGE BOOK "
             "(in Python: lobster.read((message, order book)))"
         )
-    if not beside.is_file():
-        raise DataError(f"{path}: the {other} half {beside.name} is missing beside it; expected both files in one folder")
+    if (there := kind_of(beside)) != REGULAR:
+        got = "" if there == NOTHING else f" ({there} is in its place)"
+        raise DataError(f"{path}: the {other} half {beside.name} is missing beside it{got}; expected both files in one folder")
     found = {mine: _given(path), other: _given(beside)}
     return found["message"], found["orderbook"]
 
@@ -248,7 +241,11 @@ def _pairs(halves: list[Half]) -> list[tuple[Half, Half]]:
         if half.kind:
             folder = str(PurePosixPath(half.name).parent)
             key = (half.date, half.symbol, half.levels, half.session_ns, half.container, folder)
-            days.setdefault(key, {})[half.kind] = half
+            other = days.setdefault(key, {}).setdefault(half.kind, half)
+            if other is not half:
+                raise DataError(
+                    f"{half.where} and {other.where} are both the {half.kind} half of one day; expected one; remove the wrong one"
+                )
     for found in days.values():
         for kind in {"message", "orderbook"} - set(found):
             there = next(iter(found.values()))
@@ -262,6 +259,9 @@ def _pairs(halves: list[Half]) -> list[tuple[Half, Half]]:
 def open_day(message: Half, book: Half) -> Iterator[DayFiles]:
     """The bytes of both halves, checked to be of the right kind; files are memory-mapped, zip members read."""
     texts = [_text(message, "message"), _text(book, "orderbook")]
+    _expect_columns(texts[0], len(MESSAGE_COLUMNS), "a message file has 6 columns, or 7", texts[1])
+    levels = message.levels or book.levels or max(_columns(texts[1]) // 4, 1)
+    _expect_columns(texts[1], 4 * levels, f"{levels} levels are {4 * levels} columns", texts[0])
     hashes = [
         {
             "name": PurePosixPath(half.name).name,
@@ -270,23 +270,18 @@ def open_day(message: Half, book: Half) -> Iterator[DayFiles]:
         }
         for half, text in zip((message, book), texts, strict=True)
     ]
-    _expect_columns(texts[0], len(MESSAGE_COLUMNS), "a message file has 6 columns, or 7", texts[1])
-    levels = message.levels or book.levels or max(_columns(texts[1]) // 4, 1)
-    _expect_columns(texts[1], 4 * levels, f"{levels} levels are {4 * levels} columns", texts[0])
     yield DayFiles(texts[0], texts[1], levels, (hashes[0], hashes[1]))
 
 
 def _bytes(half: Half) -> Bytes:
     if half.zipped:
-        try:
-            with zipfile.ZipFile(half.container) as archive:
-                return np.frombuffer(archive.read(half.name), np.uint8)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-            raise DataError(
-                f"{half.where}: cannot be unpacked ({error}); download the archive again, without a password"
-            ) from error
+        return unpacked(Path(half.container), half.name)
     path = Path(half.container) / half.name
-    return np.memmap(path, np.uint8, mode="r") if path.stat().st_size else np.empty(0, np.uint8)
+    with opened(path, "one half of a LOBSTER day") as stream:
+        try:
+            return np.memmap(stream, np.uint8, mode="r") if os.fstat(stream.fileno()).st_size else np.empty(0, np.uint8)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be mapped into memory ({error}); copy it to a local disk first") from error
 
 
 def _text(half: Half, kind: str) -> Text:
@@ -339,7 +334,7 @@ def _refuse_other_kinds(name: str, text: Bytes) -> None:
     for magic, kind in _MAGIC.items():
         if head.startswith(magic):
             raise DataError(f"{name}: this is {kind}, expected LOBSTER's plain csv; unpack it first")
-    if head.lstrip()[:1] in (b"<", b"{") or b"\0" in head[:4096]:
+    if head.lstrip()[:1] in (b"<", b"{") or head[:4096].count(0) > len(head[:4096]) // 100:
         what = "a web page or XML" if head.lstrip()[:1] == b"<" else "not a csv of numbers"
         raise DataError(
             f"{name}: this is {what}, expected LOBSTER's csv; download it again (a login page may have been saved)"

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emp_gym.data.lobster_bytes import DAY_SECONDS, INT32_MAX, INT64_MAX, MESSAGE_COLUMNS, NOISE, Bytes
+from emp_gym.data.lobster_bytes import DAY_SECONDS, INT32_MAX, INT64_MAX, MESSAGE_COLUMNS, NOISE, Bytes, find_rows
 from emp_gym.data.lobster_files import Text
 from emp_gym.types import EMPTY_ASK, EMPTY_BID, I64
 
-_NEWLINE, _RETURN = 10, 13
+LONGEST = 1 << 16  # bytes of a line whose words are weighed; 200 levels are some 10,000
 
 
 class Fault(NamedTuple):
@@ -29,27 +29,24 @@ def line_starts(text: Bytes, at: int) -> tuple[I64, I64]:
     """Where each row (no blank line) from offset `at` on begins, and its 1-based line number. For the few who need
     it.
     """
-    ends = np.flatnonzero(text == _NEWLINE)
-    starts = np.concatenate([[0], ends + 1])
-    starts = starts[starts < len(text)]
-    blank = (text[starts] == _NEWLINE) | (
-        (text[starts] == _RETURN) & (text[np.minimum(starts + 1, len(text) - 1)] == _NEWLINE)
-    )
-    rows = np.flatnonzero(~blank & (starts >= at))
-    return starts[rows], rows + 1
+    rows = find_rows(text, at, np.empty(0, np.int64), np.empty(0, np.int64))
+    starts, numbers = np.empty(rows, np.int64), np.empty(rows, np.int64)
+    find_rows(text, at, starts, numbers)
+    return starts, numbers
 
 
 def line_at(text: Bytes, start: int) -> tuple[str, bool]:
-    """The line that begins at `start`, without its end, and whether it had one."""
-    length = 4096
-    while True:
-        piece = bytes(text[start : start + length])
+    """The line that begins at `start`, without its end, and whether it had one. Of a line of more than `LONGEST` bytes
+    the beginning, which is longer than `LONGEST` too.
+    """
+    for most in (4_096, LONGEST + 2):
+        piece = bytes(text[start : start + most])
         cut = piece.find(b"\n")
         if cut >= 0:
             return piece[:cut].removesuffix(b"\r").decode("utf-8", "replace"), True
-        if start + length >= len(text):
-            return piece.removesuffix(b"\r").decode("utf-8", "replace"), False
-        length *= 4
+    if len(piece) > LONGEST:
+        return piece.decode("latin-1"), True
+    return piece.removesuffix(b"\r").decode("utf-8", "replace"), False
 
 
 def book_column(index: int) -> str:
@@ -60,7 +57,19 @@ def book_column(index: int) -> str:
 
 def _is_integer(text: str) -> bool:
     digits = text.removeprefix("-")
-    return digits.isascii() and digits.isdigit() and abs(int(text)) <= INT64_MAX
+    return digits.isascii() and digits.isdigit() and len(digits.lstrip("0")) <= 19 and abs(_integer(text)) <= INT64_MAX
+
+
+def _integer(text: str) -> int:
+    """The number of decimal digits, however many zeros it begins with: Python reads 4,300 digits at most."""
+    digits = text.removeprefix("-").lstrip("0") or "0"
+    return -int(digits) if text.startswith("-") else int(digits)
+
+
+def _length_fault(line: str) -> Fault | None:
+    if len(line) <= LONGEST:
+        return None
+    return Fault("line", "line-length", f"at most {LONGEST:,} bytes", f"a longer line: {line[:60]!r}")
 
 
 def _count_fault(line: str, cells: list[str], columns: int, ended: bool) -> Fault | None:
@@ -80,7 +89,7 @@ def _time_fault(text: str) -> Fault | None:
         return Fault(
             "time", "time-digits", "at most 9 fractional digits, or a double's noise behind them", repr(text[:60])
         )
-    if int(whole) >= DAY_SECONDS:
+    if len(whole.lstrip("0")) > 5 or _integer(whole) >= DAY_SECONDS:
         return Fault("time", "time-range", f"less than {DAY_SECONDS} seconds", repr(text[:60]))
     return None
 
@@ -88,14 +97,14 @@ def _time_fault(text: str) -> Fault | None:
 def explain_message(line: str, delimiter: str, ended: bool, extra: int = 0) -> Fault | None:
     """The first rule that a message line breaks by itself, or None. extra: columns behind the sixth, any content."""
     cells = line.split(delimiter)
-    fault = _count_fault(line, cells, len(MESSAGE_COLUMNS) + extra, ended) or _time_fault(cells[0])
+    fault = _length_fault(line) or _count_fault(line, cells, len(MESSAGE_COLUMNS) + extra, ended) or _time_fault(cells[0])
     if fault:
         return fault
     cells = cells[: len(MESSAGE_COLUMNS)]
     for name, cell in zip(MESSAGE_COLUMNS[1:], cells[1:], strict=True):
         if not _is_integer(cell):
             return Fault(name, "not-a-number" if ended else "truncated-line", "an integer (int64)", repr(cell[:60]))
-    kind, order_id, size, price, side = (int(cell) for cell in cells[1:])
+    kind, order_id, size, price, side = (_integer(cell) for cell in cells[1:])
     if not 1 <= kind <= 7:
         return Fault("type", "unknown-type", "1 to 7", str(kind))
     if kind == 7:
@@ -124,7 +133,7 @@ def explain_message(line: str, delimiter: str, ended: bool, extra: int = 0) -> F
 def explain_book(line: str, delimiter: str, ended: bool, levels: int, extra: int = 0) -> Fault | None:
     """The first rule that an order book line breaks by itself, or None. extra: 1 if each line ends in a delimiter."""
     cells = line.split(delimiter)
-    fault = _count_fault(line, cells, 4 * levels + extra, ended)
+    fault = _length_fault(line) or _count_fault(line, cells, 4 * levels + extra, ended)
     if fault:
         return fault
     if extra and cells.pop():
@@ -134,7 +143,7 @@ def explain_book(line: str, delimiter: str, ended: bool, levels: int, extra: int
             return Fault(
                 book_column(index), "not-a-number" if ended else "truncated-line", "an integer (int64)", repr(cell[:60])
             )
-    numbers = [int(cell) for cell in cells]
+    numbers = [_integer(cell) for cell in cells]
     for index in range(0, 4 * levels, 2):
         fault = _level_fault(numbers, index)
         if fault:

@@ -10,6 +10,7 @@ from itertools import product
 
 import numpy as np
 
+from emp_gym.data.lobster_accused import Accused
 from emp_gym.data.lobster_bytes import Books, Messages
 from emp_gym.data.lobster_check import expected_book, implied
 from emp_gym.data.lobster_edits import wrong_fields
@@ -39,11 +40,11 @@ class Accuser:
             self.message_lines.number(message) if message >= 0 else self.book_lines.number(int(self.pairing.book[row]))
         )
 
-    def entries(self, rows: I64, late: I64, foreign: I64) -> Iterator[Entry]:
+    def entries(self, rows: I64, late: I64, accused: Accused) -> Iterator[Entry]:
         """One entry for each bad line of the aligned rows `rows`; `late`: message rows whose time is out of order;
-        `foreign`: those whose order id belongs to another order.
+        `accused`: those whose order id or type the events of orders speak against.
         """
-        out_of_order, another = set(late.tolist()), set(foreign.tolist())
+        out_of_order, another = set(late.tolist()), set(accused.ids)
         for row in rows.tolist():
             message, book = int(self.pairing.message[row]), int(self.pairing.book[row])
             found = False
@@ -62,6 +63,10 @@ class Accuser:
             elif message in another:
                 expected = "an id whose other messages have this side and price and leave these lots"
                 fault = Fault("order id", "order-id", expected, str(self.messages.order_id[message]))
+                yield self._in_messages(message, fault)
+            elif message in accused.types:
+                expected = f"{accused.types[message]}, from what the order's other messages leave"
+                fault = Fault("type", "order-type", expected, str(self.messages.kind[message]))
                 yield self._in_messages(message, fault)
 
     def _in_messages(self, row: int, fault: Fault) -> Entry:

@@ -22,6 +22,7 @@ from typing import Any
 
 from emp_gym.data import lobster_files
 from emp_gym.data.lobster_files import Half
+from emp_gym.data.lobster_plain import expanded, opened
 from emp_gym.data.repeats import Given, without_repeats
 from emp_gym.data.tape import FORMAT, LARGEST_IN_MEMORY, TapeSet, build, hash_of
 from emp_gym.paths import home
@@ -84,7 +85,7 @@ def _one(name: str) -> list[tuple[str, TapeSet, int]]:
     """(where, set, day in it) of every day that one name stands for."""
     if _is_synthetic(name):
         return _days_of(name, _synthetic(name.partition(":")[2]))
-    path = Path(name).expanduser()
+    path = expanded(name)
     if not path.exists():
         raise DataError(
             f"{name}: no such file or folder; give a LOBSTER day (message file, folder, zip), a .tape folder, or nothing"
@@ -113,7 +114,7 @@ def _stamp(name: str) -> tuple:
     """What changes when the files of `name` change: names, sizes, times, places on the disk."""
     if _is_synthetic(name):
         return ()
-    path = Path(name).expanduser()
+    path = expanded(name)
     files: list[Path] = []
     for file in lobster_files.files_below(path) if path.is_dir() else (path, lobster_files.partner(path)):
         files += sorted(file.parent.iterdir()) if file.name == lobster_files.TAPE else [file]
@@ -128,7 +129,7 @@ def _file_stamp(file: Path) -> tuple[str, int, int, int, int]:
 @lru_cache(maxsize=4096)
 def _hash_of(stamp: tuple[str, int, int, int, int]) -> str:
     """SHA-256 of the file that has this stamp."""
-    with open(stamp[0], "rb") as stream:
+    with opened(stamp[0]) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

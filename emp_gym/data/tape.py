@@ -125,7 +125,7 @@ DAY = np.dtype(
 """Where a day lies in the flat arrays."""
 
 _LATER = ("maker_fee_per_lot", "taker_fee_per_lot", "ticks")  # fields of `Instrument` that earlier tapes are without
-_NOT_HASHED = ("folder", "sample")  # of `DayInfo.source`: where the files lay, and what follows from the rows
+_NOT_HASHED = ("folder", "sample", "orders")  # of `DayInfo.source`: where the files lay, and what follows from the rows
 _ARRAYS = (
     "days", "rows", "messages", "window", "book", "links",
     "touches", "first_touch", "far_touch", "cross", "cross_block",

@@ -166,15 +166,22 @@ def reading(tmp_path_factory: pytest.TempPathFactory) -> Reading:
     return found
 
 
+UNTOLD = {"message: 2, 3, 4 confused": 0.4, "message: hidden row edited": 0.0}
+"""Kinds of which something cannot be seen, and what must be found at least."""
+
+
 def test_the_self_test_finds_what_it_plants(reading):
     """Floors: single rows nearly always, stretches mostly, and few intact lines are accused."""
     result = self_test(reading.day, levels=(5,), stretch=2_400)
     assert [line.kind for line in result.figures] == [damage.name for damage in DAMAGES] and len(DAMAGES) >= 20
     assert result.used == 2_400 and result.rows == 4_000
     for line in result.figures:
-        assert line.planted >= 12 and line.at_fault >= line.planted, line
+        assert line.planted >= (1 if line.kind in UNTOLD else 12) and line.at_fault >= line.planted, line
         assert line.rightly + line.kept <= line.at_fault, line
-        share = 0.6 if "id" in line.kind.split() else 0.8 if "swapped" in line.kind or "a while" in line.kind else 0.85
+        if line.kind in UNTOLD:
+            assert line.wrongly == 0 and line.rightly >= UNTOLD[line.kind] * line.at_fault, line
+            continue
+        share = 0.8 if "swapped" in line.kind or "a while" in line.kind else 0.85
         assert line.detected >= share * line.planted and line.rightly >= share * line.at_fault, line
         assert line.wrongly <= (1.0 if line.kind.startswith("both") else 0.15) * line.at_fault, line
 
@@ -185,7 +192,7 @@ def test_the_self_test_gives_the_same_figures_for_the_same_seed(reading):
         self_test(reading.day, seed=seed, levels=(1,), damages=some, stretch=1_500) for seed in (1, 1, 2)
     )
     assert first == again and first.figures == () == other.figures  # kinds of message damage: at all levels only
-    some = DAMAGES[11:13]
+    some = [damage for damage in DAMAGES if damage.name in ("book: size edited", "book: price edited")]
     first, again = (self_test(reading.day, seed=1, levels=(1, 5), damages=some, stretch=1_500) for _ in range(2))
     assert first == again and [line.levels for line in first.figures] == [5, 1, 5, 1]
 
