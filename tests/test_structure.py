@@ -21,7 +21,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = (  # lowest first; a room may import from lower layers only, and from itself
-    {"paths", "kernel_files"},
+    {"paths", "kernel_files", "printable"},
     {"types", "jit", "atomics"},
     {"threads"},
     {"data"},

@@ -12,13 +12,14 @@ from emp_gym.data import instruments, store
 from emp_gym.envs import schedule, task_kernels
 from emp_gym.envs.faces import NOBODY, Seed, seeded
 from emp_gym.envs.gates import GateRow, resolve, stop_if_money_differs
+from emp_gym.envs.lots import stop_if_money_wraps
 from emp_gym.envs.narrowing import narrow
 from emp_gym.envs.task_kernels import EPISODE, SETUP
 from emp_gym.envs.tasks import REWARDS, Task, make_task
 from emp_gym.market.replay import MANY, REQUESTS, ReplayConfig, ReplayMarket
 from emp_gym.sensory import lob
 from emp_gym.threads import run
-from emp_gym.types import I8, Bool, ConfigError, DataError, Feature, Gate, Orders, Verdicts
+from emp_gym.types import I8, Bool, ConfigError, DataError, Feature, Gate, Orders, Status, Verdicts
 
 MARKETS = ("replay",)
 
@@ -88,6 +89,7 @@ class Lanes:
         self.episodes = np.zeros(lanes, EPISODE)
         self._length = np.zeros(lanes, np.int64)  # decisions of each lane's episode, close together
         self.ended = NOBODY  # lanes that the last step ended
+        self._closed_halted = np.zeros(lanes, np.int64)  # 1: that step closed a position while trading was halted
         self.random: np.ndarray = np.zeros(lanes, np.uint64)
         self.mask = np.zeros((lanes, max(len(self.task.menu), 1)), np.bool_)
         self._weight_end = self.windows.weight_end
@@ -101,6 +103,8 @@ class Lanes:
                     f"order_quantity and parent must be multiples of every day's lot: that of {day} is {lot}, got "
                     f"{task.order_quantity} and {task.parent}"
                 )
+        name, most = task.largest
+        stop_if_money_wraps(most, name, self.tape, self.market.days)
         setup = np.zeros(1, SETUP)
         setup["task"], setup["reward"], setup["clip"] = task.code, REWARDS[task.reward], task.order_quantity
         setup["max_position"], setup["episode"], setup["parent"] = task.max_position, self.episode, task.parent
@@ -219,6 +223,9 @@ class Lanes:
             target = self.episodes["parent_side"][lanes] * self.task.parent
             if self.truncated_by is not None:
                 target = np.where(self.truncated_by[lanes] > 0, self.market.state["position"][lanes], target)
+        state = self.market.state[lanes]
+        status = self.tape.rows["status"][self.tape.days["row0"][state["day"]] + state["row"]]
+        self._closed_halted[lanes] = (status != Status.TRADING) & (state["position"] != target)
         self.market.close(lanes, target)
 
     def _request(self, actions: np.ndarray) -> None:
@@ -275,7 +282,11 @@ class Lanes:
         amounts = np.zeros((len(task_kernels.AMOUNTS), self.lanes), np.float64)
         counts = np.zeros((len(task_kernels.COUNTS), self.lanes), np.int64)
         task_kernels.summarise(lanes, self.market.state, self.episodes, amounts, counts, self.setup)
-        return dict(zip(task_kernels.AMOUNTS + task_kernels.COUNTS, (*amounts, *counts), strict=True))
+        halted = np.zeros(self.lanes, np.int64)
+        ended = np.intersect1d(lanes, self.ended)  # of an episode that goes on nothing was closed
+        halted[ended] = self._closed_halted[ended]
+        told = zip(task_kernels.AMOUNTS + task_kernels.COUNTS, (*amounts, *counts), strict=True)
+        return dict(told) | {"closed_halted": halted}
 
     def truth(self) -> tuple[np.ndarray, np.ndarray]:
         """(signal f4 [N], regime i1 [N]) planted at the lanes' rows. Synthetic days only, for oracles only."""

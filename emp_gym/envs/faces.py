@@ -246,11 +246,10 @@ class VectorFace(VectorEnv):
             if np.maximum.reduce(choices.view(np.uint64)) >= count:  # a negative number is a large one there
                 raise ConfigError(f"actions must be in [0, {count}), got {choices.min()} to {choices.max()}")
             return choices
-        actions = np.asarray(actions, np.float32)
-        if actions.shape != self.action_space.shape or not np.isfinite(actions).all():
-            raise ConfigError(
-                f"actions must be finite numbers of shape {self.action_space.shape}, got shape {actions.shape}"
-            )
+        actions = _levers(actions, self.action_space.shape or (), "actions")
+        if not np.isfinite(actions).all():
+            lane = int(np.argwhere(~np.isfinite(actions))[0][0])
+            raise ConfigError(f"actions must be finite numbers, got {_numbers(actions[lane])} for lane {lane}; {NOT_FINITE}")
         return np.clip(actions, -1.0, 1.0)
 
 
@@ -310,14 +309,32 @@ class ScalarFace(gym.Env):
                 raise ConfigError(f"action must be an integer in [0, {self._menu}), got {action!r}")
             self._choice[0] = choice
             return self._choice
-        levers = np.asarray(action, np.float32)
-        if levers.shape != self.action_space.shape or not np.isfinite(levers).all():
-            raise ConfigError(f"action must be finite numbers of shape {self.action_space.shape}, got {action!r}")
+        levers = _levers(action, self.action_space.shape or (), "action")
+        if not np.isfinite(levers).all():
+            raise ConfigError(f"action must be finite numbers, got {_numbers(levers)} for lane 0; {NOT_FINITE}")
         np.clip(levers, -1.0, 1.0, out=self._levers[0])
         return self._levers
 
 
 LANE_0: I64 = np.zeros(1, np.int64)
+NOT_FINITE = "a policy whose weights are NaN or infinite gives such numbers: look at its loss"
+
+
+def _levers(given: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
+    """`given` as f4 of `shape`."""
+    try:
+        levers = np.asarray(given, np.float32)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{name} must be numbers of shape {shape}, got {given!r:.200}") from error
+    if levers.shape != shape:
+        raise ConfigError(f"{name} must be numbers of shape {shape}, got shape {levers.shape}")
+    return levers
+
+
+def _numbers(levers: np.ndarray) -> str:
+    """The numbers of one lane, and which of them is none: ``[nan, 0.5, -1] (number 0)``."""
+    wrong = [str(at) for at in np.flatnonzero(~np.isfinite(levers.ravel()))]
+    return f"[{', '.join(f'{value:g}' for value in levers.ravel())}] (number {', '.join(wrong)})"
 
 
 def seeded(seed: Seed, random: np.ndarray) -> tuple[np.ndarray, Bool]:

@@ -11,6 +11,8 @@ from gymnasium import spaces
 
 from emp_gym.types import ConfigError, Feature, UnknownKeyword
 
+MOST_LOTS = 1 << 40  # of any quantity; what a day's money holds is less (`emp_gym.envs.lots`)
+MOST_TICKS = 1 << 20
 REWARDS = {"pnl": 0, "inventory": 1, "damped": 2, "shortfall": 3}
 
 
@@ -39,6 +41,9 @@ class Task:
             value = getattr(self, name)
             if not isinstance(value, (int, np.integer)) or value <= 0:
                 raise ConfigError(f"{name} must be an integer > 0, got {value!r}")
+            most = MOST_TICKS if name == "max_offset" else MOST_LOTS
+            if value > most:
+                raise ConfigError(f"{name} must be at most {most:,}, got {value:,}; use a smaller one")
         if self.max_position < self.order_quantity:
             raise ConfigError(
                 f"max_position ({self.max_position}) must be at least order_quantity ({self.order_quantity})"
@@ -47,6 +52,11 @@ class Task:
             raise ConfigError(
                 f"inventory_penalty must be >= 0 and damping in [0, 1], got {self.inventory_penalty} and {self.damping}"
             )
+
+    @property
+    def largest(self) -> tuple[str, int]:
+        """The parameter that says how many lots may come together, in a position or an order, and that number."""
+        return "max_position", self.max_position
 
     @property
     def action_space(self) -> spaces.Space:
@@ -124,7 +134,12 @@ class ExecuteParent(Task):
     menu: ClassVar[tuple[str, ...]] = ("keep", "post", "post deeper", "take one", "take two", "cancel")
 
     reward: str = "shortfall"
-    max_position: int = field(default=1 << 40)
+    max_position: int = field(default=MOST_LOTS)
+
+    @property
+    def largest(self) -> tuple[str, int]:
+        clips = 2 * self.order_quantity  # action 4
+        return ("parent", self.parent) if self.parent >= clips else ("twice the order_quantity", clips)
 
     @property
     def features(self) -> tuple[Feature, ...]:

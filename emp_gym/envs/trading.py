@@ -34,7 +34,8 @@ render_mode        None                   "ansi" or "rgb_array"; a vector enviro
 `truncated_by` (`emp_gym.types.Stop`, 0 = nobody; only with a gate that may end episodes: kill switch, stage). The
 step that ends an episode adds `summary`: return, length, pnl, fees, spread_captured (currency of its day), filled, maker_filled,
 beyond_depth (lots), orders, orders_filled, orders_refused, unknown_place, masked, clipped (counts), max_inventory,
-mean_abs_inventory (lots), day, start.
+mean_abs_inventory (lots), day, start, closed_halted (1: what was left was closed at the prices of a halted book, or during a cross,
+when nobody can trade).
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from emp_gym.printable import printable
+
 MARGIN = 3  # characters between two columns
 PROSE = 24  # characters that a column of text keeps
 
@@ -54,7 +56,7 @@ def table(
 
     every = _columns(titles, rows, texts)
     kept = fitting(every, width, spare)
-    parts: list[Any] = [Text(title, style="italic")] if title else []
+    parts: list[Any] = [Text(printable(title), style="italic")] if title else []
     if needed(kept) > width:
         return Group(*parts, Text(_below(every, width)))
     parts.append(_beside(kept, strong))
@@ -89,7 +91,8 @@ def fitting(columns: Sequence[Column], width: int, spare: Sequence[str] = ()) ->
 
 
 def _columns(titles: Sequence[str], rows: Cells, texts: Sequence[str] = ()) -> list[Column]:
-    return [Column(name, tuple(row[at] for row in rows), at == 0 or name in texts) for at, name in enumerate(titles)]
+    shown = [tuple(printable(cell) for cell in row) for row in rows]
+    return [Column(printable(name), tuple(row[at] for row in shown), at == 0 or name in texts) for at, name in enumerate(titles)]
 
 
 def _beside(columns: Sequence[Column], strong: bool) -> Any:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from emp_gym.printable import printable
+
 
 @dataclass(frozen=True)
 class Heading:
@@ -54,19 +56,19 @@ def markdown(blocks: Sequence[Block]) -> str:
 def _block(block: Block) -> str:
     match block:
         case Heading(text, level):
-            return f"{'#' * level} {text}"
+            return f"{'#' * level} {printable(text)}"
         case Text(body):
-            return body
+            return printable(body, lines=True)
         case Facts(lines):
-            return "\n".join(f"- {line}" for line in lines)
+            return "\n".join(f"- {printable(line, lines=True)}" for line in lines)
         case Table(titles, rows):
             return markdown_table(titles, rows, block.texts)
         case Picture(title, file):
-            return f"![{title}]({file})"
+            return f"![{printable(title)}]({file})"
 
 
 def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]], texts: Sequence[int] = ()) -> str:
     """A table of which every line begins with "|"."""
     rule = ["---" if at == 0 or at in texts else "---:" for at in range(len(titles))]
-    cells = [[cell.replace("|", "\\|") for cell in line] for line in (titles, rule, *rows)]
+    cells = [[printable(cell).replace("|", "\\|") for cell in line] for line in (titles, rule, *rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)

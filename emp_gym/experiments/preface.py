@@ -189,7 +189,19 @@ def _cautions(comparison: Comparison, config: RunConfig, runs: Sequence[RunFolde
         missing = [name for name in missing if name not in (config.agent_name, "oracle")]
         if missing:
             found.append(f"baselines left out by evaluation.baselines: {', '.join(missing)}")
+    found.append(_halted(comparison))
     return tuple(dict.fromkeys(text for text in found if text))
+
+
+def _halted(comparison: Comparison) -> str:
+    """Episodes that ended while nobody could trade."""
+    closed = np.asarray(comparison.agent.episodes.get("closed_halted", 0))
+    if not closed.any():
+        return ""
+    return (
+        f"{int(closed.sum())} of {closed.size} episodes of {comparison.agent.name} ended while trading was halted, and what was left "
+        "was closed at the halted book's prices: nobody could have had them"
+    )
 
 
 def _versions(comparison: Comparison, runs: Sequence[RunFolder]) -> list[str]:

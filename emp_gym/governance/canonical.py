@@ -121,5 +121,9 @@ def _refusal(value: Any) -> str:
 
 
 def parse(body: bytes) -> Any:
-    """The value of canonical bytes (ours, or a file's: plain JSON, nothing is executed)."""
-    return json.loads(body)
+    """The value of canonical bytes (ours, or a file's: plain JSON, nothing is executed). `ValueError` where it is none, or nested so
+    deep that it is none of ours."""
+    try:
+        return json.loads(body)
+    except RecursionError:
+        raise ValueError(f"JSON is nested deeper than {DEEPEST} levels") from None

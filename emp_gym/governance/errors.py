@@ -9,6 +9,10 @@ class LogError(EmpGymError):
     """The log could not do what was asked. From an append: not acknowledged; reopen and look before a retry."""
 
 
+class LogUnfinished(LogError):
+    """A writer crashed in a commit: only `Log.open` may finish or undo it; a reader looks at a copy (`reader.reading`)."""
+
+
 class LogLocked(LogError):
     """Another writer has this log open."""
 
@@ -23,6 +27,10 @@ class LogValueError(LogError, ConfigError):
 
 class LedgerError(EmpGymError):
     """An entry that the rules of the ledger do not allow; nothing was written. The message says which rule."""
+
+
+class ClockJumped(LedgerError):
+    """The clock is too far after the last entry to be believed; nothing was written. The message says how to accept it."""
 
 
 class UnregisteredPolicy(LedgerError):

@@ -18,6 +18,7 @@ from typing import Any
 
 from emp_gym.governance.canonical import canonical, parse
 from emp_gym.governance.heads import Signer, is_signed, sync_folder
+from emp_gym.printable import printable
 from emp_gym.types import ConfigError, EmpGymError, Stop
 
 CONTEXT = b"emp-gym rearm v1\0"  # before the signed bytes: a signature under something else re-arms nothing
@@ -50,7 +51,7 @@ class Kill:
 
     def __str__(self) -> str:
         how = "" if self.cause is Stop.FILE else f" ({self.cause.name.lower()})"  # a file is named as who did it
-        return f"kill {self.kill_id} by {self.who}{how}: {self.reason}"
+        return printable(f"kill {self.kill_id} by {self.who}{how}: {self.reason}")
 
     @property
     def record(self) -> dict[str, Any]:

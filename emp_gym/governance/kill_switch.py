@@ -25,14 +25,15 @@ from weakref import WeakSet
 
 from emp_gym.governance import kill_ledger, kill_state
 from emp_gym.governance.errors import LogError
+from emp_gym.governance.heads import Witness
 from emp_gym.governance.kill_state import ARMED, Kill, Rearm, RearmRefused
 from emp_gym.governance.log import Log
-from emp_gym.governance.reader import LogReader
+from emp_gym.governance.reader import reading
 from emp_gym.types import ConfigError, Stop
 
 __all__ = ["Kill", "KillSwitch", "Rearm", "RearmRefused"]
 
-LEDGER_NAME, STATE_NAME = kill_ledger.NAME, "kill"
+LEDGER_NAME, STATE_NAME, WITNESS_NAME = kill_ledger.NAME, "kill", "witness"
 PATIENCE_S = 1.0  # how long whoever closes the switch waits for steps under way and for the disk
 QUICK_S = 0.005  # the same for a rule inside a step: orders must be cancelled, disk or not
 LOGGER = logging.getLogger("emp_gym.governance.kill_switch")
@@ -68,10 +69,12 @@ class KillSwitch:
     _all: ClassVar[dict[Path, KillSwitch]] = {}  # for good: a latch must not be forgotten
     _finding: ClassVar[threading.Lock] = threading.Lock()
 
-    def __init__(self, folder: Path, log: Log | None, keys: tuple[bytes, ...] | None, clock: Callable[[], int]) -> None:
-        """Use `at`."""
+    def __init__(
+        self, folder: Path, log: Log | None, keys: tuple[bytes, ...] | None, clock: Callable[[], int], *, looks_on: bool = False
+    ) -> None:
+        """Use `at`. `looks_on`: decides as ever, and writes nothing (`seen`)."""
         self.folder, self.path = folder, folder / STATE_NAME
-        self.log, self.clock = log, clock
+        self.log, self.clock, self._looks_on = log, clock, looks_on
         self.keys = kill_state.rearm_keys(folder) if keys is None else keys
         self.subject = ""  # hex SHA-256 of the policy version that runs here; stands in the records of kills
         self.kill: Kill | None = None  # why it is closed; None: it is open
@@ -173,11 +176,11 @@ class KillSwitch:
         fresh = [one for one in noted if one.kill_id not in known]
         if self.kill is None or self.kill.kill_id != kill.kill_id:
             self.kill = kill
-            LOGGER.warning("%s: %s", self.path, kill)
+            self._warn("%s: %s", self.path, kill)
         elif not fresh:
             return
         for one in fresh:
-            LOGGER.warning("%s: closed already; noted: %s", self.path, one)
+            self._warn("%s: closed already; noted: %s", self.path, one)
         self.noted += tuple(fresh)
         self._record(write=False)
 
@@ -186,13 +189,15 @@ class KillSwitch:
         if any((one.who, one.cause, one.reason) == (kill.who, kill.cause, kill.reason) for one in self.noted):
             return
         self.noted += (kill,)
-        LOGGER.warning("%s: closed already by %s; noted: %s", self.path, self.kill, kill)
+        self._warn("%s: closed already by %s; noted: %s", self.path, self.kill, kill)
         self._record(write)
 
     def _start(self) -> None:
         """Where the file and the ledger stand when the switch is first seen."""
         killed = self._killed_in_ledger()
         if killed is None and not self.path.exists() and not self.path.is_symlink():
+            if self._looks_on:
+                return
             self._found()
         if killed is not None:
             self.kill = killed  # whatever the file says: only an entry in the ledger answers one
@@ -213,7 +218,10 @@ class KillSwitch:
             return kill_ledger.last_kill(self.log)
         if not self._has_ledger:
             return None
-        with LogReader(self.folder / LEDGER_NAME) as reader:
+        with reading(self.folder / LEDGER_NAME) as reader:
+            if self._looks_on:
+                heads = self.folder / WITNESS_NAME
+                reader.check_end(Witness(heads) if heads.is_dir() else None)
             return kill_ledger.last_kill(reader)
 
     # ------------------------------------------------------------------------------------------------------ closing it
@@ -250,11 +258,15 @@ class KillSwitch:
         with self._guard:
             if self.kill is None:
                 self.kill = kill  # from here on nothing passes
-                LOGGER.warning("%s: %s", self.path, kill)
+                self._warn("%s: %s", self.path, kill)
                 self._record()
             elif note:
                 self._note(kill)
             return self.kill
+
+    def _warn(self, text: str, *values: object) -> None:
+        if not self._looks_on:
+            LOGGER.warning(text, *values)
 
     def _insist(self) -> None:
         """Writes the kill again, since the file does not say it; once at a time."""
@@ -264,6 +276,8 @@ class KillSwitch:
     def _record(self, write: bool = True) -> None:
         """Puts the kill on disk and then into the ledger, in a thread of its own: neither may hold up a step."""
         assert self.kill is not None
+        if self._looks_on:
+            return
         self._kept = threading.Event()
         if not write:
             self._kept.set()
@@ -333,25 +347,18 @@ class KillSwitch:
 
     @staticmethod
     def seen(folder: str | Path) -> Kill | None:
-        """Why the switch of `folder` is closed, from its files alone; nothing is written. None: it is open."""
-        path = Path(folder)
-        if (path / LEDGER_NAME).exists():
-            with LogReader(path / LEDGER_NAME) as reader:
-                killed = kill_ledger.last_kill(reader)
-            if killed is not None:
-                return killed
-        try:
-            said = kill_state.load(path / STATE_NAME)
-        except FileNotFoundError:
-            return None
-        return said if isinstance(said, Kill) else None
+        """Why the switch of `folder` is closed, as a run that begins now would find it; nothing is written. None: it is open.
+
+        `LogError` where such a run would not begin: the end of the ledger is not what its heads and the witness say.
+        """
+        return KillSwitch(Path(folder).resolve(), None, None, time.time_ns, looks_on=True).kill
 
     @staticmethod
     def noted_in(folder: str | Path, kill: Kill) -> list[Kill]:
         """Reasons that came while `kill` stood, oldest first, from the folder's files alone."""
         path, found = Path(folder), {}
         if (path / LEDGER_NAME).exists():
-            with LogReader(path / LEDGER_NAME) as reader:
+            with reading(path / LEDGER_NAME) as reader:
                 found = {one.kill_id: one for one in kill_ledger.noted(reader, kill)}
         try:
             said, noted = kill_state.read(path / STATE_NAME)

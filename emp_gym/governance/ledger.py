@@ -12,12 +12,14 @@ before it is written, and again by everybody who opens the ledger: the rules sta
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from emp_gym.governance import clock as clocks
 from emp_gym.governance.canonical import canonical
 from emp_gym.governance.costs import ASKED, Costs
-from emp_gym.governance.errors import LedgerError, UnregisteredPolicy
+from emp_gym.governance.errors import ClockJumped, LedgerError, UnregisteredPolicy
 from emp_gym.governance.evidence import Case, examine
 from emp_gym.governance.log import Log, Receipt
 from emp_gym.governance.reader import Entry, LogReader
@@ -45,6 +47,35 @@ class Ledger:
     def now(self) -> int:
         """The clock's time, never before that of the latest entry."""
         return max(self._clock(), self.state.now)
+
+    @property
+    def clock_trouble(self) -> str:
+        """What is wrong with the clock beside the last entry; "" for nothing."""
+        now, state = self._clock(), self.state
+        if not state.size:
+            return ""
+        entry = f"entry {state.size - 1}"
+        if clocks.jumped(now, state.now):
+            return clocks.ahead(now, state.now, entry)
+        return clocks.behind(now, state.now, entry)
+
+    def accept_clock(self, actor: str = "emp-gym") -> Receipt | None:
+        """Believes a clock that has jumped, for good: evidence expires by it. None where there is no jump."""
+        now, last = self._clock(), self.state.now
+        if not self.state.size or not clocks.jumped(now, last):
+            return None
+        return self._enter(clocks.ACCEPTED, {"after_ns": last, "accepted_ns": now}, actor=actor)
+
+    def _trust(self, kind: str) -> None:
+        """`ClockJumped` where an entry of now would move the time of the ledger too far."""
+        now, state = self._clock(), self.state
+        if not state.size or kind == clocks.ACCEPTED or not clocks.jumped(now, state.now):
+            return
+        trouble, folder = clocks.ahead(now, state.now, f"entry {state.size - 1}"), shlex.quote(str(self.log.path.parent))
+        raise ClockJumped(
+            f"{self.log.path}: {trouble}; nothing was written. Set the clock of this machine right; if it is right, accept "
+            f"it for this ledger, and evidence expires by it: scripts/promote.py {folder} --accept-clock"
+        )
 
     def find(self, name: str) -> Version:
         """A version by its hash (or the first 6 digits or more), an alias, or its name where only one has it.
@@ -175,6 +206,7 @@ class Ledger:
         """Appends an entry if the fold allows it."""
         if not isinstance(self.log, Log):
             raise ConfigError(f"{self.log.path}: opened to read; open it with Log.open to write")
+        self._trust(kind)
         state, ts_ns = self.state, self.now
         subject, stored = payload.get("version", ""), canonical(payload)
         draft = _entry(self.log, ts_ns, actor, kind, subject, stored, evidence)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import re
 import secrets
@@ -26,10 +27,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from emp_gym.governance import clock as clocks
 from emp_gym.governance import merkle, store
 from emp_gym.governance.canonical import LARGEST, canonical, quote, utf8
-from emp_gym.governance.errors import LogError, LogTampered, LogValueError
-from emp_gym.governance.heads import ABOUT, Head, Signer, Witness, is_signed, sign_head, sync_folder
+from emp_gym.governance.errors import LogError, LogValueError
+from emp_gym.governance.heads import ABOUT, Head, Signer, Witness, sign_head, sync_folder
 from emp_gym.governance.reader import BLOCK_LEVEL, LogReader
 from emp_gym.governance.store import DIARY, LEDGER, PROFILES, Profile, WriterLock
 from emp_gym.types import ConfigError
@@ -38,6 +40,7 @@ __all__ = ["DIARY", "LEDGER", "Draft", "Log", "Receipt"]
 
 HASH = re.compile(r"[0-9a-f]{64}")  # SHA-256 in hex
 LOG_ID = re.compile(r"[0-9a-z-]{8,64}")
+LOGGER = logging.getLogger("emp_gym.governance.log")
 
 
 class Draft(NamedTuple):
@@ -82,6 +85,7 @@ class Log(LogReader):
         self._lock: WriterLock | None = lock
         self._signer, self._clock, self._pid = signer, clock, os.getpid()
         self._broken = ""  # why nothing more is taken
+        self._doubted = ""  # what was last said of the clock
         self._guard = threading.RLock()
         super().__init__(path, _db=store.connect(path, write=True, vfs=vfs))
         self._profile = profile or PROFILES[self.profile]
@@ -158,7 +162,7 @@ class Log(LogReader):
             self._usable()
             if self._tree.size > self._head_size:
                 batch = _Batch(self._tree)
-                batch.heads.append(self._signed(self._tree, self._clock()))
+                batch.heads.append(self._signed(self._tree, self._time()))
                 self._commit(batch)
             return self.head()
 
@@ -187,7 +191,8 @@ class Log(LogReader):
     # --- what a transaction holds
 
     def _batch(self, drafts: Iterable[Draft]) -> _Batch:
-        now = self._clock()
+        drafts = list(drafts)
+        now = self._time(max((draft.ts_ns for draft in drafts if type(draft.ts_ns) is int), default=-LARGEST))
         batch = _Batch(self._tree.copy())
         signed, every = self._head_size, self._profile.head_every
         for draft in drafts:
@@ -199,6 +204,25 @@ class Log(LogReader):
         if batch.tree.size > signed and (late or every == 1):
             batch.heads.append(self._signed(batch.tree, now))
         return batch
+
+    def _time(self, handed_in: int = -LARGEST) -> int:
+        """The clock's time, in a ledger never before its last head's, and that one where the clock jumps further than `handed_in`,
+        the latest time of an entry that brings its own: a kill must be written whatever the clock says."""
+        now, last = self._clock(), self._head_ts_ns
+        if self._profile.head_every > 1 or not self._head_size:
+            return now
+        if clocks.jumped(now, max(last, min(handed_in, now))):
+            self._doubt(clocks.ahead(now, last, "the last head"))
+            return last
+        self._doubt(clocks.behind(now, last, "the last head"))
+        return max(now, last)
+
+    def _doubt(self, trouble: str) -> None:
+        """Says once that the clock is not believed."""
+        if trouble and not self._doubted:
+            told = "entries have the time of that one (times never decrease): set the clock of this machine right"
+            LOGGER.warning("%s: %s; %s", self.path, trouble, told)
+        self._doubted = trouble
 
     def _add(self, batch: _Batch, draft: Draft, now: int) -> None:
         actor, kind, subject, payload, evidence, ts_ns = draft
@@ -267,42 +291,14 @@ class Log(LogReader):
                 f"{self.path}: this log is signed by key {self.public_key.hex()}, "
                 f"got a signer with {self._signer.public_key.hex()}; use the key that it was created with"
             )
-        if not is_signed(self.public_key, self._about_signature, ABOUT + canonical(self.about)):
-            raise LogTampered(f"{self.path}: what the log says of itself is not signed by its key: {self.about!r}")
+        head, kept = self.check_end(witness, self._profile.head_every)
         self._tree = merkle.Frontier.of(self.node, self.size)
-        self._head_size, self._head_ts_ns = 0, -LARGEST
-        head = self.head()
-        if head is not None:
-            self._fits(head, "its last head")
-            self._head_size, self._head_ts_ns = head.size, head.ts_ns
-        unsigned = self._tree.size - self._head_size
-        if unsigned >= self._profile.head_every or (unsigned and head is None):  # no crash leaves this
-            raise LogTampered(
-                f"{self.path}: the last {unsigned} of {self._tree.size} entries are under no signed head, expected fewer "
-                f"than {self._profile.head_every} and a first head: heads are missing; run scripts/verify.py"
-            )
-        for _ in self.entries(self._head_size):  # checks each of them
-            pass
-        kept = witness.latest(self.log_id) if witness is not None else None
-        if kept is not None:
-            self._fits(kept, "the witness")
+        self._head_size, self._head_ts_ns = (0, -LARGEST) if head is None else (head.size, head.ts_ns)
         self._witness = witness
         if head is not None and (kept is None or kept.size < head.size):
             self._note(head)  # a crash came between its commit and its copy
         elif witness is not None and kept is None:  # the witness knows of the log before its first entry
             witness.keep(self._signed(self._tree, self._clock()), self.public_key)
-
-    def _fits(self, head: Head, whose: str) -> None:
-        if not head.signed_by(self.public_key):
-            raise LogTampered(f"{self.path}: the signature of {whose} ({head.size} entries) is not by the log's key")
-        if head.size > self.size:
-            raise LogTampered(f"{self.path}: {whose} has {head.size} entries, the log {self.size}: its end is missing")
-        root = self.root(head.size)
-        if root != head.root:
-            raise LogTampered(
-                f"{self.path}: {whose} says that {head.size} entries have root {head.root.hex()}, got {root.hex()}; "
-                "run scripts/verify.py, which says where"
-            )
 
 
 def _is_hash(value: object) -> bool:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from emp_gym.governance import merkle, store
-from emp_gym.governance.canonical import parse
-from emp_gym.governance.errors import LogError, LogTampered
-from emp_gym.governance.heads import Head
+from emp_gym.governance.canonical import canonical, parse
+from emp_gym.governance.errors import LogError, LogTampered, LogUnfinished
+from emp_gym.governance.heads import ABOUT, Head, Witness, is_signed
 from emp_gym.types import ConfigError
 
 if TYPE_CHECKING:
@@ -83,7 +86,7 @@ class LogReader:
             about = parse(row[0].encode())
             known = about["format"] == store.FORMAT and about["profile"] in store.PROFILES
         except (apsw.ReadOnlyError, apsw.CantOpenError) as error:
-            raise LogError(
+            raise LogUnfinished(
                 f"{self.path}: a writer crashed in a commit, or the folder cannot be written ({error}); Log.open repairs "
                 "the first (a reader may not); scripts/verify.py reads a copy"
             ) from error
@@ -179,6 +182,46 @@ class LogReader:
             )
         return found
 
+    # --- what a writer asks of a log before it appends, and whoever wants to know whether one could
+
+    def check_end(self, witness: Witness | None, head_every: int = 0) -> tuple[Head | None, Head | None]:
+        """The last head, and that of the witness; `LogTampered` if the end of the log does not fit them. `head_every`: entries
+        (0: as the log's profile says)."""
+        every = head_every or store.PROFILES[self.profile].head_every
+        if not is_signed(self.public_key, self._about_signature, ABOUT + canonical(self.about)):
+            raise LogTampered(f"{self.path}: what the log says of itself is not signed by its key: {self.about!r}")
+        kept = witness.latest(self.log_id) if witness is not None else None  # before the log, which may be growing
+        self._db.execute("BEGIN")  # one moment
+        try:
+            head, size = self.head(), self.size
+            for one, whose in ((head, "its last head"), (kept, "the witness")):
+                if one is not None:
+                    self._fits(one, whose)
+            covered = 0 if head is None else head.size
+            if size - covered >= every or (size and head is None):  # no crash leaves this
+                raise LogTampered(
+                    f"{self.path}: the last {size - covered} of {size} entries are under no signed head, expected fewer "
+                    f"than {every} and a first head: heads are missing; run scripts/verify.py"
+                )
+            for _ in self.entries(covered):  # checks each of them
+                pass
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+        return head, kept
+
+    def _fits(self, head: Head, whose: str) -> None:
+        if not head.signed_by(self.public_key):
+            raise LogTampered(f"{self.path}: the signature of {whose} ({head.size} entries) is not by the log's key")
+        if head.size > self.size:
+            raise LogTampered(f"{self.path}: {whose} has {head.size} entries, the log {self.size}: its end is missing")
+        root = self.root(head.size)
+        if root != head.root:
+            raise LogTampered(
+                f"{self.path}: {whose} says that {head.size} entries have root {head.root.hex()}, got {root.hex()}; "
+                "run scripts/verify.py, which says where"
+            )
+
     # --- heads and proofs
 
     def heads(self) -> Iterator[Head]:
@@ -232,3 +275,22 @@ class LogReader:
         while len(hashes) > 1:
             hashes = [merkle.node_hash(*hashes[i : i + 2]) for i in range(0, len(hashes), 2)]
         return hashes[0]
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[LogReader]:
+    """A log as its next writer will find it, which is not touched: what a crash left of a commit is undone in a copy."""
+    try:
+        reader = LogReader(path)
+    except LogUnfinished:
+        with tempfile.TemporaryDirectory(prefix="emp_gym-log-") as room:
+            for suffix in ("", "-journal", "-wal"):
+                part = path.with_name(path.name + suffix)
+                if part.is_file():
+                    shutil.copyfile(part, Path(room) / part.name)
+            copy = Path(room) / path.name
+            with LogReader(path, _db=store.connect(copy, write=True)) as reader:
+                yield reader
+        return
+    with reader:
+        yield reader

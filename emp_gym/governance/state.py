@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from emp_gym.governance import clock
 from emp_gym.governance.costs import Costs
 from emp_gym.governance.evidence import examine, signed
 from emp_gym.governance.reader import Entry
@@ -60,7 +61,8 @@ class State:
     log_id: str
     public_key: str = ""  # of the log, hex: it signs heads and may not be a person's
     size: int = 0
-    now: int = 0  # time of the latest entry, ns
+    now: int = 0  # time of the latest entry that is believed, ns
+    ahead: list[int] = field(default_factory=list)  # entries whose time is not believed: they have that of the one before
     people: dict[str, Person] = field(default_factory=dict)
     trials: dict[int, Trial] = field(default_factory=dict)
     versions: dict[str, Version] = field(default_factory=dict)
@@ -101,7 +103,8 @@ class State:
 
     def add(self, entries: Iterable[Entry]) -> State:
         """This state after `entries`; returns itself."""
-        for entry in entries:
+        for one in entries:
+            entry = self._timed(one)
             self.now = max(self.now, entry.ts_ns)
             try:
                 self.apply(entry)
@@ -109,6 +112,13 @@ class State:
                 self.invalid.append(Invalid(entry.seq, entry.kind, entry.actor, str(refused)))
             self.size = entry.seq + 1
         return self
+
+    def _timed(self, entry: Entry) -> Entry:
+        """The entry at a time that can be believed: under a clock that jumped it moves nothing, unless it says that it is meant."""
+        if not self.size or entry.kind == clock.ACCEPTED or not clock.jumped(entry.ts_ns, self.now):
+            return entry
+        self.ahead.append(entry.seq)
+        return replace(entry, ts_ns=self.now)
 
     def apply(self, entry: Entry) -> None:
         """The effect of one entry; `Refused`, and none, where the rules do not allow it."""

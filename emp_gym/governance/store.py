@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 APPLICATION_ID = 0x454D504C  # "EMPL", in the header of the file
 WAL_SAFE = (3, 51, 3)  # the first SQLite whose WAL mode is trusted here
+SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")  # ends a journal that names another file
 BUSY_MS = 10_000  # how long a connection waits for others, e.g. a commit of the ledger for its readers
 
 
@@ -74,10 +75,27 @@ def refuse_old_sqlite(version: str, journal_mode: str) -> None:
         )
 
 
+def refuse_foreign_journal(path: Path) -> None:
+    """Raises where the journal beside a log names another file, which SQLite would remove when it rolls back: no log writes one."""
+    journal = path.with_name(path.name + "-journal")
+    if not journal.is_file():
+        return
+    with journal.open("rb") as stream:
+        stream.seek(max(journal.stat().st_size - len(SUPER_JOURNAL), 0))
+        end = stream.read()
+    if end == SUPER_JOURNAL:
+        raise LogError(
+            f"{journal}: this journal names another file, which would be removed with it; expected the journal of one log; "
+            "keep it as evidence, and take a copy of the log from elsewhere"
+        )
+
+
 def connect(path: Path, *, write: bool, vfs: str | None = None) -> apsw.Connection:
     """A connection to an existing file, or to a new one where `write`; readers cannot write (mode=ro)."""
     import apsw
 
+    if write:
+        refuse_foreign_journal(path)
     flags = (apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE) if write else apsw.SQLITE_OPEN_READONLY
     try:
         db = apsw.Connection(str(path), flags=flags, vfs=vfs)

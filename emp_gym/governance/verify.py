@@ -1,6 +1,8 @@
 """Verifies a log: python scripts/verify.py LOG [--witness DIR] [--public-key HEX] [--json]
 
-Exit code 0: whole. 1: tampered with or damaged, saying where. 2: not a log, or it cannot be read.
+Exit code 0: whole. 1: tampered with or damaged, saying where. 2: not a log, or it cannot be read, or not in time. There is no
+fourth, whatever the file is: the work is done by a second process, which the system ends when it has not got on for
+`STALL_S` seconds, and which reads no more rows and bytes than a file of that size can hold. A long log takes as long as it takes.
 
 This one file needs Python's standard library and `cryptography` and nothing of emp_gym: copy it to a machine that does
 not trust ours. It shares no code with the writer on purpose, so it is also the writer's judge. It never
@@ -14,14 +16,19 @@ import hashlib
 import json
 import os
 import re
-import shutil
+import signal
 import sqlite3
+import stat
+import subprocess
 import sys
 import tempfile
+import time
+import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +41,23 @@ BLOCK_LEVEL, BLOCK = 6, 64  # nodes of this many leaves and more are stored
 HEAD_EVERY = {"ledger": 1, "diary": 256}  # entries; with 1 a head goes with each commit
 LOG_ID = re.compile("[0-9a-z-]{8,64}")
 PAGE = 64 * BLOCK  # entries a query, so that a writer never waits long
+PAGE_BYTES = 1 << 24  # of a query: payloads may be long
 SHOWN = 20  # findings kept; more are counted
+LETTERS = 500  # of a value that is shown
+
+# Bounds, so that no file can keep us. A log that is whole keeps them all.
+STALL_S = 7.0  # seconds without a row read or checked
+BUSY_S = 5.0  # that a writer may hold the file against us
+SLOWEST = 1_000_000  # bytes a second at least, for the process outside, which sees nothing of what goes on within
+LEAST_ENTRY, LEAST_HEAD, LEAST_NODE = 100, 150, 32  # bytes of a row on disk, at least
+OBJECTS = 64  # tables, triggers and so on in the schema; format 1 has 14
+LONGEST_WORD = 1 << 16  # bytes of what a log says of itself, and of a kept head
+LONGEST_ORDER = 1 << 20  # bytes of an entry about people that is read as JSON
+LONGEST_VALUE = 1 << 26  # bytes of a value, or twice the file's
+MOST_REVOKED = 1000  # lines about revoked keys
+MEMORY = 1 << 31  # bytes of memory, and 8 for each of the file
+SPARSE = 64  # times the room that it has on disk may a file say that it is long, where a copy is made
+SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")  # ends a journal that names another file
 
 # What every entry contains, with its own log_id, hash of its payload and number. Text within quotes cannot contain it, since
 # its quotes would be escaped; that the rest of an entry is as it was written is what the signature says.
@@ -48,7 +71,65 @@ sha256 = hashlib.sha256
 
 
 class NotALog(Exception):
-    """There is nothing here that could be whole or tampered with."""
+    """There is nothing here that could be whole or tampered with, or it cannot be told."""
+
+
+class TooMuch(Exception):
+    """There are more rows or bytes than a file of this size holds: its pages lead back to themselves."""
+
+
+class Watch:
+    """Says how much of the file may still be read, and whether reading gets on.
+
+    Nothing read for `STALL_S` seconds: SQLite is interrupted, and where it does not hear, the system ends the process (if `alone`,
+    in the process that `main` starts for it).
+    """
+
+    alone = False
+
+    def __init__(self, parts: Sequence[Path]) -> None:
+        self.size = 0  # bytes of the files
+        self._left = 1 << 20  # bytes that may be handed out
+        self.look(parts)
+        self.beat()
+
+    def look(self, parts: Sequence[Path]) -> None:
+        """Takes the size of the files again, since the log may be growing."""
+        size = max(self.size, sum(part.stat().st_size for part in parts))
+        self._left += 3 * (size - self.size)  # each row once, those of people twice, heads, nodes
+        self.size = size
+
+    def beat(self) -> None:
+        """Something was read or checked."""
+        self._last = time.monotonic()
+        if Watch.alone:
+            signal.setitimer(signal.ITIMER_REAL, STALL_S + 1)
+
+    def stalled(self) -> bool:
+        """For SQLite, which asks now and then: whether to stop."""
+        return time.monotonic() - self._last > STALL_S
+
+    def rows(
+        self, db: sqlite3.Connection, query: str, values: Sequence[int] = (), least: int = 1
+    ) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query, each of at least `least` bytes; `TooMuch` if they cannot all be in the file."""
+        for count, row in enumerate(db.execute(query, values), 1):
+            self._left -= sum(len(value) for value in row if isinstance(value, bytes))
+            if count * least > self.size or self._left < 0:
+                raise TooMuch(f"{count:,} rows or more from {query.split(' WHERE ')[0]}")
+            if count % 64 == 1:
+                self.beat()
+            yield row
+
+
+def plain(text: str) -> str:
+    """`text` in one line, with what would act on a terminal (control codes, line ends, marks of direction) spelled out."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Zl", "Zp") else ascii(letter)[1:-1]
+        for letter in text
+    )
 
 
 @dataclass(frozen=True)
@@ -87,15 +168,18 @@ class Report:
     def find(self, where: str, expected: object, got: object) -> None:
         """Notes a finding; the first ones say where to look."""
         if len(self.findings) < SHOWN:
-            self.findings.append(Finding(where, _shown(expected), _shown(got)))
+            self.findings.append(Finding(_shown(where), _shown(expected), _shown(got)))
         else:
             self.more_findings += 1
 
 
 def _shown(value: object) -> str:
     if isinstance(value, bytes):
-        return value.hex() if len(value) in (32, 64) else repr(value[:500])
-    return str(value)
+        return value.hex() if len(value) in (32, 64) else repr(value[:LETTERS])
+    if isinstance(value, list | tuple):
+        return f"{len(value)} of them: {', '.join(map(_shown, value[:2]))}"[: 2 * LETTERS]
+    text = plain(str(value)[: 4 * LETTERS])
+    return text if len(text) <= 4 * LETTERS else f"{text[: 4 * LETTERS]}..."
 
 
 @dataclass(frozen=True)
@@ -108,105 +192,189 @@ class Head:
 
 
 def verify(log: str | Path, witness: str | Path | None = None, public_key: str | None = None) -> Report:
-    """Checks everything there is to check. `NotALog` if there is nothing to check."""
+    """Checks everything there is to check. `NotALog` if there is nothing to check, or it cannot be told."""
+    return _judged(Path(log), witness, public_key, None)
+
+
+def _judged(log: Path, witness: str | Path | None, public_key: str | None, scratch: Path | None) -> Report:
+    """The same; a copy, where one is needed, is made in `scratch` (None: in a folder that is gone afterwards)."""
     report = Report(str(log))
-    with _opened(Path(log)) as db:
+    with _opened(log, scratch) as (db, watch):
         try:
-            _verify(db, report, witness, public_key)
+            _verify(db, watch, report, witness, public_key)
+        except TooMuch as error:
+            report.find(
+                "database", f"what fits {watch.size:,} bytes", f"{error}; nothing after this could be looked at"
+            )
         except DAMAGE as error:
-            report.find("database", "a readable file", f"{error}; nothing after this could be looked at")
+            why = _not_the_files_fault(error)
+            if why and report.whole:
+                raise NotALog(f"{plain(str(log))}: {why}") from error
+            report.find("database", "a readable file", f"{why or error}; nothing after this could be looked at")
     return report
 
 
-def _verify(db: sqlite3.Connection, report: Report, witness: str | Path | None, public_key: str | None) -> None:
-    key = _about(db, report, public_key)
-    kept = _witnessed(report, key, Path(witness)) if witness is not None else []  # before the log, which may be growing
+def _not_the_files_fault(error: Exception) -> str:
+    """Why nothing can be told, where SQLite's error does not speak of the bytes; "" where it does."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL):
+        return f"a writer holds it for longer than {BUSY_S:g} s ({error}); try again when it has gone on"
+    if code == sqlite3.SQLITE_INTERRUPT:
+        return f"nothing could be read for {STALL_S:g} s; given up"
+    return ""
+
+
+def _verify(
+    db: sqlite3.Connection, watch: Watch, report: Report, witness: str | Path | None, public_key: str | None
+) -> None:
+    key = _about(db, watch, report, public_key)
+    if key is None:
+        return
+    # the witness before the log, which may be growing
+    kept = [] if witness is None else _witnessed(report, watch, key, Path(witness))
     db.execute("BEGIN")  # one moment
-    (report.entries,) = db.execute("SELECT coalesce(max(seq) + 1, 0) FROM entry").fetchone()
-    first = db.execute("SELECT min(seq) FROM entry").fetchone()[0]
-    nodes = {
-        (level, position): digest for level, position, digest in db.execute("SELECT level, position, hash FROM node")
-    }
-    rows = db.execute("SELECT size, body, signature FROM head ORDER BY size").fetchall()
+    first, last = db.execute("SELECT (SELECT min(seq) FROM entry), (SELECT max(seq) FROM entry)").fetchone()
+    watch.look(_parts(Path(report.log)))
+    found = watch.rows(db, "SELECT level, position, hash FROM node", least=LEAST_NODE)
+    nodes = {(level, position): digest for level, position, digest in found}
+    rows = list(watch.rows(db, "SELECT size, body, signature FROM head ORDER BY size", least=LEAST_HEAD))
     db.execute("COMMIT")
     if first is not None and first < 0:
         report.find("entry", "sequence numbers from 0", f"an entry {first}")
-    heads = [head for row in rows if (head := _head(report, key, *row))]
+    most = watch.size // LEAST_ENTRY
+    report.entries = 0 if last is None else max(last + 1, 0)
+    if report.entries > most:
+        report.find("entry", f"numbers below {most:,}, which is what {watch.size:,} bytes may hold", f"an entry {last}")
+        report.entries = most
+    heads: list[Head] = []
+    for row in rows:
+        watch.beat()
+        heads += filter(None, [_head(report, key, *row)])
     report.heads = len(rows)
     if witness is not None and not kept and (report.entries or any(Path(witness).glob("*.json"))):
         report.find("witness", f"at least one head of log {report.log_id}", f"none in {witness}")
     tree = Tree(report, nodes, heads + kept)
-    _entries(db, report, tree)
+    _entries(db, watch, report, tree)
     tree.finish()
-    _check_heads(report, {head.size for head in heads})
+    _check_heads(report, {head.size for head in heads}, tree.size)
     report.root = tree.root().hex()
     _say_limits(report, witness is not None, public_key is not None)
-    report.revoked += _revoked(db) if report.profile == "ledger" else []
+    report.revoked += islice(_revoked(db, watch), MOST_REVOKED) if report.profile == "ledger" else []
 
 
 # --- the file
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+def _opened(path: Path, scratch: Path | None) -> Iterator[tuple[sqlite3.Connection, Watch]]:
     if sqlite3.sqlite_version_info < (3, 37):
         raise NotALog(f"this Python's SQLite is {sqlite3.sqlite_version}; expected 3.37 or newer; use a newer Python")
-    if not path.is_file():
-        logs = sorted(one.name for one in path.glob("*.log")) if path.is_dir() else []
-        said = (
-            f"a folder; its logs are {', '.join(logs)}"
-            if logs
-            else "a folder without logs"
-            if path.is_dir()
-            else "no such file"
-        )
-        raise NotALog(f"{path}: {said}")
-    with tempfile.TemporaryDirectory(prefix="verify-") as scratch:
+    watch = Watch(_parts(path))
+    with tempfile.TemporaryDirectory(prefix="verify-", dir=scratch) as room:
         try:
-            db = _connected(path, "ro")
+            db = _connected(path, "ro", watch)
         except DAMAGE as error:
-            if not isinstance(error, sqlite3.OperationalError):
-                raise NotALog(f"{path}: {error}") from error
-            db = _copied(path, Path(scratch))
+            why = _not_the_files_fault(error)
+            if why or not isinstance(error, sqlite3.OperationalError):
+                raise NotALog(f"{plain(str(path))}: {why or plain(str(error))}") from error
+            db = _copied(path, Path(room), watch)
         with closing(db):
-            yield db
+            yield db, watch
 
 
-def _connected(path: Path, mode: str) -> sqlite3.Connection:
-    db = sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=30)
+def _parts(path: Path) -> list[Path]:
+    """The log and the files that SQLite reads beside it; `NotALog` where one is no file, or there is no log."""
+    try:
+        real = path.resolve()
+    except RuntimeError as error:  # links in a circle
+        raise NotALog(f"{plain(str(path))}: {plain(str(error))}") from error
+    found = []
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        part = real.with_name(real.name + suffix)
+        try:
+            mode = part.stat().st_mode
+        except FileNotFoundError:
+            if suffix:
+                continue
+            raise NotALog(f"{plain(str(path))}: no such file") from None
+        if not stat.S_ISREG(mode):
+            raise NotALog(f"{plain(str(path) + suffix)}: {_kind(part, mode)}; expected a file")
+        found += [part] if suffix != "-shm" else []
+    return found
+
+
+def _kind(path: Path, mode: int) -> str:
+    if not stat.S_ISDIR(mode):
+        kinds = {stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
+        return kinds.get(stat.S_IFMT(mode), "no file")
+    logs = sorted(one.name for one in path.glob("*.log"))
+    return f"a folder; its logs are {plain(', '.join(logs[:SHOWN]))}" if logs else "a folder without logs"
+
+
+def _size(path: Path) -> int:
+    """Bytes that a file holds: of one with holes, those that have room on disk."""
+    found = path.stat()
+    blocks = getattr(found, "st_blocks", None)
+    return found.st_size if blocks is None else min(found.st_size, SPARSE * 512 * max(blocks, 8))
+
+
+def _connected(path: Path, mode: str, watch: Watch) -> sqlite3.Connection:
+    db = sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=BUSY_S)
     try:
         db.text_factory = bytes
+        db.set_progress_handler(watch.stalled, 10_000)
+        db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, min(max(2 * watch.size, LONGEST_VALUE), 1_000_000_000))
         db.execute("PRAGMA mmap_size = 0")
         db.execute("PRAGMA trusted_schema = OFF")
         db.execute("PRAGMA cell_size_check = ON")
-        db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
     except DAMAGE:
         db.close()
         raise
     return db
 
 
-def _copied(path: Path, scratch: Path) -> sqlite3.Connection:
+def _copied(path: Path, scratch: Path, watch: Watch) -> sqlite3.Connection:
     """A copy of a log that cannot be read without writing: a crashed commit, or a folder without write permission."""
     try:
-        for suffix in ("", "-journal", "-wal"):
-            part = path.with_name(path.name + suffix)
-            if part.exists():
-                shutil.copyfile(part, scratch / part.name)
-        return _connected(scratch / path.name, "rw")
+        for part in _parts(path):
+            if part.stat().st_size > _size(part):
+                raise NotALog(
+                    f"{plain(str(part))}: a file of holes; expected at most {SPARSE} times the room that it has on disk"
+                )
+            with part.open("rb") as source, (scratch / part.name).open("wb") as target:
+                while piece := source.read(1 << 20):
+                    target.write(piece)
+                    watch.beat()
+            if part.name.endswith("-journal") and _names_another_file(part):
+                raise NotALog(
+                    f"{plain(str(part))}: it names another file, which rolling back would remove; no writer of logs makes such "
+                    "a journal"
+                )
+        return _connected(scratch / path.resolve().name, "rw", watch)
     except (*DAMAGE, OSError) as error:
-        raise NotALog(f"{path}: cannot be read ({error})") from error
+        raise NotALog(
+            f"{plain(str(path))}: cannot be read ({_not_the_files_fault(error) or plain(str(error))})"
+        ) from error
 
 
-def _about(db: sqlite3.Connection, report: Report, wanted: str | None) -> bytes:
-    """Checks what the log says of itself; returns its public key."""
-    if not db.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'log' AND type = 'table'").fetchone()[0]:
-        raise NotALog(f"{report.log}: a database, but not a log (it has no table `log`)")
-    schema = db.execute(
-        "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY type, name"
-    ).fetchall()
-    digest = sha256(b"\n".join(b" ".join(row) for row in schema)).hexdigest()
-    rows = db.execute("SELECT about, signature FROM log").fetchall()
+def _names_another_file(journal: Path) -> bool:
+    with journal.open("rb") as stream:
+        stream.seek(max(journal.stat().st_size - len(SUPER_JOURNAL), 0))
+        return stream.read() == SUPER_JOURNAL
+
+
+def _about(db: sqlite3.Connection, watch: Watch, report: Report, wanted: str | None) -> bytes | None:
+    """Checks what the log says of itself; returns its public key, or None where nothing more can be asked of this database."""
+    where = plain(report.log)
+    schema = list(db.execute("SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL LIMIT ?", (OBJECTS,)))
+    (sql,) = [row[2] for row in schema if row[:2] == (b"table", b"log")][:1] or [b""]
+    if type(sql) is not bytes or not sql.startswith(b"CREATE TABLE log "):
+        raise NotALog(f"{where}: a database, but not a log (it has no table `log`)")
+    watch.beat()
+    sound = all(type(text) is bytes for row in schema for text in row)
+    digest = sha256(b"\n".join(b" ".join(row) for row in sorted(schema))).hexdigest() if sound else "something else"
+    rows = db.execute("SELECT about, signature FROM log WHERE length(about) <= ? LIMIT 2", (LONGEST_WORD,)).fetchall()
     try:
         ((body, signature),) = rows
         about = json.loads(body)
@@ -214,18 +382,24 @@ def _about(db: sqlite3.Connection, report: Report, wanted: str | None) -> bytes:
         known = about["format"] == FORMAT
         if not LOG_ID.fullmatch(log_id) or profile not in HEAD_EVERY:
             raise ValueError(log_id)
-    except (ValueError, KeyError, TypeError):
-        report.find("log", "one row with what the log says of itself", rows)
-        return bytes(32)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        report.find("log", f"one row of at most {LONGEST_WORD} bytes with what the log says of itself", rows)
+        return None
     report.log_id, report.profile, report.public_key = log_id, profile, key.hex()
     if not known:
-        raise NotALog(f"{report.log}: expected a log of format {FORMAT}, got {about['format']!r}: use a newer verifier")
-    if digest != SCHEMA_SHA256:
-        report.find("schema", f"tables and triggers of format {FORMAT} ({SCHEMA_SHA256})", digest)
+        got = _shown(repr(about["format"])[:LETTERS])
+        raise NotALog(f"{where}: expected a log of format {FORMAT}, got {got}: use a newer verifier")
     if not _signed(key, signature, ABOUT_CONTEXT + body):
         report.find("log", "a description signed by its own key", body)
     if wanted is not None and report.public_key != wanted.strip().lower():
         report.find("log", f"public key {wanted}", report.public_key)
+    if digest != SCHEMA_SHA256:  # a view, a table of another kind: what it answers need not stand in the file
+        report.find(
+            "schema",
+            f"tables and triggers of format {FORMAT} ({SCHEMA_SHA256})",
+            f"{digest}; nothing else was looked at",
+        )
+        return None
     return key
 
 
@@ -257,33 +431,44 @@ def _head(report: Report, key: bytes, size: Any, body: Any, signature: Any) -> H
     return Head(size, bytes.fromhex(form[2].decode()), "head")
 
 
-def _witnessed(report: Report, key: bytes, folder: Path) -> list[Head]:
+def _witnessed(report: Report, watch: Watch, key: bytes, folder: Path) -> list[Head]:
     """The heads that a witness keeps of this log."""
     if not folder.is_dir():
-        raise NotALog(f"{folder}: no such witness folder")
+        raise NotALog(f"{plain(str(folder))}: no such witness folder")
     heads = []
     for path in sorted(folder.glob(f"{report.log_id}-*.json")) if report.log_id else []:
+        watch.beat()
         try:
-            kept = json.loads(path.read_bytes())
+            kept = json.loads(_small_file(path))
             body = json.dumps(kept["head"], sort_keys=True, separators=(",", ":")).encode()
             head = _head(report, key, kept["head"]["size"], body, bytes.fromhex(kept["signature"]))
-        except (ValueError, KeyError, TypeError) as error:
-            report.find(f"witness {path.name}", "a kept head", repr(error))
+        except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
+            report.find(f"witness {path.name}", "a kept head", _shown(error) or type(error).__name__)
             continue
         if head is not None:
             heads.append(Head(head.size, head.root, f"witness {path.name}"))
     return heads
 
 
-def _check_heads(report: Report, sizes: set[int]) -> None:
-    """Heads that a writer makes without fail: none of them can be missing after a crash."""
+def _small_file(path: Path) -> bytes:
+    """The bytes of a file of at most `LONGEST_WORD`; a pipe or a device holds up nobody."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with open(handle, "rb") as stream:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > LONGEST_WORD:
+            raise ValueError(f"no file of at most {LONGEST_WORD} bytes")
+        return stream.read(LONGEST_WORD)
+
+
+def _check_heads(report: Report, sizes: set[int], there: int) -> None:
+    """Heads that a writer makes without fail: none of them can be missing after a crash. `there`: entries that were found."""
     report.signed = max((size for size in sizes if size <= report.entries), default=0)
     every = HEAD_EVERY.get(report.profile, 1)
     if report.entries and (not report.signed or (every == 1 and report.signed < report.entries)):
         report.find(
             "head", f"one after entry {report.entries - 1 if every == 1 else 0}", f"the last covers {report.signed}"
         )
-    for size in range(every, report.entries + 1, every) if every > 1 else ():
+    for size in range(every, there + 1, every) if every > 1 else ():
         if size not in sizes:
             report.find(f"head of {size} entries", "a signed head", "none")
 
@@ -291,12 +476,11 @@ def _check_heads(report: Report, sizes: set[int]) -> None:
 # --- entries
 
 
-def _entries(db: sqlite3.Connection, report: Report, tree: Tree) -> None:
+def _entries(db: sqlite3.Connection, watch: Watch, report: Report, tree: Tree) -> None:
     """Reads every entry in order; a reader's lock is held for a page at a time."""
     at = 0
-    query = "SELECT seq, body, leaf, payload FROM entry WHERE seq >= ? AND seq < ? ORDER BY seq LIMIT ?"
     while at < report.entries:
-        rows = db.execute(query, (at, report.entries, PAGE)).fetchall()
+        rows = _page(db, watch, at, report.entries)
         there = next((i for i, row in enumerate(rows) if row[0] != at + i), len(rows))
         if not _page_is_sound(rows, report.log_id):
             for row in rows[:there]:
@@ -308,6 +492,18 @@ def _entries(db: sqlite3.Connection, report: Report, tree: Tree) -> None:
             report.find(f"entry {at}", "an entry", f"none; {after}")
             tree.lost = True  # no later root can be computed
             return
+
+
+def _page(db: sqlite3.Connection, watch: Watch, at: int, end: int) -> list[tuple[Any, ...]]:
+    """Entries from `at` on, as many as may be in memory at once."""
+    query = "SELECT seq, body, leaf, payload FROM entry WHERE seq >= ? AND seq < ? ORDER BY seq LIMIT ?"
+    rows, room = [], PAGE_BYTES
+    for row in watch.rows(db, query, (at, end, PAGE), LEAST_ENTRY):
+        rows.append(row)
+        room -= sum(len(value) for value in row if isinstance(value, bytes))
+        if room <= 0:
+            break
+    return rows
 
 
 def _page_is_sound(rows: list[tuple[Any, ...]], log_id: str) -> bool:
@@ -427,22 +623,25 @@ def _folded(hashes: Sequence[bytes]) -> bytes:
 # --- saying it
 
 
-def _revoked(db: sqlite3.Connection) -> Iterator[str]:
+def _revoked(db: sqlite3.Connection, watch: Watch) -> Iterator[str]:
     """Keys of people that the ledger calls revoked, and signatures by them in entries that follow."""
     since: dict[str, int] = {}
     kinds = " OR ".join(f'instr(body, \'"kind":"{kind}"\')' for kind in ("revoke", "signer", "promote"))
-    for seq, body, payload in db.execute(f"SELECT seq, body, payload FROM entry WHERE {kinds} ORDER BY seq").fetchall():
+    query = f"SELECT seq, body, payload FROM entry WHERE ({kinds}) AND length(payload) <= {LONGEST_ORDER} ORDER BY seq"
+    for seq, body, payload in watch.rows(db, query, least=LEAST_ENTRY):
         try:
             kind, said = json.loads(body)["kind"], json.loads(payload)
             signers = [approval["signer"] for approval in said["approvals"]]
             late = [name for name in signers if name in since]
             yield from (
-                f"entry {seq} ({kind}): the signature of {name} does not count (entry {since[name]})" for name in late
+                f"entry {seq} ({plain(kind)}): the signature of {_shown(name)} does not count (entry {since[name]})"
+                for name in late
             )
             if kind == "revoke" and said["name"] not in since:
                 since[said["name"]] = seq
-                yield f"entry {seq}: the key of {said['name']} is revoked by {', '.join(signers)}: {said['reason']}"
-        except (ValueError, KeyError, TypeError):
+                by = _shown(", ".join(signers))
+                yield f"entry {seq}: the key of {_shown(said['name'])} is revoked by {by}: {_shown(said['reason'])}"
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue  # of another form: whether an entry is allowed is not judged here
 
 
@@ -470,7 +669,7 @@ def _say_limits(report: Report, witness: bool, key: bool) -> None:
 
 
 def _text(report: Report) -> Iterator[str]:
-    yield f"{report.log}: {'whole' if report.whole else 'TAMPERED WITH OR DAMAGED'}"
+    yield f"{plain(report.log)}: {'whole' if report.whole else 'TAMPERED WITH OR DAMAGED'}"
     yield f"  log {report.log_id} ({report.profile}), public key {report.public_key}"
     yield f"  {report.entries:,} entries, {report.signed:,} of them under {report.heads:,} signed heads, root {report.root}"
     for finding in report.findings:
@@ -494,16 +693,82 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--witness", type=Path, metavar="DIR", help="folder with kept heads")
     parser.add_argument("--public-key", metavar="HEX", help="the key that the log must be signed with")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
+    parser.add_argument(
+        "--inside", type=Path, help=argparse.SUPPRESS
+    )  # the process that does the work; its scratch folder
     arguments = parser.parse_args(argv)
     if arguments.public_key is not None and not re.fullmatch(r"\s*[0-9a-fA-F]{64}\s*", arguments.public_key):
         parser.error(f"--public-key: expected 64 hexadecimal digits, got {arguments.public_key!r}")
-    try:
-        report = verify(arguments.log, arguments.witness, arguments.public_key)
-    except (NotALog, OSError) as error:
-        sys.stderr.write(f"verify: {error}\n")
+    if arguments.inside is not None:
+        return _inside(arguments)
+    code, said, why = _watched(arguments, argv)
+    if why:
+        _complain(why)
         return 2
-    said = json.dumps({"whole": report.whole, **asdict(report)}) if arguments.json else "\n".join(_text(report))
-    return _say(said + "\n") or (0 if report.whole else 1)
+    return _say(said) or code
+
+
+def _inside(arguments: argparse.Namespace) -> int:
+    """The work, in a process of its own; one JSON line on standard output tells the outcome to the process that began it."""
+    Watch.alone = hasattr(signal, "setitimer")
+    if Watch.alone:  # whoever began us may have had other wishes
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+    with suppress(ImportError, ValueError, OSError, NotALog):
+        import resource
+
+        most = MEMORY + 8 * sum(_size(part) for part in _parts(arguments.log))
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    try:
+        report = _judged(arguments.log, arguments.witness, arguments.public_key, arguments.inside)
+    except (NotALog, OSError, MemoryError) as error:
+        told = [2, "", plain(str(error) or type(error).__name__)]
+    else:
+        said = json.dumps({"whole": report.whole, **asdict(report)}) if arguments.json else "\n".join(_text(report))
+        told = [0 if report.whole else 1, f"{said}\n", ""]
+    sys.stdout.write(json.dumps(told))
+    return 0
+
+
+def _watched(arguments: argparse.Namespace, argv: Sequence[str] | None) -> tuple[int, str, str]:
+    """(exit code, what to print, why not) of a process that does the work and cannot keep us."""
+    flags = ["-I"] if sys.flags.isolated else ["-P"]
+    words = sys.argv[1:] if argv is None else [*map(str, argv)]
+    where = plain(str(arguments.log))
+    with tempfile.TemporaryDirectory(prefix="verify-", ignore_cleanup_errors=True) as scratch:
+        command = [sys.executable, *flags, str(Path(__file__).resolve()), f"--inside={scratch}", *words]
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            try:
+                said, trouble = process.communicate(timeout=STALL_S + 2 + _apparent(arguments.log) / SLOWEST)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                return 2, "", f"{where}: not judged in time; given up"
+            except BaseException:
+                process.kill()
+                raise
+    if process.returncode == -getattr(signal, "SIGALRM", 0):
+        return 2, "", f"{where}: nothing could be read or checked for {STALL_S + 1:g} s; given up"
+    try:
+        code, text, why = json.loads(said)
+    except ValueError:
+        last = plain((trouble.decode(errors="replace").split("\n") or [""])[-2:][0])[:LETTERS]
+        return 2, "", f"{where}: cannot be read (status {process.returncode}{': ' if last else ''}{last})"
+    return code, text, why
+
+
+def _apparent(path: Path) -> int:
+    try:
+        return sum(_size(part) for part in _parts(path))
+    except (NotALog, OSError):
+        return 0  # the other process says what it is
+
+
+def _complain(why: str) -> None:
+    if sys.stderr is not None:
+        encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
+        sys.stderr.write(f"verify: {why}\n".encode(encoding, "replace").decode(encoding))
 
 
 def _say(text: str) -> int:
@@ -525,4 +790,7 @@ def _say(text: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

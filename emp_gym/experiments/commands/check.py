@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from emp_gym.experiments.commands import engines, own_modules
-from emp_gym.experiments.commands.terminal import guarded
+from emp_gym.experiments.commands.terminal import console, guarded
+from emp_gym.printable import printable
 
 LOOKAHEAD = "the_future_changes_nothing"
 LOOKAHEAD_SHOWS = "Nothing after time t changes what is given at t, whatever the future is rewritten to."
@@ -157,20 +158,19 @@ def _table(title: str, quiet: bool) -> Any:
     """A function that shows one finished check after another."""
     if quiet:
         return lambda check: None
-    from rich.console import Console
     from rich.markup import escape
 
-    console = Console(highlight=False)
-    console.print(f"[bold]{escape(title)}[/]")
+    out = console(highlight=False)
+    out.print(f"[bold]{escape(printable(title))}[/]")
 
     def show(check: dict[str, Any]) -> None:
         mark = "[yellow]skip[/]" if check["skipped"] else "[red]FAIL[/]" if check["findings"] else "[green]ok[/]  "
-        console.print(f"{mark} {check['shows']} [dim]{check['check']}, {check['seconds']:.1f} s[/]", soft_wrap=True)
+        out.print(f"{mark} {check['shows']} [dim]{check['check']}, {check['seconds']:.1f} s[/]", soft_wrap=True)
         if check.get("futures"):
-            console.print(f"     {check['futures']} futures, {check['steps_compared']} steps compared byte for byte")
+            out.print(f"     {check['futures']} futures, {check['steps_compared']} steps compared byte for byte")
         for line in [*check["findings"], *check.get("notes", ()), check["skipped"]]:
             if line:
-                console.print(f"     {escape(line)}", soft_wrap=True)
+                out.print(f"     {escape(printable(line, lines=True))}", soft_wrap=True)
 
     return show
 

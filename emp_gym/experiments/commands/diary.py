@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from emp_gym.experiments.commands.terminal import console, data_argument, guarded, say
+from emp_gym.printable import printable
 from emp_gym.types import NS, ConfigError
 
 SHOWN, NOTHING, DIFFERS = 0, 1, 1
@@ -110,7 +111,7 @@ def _export(a: argparse.Namespace, pages: Any) -> int:
     if not count:
         return _nothing(pages)
     said = {"run": pages.run.number, "exported": count, "file": str(a.export)}
-    print(json.dumps(said) if a.json else f"{count:,} decisions in {a.export}")
+    print(json.dumps(said) if a.json else printable(f"{count:,} decisions in {a.export}"))
     return SHOWN
 
 
@@ -148,12 +149,13 @@ def _runs(a: argparse.Namespace, reader: Any) -> int:
                    ("begun (UTC)", "policy", "environment", "split"))  # fmt: skip
     for row in rows:
         ended = "no end" if row["decisions"] is None else f"{row['decisions']:,}"
-        table.add_row(str(row["run"]), row["begun"], row["policy"], row["env"], row["split"], str(row["lanes"]), ended)
+        told = (_plain(row[name]) for name in ("begun", "policy", "env", "split"))
+        table.add_row(str(row["run"]), *told, str(row["lanes"]), ended)
     out = console()
     out.print(table)
-    told = "run 0 is the oldest; --run R shows one" if rows else "no run is in this diary yet"
+    hint = "run 0 is the oldest; --run R shows one" if rows else "no run is in this diary yet"
     unended = any(row["decisions"] is None for row in rows)
-    out.print(told + ("; no end: cut off, or still running" if unended else ""), highlight=False)
+    out.print(hint + ("; no end: cut off, or still running" if unended else ""), highlight=False)
     return SHOWN
 
 
@@ -182,9 +184,9 @@ def _replay(a: argparse.Namespace, reader: Any) -> int:
     if found.identical:
         print(f"run {found.run}: {found.decisions:,} decisions replayed, every bit the same")
     else:
-        print(f"run {found.run}: differs after {found.decisions:,} decisions, at {found.difference}")
+        print(printable(f"run {found.run}: differs after {found.decisions:,} decisions, at {found.difference}"))
     if found.played_back:
-        print(f"  taken from the diary, not computed again: {', '.join(found.played_back)}")
+        print(printable(f"  taken from the diary, not computed again: {', '.join(found.played_back)}"))
     if not found.whole:
         print("  the run has no end: it was cut off, or is still running")
     return 0 if found.identical else DIFFERS
@@ -206,29 +208,34 @@ def _header(pages: Any) -> None:
     )
     kept = "a durable row each decision" if about["durable"] else "columnar blocks"
     out.print(
-        f"[bold]run {run.number}[/]: {about['env']}, {run.lanes} lane{'s' * (run.lanes > 1)}; {state}; {kept}",
+        f"[bold]run {run.number}[/]: {_plain(about['env'])}, {run.lanes} lane{'s' * (run.lanes > 1)}; {state}; {kept}",
         highlight=False,
     )
-    out.print(f"  policy {latest}{changes}; gates: {gates}", highlight=False)
+    out.print(f"  policy {_plain(latest)}{changes}; gates: {_plain(gates)}", highlight=False)
     days = about["data"]["days"]
     span = days[0] if len(days) == 1 else f"{len(days)} days, {days[0]} to {days[-1]}"
     more = f"; {others} other {'run' if others == 1 else 'runs'} (--runs)" if others else ""
-    out.print(f"  {span}{more}", highlight=False)
+    out.print(f"  {_plain(span)}{more}", highlight=False)
+
+
+def _plain(text: object) -> str:
+    """Text of a diary for a rich table or line: nothing in it acts, and no bracket is a colour."""
+    from rich.markup import escape
+
+    return escape(printable(text))
 
 
 def _table_of(shown: Sequence[Mapping[str, Any]], count: int) -> None:
-    from rich.markup import escape
-
     regimes = any(record["regime"] != "unknown" for record in shown)
     table = _table(
         ["step", "lane", "time", *(["regime"] if regimes else []), "decision", "reward", "P&L"], ("decision",)
     )
     for record in shown[:count]:
         cells = [str(record["step"]), str(record["lane"]), record["time"][:12]]
-        cells += [record["regime"]] if regimes else []
+        cells += [_plain(record["regime"])] if regimes else []
         settled = record["settled"]
         amounts = [f"{record['reward']:+.2f}", f"{record['pnl']:+.2f}"] if settled else ["?", "?"]
-        table.add_row(*cells, escape(record["explanation"]), *amounts)
+        table.add_row(*cells, _plain(record["explanation"]), *amounts)
     out = console()
     out.print(table)
     if len(shown) > count:
@@ -239,7 +246,7 @@ def _sums(found: Any) -> None:
     for title, rows in (("reason", found.by_reason), ("regime", found.by_regime)):
         table = _table([title, "decisions", "orders", "objections", "lots filled", "P&L"], (title,))
         for name, sums in rows.items():
-            table.add_row(name, *_cells(sums))
+            table.add_row(_plain(name), *_cells(sums))
         table.add_section()
         table.add_row("all", *_cells(found.total))
         if found.unfinished.decisions:

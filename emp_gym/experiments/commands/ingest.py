@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from emp_gym.data.instruments import Instruments, for_day, from_options
 from emp_gym.experiments.commands.obstacles import writing
 from emp_gym.experiments.commands.terminal import console, guarded
+from emp_gym.printable import printable
 from emp_gym.types import DataError
 
 if TYPE_CHECKING:
@@ -229,4 +230,4 @@ def _show_orders(out: Console, name: str, counts: dict[str, int]) -> None:
 
 
 def _to_stderr(line: str) -> None:
-    sys.stderr.write(line + "\n")
+    sys.stderr.write(printable(line) + "\n")

@@ -19,6 +19,7 @@ from emp_gym.experiments.facts import gather
 from emp_gym.experiments.findings import Findings, Optimum
 from emp_gym.experiments.preface import introduce
 from emp_gym.experiments.runs import RunFolder, provenance
+from emp_gym.printable import printable
 from emp_gym.types import RunLog
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def judge_into(
 
 def told_where(root: Path) -> None:
     """Where the report is, on stdout."""
-    console().print(f"Report:     {root / 'report.md'} and report.html", soft_wrap=True, highlight=False, markup=False)
+    console().print(printable(f"Report:     {root / 'report.md'} and report.html"), soft_wrap=True, highlight=False, markup=False)
 
 
 def optimum(config: RunConfig, agents: Sequence[Any]) -> Optimum | None:
@@ -147,12 +148,13 @@ def show(comparison: Comparison, found: Findings | None = None, elsewhere: str =
     out = console()
     out.print()
     for label, text in () if comparison.preface is None else comparison.preface.lines:
-        out.print(f"{label}: {text}", style="bold" if label == "careful" else None, highlight=False)
-    out.print(report.verdict(comparison, None if found is None else found.optimum), highlight=False)
+        line = printable(f"{label}: {text}")
+        out.print(line, style="bold" if label == "careful" else None, highlight=False, markup=False)
+    out.print(printable(report.verdict(comparison, None if found is None else found.optimum)), highlight=False, markup=False)
     out.print()
     out.print(report.terminal_table(comparison, out.width, elsewhere))
     for name, why in comparison.skipped.items():
-        out.print(f"Left out: {name} ({why}).", highlight=False)
+        out.print(printable(f"Left out: {name} ({why})."), highlight=False, markup=False)
 
 
 def show_fidelity(fidelity: Fidelity) -> None:
@@ -165,6 +167,6 @@ def show_fidelity(fidelity: Fidelity) -> None:
     out.print(columns.table("What the P&L assumes", TITLES, rows, out.width, spare=SPARE, elsewhere=report.ELSEWHERE))
     for one in fidelity.outcomes:
         if in_short(one.setting) != one.setting.name:
-            out.print(one.setting.name, highlight=False)
+            out.print(printable(one.setting.name), highlight=False, markup=False)
     out.print()
-    out.print(reading(fidelity), highlight=False)
+    out.print(printable(reading(fidelity)), highlight=False, markup=False)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emp_gym.experiments.commands.terminal import guarded, say, user
+from emp_gym.printable import printable
 from emp_gym.types import NS, ConfigError, EmpGymError
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ def _close(a: argparse.Namespace) -> int:
         print(f"closed: {kill}")
     else:
         print(f"closed already: {_when(kill)}")
-        print(f"  noted beside it: {who}: {reason} (the first stands; whoever opens the switch is shown both)")
+        noted = printable(f"{who}: {reason}")
+        print(f"  noted beside it: {noted} (the first stands; whoever opens the switch is shown both)")
     print("runs under this folder cancel all and end at their next step")
     _tell_ledger(a.folder)
     return 0
@@ -96,11 +98,11 @@ def _tell_ledger(folder: Path) -> None:
     try:
         with _ledger(folder) as log:
             KillSwitch.at(folder, log=log).finish()
-        print(f"entered in {folder / LEDGER_NAME}")
+        print(printable(f"entered in {folder / LEDGER_NAME}"))
     except LogLocked:
         print(f"not in {LEDGER_NAME} yet: the run that holds it, or its next writer, enters it")
     except (LogError, ConfigError) as error:
-        print(f"not in {LEDGER_NAME} yet ({' '.join(str(error).split())}); its next writer enters it")
+        print(printable(f"not in {LEDGER_NAME} yet ({' '.join(str(error).split())}); its next writer enters it"))
 
 
 def _status(folder: Path) -> int:
@@ -143,7 +145,7 @@ def _allow(a: argparse.Namespace) -> int:
             file.write("\n" if cut else "")
             file.write(f"{key.hex()} {' '.join((a.who or user()).split())}\n")
     owner = _owner(a.folder, key, a.who)
-    print(f"{owner} may open the switch of {a.folder} ({path}); runs learn it at their start")
+    print(printable(f"{owner} may open the switch of {a.folder} ({path}); runs learn it at their start"))
     return 0
 
 
@@ -170,7 +172,7 @@ def _rearm(a: argparse.Namespace) -> int:
         except RearmRefused as refused:
             say(f"kill.py: {' '.join(str(refused).split())}")
             return REFUSED
-    print(f"open again: {who}: {a.reason}")
+    print(printable(f"open again: {who}: {a.reason}"))
     return 0
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from emp_gym.experiments.commands.terminal import console, guarded
+from emp_gym.printable import printable
 
 
 def parser() -> argparse.ArgumentParser:
@@ -58,11 +59,11 @@ def _show(boards: Sequence[Any], beside: Sequence[Any]) -> None:
         titles, body = view.cells_of(board, lines)
         out.print()
         for note in view.notes(board, lines):
-            out.print(note, highlight=False, markup=False)
+            out.print(printable(note), highlight=False, markup=False)
         out.print(columns.table(
             view.title(board), titles, body, out.width, spare=view.SPARE, elsewhere="--markdown or --json"
         ))  # fmt: skip
     out.print()
     for line in view.beside_lines(beside):
-        out.print(line, highlight=False, markup=False, soft_wrap=True)
-    out.print(view.reading(boards).replace("`", ""), highlight=False)
+        out.print(printable(line), highlight=False, markup=False, soft_wrap=True)
+    out.print(view.reading(boards).replace("`", ""), highlight=False, markup=False)

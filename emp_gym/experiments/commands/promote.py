@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emp_gym.experiments.commands.terminal import guarded, say
+from emp_gym.printable import printable
 from emp_gym.types import ConfigError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 DONE, REFUSED = 0, 1
 STAGES = ("paper", "pilot", "live")
 ROLES = ("paper", "pilot")  # of a signer, unless told otherwise
-ACTS = ("to", "demote", "alias", "add_signer", "revoke_signer")  # what writes into the ledger
+ACTS = ("to", "demote", "alias", "add_signer", "revoke_signer", "accept_clock")  # what writes into the ledger
 
 
 def parser() -> argparse.ArgumentParser:
@@ -67,6 +68,10 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     move.add_argument("--demote", metavar="REASON", help="move the strategy one step down")
     move.add_argument("--alias", metavar="NAME", help="let NAME mean this strategy")
+    p.add_argument(
+        "--accept-clock", action="store_true", default=None,
+        help="believe a clock that is more than a year after the last entry: nothing is written under it else",
+    )  # fmt: skip
     people = p.add_argument_group("people")
     people.add_argument(
         "--add-signer", metavar="NAME", help="put a person on record; --signer and --key vouch for a second one"
@@ -101,17 +106,20 @@ class Desk:
 
 def _run(a: argparse.Namespace) -> int:
     from emp_gym.experiments.commands import promotion_view as view
-    from emp_gym.governance.errors import LedgerError, UnregisteredPolicy
+    from emp_gym.governance.errors import LedgerError, LogError, UnregisteredPolicy
     from emp_gym.governance.folder import GovernanceFolder
     from emp_gym.governance.ledger import Ledger
     from emp_gym.governance.registry import Registry
-    from emp_gym.governance.verify import verify
+    from emp_gym.governance.verify import NotALog, verify
 
     wanted = [name for name in ACTS if getattr(a, name) is not None]
     _usage(a, wanted)
     approvers = _approvers(a)  # a key that is missing is said before anything is read or executed
     folder = GovernanceFolder(a.folder, clock=time.time_ns)
-    found = verify(folder.ledger_path, folder.witness).findings
+    try:
+        found = verify(folder.ledger_path, folder.witness).findings
+    except NotALog as error:
+        raise LogError(f"{error}; nothing is shown or promoted until it can be read") from error
     if found:
         view.tampered(folder.ledger_path, found, a.json)
         return REFUSED
@@ -131,6 +139,8 @@ def _run(a: argparse.Namespace) -> int:
 def _act(desk: Desk, a: argparse.Namespace, approvers: list[Approver]) -> int:
     from emp_gym.experiments.commands import promotion_view as view
 
+    if a.accept_clock:
+        return _accept_clock(desk, a)
     if a.add_signer is not None:
         return _add_signer(desk, a, approvers)
     if a.revoke_signer is not None:
@@ -144,6 +154,20 @@ def _act(desk: Desk, a: argparse.Namespace, approvers: list[Approver]) -> int:
     if a.alias is not None:
         return _set_alias(desk, a)
     return _review(desk, a, approvers)
+
+
+def _accept_clock(desk: Desk, a: argparse.Namespace) -> int:
+    from emp_gym.governance import clock
+
+    trouble = desk.ledger.clock_trouble
+    receipt = desk.ledger.accept_clock()
+    if a.json:
+        print(json.dumps({"accepted": receipt is not None, "entry": receipt and receipt.seq}))
+    elif receipt is None:
+        print(printable(f"there is no jump to accept; nothing was written{f' ({trouble})' if trouble else ''}"))
+    else:
+        print(f"accepted: it is {clock.said(receipt.ts_ns)} (entry {receipt.seq}); evidence expires by it")
+    return DONE
 
 
 def _refuse(a: argparse.Namespace, why: str) -> int:
@@ -163,7 +187,7 @@ def _usage(a: argparse.Namespace, wanted: list[str]) -> None:
         raise ConfigError(f"--signer and --key come in pairs, got {len(a.signer)} and {len(a.key)}")
     if act in ("to", "demote", "alias") and a.strategy is None:
         raise ConfigError(f"{flag} needs a STRATEGY; --list shows them")
-    if a.strategy is not None and (a.list or act.endswith("signer")):
+    if a.strategy is not None and (a.list or act.endswith("signer") or a.accept_clock):
         raise ConfigError(f"{flag if act else '--list'} is about no strategy; leave {a.strategy} out")
     if a.list and act:
         raise ConfigError(f"one thing at a time, got --list and {flag}")
@@ -231,7 +255,8 @@ def _add_signer(desk: Desk, a: argparse.Namespace, vouchers: list[Approver]) -> 
     if made:
         say(f"new key: {a.new_key} (keep it where only {a.add_signer} can read it)")
     said = {"signer": a.add_signer, "roles": roles, "entry": receipt.seq}
-    print(json.dumps(said) if a.json else f"{a.add_signer} is on record for {', '.join(roles)} (entry {receipt.seq})")
+    line = printable(f"{a.add_signer} is on record for {', '.join(roles)} (entry {receipt.seq})")
+    print(json.dumps(said) if a.json else line)
     return DONE
 
 
@@ -253,7 +278,8 @@ def _revoke_signer(desk: Desk, a: argparse.Namespace, approvers: list[Approver])
         print(json.dumps({"revoked": name, "entry": receipt.seq, "dropped_from_rearm": rearm, "signers_left": left}))
         return DONE
     print(
-        f"the key of {name} is revoked (entry {receipt.seq}): what it signs from now on does not count; what it has signed stays"
+        printable(f"the key of {name} is revoked (entry {receipt.seq}): what it signs from now on does not count; "
+                  "what it has signed stays")
     )
     if rearm:
         print(
@@ -275,7 +301,7 @@ def _demote(desk: Desk, a: argparse.Namespace) -> int:
     receipt = ledger.demote(a.strategy, a.demote)
     to = ledger.stage(a.strategy)
     said = {"name": version.name, "version": version.version, "from": origin, "to": to, "entry": receipt.seq}
-    line = f"{version.name} {version.version[:12]}: {origin} → {to} (entry {receipt.seq}): {a.demote}"
+    line = printable(f"{version.name} {version.version[:12]}: {origin} → {to} (entry {receipt.seq}): {a.demote}")
     print(json.dumps({**said, "reason": a.demote}) if a.json else line)
     return DONE
 
@@ -290,10 +316,10 @@ def _set_alias(desk: Desk, a: argparse.Namespace) -> int:
         old = None if before is None else before.version
         print(json.dumps({"alias": a.alias, "from": old, "to": now.version, "entry": entry}))
     elif entry is None:
-        print(f"{a.alias} means {now.name} {now.version[:12]} already; nothing was written")
+        print(printable(f"{a.alias} means {now.name} {now.version[:12]} already; nothing was written"))
     else:
         old = "nothing" if before is None else f"{before.name} {before.version[:12]}"
-        print(f"{a.alias}: {old} → {now.name} {now.version[:12]} (entry {entry})")
+        print(printable(f"{a.alias}: {old} → {now.name} {now.version[:12]} (entry {entry})"))
     return DONE
 
 

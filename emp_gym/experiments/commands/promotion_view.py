@@ -18,6 +18,7 @@ from emp_gym.governance.ledger import Ledger
 from emp_gym.governance.promotion import Finding
 from emp_gym.governance.record import CASH, STAGES, Evaluation, Version, read_setting
 from emp_gym.governance.signatures import Person
+from emp_gym.printable import printable
 from emp_gym.types import NS, Regime
 
 
@@ -27,9 +28,9 @@ def tampered(path: Path, found: Sequence[Any], as_json: bool) -> None:
         print(json.dumps({"log": str(path), "whole": False, "findings": [str(finding) for finding in found]}))
         return
     out = console()
-    out.print(f"[bold red]{path} is not whole.[/] Nothing in it can be relied upon; nothing is promoted.")
+    out.print(f"[bold red]{escape(printable(path))} is not whole.[/] Nothing in it can be relied upon; nothing is promoted.")
     for finding in found[:10]:
-        out.print(f"  [red]✗[/] {escape(str(finding))}", highlight=False, soft_wrap=True)
+        out.print(f"  [red]✗[/] {escape(printable(finding))}", highlight=False, soft_wrap=True)
     out.print("Details: python scripts/verify.py LOG --witness DIR", highlight=False)
 
 
@@ -48,6 +49,8 @@ def listing(ledger: Ledger, as_json: bool) -> None:
                     "people": {p.name: list(p.roles) for p in state.people.values()},
                     "revoked": {p.name: p.revoked for p in state.people.values() if p.revoked is not None},
                     "invalid": [str(one) for one in state.invalid],
+                    "ahead": state.ahead,
+                    "clock": ledger.clock_trouble,
                 }
             )
         )
@@ -68,9 +71,9 @@ def listing(ledger: Ledger, as_json: bool) -> None:
             highlight=False,
         )
     if called:
-        out.print(f"Names: {called}", highlight=False, markup=False)
+        out.print(printable(f"Names: {called}"), highlight=False, markup=False)
     people = "; ".join(map(_person, state.people.values()))
-    out.print(f"People who sign: {people or 'nobody yet (--add-signer)'}", highlight=False, markup=False)
+    out.print(printable(f"People who sign: {people or 'nobody yet (--add-signer)'}"), highlight=False, markup=False)
     _warn(out, ledger)
 
 
@@ -79,7 +82,7 @@ def _table(ledger: Ledger, env: str, versions: Sequence[Version]) -> Any:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, title=env, title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, title=escape(printable(env)), title_justify="left")
     for name in ("strategy", "version", "stage", "until", "trials", "sessions", "P&L"):
         wide, number = name == "strategy", name in ("trials", "sessions", "P&L")
         table.add_column(name, justify="right" if number else "left", no_wrap=not wide, overflow="fold")
@@ -87,7 +90,7 @@ def _table(ledger: Ledger, env: str, versions: Sequence[Version]) -> Any:
         row = _row(ledger, v)
         mean = "" if row["pnl"] is None else f"{row['pnl']:,.2f}"
         cells = (v.name, v.version[:8], row["stage"], row["until"], row["trials"], row["sessions"], mean)
-        table.add_row(*(escape(str(cell)) for cell in cells))
+        table.add_row(*(escape(printable(cell)) for cell in cells))
     return table
 
 
@@ -168,7 +171,7 @@ def review(
     else:
         left = ", ".join(f.rule for f in refused)
         text = f"Missing for {case.stage}: {left}" if refused else f"Ready for {case.stage}"
-        out.print(text + ".", highlight=False, markup=False, soft_wrap=True)
+        out.print(printable(text + "."), highlight=False, markup=False, soft_wrap=True)
 
 
 def _requested(out: Any, ledger: Ledger, version: Version, request: Path, stage: str) -> None:
@@ -179,7 +182,7 @@ def _requested(out: Any, ledger: Ledger, version: Version, request: Path, stage:
         f"then, as long as nothing new about {version.name} or its search is entered:",
         f"  scripts/promote.py {shlex.quote(str(folder))} {version.version[:12]} --to {stage} --approve NAME=NAME.sig",
     ):
-        out.print(line, highlight=False, markup=False, soft_wrap=True)
+        out.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
 
 def _head(out: Any, ledger: Ledger, v: Version, verbose: bool) -> None:
@@ -187,7 +190,7 @@ def _head(out: Any, ledger: Ledger, v: Version, verbose: bool) -> None:
     env, keywords = read_setting(v.setting)
     stage = v.stage(now)
     until = f", evidence until {date(v.expires(now))}" if stage != STAGES[0] else ""
-    out.print(f"[bold]{escape(v.name)}[/] {v.version[:12]}: {stage}{until}", highlight=False)
+    out.print(f"[bold]{escape(printable(v.name))}[/] {v.version[:12]}: {stage}{until}", highlight=False)
     trials = count_trials(ledger.state, v)
     lineage = f", made from {v.parent[:12]}" if v.parent else ""
     lines = [
@@ -198,7 +201,7 @@ def _head(out: Any, ledger: Ledger, v: Version, verbose: bool) -> None:
     if verbose:
         lines.append(f"  parameters of the environment: {json.dumps(keywords, sort_keys=True)}")
     for line in lines:
-        out.print(line, highlight=False, markup=False, soft_wrap=True)
+        out.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
 
 def _setting(keywords: Mapping[str, Any]) -> str:
@@ -247,7 +250,7 @@ def _evaluation(out: Any, ledger: Ledger, version: Version, e: Evaluation, count
         if q is not mine
     )
     note = "" if counts else " [does not count here: another setting, expired, or seen before registration]"
-    out.print(f"  evaluation {e.seq}, {date(e.ts_ns)}: {hold}; P&L {mean:,.2f} an episode; {others}{note}",
+    out.print(printable(f"  evaluation {e.seq}, {date(e.ts_ns)}: {hold}; P&L {mean:,.2f} an episode; {others}{note}"),
               highlight=False, markup=False, soft_wrap=True)  # fmt: skip
     regimes = ((Regime(r), [p for p, own in zip(mine.pnl_e8, e.regime) if own == r]) for r in sorted(set(e.regime)))
     text = ", ".join(f"{r.name} {len(p)} × {sum(p) / len(p) / CASH:,.0f}" for r, p in regimes)
@@ -256,15 +259,21 @@ def _evaluation(out: Any, ledger: Ledger, version: Version, e: Evaluation, count
 
 def _finding(out: Any, f: Finding) -> None:
     mark = "[green]✓[/]" if f.passed else "[bold red]✗[/]"
-    out.print(f"  {mark} [bold]{escape(f.rule)}[/]: ", end="", highlight=False)
-    out.print(f"expected {f.expected}, got {f.got}", highlight=False, markup=False, soft_wrap=True)
+    out.print(f"  {mark} [bold]{escape(printable(f.rule))}[/]: ", end="", highlight=False)
+    out.print(printable(f"expected {f.expected}, got {f.got}"), highlight=False, markup=False, soft_wrap=True)
     if not f.passed and f.remedy:
-        out.print(f"      → {f.remedy}", highlight=False, markup=False, soft_wrap=True)
+        out.print(printable(f"      → {f.remedy}"), highlight=False, markup=False, soft_wrap=True)
 
 
 def _warn(out: Any, ledger: Ledger) -> None:
+    """What the ledger holds that does not count, and a clock that is not believed."""
+    if ledger.state.ahead:
+        entries = ", ".join(map(str, ledger.state.ahead[:10]))
+        out.print(f"[bold red]✗[/] entries under a clock that had jumped, which moved no time: {entries}", highlight=False)
+    if ledger.clock_trouble:
+        out.print(f"[bold red]✗[/] {escape(ledger.clock_trouble)}", highlight=False, soft_wrap=True)
     for one in ledger.state.invalid:
-        out.print(f"[bold red]✗[/] {escape(str(one))}", highlight=False, soft_wrap=True)
+        out.print(f"[bold red]✗[/] {escape(printable(one))}", highlight=False, soft_wrap=True)
 
 
 def date(ts_ns: int) -> str:

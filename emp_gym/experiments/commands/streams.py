@@ -1,5 +1,8 @@
 """Standard output and error as they are found: any encoding, closed, full, or a pipe that nobody reads any more.
 
+What would act on a terminal is spelled out on its way (`emp_gym.printable`): text comes from files, folders and ledgers of others.
+Colours of our own tables are written with `paint`.
+
 What a command has worked out does not depend on whether somebody listens: a stream that fails is dropped, the command goes on to
 its end (report, ledger), and its exit status says so.
 """
@@ -12,10 +15,13 @@ import errno
 import io
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
+
+from emp_gym.printable import printable
 
 PLAIN = "emp_gym.plain"
 """Name of the error handler that writes what an encoding lacks with letters that it has."""
@@ -39,12 +45,25 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error(PLAIN, _plain)
 
 
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
+
+
+def _shown(text: str) -> str:
+    """`text` as it may be written; colours, which warnings of other packages have, are left out."""
+    return text if text.isprintable() else printable(_COLOUR.sub("", text), lines=True)
+
+
 class Output(io.TextIOWrapper):
     """A text stream whose writes never fail: the first error is kept, and what comes after it is dropped."""
 
     failed: OSError | None = None
 
     def write(self, text: str, /) -> int:
+        self.paint(_shown(text))
+        return len(text)
+
+    def paint(self, text: str) -> int:
+        """Writes what is ours as it is, control codes too."""
         try:
             return super().write(text)
         except OSError as error:
@@ -63,6 +82,36 @@ class Output(io.TextIOWrapper):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.fileno())
         os.close(nowhere)
+
+
+class Shown:
+    """A stream of somebody else (a notebook's, a test's) on which what acts is spelled out."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def write(self, text: str, /) -> int:
+        self.stream.write(_shown(text))
+        return len(text)
+
+    def paint(self, text: str) -> int:
+        return int(self.stream.write(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+class Painted:
+    """Where our own tables are written, colours and all: their text is spelled out before."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def write(self, text: str, /) -> int:
+        return int(getattr(self.stream, "paint", self.stream.write)(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 @contextlib.contextmanager
@@ -96,17 +145,17 @@ BROKEN_PIPE = 128 + signal.SIGPIPE
 
 
 def _settle(stream: Any, number: int) -> Any:
-    if isinstance(stream, Output):
+    if isinstance(stream, Output | Shown):
         return stream
     if stream is None:  # closed before this process began
         return _nowhere(number)
     if not isinstance(stream, io.TextIOWrapper):  # a notebook's, or a test's
-        return stream
+        return Shown(stream)
     try:
         stream.fileno()
         stream.flush()
     except (OSError, ValueError):
-        return stream
+        return Shown(stream)
     return Output(stream.buffer, encoding=stream.encoding, errors=PLAIN, line_buffering=stream.line_buffering or number == 2)
 
 

@@ -10,11 +10,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from emp_gym.experiments.commands import obstacles, streams
+from emp_gym.printable import printable
 from emp_gym.types import EmpGymError
 
 USAGE = 2
@@ -58,13 +59,13 @@ def _begin() -> None:
 
 
 def _refuse(name: str, why: str) -> int:
-    print(f"{name}: {' '.join(why.split())}", file=sys.stderr)
+    print(f"{name}: {printable(' '.join(why.split()))}", file=sys.stderr)
     return USAGE
 
 
 def say(text: str) -> None:
     """A line of progress."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text, lines=True), file=sys.stderr, flush=True)
 
 
 def user() -> str:
@@ -107,10 +108,9 @@ class Bar:
 
     def __enter__(self) -> Bar:
         if sys.stderr.isatty() and not self._lines:
-            from rich.console import Console
             from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-            console = Console(stderr=True)
+            console = _careful(sys.stderr)
             self._narrow = console.width < 100
             self._bar = Progress(
                 TextColumn("{task.description}"), BarColumn(bar_width=None), TaskProgressColumn(),
@@ -158,8 +158,22 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def console() -> Any:
+def console(**options: Any) -> Any:
     """Where results are printed: wide enough for a table when stdout is not a terminal, unless COLUMNS says otherwise."""
-    from rich.console import Console
+    known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    return _careful(sys.stdout, **options) if known else _careful(sys.stdout, width=160, **options)
 
-    return Console() if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit() else Console(width=160)
+
+def _careful(stream: Any, **options: Any) -> Any:
+    """A rich console in which what would act on a terminal is spelled out, whatever text it is given; its colours are its own."""
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+    class Careful(Console):
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+            for segment in super().render(renderable, options):
+                text = segment.text if segment.control else printable(segment.text, lines=True)
+                yield segment if text == segment.text else Segment(text, segment.style)
+
+    painted: Any = streams.Painted(stream)
+    return Careful(file=painted, **options)
