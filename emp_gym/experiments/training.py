@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 
+from emp_gym import bounded
 from emp_gym.envs import snapshot
 from emp_gym.evaluation.metrics import rates
 from emp_gym.experiments import backtest
@@ -284,8 +285,12 @@ class Curves:
         self._path = path
         self._rows: list[dict[str, str]] = []
         if path.exists():
-            with path.open(newline="", encoding="utf-8") as file:
-                self._rows = [row for row in csv.DictReader(file) if int(row["steps"]) <= start]
+            bounded.must_be_regular(path, bounded.LARGE)
+            try:
+                with path.open(newline="", encoding="utf-8") as file:
+                    self._rows = [row for row in csv.DictReader(file) if int(row["steps"]) <= start]
+            except (ValueError, KeyError, TypeError, csv.Error) as error:
+                raise DataError(f"{path}: not the curves of a run ({error}); remove it, and they begin anew") from error
 
     @property
     def seconds(self) -> float:
