@@ -9,13 +9,14 @@ import errno
 import json
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from emp_gym.types import DataError
 
-SMALL, LARGE = 16 << 20, 256 << 20
+SMALL, LARGE = 16 << 20, 64 << 20
 """Bytes of a file of settings, and of one of results, at most."""
 DEPTH, VALUES = 100, 200_000
 """How deep settings may be nested, and how many values they may hold, each alias of a YAML file counted."""
@@ -30,8 +31,12 @@ def read_bytes(path: Path, most: int = LARGE) -> bytes:
         if isinstance(error, OSError) and error.errno not in (*_LEADS_NOWHERE, errno.ENXIO):
             raise
         raise DataError(f"{path}: no regular file ({error}); expected a file that can be read; look where its links lead") from error
-    with os.fdopen(handle, "rb") as file:
+    try:
         _regular(path, os.fstat(handle), most)
+    except DataError:
+        os.close(handle)
+        raise
+    with os.fdopen(handle, "rb") as file:
         data = file.read(most + 1)
     if len(data) > most:
         raise DataError(f"{path}: it grows while it is read; expected at most {most:,} bytes")
@@ -90,8 +95,7 @@ def loads(source: str, where: object, *, numbers: bool = False) -> Any:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in found if names.count(name) > 1)
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise ValueError(f"the key {twice[:80]!r} stands there twice")
     return found
 

@@ -30,6 +30,7 @@ from emp_gym.experiments import config as configs
 from emp_gym.experiments import evidence, replaying
 from emp_gym.experiments.commands import evaluate, train
 from emp_gym.experiments.config import RunConfig
+from emp_gym.experiments.facts import curve_rows
 from emp_gym.experiments.runs import RunFolder
 from emp_gym.experiments.search import store
 from emp_gym.experiments.search.driver import Plan, Search
@@ -460,6 +461,24 @@ def test_settings_that_are_typed_may_name_classes_and_no_pickles(case: str, tmp_
     assert configs.read_yaml(tmp_path / "y.yaml")["agent_name"] == "hostile:Agent", "a class counts as typed"
 
 
+CURVES: dict[str, bytes | Callable[[Path], None]] = {
+    "no steps": b"a,b\n1,2\n",
+    "texts": b"steps,loss\n1,os:system\n",
+    "more cells than columns": b"steps\n1,2,3\n",
+    "no UTF-8": b"steps\n\xff\n",
+    "a named pipe": pipe,
+}
+
+
+@pytest.mark.parametrize("case", CURVES)
+def test_curves_that_are_none_are_refused(case: str, tmp_path: Path) -> None:
+    put(tmp_path / "curves.csv", CURVES[case])
+    with pytest.raises(DataError):
+        curve_rows(tmp_path / "curves.csv")
+    put(tmp_path / "honest.csv", b"steps,loss\n1,\n2,nan\n3,1e-3\n")
+    assert [row["loss"] for row in curve_rows(tmp_path / "honest.csv")] == ["", "nan", "1e-3"]
+
+
 def header(size: int, text: bytes = b"") -> bytes:
     return size.to_bytes(8, "little") + text
 
@@ -491,7 +510,7 @@ def test_weights_that_are_none_are_refused(case: str, tmp_path: Path, canary: Pa
 
 
 def test_the_corpus_is_as_large_as_it_is_said_to_be() -> None:
-    corpus = (NAMES, OURS, GATES, BYTES, SERIES, STUDIES, DIARIES, LEDGERS, SETTINGS, WEIGHTS)
+    corpus = (NAMES, OURS, GATES, BYTES, SERIES, STUDIES, DIARIES, LEDGERS, SETTINGS, WEIGHTS, CURVES)
     assert sum(map(len, corpus)) >= 140
 
 

@@ -19,12 +19,11 @@ from typing import Any, Protocol
 import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 
-from emp_gym import bounded
 from emp_gym.envs import snapshot
 from emp_gym.evaluation.metrics import rates
 from emp_gym.experiments import backtest
 from emp_gym.experiments.config import RunConfig
-from emp_gym.experiments.facts import SECONDS, seconds_at
+from emp_gym.experiments.facts import SECONDS, curve_rows, seconds_at
 from emp_gym.experiments.runs import LANES, PROVENANCE, RunFolder, data_differs, provenance
 from emp_gym.experiments.spans import merged, trained_spans
 from emp_gym.experiments.tensorboard import ScalarWriter
@@ -285,12 +284,7 @@ class Curves:
         self._path = path
         self._rows: list[dict[str, str]] = []
         if path.exists():
-            bounded.must_be_regular(path, bounded.LARGE)
-            try:
-                with path.open(newline="", encoding="utf-8") as file:
-                    self._rows = [row for row in csv.DictReader(file) if int(row["steps"]) <= start]
-            except (ValueError, KeyError, TypeError, csv.Error) as error:
-                raise DataError(f"{path}: not the curves of a run ({error}); remove it, and they begin anew") from error
+            self._rows = [row for row in curve_rows(path) if int(row["steps"]) <= start]
 
     @property
     def seconds(self) -> float:

@@ -18,26 +18,23 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, get_type_hints
+from typing import Any, Protocol
 
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from emp_gym import trust
 from emp_gym.agents.names import nearest
-from emp_gym.experiments.config import EvaluationConfig, RunConfig, checked
+from emp_gym.experiments.config import EvaluationConfig, RunConfig
 from emp_gym.experiments.engine import Engine
 from emp_gym.experiments.runs import commit
-from emp_gym.experiments.search import pareto, store
+from emp_gym.experiments.search import pareto, plans, store
 from emp_gym.experiments.search.space import FlatSpace, Genome, Space, single_threaded
 from emp_gym.experiments.search.store import Cells
 from emp_gym.experiments.search.work import Objectives, Outcome, Unit, objectives, work
 from emp_gym.types import F64, ConfigError, DataError
 
 CONSTRAINT = "no worse than doing nothing"
-LARGEST = 1_000_000
-"""Trials, population and the like of a study that is read, at most."""
 SHARE = 4
 """The first rung is this part of the budget."""
 
@@ -180,7 +177,7 @@ class Search:
         name = f"{plan.env_id.rpartition(':')[2]}-{plan.agent_name.rpartition(':')[2]}-{plan.sampler}-seed{plan.seed}"
         attributes = {"plan": asdict(plan), "space": [list(line) for line in space.describe()], "batches": [], "commit": commit()}
         named = dict(zip(measured.names, measured.directions))
-        trust.remember("study", subject(plan), folder)
+        plans.remember(plan, folder)
         study = store.create(folder, name, named, attributes)
         return cls(folder, study, plan, space)
 
@@ -188,7 +185,7 @@ class Search:
     def load(cls, folder: Path, *, trials: int | None = None, space: Space | None = None) -> Search:
         """The study in `folder`, to go on or to look at; `trials`: in all, if there are to be more."""
         study = store.load(folder)
-        plan = _plan(study, folder)
+        plan = plans.read(Plan, study, folder, flat=space is None)
         if trials is not None and trials != plan.trials:
             if trials < plan.trials:
                 raise ConfigError(f"--trials {trials}: {folder} was begun for {plan.trials}, and trials are not taken back")
@@ -401,36 +398,6 @@ class Search:
 
     def trial(self, number: int) -> FrozenTrial:
         return self.study.get_trials(deepcopy=False)[number]
-
-
-def subject(plan: Plan) -> dict[str, Any]:
-    """What of a plan may name code."""
-    return {"env_id": plan.env_id, "agent_name": plan.agent_name, "agent": plan.agent, "env": plan.env, "table": plan.table}
-
-
-def _plan(study: optuna.Study, folder: Path) -> Plan:
-    """The plan of a study, which may be somebody else's: `DataError` where it is none, `Untrusted` where it, or a genome, names code
-    that nobody has vouched for."""
-    told, where = study.user_attrs["plan"], folder / store.JOURNAL
-    kinds = get_type_hints(Plan)
-    unknown = [name for name in told if name not in kinds]
-    if unknown:
-        raise DataError(f"{where}: a plan has no {unknown[0][:80]!r}; the study is of another version")
-    try:
-        plan = Plan(**{name: checked(value, kinds[name], f"plan.{name}") for name, value in told.items()})
-    except (ConfigError, TypeError) as error:
-        raise DataError(f"{where}: not the plan of a study: {str(error)[:400]}") from error
-    sizes = {name: getattr(plan, name) for name in ("trials", "population", "halving", "seeds", "finalists", "more_seeds")}
-    batches = study.user_attrs.get("batches")
-    numbers = isinstance(batches, list) and all(type(end) is int and 0 <= end <= plan.trials for end in batches)
-    if not numbers or batches != sorted(batches) or any(not 0 <= size <= LARGEST for size in sizes.values()):
-        raise DataError(f"{where}: sizes of 0 to {LARGEST:,} and rising batches are expected, got {str(sizes)[:300]}, {str(batches)[:100]}")
-    trust.ask("study", subject(plan), where)
-    known = {claim.text for claim in trust.claims(plan.table, where)}
-    genomes = [trial.user_attrs.get("genome", {}) for trial in study.get_trials(deepcopy=False)]
-    if any(claim.text not in known for claim in trust.claims(genomes, where)):  # of one's own they are choices of the table
-        trust.ask("genomes", genomes, where)
-    return plan
 
 
 STATES: Mapping[TrialState, str] = {
