@@ -38,7 +38,8 @@ PIP_NAMES = {"stable_baselines3": "stable-baselines3", "sb3_contrib": "sb3-contr
 SHOWN, FILES, BYTES = 6, 10_000, 16 << 30
 """Claims that an error names, and files and bytes of a folder that is unpickled, at most."""
 
-_NAME = re.compile(r"(?<![A-Za-z0-9_.\x80-\U0010ffff])([A-Za-z_\x80-\U0010ffff][A-Za-z0-9_.\x80-\U0010ffff]*):[A-Za-z_\x80-\U0010ffff]+")
+_START, _ON = r"A-Za-z_\x80-\U0010ffff", r"A-Za-z0-9_.\x80-\U0010ffff"
+_NAME = re.compile(f"(?<![{_ON}])([{_START}][{_ON}]*):[{_START}][{_ON}]*")
 """Whatever `resolve` could take for a name stands inside of such a match, in whatever text; so does more."""
 ENVIRONMENTS = ("env_id", "env")
 """Keys of environment ids, whose module is imported whatever stands behind the colon."""

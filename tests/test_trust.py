@@ -57,7 +57,7 @@ class Agent:
     def load(self, folder): touch()
 """
 ENV = "emp-almgren-chriss-v0"
-PATIENCE = 20
+PATIENCE = 60
 """Seconds after which a case counts as one that hangs."""
 
 
@@ -398,13 +398,22 @@ DIARIES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("case", DIARIES)
-def test_a_diary_that_is_replayed_runs_nothing_that_nobody_has_vouched_for(case: str, canary: Path) -> None:
+def test_a_diary_that_is_replayed_runs_nothing_that_nobody_has_vouched_for(
+    case: str, canary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = SimpleNamespace(number=0, about=ABOUT | DIARIES[case], lanes=1)
     with pytest.raises(EmpGymError):
         replaying.replay(SimpleNamespace(run=lambda _: told))  # type: ignore[arg-type]
     assert not canary.exists()
     if case == "a gate of a module":
-        with trust.word(), pytest.raises(DataError, match=r"was on days"):  # the hash of its days is not theirs
+
+        def made(_: str, *, gates: Any, **__: Any) -> Any:
+            resolve(gates)
+            return SimpleNamespace(unwrapped=SimpleNamespace(tape_set=SimpleNamespace(hash="1")), close=lambda: None)
+
+        resolve = gates.resolve
+        monkeypatch.setattr(replaying.gym, "make_vec", made)
+        with trust.word(), pytest.raises(DataError, match=r"was on days"):  # other days than its own
             replaying.replay(SimpleNamespace(run=lambda _: told))  # type: ignore[arg-type]
         assert canary.exists()
 
@@ -621,7 +630,7 @@ def test_what_names_nothing_foreign_is_not_asked_about(honest: dict[str, Any], t
     assert not (tmp_path / "trusted").exists()
 
 
-@settings(max_examples=2_000)
+@settings(max_examples=500)
 @given(st.text(st.sampled_from("aos.:_1é℘ー· /=,[]\u0300"), max_size=12), st.sampled_from(["a", "env_id"]))
 def test_whatever_could_be_imported_is_seen(text: str, key: str) -> None:
     """The judge asks Python itself what is a name: `module:Class`, and for environments the module before the last colon."""
@@ -645,7 +654,7 @@ def test_no_module_of_the_package_calls_anything_when_it_is_imported(root: Path)
     """Naming a module of ours in a file imports it: that must be worth nothing."""
     import ast
 
-    allowed = {"set_num_threads", "register", "update", "filterwarnings", "setdefault", "register_all", "append"}
+    allowed = {"register_all", "register_error"}
     found = []
     for path in sorted((root / "emp_gym").rglob("*.py")):
         for node in ast.parse(path.read_text()).body:

@@ -76,7 +76,7 @@ def _is_gate(cls: type) -> bool:
     return callable(call) and _takes(call, None, None, None)
 
 
-def _takes(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> bool:
+def _takes(function: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> bool:
     try:
         inspect.signature(function).bind(*arguments, **keywords)
     except (TypeError, ValueError):  # ValueError: of a built-in that does not say what it takes
