@@ -654,7 +654,7 @@ def test_no_module_of_the_package_calls_anything_when_it_is_imported(root: Path)
     """Naming a module of ours in a file imports it: that must be worth nothing."""
     import ast
 
-    allowed = {"register_all", "register_error"}
+    allowed = {"register_all", "register_error", "register"}
     found = []
     for path in sorted((root / "emp_gym").rglob("*.py")):
         for node in ast.parse(path.read_text()).body:

@@ -37,8 +37,8 @@ def read(kind: type[Plan], study: optuna.Study, folder: Path, *, flat: bool = Tr
     where = folder / JOURNAL
     plan = _typed(kind, study.user_attrs["plan"], where)
     batches = study.user_attrs.get("batches")
-    numbers = isinstance(batches, list) and all(type(end) is int and 0 <= end <= plan.trials for end in batches)
-    if not numbers or batches != sorted(batches):
+    numbers = batches if isinstance(batches, list) and all(type(end) is int and 0 <= end <= plan.trials for end in batches) else None
+    if numbers is None or numbers != sorted(numbers):
         raise DataError(f"{where}: expected batches as rising numbers up to {plan.trials}, got {str(batches)[:200]}")
     trust.ask("study", subject(plan), where)
     genomes = [trial.user_attrs["genome"] for trial in study.get_trials(deepcopy=False) if "genome" in trial.user_attrs]
