@@ -36,6 +36,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from gymnasium import spaces
 
+from emp_gym import bounded
 from emp_gym.agents.names import nearest
 from emp_gym.types import F32, Bool, ConfigError, DataError, Feature, MakeEnv
 
@@ -218,22 +219,22 @@ def read_arrays(path: Path) -> Arrays:
     from safetensors.numpy import load_file
 
     try:
+        bounded.must_be_regular(path)
+        with path.open("rb") as file:
+            header, size = int.from_bytes(file.read(8), "little"), path.stat().st_size
+        if header + 8 > size or header > bounded.LARGE:
+            raise DataError(f"{path}: not a readable safetensors file (a header of {header:,} bytes in a file of {size:,})")
         return load_file(path)
-    except (FileNotFoundError, SafetensorError) as error:
+    except (FileNotFoundError, SafetensorError, KeyError, ValueError) as error:  # KeyError: a kind of number that numpy has not
         raise DataError(f"{path}: not a readable safetensors file ({error})") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """One JSON object; raises `DataError` where there is none."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        return bounded.read_object(path)
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist; is this the folder of a finished run?") from error
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}: not JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise DataError(f"{path}: expected a JSON object, got {type(value).__name__}")
-    return value
 
 
 def learns(agent: Any) -> Callable[..., Any] | None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
+from emp_gym import trust
 from emp_gym.agents.base import parameters
 from emp_gym.agents.baselines import TABLE
 from emp_gym.agents.names import nearest
 from emp_gym.envs import CERTIFICATES, ENVIRONMENTS
+from emp_gym.trust import MissingPackage as MissingPackage
 from emp_gym.types import ConfigError
 
 GROUP = "emp_gym.agents"
@@ -34,10 +35,6 @@ BASELINES = {
 
 class UnknownAgent(ConfigError):
     """No agent of that name; the message names the nearest."""
-
-
-class MissingPackage(ConfigError):
-    """An agent needs a package that is not installed; the message has the pip line."""
 
 
 def installed() -> dict[str, Any]:
@@ -82,35 +79,14 @@ def configured(name: str, config: Mapping[str, Any] | None = None) -> tuple[type
 
 
 def _import(name: str, path: str) -> type:
-    module, _, attribute = path.partition(":")
     # Before torch is loaded: idle OpenMP threads should sleep instead of spin. On a busy machine torch's many small
     # parallel regions are else 20 times slower. The user's own setting wins.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if not all(part.isidentifier() for part in module.split(".")):
-        raise UnknownAgent(f"agent {name!r}: {module!r} is no module; expected module:Class, e.g. my_agents:DQN for a my_agents.py here")
-    try:
-        found = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        missing = error.name or module
-        if missing == module or module.startswith(missing + "."):
-            raise UnknownAgent(f"agent {name!r}: there is no module {missing!r} on the path ({HERE})") from error
-        package = PIP_NAMES.get(missing.split(".")[0], missing.split(".")[0])
-        raise MissingPackage(f"agent {name!r} needs the package {missing!r}: pip install {package}") from error
-    if not hasattr(found, attribute):
-        classes = [key for key, value in vars(found).items() if isinstance(value, type)]
-        raise UnknownAgent(
-            f"agent {name!r}: {module} has no {attribute!r}; did you mean {nearest(attribute, classes)}?"
-        )
-    cls = getattr(found, attribute)
-    if not isinstance(cls, type) or not callable(getattr(cls, "act", None)):
-        raise UnknownAgent(f"agent {name!r}: {path} is not an agent class (it has no act method)")
-    return cls
+    return trust.resolve(path, f"agent {name!r}", _acts, "an agent class (it has no act method)", unknown=UnknownAgent)
 
 
-HERE = "one in the working folder is found when the command line names it; else say where: PYTHONPATH=FOLDER"
-
-PIP_NAMES = {"stable_baselines3": "stable-baselines3", "sb3_contrib": "sb3-contrib", "ray": '"emp-gym[ray]"', "yaml": "pyyaml"}
-"""Packages that pip knows under another name than Python."""
+def _acts(cls: type) -> bool:
+    return callable(getattr(cls, "act", None))
 
 
 def baselines(env_id: str) -> tuple[str, ...]:

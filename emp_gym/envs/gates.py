@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
+from emp_gym import trust
 from emp_gym.risk.gates import AllowAll, CapQuantity
 from emp_gym.types import I8, ConfigError, Gate, Instrument, View
 
@@ -16,19 +17,19 @@ from emp_gym.types import I8, ConfigError, Gate, Instrument, View
 def _risk(**parameters: Any) -> Gate:
     from emp_gym.risk.gate import RiskGate  # its limits need pydantic
 
-    return RiskGate(**parameters)
+    return _built(RiskGate, "risk", parameters)
 
 
 def _kill_switch(**parameters: Any) -> Gate:
     from emp_gym.governance.kill_gate import KillGate
 
-    return KillGate(**parameters)
+    return _built(KillGate, "kill-switch", parameters)
 
 
 def _stage(**parameters: Any) -> Gate:
     from emp_gym.governance.stages import StageGate
 
-    return StageGate(**parameters)
+    return _built(StageGate, "stage", parameters)
 
 
 GATES: dict[str, Callable[..., Gate]] = {
@@ -47,6 +48,8 @@ def resolve(gates: Any) -> tuple[Gate, ...]:
     """
     if gates is None:
         return ()
+    if not isinstance(gates, (str, Mapping, Iterable)) and not callable(gates):
+        raise ConfigError(f"gates: expected names, mappings or callables, got {gates!r}")
     entries = [gates] if isinstance(gates, (str, Mapping)) or callable(gates) else list(gates)
     return tuple(_one(entry) for entry in entries)
 
@@ -56,28 +59,35 @@ def _one(entry: Any) -> Gate:
         return entry
     parameters = dict(entry) if isinstance(entry, Mapping) else {"gate": entry}
     name = parameters.pop("gate", None)
-    if name in GATES:
-        return GATES[name](**parameters)
+    if isinstance(name, str) and name in GATES:
+        made = GATES[name]
+        return _built(made, name, parameters) if isinstance(made, type) else made(**parameters)
     if isinstance(name, str) and ":" in name:
-        module, _, attribute = name.partition(":")
-        return _of_module(name, module, attribute)(**parameters)
+        expected = "a gate: a class whose objects are called with view and orders"
+        return _built(trust.resolve(name, f"gate {name!r}", _is_gate, expected), name, parameters)
     near = get_close_matches(str(name), GATES, 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ConfigError(f"unknown gate {name!r}: expected one of {sorted(GATES)} or module:Class{hint}")
 
 
-def _of_module(name: str, module: str, attribute: str) -> Any:
-    if not all(part.isidentifier() for part in module.split(".")):
-        raise ConfigError(f"gate {name!r}: {module!r} is no module; expected module:Class, e.g. my_gates:Cap for a my_gates.py")
+def _is_gate(cls: type) -> bool:
+    """Whether the objects of `cls` can be called with view and orders (the class itself always can)."""
+    call = next((vars(base)["__call__"] for base in cls.__mro__ if "__call__" in vars(base)), None)
+    return callable(call) and _takes(call, None, None, None)
+
+
+def _takes(function: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> bool:
     try:
-        found = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"gate {name!r}: there is no module {error.name!r} on the path; say where it is: PYTHONPATH=FOLDER"
-        ) from error
-    if not hasattr(found, attribute):
-        raise ConfigError(f"gate {name!r}: {module} has no {attribute!r}")
-    return getattr(found, attribute)
+        inspect.signature(function).bind(*arguments, **keywords)
+    except (TypeError, ValueError):  # ValueError: of a built-in that does not say what it takes
+        return False
+    return True
+
+
+def _built(cls: type, name: str, parameters: Mapping[str, Any]) -> Gate:
+    if not _takes(cls, **parameters):
+        raise ConfigError(f"gate {name!r}: {cls.__qualname__} does not take the parameters {sorted(parameters)}")
+    return cls(**parameters)
 
 
 PRICE_UNIT = "currency and price unit"

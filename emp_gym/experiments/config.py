@@ -7,6 +7,7 @@ Keys are dotted: ``agent.learning_rate=3e-4``, ``env.episode="128 decisions"``, 
 from __future__ import annotations
 
 import inspect
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from os import PathLike
@@ -17,10 +18,11 @@ import gymnasium as gym
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from emp_gym import bounded, trust
 from emp_gym.agents import registry
 from emp_gym.agents.base import parameters
 from emp_gym.agents.names import nearest
-from emp_gym.types import ConfigError
+from emp_gym.types import ConfigError, DataError
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,16 @@ RESERVED = ("num_envs", "autoreset_mode", "split", "render_mode")
 """Environment keywords that training and evaluation set themselves."""
 
 
+MAKERS = ("id", "vectorization_mode", "vector_kwargs", "wrappers")
+"""Keywords that Gymnasium's own ``make_vec`` takes for itself, before an environment sees any."""
+
+
 SHORT = ("memory", "extractor", "residual")
 """Parameters of the agent that ``--set`` takes without ``agent.`` before them."""
+
+
+LONGEST = 500
+"""Characters of a name that a file tells, at most."""
 
 
 CONTRACT = (
@@ -73,15 +83,20 @@ CONTRACT = (
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file of overrides: nested keys as in `RunConfig`."""
+    """A YAML file of overrides: nested keys as in `RunConfig`. Who names the file on the command line vouches for the classes that it
+    names, not for pickles (`Untrusted`)."""
+    where = f"--config {path}"
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = yaml.safe_load(bounded.text(path, bounded.SMALL))
     except FileNotFoundError as error:
-        raise ConfigError(f"--config {path}: there is no such file") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--config {path}: not YAML ({str(error).splitlines()[0]})") from error
+        raise ConfigError(f"{where}: there is no such file") from error
+    except RecursionError as error:
+        raise ConfigError(f"{where}: not YAML of ours: it is nested too deep") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or a number that is none
+        raise ConfigError(f"{where}: not YAML ({' '.join(str(error).split())[:200]})") from error
     if not isinstance(value, dict | None):
-        raise ConfigError(f"--config {path}: expected keys and values, got a {type(value).__name__}")
+        raise ConfigError(f"{where}: expected keys and values, got a {type(value).__name__}")
+    trust.ask("settings", value or {}, where, code=False)
     return value or {}
 
 
@@ -125,6 +140,31 @@ def variant(label: str) -> tuple[str, dict[str, Any]]:
     if not rest.endswith("]") or not name or any(not key.strip() or not equals for key, equals, _ in pairs):
         raise ConfigError(f"{label!r}: expected an agent with parameters in brackets, e.g. ppo[extractor=mamba3,memory=faiss]")
     return name, {key.strip(): _scalar(text, label) for key, _, text in pairs}
+
+
+def subject(config: RunConfig) -> dict[str, Any]:
+    """What of a configuration may name code: the same for all seeds and budgets."""
+    judged = config.evaluation.baselines
+    return {"env_id": config.env_id, "agent_name": config.agent_name, "agent": config.agent, "env": config.env, "baselines": judged}
+
+
+def read(told: Mapping[str, Any], where: object) -> RunConfig:
+    """The configuration that a file at `where` tells: `Untrusted` where it names code that nobody has vouched for."""
+    deque(bounded.walk(told, where), maxlen=0)
+    try:
+        config = override(RunConfig(), told)
+    except ConfigError as error:
+        raise DataError(f"{where}: not the configuration of a run: {str(error)[:600]}") from error
+    for name in (config.env_id, config.agent_name):
+        if len(name) > LONGEST:
+            raise DataError(f"{where}: a name of {len(name):,} characters; expected at most {LONGEST}")
+    trust.ask("run", subject(config), where)
+    return config
+
+
+def remember(config: RunConfig, where: object) -> None:
+    """Notes that `config` was typed, or comes out of a program: who reads it again is not asked."""
+    trust.remember("run", subject(config), where)
 
 
 def override(config: RunConfig, tree: Mapping[str, Any]) -> RunConfig:
@@ -193,8 +233,8 @@ def validate(config: RunConfig) -> RunConfig:
     for key in config.env:
         if key in RESERVED:
             raise ConfigError(f"env.{key} is set by training and evaluation themselves; leave it out")
-        if keywords is not None and key not in keywords:
-            raise ConfigError(f"unknown key 'env.{key}'; did you mean env.{nearest(key, keywords)}?")
+        if not takes(keywords, key):
+            raise ConfigError(f"unknown key 'env.{key}'; did you mean env.{nearest(key, keywords or [])}?")
     return replace(config, agent=agent)
 
 
@@ -223,6 +263,11 @@ def environment_keywords(env_id: str) -> list[str] | None:
     return [parameter.name for parameter in signature]
 
 
+def takes(keywords: list[str] | None, key: str) -> bool:
+    """Whether an environment with `keywords` (as `environment_keywords` says them) may be given `key`."""
+    return key not in MAKERS if keywords is None else key in keywords
+
+
 def environment(env_id: str) -> Any:
     """The registered spec of `env_id` (``module:Id`` imports the module first); raises `ConfigError` naming the
     nearest."""
@@ -233,7 +278,7 @@ def environment(env_id: str) -> Any:
         try:
             __import__(module)
         except ModuleNotFoundError as error:
-            raise ConfigError(f"--env {env_id}: there is no module {error.name!r} on the path ({registry.HERE})") from error
+            raise ConfigError(f"--env {env_id}: there is no module {error.name!r} on the path ({trust.HERE})") from error
     if name not in gym.registry:
         ours = [known for known in gym.registry if known.startswith("emp-")] or list(gym.registry)
         raise ConfigError(f"no environment is called {name!r}; did you mean {nearest(name, ours)}?")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from emp_gym import trust
 from emp_gym.agents import registry
 from emp_gym.experiments import backtest, training
 from emp_gym.experiments.backtest import Comparison
@@ -33,6 +34,7 @@ class Contestant:
     record: bool
     run: Path | None = None
     baseline: str | None = None
+    noted: frozenset[str] = frozenset()  # what the person has vouched for, as `trust.noted` tells it
 
     def __str__(self) -> str:
         return f"{self.run or self.baseline or self.config.agent_name} on {self.config.env_id}"
@@ -45,7 +47,7 @@ def judging(where: Engine, runs: Sequence[RunFolder]) -> Judge:
         config: RunConfig, _agents: Sequence[Any], *, chosen: Sequence[Window] | None = None, record: bool = False
     ) -> tuple[Comparison, list[RunLog], dict[str, RunLog]]:
         windows = backtest.windows(config.env_id, config.env, config.evaluation) if chosen is None else chosen
-        judged = Contestant(config, tuple(windows), record)
+        judged = Contestant(config, tuple(windows), record, noted=trust.noted())
         own = [replace(judged, run=run.path.resolve()) for run in runs] or [judged]
         wanted = config.evaluation.baselines
         names = registry.baselines(config.env_id) if wanted is None else wanted
@@ -63,6 +65,7 @@ def judging(where: Engine, runs: Sequence[RunFolder]) -> Judge:
 
 def play(one: Contestant) -> tuple[dict[str, RunLog], dict[str, str]]:
     """The log of `one` by name, or why it was left out by name."""
+    trust.take_over(one.noted)
     config, judged = one.config, one.config.evaluation
     if one.baseline is not None:
         only = replace(judged, baselines=(one.baseline,))

@@ -21,10 +21,11 @@ from typing import Any
 
 import numpy as np
 
+from emp_gym import bounded
 from emp_gym.data.tape import rules_of
 from emp_gym.evaluation.assumptions import Fees
 from emp_gym.experiments import backtest, training
-from emp_gym.experiments.config import RunConfig, override
+from emp_gym.experiments.config import RunConfig, read, remember
 from emp_gym.experiments.runs import RunFolder, commit
 from emp_gym.experiments.spans import Window
 from emp_gym.experiments.verifying import before_evidence
@@ -32,6 +33,7 @@ from emp_gym.governance.errors import LedgerError
 from emp_gym.governance.record import CASH, STAGES, Version, fees_payload, setting
 from emp_gym.governance.registry import Registry
 from emp_gym.risk.reasons import Check
+from emp_gym.trust import Untrusted
 from emp_gym.types import I8, Bool, ConfigError, DataError, RunLog
 
 CONTROLS = np.uint64((1 << Check.DAILY_LOSS) - 1)  # reason bits of limits that an order can break
@@ -102,6 +104,7 @@ class Execution:
     def play(self, version: Version, champions: Sequence[str]) -> dict[str, Any]:
         """The same with champions of the caller's choice."""
         judged = self.config.evaluation
+        remember(self.config, f"evaluation of {version.name}")  # who executes it again here is not asked
         policies = [self._policy(version.version, "candidate"), *(self._policy(name, "champion") for name in champions)]
         return {
             "version": version.version,
@@ -153,6 +156,8 @@ class Execution:
         run = RunFolder(self.registry.load(version))
         try:
             agent = training.load(run, config.env_id, config.env, judged.split)
+        except Untrusted:
+            raise
         except (DataError, ConfigError):
             if role == "candidate":
                 raise
@@ -172,7 +177,11 @@ def execute_again(registry: Registry, seq: int, label: Label | None = None) -> l
     """
     recorded = registry.ledger.log.entry(seq).value
     version = registry.ledger.find(recorded["version"])
-    config = override(RunConfig(), json.loads(registry.text(recorded["config"])))
+    where = f"{registry.ledger.log.path}, configuration of entry {seq}"
+    told = bounded.loads(registry.text(recorded["config"]), where, numbers=True)
+    if not isinstance(told, dict):
+        raise DataError(f"{where}: expected a JSON object, got {type(told).__name__}")
+    config = read(told, where)
     companions = [policy["name"] for policy in recorded["policies"] if policy["role"] == "champion"]
     try:
         found = Execution(registry, config, label).play(version, companions)

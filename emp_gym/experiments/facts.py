@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from emp_gym import bounded
 from emp_gym.experiments import machine
 from emp_gym.experiments.config import RunConfig
 from emp_gym.experiments.runs import RunFolder
+from emp_gym.types import DataError
 
 SECONDS = "time/seconds"
 """Column of ``curves.csv``: wall clock that training took so far, whatever cut it aside."""
@@ -79,9 +82,22 @@ def learning_time(curves: Path) -> tuple[int, float] | None:
     """
     if not curves.exists():
         return None
-    with curves.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row.get(SECONDS) or row.get("time/fps")]
+    rows = [row for row in curve_rows(curves) if row.get(SECONDS) or row.get("time/fps")]
     return (int(rows[-1]["steps"]), seconds_at(rows[-1])) if rows else None
+
+
+def curve_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a ``curves.csv``: steps, and numbers or nothing; `DataError` where they are something else."""
+    bounded.must_be_regular(path)
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        for row in rows:
+            int(row["steps"])
+            deque((float(value) for value in row.values() if value), maxlen=0)
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise DataError(f"{path}: not the curves of a run ({error}); remove it, and they begin anew") from error
+    return rows
 
 
 def seconds_at(row: Mapping[str, str]) -> float:

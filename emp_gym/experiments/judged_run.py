@@ -114,7 +114,7 @@ def _config(folder: Path) -> Mapping[str, Any]:
         told = read_json(folder / CONFIG) if (folder / CONFIG).exists() else {}
     except DataError:
         return {}
-    return told if "env_id" in told and "agent_name" in told else {}
+    return told if {"env_id", "agent_name", "seed"} <= told.keys() else {}
 
 
 def _read(folder: Path) -> Mapping[str, Any] | Beside:
@@ -167,11 +167,17 @@ def _seeds(folder: Path, left: list[Path]) -> frozenset[int]:
     found: set[int] = set()
     for root in (folder, folder.parent):
         if (root / SEEDS).exists():
-            found |= {int(seed) for seed in read_json(root / SEEDS)["seeds"]}
+            found |= _numbers(read_json(root / SEEDS).get("seeds"), root / SEEDS)
     own = [_config(member) for member in _members(folder)]
-    found |= {int(one["seed"]) for one in own if one}
+    found |= _numbers([one["seed"] for one in own if one], folder)
     alike = {_but_for_the_seed(one) for one in own if one}
-    return frozenset(found | {int(one["seed"]) for one in map(_config, left) if one and _but_for_the_seed(one) in alike})
+    return frozenset(found | _numbers([one["seed"] for one in map(_config, left) if one and _but_for_the_seed(one) in alike], folder))
+
+
+def _numbers(seeds: Any, where: Path) -> set[int]:
+    if not isinstance(seeds, list) or not all(type(seed) is int for seed in seeds):
+        raise DataError(f"{where}: expected training seeds as whole numbers, got {str(seeds)[:200]}")
+    return set(seeds)
 
 
 def _but_for_the_seed(config: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +26,7 @@ from emp_gym.experiments.drawing import (
     smooth,
 )  # fmt: skip
 from emp_gym.experiments.episode import marked2
+from emp_gym.experiments.facts import curve_rows
 from emp_gym.experiments.findings import KNOWING
 from emp_gym.experiments.wording import short
 from emp_gym.types import CASH_UNITS, F64, I64, RunLog
@@ -36,8 +36,7 @@ from emp_gym.types import CASH_UNITS, F64, I64, RunLog
 
 def read_curves(path: Path) -> dict[str, F64]:
     """Columns of a ``curves.csv``, NaN where an iteration had no value."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = curve_rows(path)
     names = rows[0].keys() if rows else []
     return {name: np.array([float(row[name]) if row[name] else np.nan for row in rows]) for name in names}
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from emp_gym.agents import registry
-from emp_gym.agents.base import read_json
 from emp_gym.evaluation.metrics import FEWEST
 from emp_gym.experiments import backtest
 from emp_gym.experiments.backtest import Comparison
@@ -223,7 +222,7 @@ def _seed_of_many(run: RunFolder) -> str:
     series = run.path.resolve().parent
     if not (series / SEEDS).exists():
         return ""
-    count = len(read_json(series / SEEDS)["seeds"])
+    count = len(RunFolder(series).series)
     again = command("--run", series)
     return f"one seed ({run.config.seed}) of {count}; the others may have done worse: judge all with {again}" if count > 1 else ""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from emp_gym.envs.wrappers.diary import Labels, Listener
+from emp_gym import bounded, trust
+from emp_gym.envs.wrappers.diary import Labels, Listener, named_in
+from emp_gym.experiments.config import environment_keywords, takes
 from emp_gym.governance.diary import DiaryReader, Run
 from emp_gym.governance.diary_blocks import MASKED, SETTLED, UNKNOWN_REGIME, Block, fields
 from emp_gym.governance.diary_recorder import Recorder
@@ -94,17 +95,19 @@ def replay(
 
 def _environment(told: Run, data: Any, threads: int | None) -> Any:
     """The environment of a run, with the gates that can be made again, up to the first that cannot."""
-    about = told.about
+    about, where = told.about, f"run {told.number} of the diary"
+    named = named_in(about, where)
+    trust.ask("diary", named, where)
     if data is None:
         if not about["data"]["given"]:
             raise ConfigError(f"run {told.number} was given its days as objects: say where they lie (data=, --data)")
-        data = json.loads(about["data"]["given"])
-    gates: list[Any] = []
-    for gate in about["gates"]:
-        if not gate["made_by"]:
-            break
-        gates.append(json.loads(gate["made_by"]))
-    arguments = {**json.loads(about["kwargs"]), "data": data, "gates": gates, "threads": threads}
+        data = bounded.loads(about["data"]["given"], where)
+    gates = named["gates"][: next((at for at, gate in enumerate(about["gates"]) if not gate["made_by"]), len(about["gates"]))]
+    keywords = environment_keywords(about["env"])
+    for key in named["kwargs"]:
+        if not takes(keywords, key):
+            raise DataError(f"{where}: {about['env']} takes no {key!r}")
+    arguments = {**named["kwargs"], "data": data, "gates": gates, "threads": threads}
     if about["face"] == "scalar":
         env: Any = gym.make(about["env"], disable_env_checker=True, **(arguments | {"threads": 1}))
     else:

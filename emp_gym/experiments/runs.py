@@ -34,13 +34,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from emp_gym import bounded
 from emp_gym.agents.base import read_json
-from emp_gym.experiments.config import RunConfig, override
+from emp_gym.experiments.config import RunConfig, read, remember
 from emp_gym.experiments.spans import Span, merged
 from emp_gym.types import ConfigError, DataError
 
 CONFIG, GOVERNED, LANES, SEEDS = "config.json", "governed.json", "lanes.npz", "seeds.json"
 PROVENANCE = "provenance.json"
+MOST_SEEDS = 10_000
 PACKAGES = ("emp-gym", "gymnasium", "stable-baselines3", "torch", "numpy", "numba")
 
 
@@ -60,12 +62,12 @@ class RunFolder:
         (path / GOVERNED).unlink(missing_ok=True)  # of one that was cut before it had begun
         if governance is not None:
             run.write_json(GOVERNED, governance)
-        run.write_json(CONFIG, asdict(config))
+        run._tell(config)
         return run
 
     def go_on(self, config: RunConfig, governance: Mapping[str, Any] | None = None) -> None:
         """The run goes on, as `config` says and under `governance`."""
-        self.write_json(CONFIG, asdict(config))
+        self._tell(config)
         if governance is not None:
             self.write_json(GOVERNED, governance)
 
@@ -90,23 +92,39 @@ class RunFolder:
 
     @property
     def config(self) -> RunConfig:
-        return override(RunConfig(), read_json(self.path / CONFIG))
+        """How the run was made; `Untrusted` where that names code that nobody has vouched for."""
+        return read(_settings(self.path / CONFIG), self.path / CONFIG)
+
+    def _tell(self, config: RunConfig) -> None:
+        """``config.json``, by the program that makes the run: who reads it again here is not asked about what it names."""
+        remember(config, self.path / CONFIG)
+        self.write_json(CONFIG, asdict(config))
 
     @property
     def governance(self) -> dict[str, Any]:
         """Where the run began (`folder`, `log_id`, `trial`); empty for one that is not governed."""
-        return read_json(self.path / GOVERNED) if (self.path / GOVERNED).exists() else {}
+        path = self.path / GOVERNED
+        told = read_json(path) if path.exists() else {}
+        if told and (not isinstance(told.get("folder"), str) or type(told.get("trial")) is not int):
+            raise DataError(f'{path}: expected {{"folder": PATH, "log_id": ID, "trial": N}}')
+        return told
 
     @property
     def series(self) -> list[RunConfig]:
         """The configurations of the runs of several seeds below this folder."""
-        told = read_json(self.path / SEEDS)
-        config = override(RunConfig(), told["config"])
-        return [replace(config, seed=int(seed)) for seed in told["seeds"]]
+        path = self.path / SEEDS
+        told = _settings(path)
+        seeds, config = told.get("seeds"), told.get("config")
+        if not isinstance(config, dict) or not isinstance(seeds, list) or not all(type(seed) is int for seed in seeds):
+            raise DataError(f'{path}: expected {{"seeds": [0, 1, ...], "config": {{...}}}}')
+        if not 0 < len(set(seeds)) == len(seeds) <= MOST_SEEDS or min(seeds) < 0:
+            raise DataError(f"{path}: expected 1 to {MOST_SEEDS:,} different seeds from 0 up, got {str(seeds)[:200]}")
+        return [replace(read(config, path), seed=seed) for seed in seeds]
 
     def write_series(self, configs: Sequence[RunConfig]) -> None:
         """Says which runs lie, or will lie, below this folder: alike but for their seeds."""
         self.path.mkdir(parents=True, exist_ok=True)
+        remember(configs[0], self.path / SEEDS)
         self.write_json(SEEDS, {"seeds": [config.seed for config in configs], "config": asdict(configs[0])})
 
     def write_json(self, name: str, value: Any) -> None:
@@ -120,7 +138,7 @@ class RunFolder:
     def noted(self) -> list[Span]:
         """The rows that the run has learned from so far, as far as its record says; empty without one."""
         told = read_json(self.path / PROVENANCE) if (self.path / PROVENANCE).exists() else {}
-        return [Span.read(entry, str(self.path / PROVENANCE)) for entry in told.get("trained_on", [])]
+        return _spans(told.get("trained_on", []), self.path / PROVENANCE)
 
     def note_trained(self, found: Sequence[Span]) -> None:
         """Adds stretches of rows to those that the run learns from."""
@@ -142,7 +160,7 @@ class RunFolder:
             raise DataError(f"{path} is of an earlier version and does not say what the model was trained on; train the run again")
         if told["model"] != self._model():
             raise DataError(f"the model in {self.path} is not the one that this run gave")
-        return [Span.read(entry, str(path)) for entry in told["trained_on"]]
+        return _spans(told["trained_on"], path)
 
     def _model(self) -> dict[str, str]:
         files = sorted(path for path in self.path.glob("model*") if path.is_file())
@@ -172,6 +190,20 @@ class RunFolder:
         """The newest complete checkpoint; None where there is none yet."""
         found = [p for p in (self.path / "checkpoints").glob("*") if p.is_dir() and p.name.isdigit()]
         return max(found, default=None)
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """The settings in `path`, which may be somebody else's; `DataError` where there are none."""
+    try:
+        return bounded.read_object(path, bounded.SMALL, numbers=True)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist; is this the folder of a finished run?") from error
+
+
+def _spans(entries: Any, path: Path) -> list[Span]:
+    if not isinstance(entries, list):
+        raise DataError(f"{path}: expected trained_on as a list, got {type(entries).__name__}")
+    return [Span.read(entry, str(path)) for entry in entries]
 
 
 def _sync(path: Path) -> None:
@@ -214,6 +246,9 @@ def data_differs(run: RunFolder, env: Any) -> list[str]:
     recorded = (read_json(path).get("data") or []) if path.exists() else []
     if not recorded:
         return []
+    known = {"symbol", "date", "rows", "sha256"}
+    if not isinstance(recorded, list) or not all(isinstance(day, dict) and known <= day.keys() for day in recorded):
+        raise DataError(f"{path}: expected data as a list of days with symbol, date, rows and sha256")
     then, now = _without_common(recorded, data_hashes(env))
     told = []
     for old in list(then):

@@ -41,7 +41,7 @@ class Span:
         names = {entry.name for entry in fields(cls)}
         try:
             return cls(**{key: value for key, value in told.items() if key in names})
-        except TypeError as error:
+        except (AttributeError, TypeError) as error:
             raise DataError(
                 f"{where}: an entry of trained_on is not whole ({error}); expected {sorted(names)}; train the run again"
             ) from error

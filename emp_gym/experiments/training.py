@@ -24,7 +24,7 @@ from emp_gym.envs import snapshot
 from emp_gym.evaluation.metrics import rates
 from emp_gym.experiments import backtest
 from emp_gym.experiments.config import RunConfig
-from emp_gym.experiments.facts import SECONDS, seconds_at
+from emp_gym.experiments.facts import SECONDS, curve_rows, seconds_at
 from emp_gym.experiments.runs import LANES, PROVENANCE, RunFolder, data_differs, provenance
 from emp_gym.experiments.spans import merged, trained_spans
 from emp_gym.experiments.tensorboard import ScalarWriter
@@ -294,8 +294,7 @@ class Curves:
         self._path = path
         self._rows: list[dict[str, str]] = []
         if path.exists():
-            with path.open(newline="", encoding="utf-8") as file:
-                self._rows = [row for row in csv.DictReader(file) if int(row["steps"]) <= start]
+            self._rows = [row for row in curve_rows(path) if int(row["steps"]) <= start]
 
     @property
     def seconds(self) -> float:

@@ -8,12 +8,12 @@ A version is the SHA-256 of its files and of the commit that made them. Its row 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from emp_gym import bounded
 from emp_gym.governance.errors import UnregisteredPolicy
 from emp_gym.governance.heads import sync_folder
 from emp_gym.governance.ledger import Ledger
@@ -21,7 +21,7 @@ from emp_gym.governance.record import Version, identity
 from emp_gym.types import DataError
 
 FILES = ("config.json", "model.json", "model.safetensors")  # the last is absent where nothing is learned
-LARGEST_HEADER = 100 << 20  # bytes; safetensors' own limit
+LARGEST_HEADER = 16 << 20  # bytes; a header of a network of ours has thousands
 
 
 class Registry:
@@ -85,7 +85,7 @@ class Registry:
         path = self.artefacts / f"{name}.txt"
         if not path.is_file() or file_hash(path) != name:
             raise DataError(f"{path}: missing, or not what was kept; expected SHA-256 {name}; restore it from a copy")
-        return path.read_text(encoding="utf-8")
+        return bounded.text(path)
 
     def version_of(self, run: Path) -> Version:
         """The registered version whose files are those of folder `run`, whatever commit made them."""
@@ -145,14 +145,14 @@ def file_hash(path: Path) -> str:
 
 def _look(path: Path) -> None:
     """That a file has the form that its name promises: JSON, or the header of safetensors. Reads no weights."""
-    with path.open("rb") as stream:
-        if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors":
+        with path.open("rb") as stream:
             size = int.from_bytes(stream.read(8), "little")
-            text = stream.read(size) if size <= LARGEST_HEADER else b""
-        else:
-            text = stream.read()
+            data = stream.read(size) if size <= LARGEST_HEADER else b""
+    else:
+        data = bounded.read_bytes(path)
     try:
-        if not isinstance(json.loads(text), dict):
+        if not isinstance(bounded.loads(data.decode("utf-8"), path), dict):
             raise ValueError("not an object")
-    except ValueError as error:
+    except (ValueError, DataError) as error:
         raise DataError(f"{path}: not a {path.suffix[1:]} file ({error}); other formats are not taken in") from error

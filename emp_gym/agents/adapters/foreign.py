@@ -3,7 +3,6 @@ weights out of files that somebody else made."""
 
 from __future__ import annotations
 
-import importlib
 import io
 import pickle
 import random
@@ -16,8 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from emp_gym import trust
 from emp_gym.agents.base import Arrays
-from emp_gym.agents.registry import HERE, PIP_NAMES, MissingPackage
 from emp_gym.types import ConfigError, DataError
 
 WARNING = (
@@ -69,19 +68,11 @@ class Threads:
         torch.set_num_threads(self._before)
 
 
-def named(name: str, kind: type, what: str) -> Any:
+def named(name: str, kind: type | tuple[type, ...], what: str) -> Any:
     """The class ``module:Class``; raises `ConfigError` where there is none or it is no `kind`, `MissingPackage` with pip line."""
-    module, _, attribute = name.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), attribute, None)
-    except ModuleNotFoundError as error:
-        package = (error.name or module).split(".")[0]
-        if package == module.split(".")[0]:
-            raise ConfigError(f"{what} {name!r}: there is no module {error.name!r} on the path ({HERE})") from error
-        raise MissingPackage(f"{what} {name!r} needs {package!r}: pip install {PIP_NAMES.get(package, package)}") from error
-    if not (isinstance(found, type) and issubclass(found, kind)):
-        raise ConfigError(f"{what}: expected module:Class of a {kind.__name__}, got {name!r}")
-    return found
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    expected = "a class of " + " or ".join(each.__name__ for each in kinds)
+    return trust.resolve(name, f"{what} {name!r}", lambda cls: issubclass(cls, kinds), expected)
 
 
 def spelled(value: Any) -> Any:

@@ -82,7 +82,7 @@ class SB3Policy(BaseAgent):
         kwargs = options.get("policy_kwargs")
         if kwargs is None:
             return options
-        classes = {k: named(v, object, k) for k, v in kwargs.items() if isinstance(v, str) and ":" in v}
+        classes = {k: named(v, (torch.nn.Module, torch.optim.Optimizer), k) for k, v in kwargs.items() if isinstance(v, str) and ":" in v}
         return {**options, "policy_kwargs": {**kwargs, **classes}}
 
     def _build(self, env: VecEnv, seed: int) -> BaseAlgorithm:

@@ -22,6 +22,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv
 
+from emp_gym import bounded, trust
 from emp_gym.data.tape import TapeSet
 from emp_gym.envs.core import Lanes
 from emp_gym.envs.faces import NativeWrapper
@@ -31,7 +32,7 @@ from emp_gym.governance.diary_recorder import Moment
 from emp_gym.governance.log import Log
 from emp_gym.risk.gates import passed
 from emp_gym.risk.reasons import Check
-from emp_gym.types import F32, F64, I8, I64, Bool, ConfigError, Fills, Orders, Verdicts, View
+from emp_gym.types import F32, F64, I8, I64, Bool, ConfigError, DataError, Fills, Orders, Verdicts, View
 
 NOT_OF_THE_MARKET = ("gates", "num_envs", "vectorization_mode", "render_mode", "threads")
 PACKAGES = ("numpy", "numba", "gymnasium")
@@ -157,6 +158,7 @@ class _Kept:
         levers = 0 if lanes.task.menu else int(lanes.task.action_space.shape[0])
         n, slots = lanes.orders.kind.shape
         about = describe(env)
+        trust.remember("diary", named_in(about, "the diary"), "the diary")  # who replays it here is not asked
         self.diary = Diary(
             log, about, lanes=n, slots=slots, levers=levers, durable=durable, rows=rows, actor=actor
         )  # fmt: skip
@@ -272,6 +274,20 @@ def describe(env: Any) -> dict[str, Any]:
         "versions": {"python": platform.python_version(), "emp-gym": _own_version()}
         | {name: version(name) for name in PACKAGES},
     }
+
+
+def named_in(about: Mapping[str, Any], where: object) -> dict[str, Any]:
+    """What of `describe` may name code, out of its JSON; `DataError` where it has not that form."""
+    try:
+        kwargs, gates, env = about["kwargs"], [gate["made_by"] for gate in about["gates"]], about["env"]
+        whole = all(name in about["data"] for name in ("given", "hash", "days")) and about["face"] in ("scalar", "vector")
+        found = {"env": env, "kwargs": bounded.loads(kwargs, where), "gates": [bounded.loads(made, where) for made in gates if made]}
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{where}: not what a run says of its environment ({type(error).__name__}: {error})") from error
+    whole &= isinstance(env, str) and isinstance(found["kwargs"], dict)
+    if not whole or not all(isinstance(gate, dict) for gate in found["gates"]):
+        raise DataError(f"{where}: expected the id of an environment, its face and days, keywords and gates as mappings")
+    return found
 
 
 def _own_version() -> str:

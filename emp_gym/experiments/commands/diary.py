@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from emp_gym.experiments.commands.terminal import console, data_argument, guarded, say
+from emp_gym.experiments.commands.terminal import console, data_argument, guarded, say, trust_argument, vouched
 from emp_gym.printable import printable
 from emp_gym.types import NS, ConfigError
 
@@ -48,12 +48,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--replay", action="store_true", help="run the environment again and compare every bit")
     p.add_argument("--data", nargs="+", metavar="PATH", help="with --replay: where the run's days lie now")
     p.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
+    trust_argument(p)
     return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command."""
-    return guarded(lambda: _run(parser().parse_args(argv)), "diary.py")
+    return guarded(lambda: vouched(parser().parse_args(argv), _run), "diary.py")
 
 
 def _run(a: argparse.Namespace) -> int:

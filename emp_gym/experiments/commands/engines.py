@@ -71,6 +71,7 @@ class Seed:
     config: RunConfig
     folder: Path
     resume: Path | None
+    noted: frozenset[str] = frozenset()  # what the person has vouched for, as `trust.noted` tells it
 
     def __str__(self) -> str:
         return f"{self.config.agent_name} on {self.config.env_id}, seed {self.config.seed}"
@@ -78,8 +79,10 @@ class Seed:
 
 def train_seed(seed: Seed) -> str | None:
     """Trains it into its folder; None when that is done, else what stopped it, with a checkpoint from which it goes on."""
+    from emp_gym import trust
     from emp_gym.experiments import training
 
+    trust.take_over(seed.noted)
     label = f"training {seed.config.agent_name.rpartition(':')[2]} seed {seed.config.seed}"
     with (
         Interrupts(f"seed {seed.config.seed} stops after this rollout") as stop,

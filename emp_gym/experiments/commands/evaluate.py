@@ -13,7 +13,7 @@ from typing import Any
 
 from emp_gym.experiments.commands import engines, own_modules
 from emp_gym.experiments.commands.obstacles import unwritten_is_told_later, writing
-from emp_gym.experiments.commands.terminal import data_argument, guarded, say
+from emp_gym.experiments.commands.terminal import data_argument, guarded, say, trust_argument, vouched
 from emp_gym.experiments.printed import command
 from emp_gym.types import ConfigError, DataError
 
@@ -54,13 +54,14 @@ def parser() -> argparse.ArgumentParser:
                    help="with --walk-forward: where the folds' runs go (default: runs/ENV-AGENT-walkK)")  # fmt: skip
     p.add_argument("--verify", action="store_true", help="compare every column of the days with its hash before anything is judged")
     p.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
+    trust_argument(p)
     engines.add_arguments(p, "the seeds of --run and the baselines")
     return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; 0, or 2 with one line on stderr for what cannot be done as asked."""
-    return guarded(lambda: _run(parser().parse_args(argv)), "evaluate.py")
+    return guarded(lambda: vouched(parser().parse_args(argv), _run), "evaluate.py")
 
 
 def _run(a: argparse.Namespace) -> int:

@@ -21,6 +21,8 @@ from emp_gym.experiments.commands.terminal import (
     data_argument,
     guarded,
     say,
+    trust_argument,
+    vouched,
     whole_number,
 )
 from emp_gym.experiments.printed import command, program
@@ -86,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument("--resume", type=Path, metavar="DIR", help="go on with the study in DIR; with --trials: for more")
     where.add_argument("--govern", type=Path, metavar="LOGDIR",
                        help="every training run is noted in the ledger of LOGDIR before it begins (made if there is none)")  # fmt: skip
+    trust_argument(p)
     engines.add_arguments(p, "training runs")
     return p
 
@@ -98,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _heard(arguments: argparse.Namespace) -> int:
     """The command with an ear for signals."""
     with Interrupts("stopping") as stop:
-        status = guarded(lambda: _run(arguments, stop), "evolve.py")
+        status = guarded(lambda: vouched(arguments, lambda a: _run(a, stop)), "evolve.py")
     return stop.status if stop() and status else status
 
 

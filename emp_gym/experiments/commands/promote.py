@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emp_gym.experiments.commands.terminal import guarded, say
+from emp_gym.experiments.commands.terminal import guarded, say, trust_argument, vouched
 from emp_gym.printable import printable
 from emp_gym.types import ConfigError
 
@@ -44,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--verbose", action="store_true", help="every parameter of the environment, limits included")
     p.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
+    trust_argument(p)
     move = p.add_argument_group("moving a strategy")
     move.add_argument(
         "--to", choices=STAGES, metavar="STAGE", help="promote to paper, pilot or live (or renew that stage)"
@@ -92,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; 0 shown or done, 1 refused, 2 with one line on stderr for what cannot be done as asked."""
-    return guarded(lambda: _run(parser().parse_args(argv)), "promote.py")
+    return guarded(lambda: vouched(parser().parse_args(argv), _run), "promote.py")
 
 
 @dataclass

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from emp_gym import trust
 from emp_gym.experiments.commands import obstacles, streams
 from emp_gym.printable import printable
 from emp_gym.types import EmpGymError
@@ -44,6 +45,21 @@ def guarded(story: Callable[[], int], name: str) -> int:
         if streams.broken_pipe(why):
             return streams.BROKEN_PIPE
         return _refuse(name, f"standard output: {why.strerror}; what was to be written into files is there")
+
+
+def trust_argument(parser: argparse.ArgumentParser) -> None:
+    """``--trust``, for every command that runs what a file names."""
+    parser.add_argument(
+        "--trust", action="store_true",
+        help="run code that the folder or file names and that is not of emp_gym, and open its pickles: say it only of what you know the "
+        "maker of; asked once for what stands there now",
+    )  # fmt: skip
+
+
+def vouched(arguments: argparse.Namespace, story: Callable[[argparse.Namespace], int]) -> int:
+    """`story`, with the word of the person who typed `arguments`."""
+    with trust.word(arguments.trust):
+        return story(arguments)
 
 
 def _begin() -> None:

@@ -18,6 +18,8 @@ from emp_gym.experiments.commands.terminal import (
     data_argument,
     guarded,
     say,
+    trust_argument,
+    vouched,
     whole_number,
 )
 from emp_gym.experiments.printed import command, program
@@ -77,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument(
         "--resume", type=Path, metavar="DIR",
         help="go on with the run in DIR (or with its seeds) from the last checkpoint, as if it had never stopped; takes "
-        "only --total-timesteps, --govern, --verify and --no-evaluation",
+        "only --total-timesteps, --govern, --verify, --no-evaluation and --trust",
     )  # fmt: skip
     where.add_argument(
         "--govern", type=Path, metavar="LOGDIR",
@@ -86,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     where.add_argument("--verify", action="store_true", help="compare every column of the days with its hash before training")
     where.add_argument("--no-evaluation", action="store_true", help="train only, do not judge")
+    trust_argument(p)
     engines.add_arguments(p, "seeds (of an agent that spreads one training itself: its own workers)")
     return p
 
@@ -99,7 +102,7 @@ def _heard(arguments: argparse.Namespace) -> int:
     """The command with an ear for signals."""
     listen = early_kill() if arguments.govern is not None else _deaf
     with Interrupts("stopping after this rollout; once more ends it at once, without saving") as stop:
-        status = guarded(lambda: _run(arguments, stop, listen), "train.py")
+        status = guarded(lambda: vouched(arguments, lambda a: _run(a, stop, listen)), "train.py")
     return stop.status if stop() and status else status
 
 
@@ -276,13 +279,17 @@ def _train_together(
     parts: Sequence[Part], where: Engine, stop: Interrupts, again: str
 ) -> list[tuple[RunFolder, Any, Version | None]]:
     """As `_train`, all parts as tasks of `where`."""
+    from emp_gym import trust
     from emp_gym.experiments import backtest, training
+    from emp_gym.experiments.config import remember
     from emp_gym.experiments.engine import TaskFailed
     from emp_gym.experiments.runs import RunFolder
 
     config = parts[0].config
     backtest.make_env(config.env_id, config.env, 1, split="train").close()  # data and kernels are made once, not by all
-    tasks = [engines.Seed(p.config, p.folder.resolve(), p.resume and p.resume.resolve()) for p in parts]
+    for part in parts:
+        remember(part.config, part.folder)  # a worker on another machine cannot
+    tasks = [engines.Seed(p.config, p.folder.resolve(), p.resume and p.resume.resolve(), trust.noted()) for p in parts]
     done: list[int] = []
     try:
         for index, stopped in where.map(engines.train_seed, tasks, stop=stop):

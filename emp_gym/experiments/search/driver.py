@@ -28,7 +28,7 @@ from emp_gym.agents.names import nearest
 from emp_gym.experiments.config import EvaluationConfig, RunConfig
 from emp_gym.experiments.engine import Engine
 from emp_gym.experiments.runs import commit
-from emp_gym.experiments.search import pareto, store
+from emp_gym.experiments.search import pareto, plans, store
 from emp_gym.experiments.search.space import FlatSpace, Genome, Space, single_threaded
 from emp_gym.experiments.search.store import Cells
 from emp_gym.experiments.search.work import Objectives, Outcome, Unit, objectives, work
@@ -177,6 +177,7 @@ class Search:
         name = f"{plan.env_id.rpartition(':')[2]}-{plan.agent_name.rpartition(':')[2]}-{plan.sampler}-seed{plan.seed}"
         attributes = {"plan": asdict(plan), "space": [list(line) for line in space.describe()], "batches": [], "commit": commit()}
         named = dict(zip(measured.names, measured.directions))
+        plans.remember(plan, folder)
         study = store.create(folder, name, named, attributes)
         return cls(folder, study, plan, space)
 
@@ -184,7 +185,7 @@ class Search:
     def load(cls, folder: Path, *, trials: int | None = None, space: Space | None = None) -> Search:
         """The study in `folder`, to go on or to look at; `trials`: in all, if there are to be more."""
         study = store.load(folder)
-        plan = Plan(**study.user_attrs["plan"])
+        plan = plans.read(Plan, study, folder, flat=space is None)
         if trials is not None and trials != plan.trials:
             if trials < plan.trials:
                 raise ConfigError(f"--trials {trials}: {folder} was begun for {plan.trials}, and trials are not taken back")

@@ -24,6 +24,7 @@ from typing import Any, Literal
 import optuna
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 
+from emp_gym import bounded
 from emp_gym.agents.base import read_json
 from emp_gym.experiments.search import work
 from emp_gym.experiments.search.work import Outcome, Unit
@@ -31,6 +32,8 @@ from emp_gym.types import ConfigError, DataError
 
 JOURNAL, CELLS, LOCK = "journal.log", "cells", "driver.lock"
 Direction = Literal["minimize", "maximize"]
+LARGEST = 2 << 30
+"""Bytes of a journal, at most."""
 PATIENCE = 1.0
 """Seconds for which another program (the dashboard) may hold the journal's lock: it does so for milliseconds."""
 
@@ -92,13 +95,14 @@ def load(folder: Path) -> optuna.Study:
     if not path.exists():
         raise DataError(f"{folder} holds no study: it has no {JOURNAL}; begin one with --env and --out {shlex.quote(str(folder))}")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    bounded.must_be_regular(path, LARGEST)
     try:
         storage = _storage(path)
         (summary,) = optuna.get_all_study_summaries(storage)
-    except ValueError as error:
-        raise DataError(f"{path}: not the journal of one study ({error})") from error
+    except (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError) as error:  # what Optuna meets in it
+        raise DataError(f"{path}: not the journal of one study ({type(error).__name__}: {str(error)[:200]})") from error
     study = optuna.load_study(study_name=summary.study_name, storage=storage, sampler=optuna.samplers.RandomSampler(seed=0))
-    if "plan" not in study.user_attrs:
+    if not isinstance(study.user_attrs.get("plan"), dict):
         raise DataError(f"{path}: a study of somebody else: it has no plan")
     return study
 

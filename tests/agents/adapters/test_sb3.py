@@ -159,9 +159,9 @@ def test_observations_normalised_elsewhere_are_not_forgotten_in_silence() -> Non
     ("config", "words"),
     [
         ({"gama": 0.9}, "did you mean gamma"),
-        ({"algorithm": "stable_baselines3:NoSuch"}, "expected module:Class of a BaseAlgorithm"),
-        ({"algorithm": "no_such_package:A"}, "no module 'no_such_package' on the path"),
-        ({"policy_kwargs": {"activation_fn": "os:system"}}, "expected module:Class"),
+        ({"algorithm": "stable_baselines3:NoSuch"}, "stable_baselines3 has no 'NoSuch'"),
+        ({"algorithm": "no_such_package:A"}, "no module 'no_such_package'"),
+        ({"policy_kwargs": {"activation_fn": "os:system"}}, "only a class is taken"),
     ],
 )
 def test_what_cannot_be_built_says_why(config: dict[str, Any], words: str) -> None:

@@ -1,0 +1,258 @@
+"""What a file names is code only where a person has said so.
+
+A run folder, a study, a diary or a ledger is data, and may come from anybody. Names in it that Python would import from outside of
+this package (``module:Name``), and files that would be unpickled (``trusted``), are not touched before the person at the command
+line says ``--trust`` (in Python: ``with trust.word():``). That is asked once for what stands there: the answer is kept by content
+below the cache folder, never in the folder that is asked about. What is typed, and what is built in or installed under a name of
+its own, is not asked about; runs of one's own are noted when they begin.
+
+`resolve` is the one way from ``module:Class`` to a class: never to a function or an instance, and only to a class that keeps what
+it is needed for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from emp_gym import bounded
+from emp_gym.paths import home
+from emp_gym.types import ConfigError, DataError
+
+OURS = "emp_gym"
+FOLDER = "trust"
+"""Below the cache folder: a file for each content that was trusted."""
+HERE = "one in the working folder is found when the command line names it; else say where: PYTHONPATH=FOLDER"
+PIP_NAMES = {"stable_baselines3": "stable-baselines3", "sb3_contrib": "sb3-contrib", "ray": '"emp-gym[ray]"', "yaml": "pyyaml"}
+"""Packages that pip knows under another name than Python."""
+SHOWN, FILES, BYTES = 6, 10_000, 16 << 30
+"""Claims that an error names, and files and bytes of a folder that is unpickled, at most."""
+
+_START, _ON = r"A-Za-z_\x80-\U0010ffff", r"A-Za-z0-9_.\x80-\U0010ffff"
+_NAME = re.compile(f"(?<![{_ON}])([{_START}][{_ON}]*):[{_START}][{_ON}]*")
+"""Whatever `resolve` could take for a name stands inside of such a match, in whatever text; so does more."""
+ENVIRONMENTS = ("env_id", "env")
+"""Keys of environment ids, whose module is imported whatever stands behind the colon."""
+_CLAIM = re.compile(r"\btrusted\s*=")  # inside of a text such as "sb3[trusted=true]"
+_PATH = re.compile(r"\bpath\s*=\s*([^,\]]+)")
+_word: ContextVar[bool] = ContextVar("word", default=False)
+_noted: set[str] = set()
+"""Digests that this process has noted: they hold where nothing can be written."""
+
+
+class MissingPackage(ConfigError):
+    """Something needs a package that is not installed; the message has the pip line."""
+
+
+class Untrusted(ConfigError):
+    """A file names code, or pickles, that nobody has vouched for; the message names them and the remedy."""
+
+
+# ---- from a name to a class
+
+
+def resolve(name: str, what: str, fits: Callable[[type], bool], expected: str, *, unknown: type[ConfigError] = ConfigError) -> Any:
+    """The class that ``module:Class`` names, for which `fits` holds.
+
+    `what` says for whom ("gate 'my_gates:Cap'"), `expected` what it must be. Raises `unknown` for anything else that the name means,
+    `MissingPackage` with the pip line where its module needs what is not installed.
+    """
+    module, _, attribute = name.partition(":")
+    if not attribute.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
+        raise unknown(f"{what}: {module[:200]!r} is no module; expected module:Class, e.g. my_module:Name for a my_module.py here")
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        missing = error.name or module
+        if missing == module or module.startswith(missing + "."):
+            raise unknown(f"{what}: there is no module {missing!r} on the path ({HERE})") from error
+        package = PIP_NAMES.get(missing.split(".")[0], missing.split(".")[0])
+        raise MissingPackage(f"{what} needs the package {missing!r}: pip install {package}") from error
+    if not hasattr(found, attribute):
+        classes = [key for key, value in vars(found).items() if isinstance(value, type)]
+        near = get_close_matches(attribute, classes, 1, cutoff=0.5)
+        raise unknown(f"{what}: {module} has no {attribute!r}; did you mean {near[0] if near else ' | '.join(classes)}?")
+    cls = getattr(found, attribute)
+    if not isinstance(cls, type):
+        raise unknown(f"{what}: {name} is not {expected}: it is {_kind(cls)}, and only a class is taken")
+    if is_ours(module) and not is_ours(cls.__module__):
+        raise unknown(f"{what}: {name} is {cls.__module__}:{cls.__qualname__}, which is not of {OURS}; name it there")
+    if not fits(cls):
+        raise unknown(f"{what}: {name} is not {expected}")
+    return cls
+
+
+def _kind(value: Any) -> str:
+    return "a function" if callable(value) else f"a {type(value).__name__}"
+
+
+def is_ours(module: str) -> bool:
+    """Whether a dotted name lies in this package."""
+    return module == OURS or module.startswith(OURS + ".")
+
+
+# ---- what a tree of settings would have run
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A value in somebody's settings that would run something."""
+
+    place: str  # e.g. "env.gates[0]"
+    text: str  # what stands there
+    pickle: bool  # whether it says that a file may be unpickled; else it names code
+
+    def __str__(self) -> str:
+        return f"{self.place} {'lets a file be unpickled' if self.pickle else f'names {self.text[:80]!r}'}"
+
+
+def claims(tree: Any, where: object) -> list[Claim]:
+    """Everything in `tree` (of JSON or YAML) that names code outside of this package, or vouches for a file with ``trusted``."""
+    found = []
+    for place, key, value in bounded.walk(tree, where):
+        texts = [str(name) for name in value] if isinstance(value, Mapping) else [value] if isinstance(value, str) else []
+        for text in texts:
+            names = [name[0] for name in _NAME.finditer(text) if not is_ours(name[1])]
+            if not names and key in ENVIRONMENTS and ":" in text and not is_ours(text.rpartition(":")[0]):
+                names = [text]
+            found += [Claim(place, name, False) for name in names]
+            found += [Claim(place, text, True)] if _CLAIM.search(text) else []
+        if key.rpartition(".")[2] == "trusted" and value and not isinstance(value, list):  # of a list, its values
+            found.append(Claim(place, str(value), True))
+    return found
+
+
+def _files(tree: Any, where: object) -> Iterator[Path]:
+    """What stands under keys called ``path``."""
+    for _, key, value in bounded.walk(tree, where):
+        if isinstance(value, str):
+            if key.rpartition(".")[2] == "path":
+                yield Path(value)
+            yield from (Path(match[1].strip()) for match in _PATH.finditer(value))
+
+
+def _digest(kind: str, tree: Any, told: list[Claim], where: object) -> str:
+    """Names the content: of `tree`, and of the files that would be unpickled."""
+    whole = hashlib.sha256(f"{kind}\n{json.dumps(_plain(tree), sort_keys=True)}\n".encode())
+    if any(claim.pickle for claim in told):
+        for path in _files(tree, where):
+            for file in _inside(path, where):
+                whole.update(f"{file}\n{_file_hash(file)}\n".encode("utf-8", "surrogateescape"))
+    return whole.hexdigest()
+
+
+def _inside(path: Path, where: object) -> list[Path]:
+    """Files at or below `path`; `DataError` where they are more, or more bytes, than a model has."""
+    found = [path]
+    try:
+        if path.is_dir():
+            found, seen = [], 0
+            for folder, folders, names in os.walk(path, followlinks=True):
+                found += [each for name in names if (each := Path(folder) / name).is_file()]
+                seen += len(folders) + len(names)
+                if seen > FILES:
+                    raise DataError(f"{where}: {str(path)[:200]!r} has more than {FILES:,} files; no model is that large")
+        size = sum(each.stat().st_size for each in found if each.is_file())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{where}: {str(path)[:200]!r} cannot be looked at ({error})") from error
+    if size > BYTES:
+        raise DataError(f"{where}: {str(path)[:200]!r} has {size:,} bytes, expected at most {BYTES:,}")
+    return sorted(found)
+
+
+def _file_hash(path: Path) -> str:
+    """SHA-256, or that there is no such file."""
+    try:
+        if not path.is_file():
+            return "none"
+        left, digest = path.stat().st_size, hashlib.sha256()
+        with path.open("rb") as stream:
+            while left > 0 and (block := stream.read(min(left, 1 << 20))):
+                digest.update(block)
+                left -= len(block)
+        return digest.hexdigest()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{str(path)[:200]!r} cannot be read ({error})") from error
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back: tuples are lists, keys are texts."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+
+
+# ---- the word of a person
+
+
+@contextmanager
+def word(given: bool = True) -> Iterator[None]:
+    """Inside, what is asked about is trusted, and noted: the person says so."""
+    before = _word.set(given)
+    try:
+        yield
+    finally:
+        _word.reset(before)
+
+
+def ask(kind: str, tree: Any, where: object, *, code: bool = True) -> None:
+    """`Untrusted` where `tree`, a `kind` of settings that was found at `where`, would run what nobody has vouched for.
+
+    `code` False: names of classes count as typed, only pickles are asked about.
+    """
+    told = [claim for claim in claims(tree, where) if code or claim.pickle]
+    if not told:
+        return
+    digest = _digest(kind, tree, told, where)
+    if digest in _noted or (home() / FOLDER / f"{digest}.json").is_file():
+        return
+    if _word.get():
+        _note(digest, kind, told, str(where))
+        return
+    shown = "; ".join(str(claim) for claim in told[:SHOWN]) + (f"; and {len(told) - SHOWN} more" if len(told) > SHOWN else "")
+    raise Untrusted(
+        f"{where}: it would run code that is not of {OURS}: {shown}. Code may do whatever you may do: if you know who made this, give "
+        "the command again with --trust (in Python: with emp_gym.trust.word()), once for what stands there now"
+    )
+
+
+def remember(kind: str, tree: Any, where: object) -> None:
+    """Notes that `tree` was typed by the person, or made by their own program: it is not asked about when it is read again."""
+    told = claims(tree, where)
+    if told:
+        _note(_digest(kind, tree, told, where), kind, told, str(where))
+
+
+def noted() -> frozenset[str]:
+    """What this process has noted, for another one that works for it."""
+    return frozenset(_noted)
+
+
+def take_over(digests: frozenset[str]) -> None:
+    """What the process that sent this work has noted."""
+    _noted.update(digests)
+
+
+def _note(digest: str, kind: str, told: list[Claim], where: str) -> None:
+    _noted.add(digest)
+    folder = home() / FOLDER
+    folder.mkdir(mode=0o700, exist_ok=True)
+    aside = folder / f".{digest}.{os.getpid()}"
+    about = {"kind": kind, "where": where, "claims": [str(claim) for claim in told[:SHOWN]]}
+    aside.write_text(json.dumps(about) + "\n", encoding="utf-8")
+    aside.replace(folder / f"{digest}.json")
+
+
+__all__ = ["Claim", "MissingPackage", "Untrusted", "ask", "claims", "noted", "remember", "resolve", "take_over", "word"]
