@@ -105,9 +105,11 @@ def split_windows(tape: TapeSet, split: str, pace: Pace, episode: int) -> Window
             table.append((day, first, last, end))
             spans.append(pace.rows * episode or end - last)
     if not table:
+        rows = [day.rows for day in tape.info]
         raise DataError(
-            f"no {split} window of {len(tape.info)} day(s) holds an episode of {episode} decisions every "
-            f"{f'{pace.rows} messages' if pace.rows else f'{pace.ns} ns'}; shorten `episode`, or give more data or split='all'"
+            f"no {split} window of {len(tape.info)} day(s) of {min(rows):,} to {max(rows):,} rows holds an episode of {episode} decisions "
+            f"every {f'{pace.rows} messages' if pace.rows else f'{pace.ns} ns'}; shorten it (episode='16 decisions', every='10 messages'; "
+            "on a command line --set env.episode=..., env.every=...), or give longer days"
         )
     return Windows(np.array(table, np.int64), np.array(spans, np.int64))
 
