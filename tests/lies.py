@@ -314,7 +314,7 @@ def two_currencies(folder: Path) -> Told:
     """USD 100 and JPY 10,000 an episode: no number is both."""
     dates = [f"2031-03-{number + 3:02d}" for number in range(FEWEST)] * 2
     money = ["USD"] * FEWEST + ["JPY"] * FEWEST
-    made = np.where(np.array(money) == "USD", 100.0, 10_000.0)
+    made = np.where(np.array(money) == "USD", 100.0, 10_000.0) * np.tile(np.linspace(0.9, 1.1, FEWEST), 2)  # dates differ
     windows = [[number, 0] for number in range(2 * FEWEST)]
     played = [
         Played(Span("i", f"{currency}{date}", f"{currency}A", date, 0, 9, "test"), currency, False, 1.0, 1.0)

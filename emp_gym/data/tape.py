@@ -125,7 +125,7 @@ DAY = np.dtype(
 """Where a day lies in the flat arrays."""
 
 _LATER = ("maker_fee_per_lot", "taker_fee_per_lot", "ticks")  # fields of `Instrument` that earlier tapes are without
-_NOT_HASHED = ("folder", "sample", "orders")  # of `DayInfo.source`: where the files lay, and what follows from the rows
+_NOT_HASHED = ("folder", "sample", "orders", "shape")  # of `DayInfo.source`: where the files lay, and what follows from the rows
 _ARRAYS = (
     "days", "rows", "messages", "window", "book", "links",
     "touches", "first_touch", "far_touch", "cross", "cross_block",
@@ -379,7 +379,7 @@ def _content_hash(day: RecordedDay) -> str:
 def build(day: RecordedDay) -> TapeSet:
     """The tape of one recorded day (in memory). `DataError` if the day has fewer than two rows."""
     from emp_gym.data import tape_index
-    from emp_gym.data.repeats import sample
+    from emp_gym.data.repeats import sample, shape
 
     if len(day.time_ns) < 2:
         raise DataError(f"{day.instrument.symbol} {day.date}: {len(day.time_ns)} usable rows, expected at least 2")
@@ -404,7 +404,7 @@ def build(day: RecordedDay) -> TapeSet:
     first_touch, days["stretch"], days["grid"], days["ticks"] = tape_index.first_touches(levels, rows, tick)
     far_touch = tape_index.far_touches(levels, tick, int(days[0]["grid"]), int(days[0]["ticks"]))
     days["fars"] = len(far_touch)
-    source = {**day.source, "content": _content_hash(day), "sample": sample(day)}
+    source = {**day.source, "content": _content_hash(day), "sample": sample(day), "shape": shape(messages)}
     return TapeSet(
         info=(DayInfo(day.instrument, day.date, rows, day.book_price.shape[2], source),),
         days=days,

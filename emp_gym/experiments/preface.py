@@ -210,11 +210,20 @@ def _versions(comparison: Comparison, runs: Sequence[RunFolder]) -> list[str]:
     for span in trained:
         contents.setdefault((span.symbol, span.date), set()).add(span.content)
     found = [f"trained on two versions of the rows of {symbol} {day}" for (symbol, day), own in contents.items() if len(own) > 1][:1]
-    rules = {span.content: span.identity for span in trained}
-    other = next((one.span for one in comparison.played if rules.get(one.span.content, one.span.identity) != one.span.identity), None)
+    same = {span.content: span for span in trained}
+    other = next((one.span for one in comparison.played if _other_rules(one.span, same.get(one.span.content))), None)
     if other is not None:
         found.append(f"the rules of {other.symbol} {other.date} (fees, lot, tick) are not those under which it was trained")
     return found
+
+
+def _other_rules(judged: Span, trained: Span | None) -> bool:
+    if trained is None:
+        return False
+    if trained.rules:
+        return trained.rules != judged.rules
+    named = (trained.symbol, trained.date) == (judged.symbol, judged.date)  # an older record: its identity knows names too
+    return named and trained.identity != judged.identity
 
 
 def _seed_of_many(run: RunFolder) -> str:
@@ -251,6 +260,8 @@ def _hint(comparison: Comparison, env: Any) -> str:
     if comparison.agent.pnl.low is not None or not comparison.played:
         return ""
     dates = len(set(comparison.days))
+    if dates >= FEWEST:  # all the same
+        return ""
     if dates > 1:
         return f"give at least {FEWEST} dates"
     available = len(env.unwrapped.windows())

@@ -5,6 +5,8 @@ A run keeps what it was trained on in its ``provenance.json`` (``trained_on``); 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -12,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from emp_gym.data import store
-from emp_gym.types import DataError
+from emp_gym.data.repeats import rules_alone, shape_of
+from emp_gym.types import DataError, Instrument
 
 Window = tuple[int, int]
 
@@ -31,6 +34,8 @@ class Span:
     first_ns: int = 0  # after local midnight
     last_ns: int = 0
     synthetic: bool = False  # made by `emp_gym.data.synthetic`
+    rules: str = ""  # hash of fees, lot, tick, ... alone; empty in records that are older
+    shape: tuple[int, ...] = ()  # of the whole day (`emp_gym.data.repeats.shape`); empty in records that are older
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -40,7 +45,8 @@ class Span:
         """From a record; `DataError` where something is missing."""
         names = {entry.name for entry in fields(cls)}
         try:
-            return cls(**{key: value for key, value in told.items() if key in names})
+            known = {key: value for key, value in told.items() if key in names}
+            return cls(**known | {"shape": tuple(known.get("shape", ()))})
         except (AttributeError, TypeError) as error:
             raise DataError(
                 f"{where}: an entry of trained_on is not whole ({error}); expected {sorted(names)}; train the run again"
@@ -107,8 +113,12 @@ def _span(tape: Any, day: int, first: int, last: int, split: str, synthetic: set
     info, times = tape.info[day], tape.rows["time_ns"][tape.day_slice(day)]
     return Span(
         info.identity, info.content, info.instrument.symbol, info.date, int(first), int(last), split, int(times[first]),
-        int(times[last]), tape.signal is not None or info.content in synthetic,
+        int(times[last]), tape.signal is not None or info.content in synthetic, _rules(info.instrument), shape_of(tape, day),
     )  # fmt: skip
+
+
+def _rules(instrument: Instrument) -> str:
+    return hashlib.sha256(json.dumps(rules_alone(instrument), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _last_row(tape: Any, pace: Any, decisions: int, day: int, row: int) -> int:

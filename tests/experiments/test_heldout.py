@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import pytest
 from lies import Silent, config, day, trained
 
+from emp_gym.data import lobster, synthetic
+from emp_gym.data.tape import build
 from emp_gym.experiments import backtest, training
 from emp_gym.experiments.heldout import Proof, Standing, prove
-from emp_gym.experiments.preface import fees_told
+from emp_gym.experiments.preface import _other_rules, fees_told
 from emp_gym.experiments.runs import RunFolder
 from emp_gym.experiments.spans import Span, played_spans, trained_spans
 from emp_gym.types import DataError, Instrument
@@ -45,6 +48,69 @@ def test_how_windows_stand_to_what_was_trained_on(judged: list[Span], standing: 
     found = prove(judged, [TRAINED], "test")
     assert found.standing is standing and bool(found.reason) == (standing is not Standing.HELD_OUT)
     assert ("held-out" in found.windows(3)) == ("held-out" in found.episode) == (standing is Standing.HELD_OUT)
+
+
+SHAPE = tuple(range(256))
+
+
+@pytest.mark.parametrize(
+    ("shape", "standing"),
+    [
+        (SHAPE, Standing.OVERLAPS),
+        ((*SHAPE[-4:], *range(1_000, 1_252)), Standing.OVERLAPS),  # a part of it
+        ((*SHAPE[-3:], *range(1_000, 1_253)), Standing.HELD_OUT),  # chance
+        ((), Standing.HELD_OUT),  # a day without runs that tell it from others
+    ],
+)
+def test_a_day_in_disguise_is_not_held_out(shape: tuple[int, ...], standing: Standing) -> None:
+    told = replace(TRAINED, shape=SHAPE)
+    disguised = window(content="x", identity="i", symbol="ZZZ", date="2031-03-04", shape=shape)
+    found = prove([disguised], [told], "test")
+    assert found.standing is standing
+    if not found.held_out:
+        assert "shares rows with AAA 2031-03-03 that was trained on, under another name or shifted" in found.caution
+    assert prove([disguised], [TRAINED], "test").held_out, "an older record knows no shapes"
+    assert prove([replace(window(), shape=SHAPE)], [told], "test").held_out, "later rows of the very day are known by number"
+
+
+def test_a_day_that_was_shifted_and_renumbered_is_found_in_the_record_of_a_run(tmp_path: Path) -> None:
+    run = trained(tmp_path / "run", config(data=day(tmp_path)))
+    written = synthetic.write_day(tmp_path / "csv", synthetic.DayConfig(seed=1, rows=4000, symbol="ZZZ", date="2031-03-04"))
+    read = lobster.read((written.message, written.orderbook))[0].day
+    disguised = build(replace(read, time_ns=read.time_ns + 1, order_id=read.order_id + 7)).save(tmp_path / "z.tape")
+    asked = config(data=str(disguised), evaluation={"split": "all"})
+    env = backtest.make_env(asked.env_id, asked.env, 1, split="all")
+    judged = [one.span for one in played_spans(env, env.unwrapped.windows()[:2], "all")]
+    env.close()
+    found = prove(judged, run.trained_on(), "all")
+    assert found.standing is Standing.OVERLAPS and "shares rows with AAA 2031-03-03" in found.reason
+
+
+def test_a_record_of_before_shapes_and_rules_still_reads() -> None:
+    older = {key: value for key, value in TRAINED.as_json().items() if key not in ("shape", "rules")}
+    assert Span.read(older, "here") == TRAINED
+    whole = replace(TRAINED, shape=SHAPE, rules="r")
+    assert Span.read(json.loads(json.dumps(whole.as_json())), "here") == whole
+
+
+@pytest.mark.parametrize(
+    ("trained", "judged", "other"),
+    [
+        ({"rules": "r"}, {"rules": "r", "identity": "another name"}, False),
+        ({"rules": "r"}, {"rules": "q"}, True),
+        ({}, {"rules": "q", "identity": "other fees"}, True),  # an older record
+        ({}, {"rules": "q", "identity": "another name", "symbol": "ZZZ"}, False),
+    ],
+)
+def test_rules_are_compared_and_not_names(trained: dict[str, Any], judged: dict[str, Any], other: bool) -> None:
+    assert _other_rules(replace(TRAINED, **judged), replace(TRAINED, **trained)) is other
+
+
+def test_one_window_shares_and_two_share() -> None:
+    one, two = ([window(150)] * n + [window()] * 2 for n in (1, 2))
+    assert prove(one, [TRAINED], "test").reason == "1 of 3 windows shares rows with training"
+    assert prove(two, [TRAINED], "test").reason == "2 of 4 windows share rows with training"
+    assert prove([window(150)], [TRAINED], "test").reason == "every window shares rows with training"
 
 
 def test_without_rows_in_the_record_nothing_is_proved() -> None:
