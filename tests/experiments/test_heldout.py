@@ -12,6 +12,7 @@ from lies import Silent, config, day, trained
 from emp_gym.experiments import backtest, training
 from emp_gym.experiments.heldout import Proof, Standing, prove
 from emp_gym.experiments.preface import fees_told
+from emp_gym.experiments.rules import is_rule, without_run
 from emp_gym.experiments.runs import RunFolder
 from emp_gym.experiments.spans import Span, played_spans, trained_spans
 from emp_gym.types import DataError, Instrument
@@ -136,3 +137,31 @@ def test_fees_are_told_as_they_are_charged(given: list[Any], own: dict[str, floa
 
 def test_days_of_unlike_fees_have_each_their_own() -> None:
     assert fees_told([(None, None), (None, None)], [Instrument("AAA"), Instrument("BBB", taker_fee_bps=30.0)]) == "fees of each instrument"
+
+
+@pytest.mark.parametrize(
+    ("agent", "given", "rule"),
+    [
+        ("hold", {}, True),
+        ("oracle", {}, True),
+        ("glft", {}, False),  # measures its numbers on training days
+        ("ppo", {}, False),
+        ("lies:Still", {}, True),
+        ("lies:Eager", {}, False),
+        ("lies:FromFile", {}, False),  # could be given a file
+        ("lies:Still", {"style": "runs/a/weights.bin"}, False),
+    ],
+)
+def test_a_rule_is_what_cannot_have_learned(agent: str, given: dict[str, Any], rule: bool) -> None:
+    assert is_rule(replace(config(agent), agent=given)) is rule
+
+
+@pytest.mark.parametrize(("split", "standing"), [("train", Standing.TRAINED_ON), ("all", Standing.OVERLAPS), ("test", Standing.HELD_OUT)])
+def test_a_baseline_is_judged_against_the_days_on_which_it_measured_its_numbers(tmp_path: Path, split: str, standing: Standing) -> None:
+    asked = config("glft", data=day(tmp_path, rows=8000), evaluation={"split": split})
+    chosen = backtest.windows(asked.env_id, asked.env, asked.evaluation)
+    env = backtest.make_env(asked.env_id, asked.env, 1, split=split)
+    judged = [one.span for one in played_spans(env, chosen, split)]
+    env.close()
+    assert without_run(judged, asked).standing is standing
+    assert without_run(judged, replace(asked, agent_name="twap")).standing is Standing.RULE
