@@ -78,6 +78,33 @@ class Timid(Eager):
     """Another one."""
 
 
+class Keeps(Eager):
+    """Keeps what it learned in files of its own names, and goes on from a checkpoint."""
+
+    bought = 0
+
+    def learn(self, make_env: Any, total_timesteps: int, callback: Any = None) -> None:
+        self.bought += total_timesteps
+        super().learn(make_env, total_timesteps, callback)
+
+    def save(self, folder: Path) -> None:
+        super().save(folder)
+        (folder / "parts").mkdir(exist_ok=True)
+        (folder / "weights.json").write_text(f"{self.bought}")
+        (folder / "parts" / "head.txt").write_text(f"{self.seed}")
+
+    def load(self, folder: Path) -> None:
+        self.bought, self.num_timesteps = int((folder / "weights.json").read_text()), 12
+
+    def checkpoint(self, folder: Path) -> None:
+        self.save(folder)
+        (folder / "steps.txt").write_text(f"{self.num_timesteps}")
+
+    def resume(self, folder: Path) -> None:
+        self.load(folder)
+        self.num_timesteps = int((folder / "steps.txt").read_text())
+
+
 class FromFile(BaseAgent):
     """Somebody's model: its action is what a file says, and nobody recorded where that came from."""
 
