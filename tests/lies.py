@@ -19,7 +19,7 @@ from unittest import mock
 import numpy as np
 
 from emp_gym.agents.base import BaseAgent
-from emp_gym.data import lobster, synthetic
+from emp_gym.data import lobster, store, synthetic
 from emp_gym.data.tape import TapeSet, build
 from emp_gym.evaluation.metrics import FEWEST, Estimate
 from emp_gym.experiments import backtest, report, training
@@ -297,6 +297,19 @@ def some_synthetic_days(folder: Path) -> Told:
     )
 
 
+def synthetic_by_another_name(folder: Path) -> Told:
+    """A tape of a synthetic day beside a recorded one, both below one folder: nothing there is called synthetic."""
+    store.tapes("synthetic:rows=2000").one(0).save(folder / "days" / "a.tape")
+    day(folder / "days", "BBB", "2031-03-03")
+    return judged(config("hold", data=str(folder / "days"), evaluation={"split": "all", "episodes": 30}))
+
+
+def two_recorded_days(folder: Path) -> Told:
+    day(folder / "days", "AAA", "2031-03-03")
+    day(folder / "days", "BBB", "2031-03-04", seed=2)
+    return judged(config("hold", data=str(folder / "days"), evaluation={"split": "all", "episodes": 30}))
+
+
 # ---- how much of it
 
 
@@ -435,6 +448,7 @@ LIES = (
     Lie("a learner without a run", learned_without_a_run, f"NOT SHOWN TO BE HELD OUT: {NO_RECORD}", the_test_split),
     Lie("synthetic days", synthetic_days, "SYNTHETIC days, not a market, with a planted signal", recorded_days),
     Lie("synthetic days among recorded ones", some_synthetic_days, "SYNTHETIC ones, which are not a market", recorded_days),
+    Lie("synthetic days by another name", synthetic_by_another_name, "SYNTHETIC ones, which are not a market", two_recorded_days),
     Lie("one window", one_window, "1 window of|1 window: too few", eight_dates),
     Lie("few dates", few_dates, "5 dates: too few for an interval", eight_dates),
     Lie("fewer episodes than asked", fewer_episodes_than_asked, "1000 windows were asked for, the test split holds", eight_dates),

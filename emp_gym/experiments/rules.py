@@ -45,7 +45,7 @@ def calibrated_on(config: RunConfig) -> list[Span]:
     if cls not in KNOWN or not hasattr(cls, "learn"):
         return []
     env = backtest.make_env(config.env_id, config.env, 1, split="train")
-    spans = trained_spans(env, "train", config.env.get("data"))
+    spans = trained_spans(env, "train")
     env.close()
     return spans
 

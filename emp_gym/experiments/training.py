@@ -337,7 +337,7 @@ def train(
             run.go_on(config, word)
         before = run.record if start or last is not None else {"checkpoints": {}}
         learned = run.noted() if start or last is not None else []
-        learned += trained_spans(env, "train", config.env.get("data")) if hasattr(agent, "learn") else []
+        learned += trained_spans(env, "train") if hasattr(agent, "learn") else []
         kept = {name: before[name] for name in ("checkpoints", "unproved") if name in before}
         run.write_json(PROVENANCE, provenance(env) | kept | {"trained_on": [span.as_json() for span in merged(learned)]})
         if hasattr(agent, "learn"):
@@ -381,7 +381,7 @@ def _learn(
 
     def make_env(num_envs: int | None = None, **keywords: Any) -> VectorEnv:
         env = plain(config.num_envs or num_envs, **keywords)
-        run.note_trained(trained_spans(env, keywords.get("split", "train"), config.env.get("data")))
+        run.note_trained(trained_spans(env, keywords.get("split", "train")))
         going_on = None if shelf.envs or last is None else last / RETURNS
         env = MeteredVectorEnv(env if keeper is None else keeper.wrap(env), meter, None if shelf.envs else state, going_on)
         shelf.envs.append(env)

@@ -433,3 +433,22 @@ def test_a_folder_that_is_no_tape_is_never_replaced(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="is no tape"):
             tape.save(place, replace=True)
     assert (mine / "thesis.txt").read_text() == "three years" and len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_synthetic_day_stays_one_in_any_set_and_under_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMP_GYM_HOME", str(tmp_path / "home"))
+    made, recorded = (build(synthetic_day(seed=seed, rows=600, date=f"2031-03-0{seed}")) for seed in (1, 2))
+    made = build(replace(synthetic_day(seed=1, rows=600, date="2031-03-01"), signal=np.zeros(600, np.float32), regime=np.zeros(600, np.int8)))
+    assert [made.info[0].synthetic, recorded.info[0].synthetic] == [True, False]
+    source = {name: value for name, value in made.info[0].source.items() if name != "synthetic"}
+    assert hash_of([replace(made.info[0], source=source)]) == made.hash, "no hash knows of it"
+    made.save(tmp_path / "days" / "a.tape")
+    recorded.save(tmp_path / "days" / "b.tape")
+    for _ in range(2):  # joined, and joined days from the cache
+        both = store.tapes(tmp_path / "days")
+        assert both.signal is None and [day.synthetic for day in both.info] == [True, False]
+        store._tapes.cache_clear()
+    assert both.one(0).info[0].synthetic
+    meta = tmp_path / "days" / "a.tape" / "meta.json"
+    meta.write_text(meta.read_text().replace('"synthetic": true', '"other": true'))
+    assert TapeSet.open(meta.parent).info[0].synthetic, "a tape of an earlier version has its truth beside it"
