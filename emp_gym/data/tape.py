@@ -24,7 +24,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -125,7 +125,8 @@ DAY = np.dtype(
 """Where a day lies in the flat arrays."""
 
 _LATER = ("maker_fee_per_lot", "taker_fee_per_lot", "ticks")  # fields of `Instrument` that earlier tapes are without
-_NOT_HASHED = ("folder", "sample", "orders", "shape")  # of `DayInfo.source`: where the files lay, and what follows from the rows
+_NOT_HASHED = ("folder", "sample", "orders", "shape", "synthetic")
+"""Of `DayInfo.source`: where the files lay, and what follows from the rows."""
 _ARRAYS = (
     "days", "rows", "messages", "window", "book", "links",
     "touches", "first_touch", "far_touch", "cross", "cross_block",
@@ -167,6 +168,11 @@ class DayInfo:
         files = [self.source.get(half, {}).get("sha256", "") for half in ("message", "orderbook")]
         what = [self.date, self.levels, files, self.content, rules_of(self.instrument)]
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the day was made, with a planted truth, and not recorded. Stays where the truth itself is left out."""
+        return bool(self.source.get("synthetic", False))
 
     @property
     def midnight_utc_ns(self) -> int:
@@ -350,6 +356,13 @@ class TapeSet:
         return cls(info=tuple(day for tape in tapes for day in tape.info), **joined)
 
 
+def of_planted(info: Iterable[DayInfo], signal: np.ndarray | None) -> tuple[DayInfo, ...]:
+    """`info`; of days with a planted truth, whose record says then that they are synthetic."""
+    if signal is None:
+        return tuple(info)
+    return tuple(replace(day, source={**day.source, "synthetic": True}) for day in info)
+
+
 def _until_next(days: np.ndarray, day: int, name: str, end: int) -> slice:
     """From where column `name` of `days` says that `day` begins to where the next one does."""
     first = int(days[day][name])
@@ -406,7 +419,7 @@ def build(day: RecordedDay) -> TapeSet:
     days["fars"] = len(far_touch)
     source = {**day.source, "content": _content_hash(day), "sample": sample(day), "shape": shape(messages)}
     return TapeSet(
-        info=(DayInfo(day.instrument, day.date, rows, day.book_price.shape[2], source),),
+        info=of_planted([DayInfo(day.instrument, day.date, rows, day.book_price.shape[2], source)], day.signal),
         days=days,
         rows=records,
         messages=messages,

@@ -19,7 +19,7 @@ import numpy as np
 
 from emp_gym.data import tape_check
 from emp_gym.data.array_files import mapped
-from emp_gym.data.tape import DAY, FAR, FORMAT, LEVEL, LINK, ROW, TOUCH, DayInfo, TapeSet
+from emp_gym.data.tape import DAY, FAR, FORMAT, LEVEL, LINK, ROW, TOUCH, DayInfo, TapeSet, of_planted
 from emp_gym.data.tape_check import AGAIN
 from emp_gym.types import MESSAGE, WINDOW_EVENT, DataError, Instrument
 
@@ -127,6 +127,7 @@ def read(folder: str | os.PathLike[str]) -> TapeSet:
     if hashes and set(hashes) != set(arrays):
         raise DataError(f"{path}: the columns {sorted(arrays)}, expected {sorted(hashes)} as {META} says; {AGAIN}")
     info = tuple(DayInfo(**{**day, "instrument": _instrument(day["instrument"])}) for day in meta["days"])
+    info = of_planted(info, arrays.get("signal"))  # earlier versions did not write it
     tape = TapeSet(info=info, path=path, hashes=hashes, **arrays)
     tape_check.check(tape, str(path))
     if meta.get("hash") != tape.hash:
