@@ -124,7 +124,7 @@ def _pairs(sources: list[str]) -> list[tuple[Half, Half]]:
         for name in (*found.unread, *map(str, found.tapes)):
             _to_stderr(f"not read: {name}")
         pairs += found.pairs
-    return pairs
+    return list({(message.where, book.where): (message, book) for message, book in pairs}.values())  # a day named by both its files
 
 
 def _tells_nothing(path: Path) -> bool:
