@@ -99,3 +99,9 @@ def test_two_files_of_any_name_are_the_halves_of_a_day(tmp_path: Path, turned: b
     assert ingest(tmp_path / "out", path.rename(tmp_path / "XYZ 2024-05-02.txt"), book) == 0
     (name,) = made(tmp_path / "out")
     assert name.endswith("_2024-05-02_2.tape")
+
+
+def test_a_day_named_by_both_its_files_is_counted_once(tmp_path: Path, capsys: Any) -> None:
+    message = day(tmp_path)
+    assert ingest(tmp_path / "out", message, book_of(message)) == 0
+    assert json.loads(capsys.readouterr().out)["rows_in"] == ROWS
