@@ -19,7 +19,7 @@ from unittest import mock
 import numpy as np
 
 from emp_gym.agents.base import BaseAgent
-from emp_gym.data import lobster, synthetic
+from emp_gym.data import lobster, store, synthetic
 from emp_gym.data.tape import TapeSet, build
 from emp_gym.evaluation.metrics import FEWEST, Estimate
 from emp_gym.experiments import backtest, report, training
@@ -31,6 +31,7 @@ from emp_gym.experiments.facts import Facts
 from emp_gym.experiments.findings import Findings
 from emp_gym.experiments.heldout import Proof, Standing
 from emp_gym.experiments.preface import Preface, introduce
+from emp_gym.experiments.rules import NO_RECORD
 from emp_gym.experiments.runs import RunFolder
 from emp_gym.experiments.spans import Played, Span, trained_spans
 from emp_gym.types import RunLog
@@ -75,6 +76,51 @@ class Eager(BaseAgent):
 
 class Timid(Eager):
     """Another one."""
+
+
+class Keeps(Eager):
+    """Keeps what it learned in files of its own names, and goes on from a checkpoint."""
+
+    bought = 0
+
+    def learn(self, make_env: Any, total_timesteps: int, callback: Any = None) -> None:
+        self.bought += total_timesteps
+        super().learn(make_env, total_timesteps, callback)
+
+    def save(self, folder: Path) -> None:
+        super().save(folder)
+        (folder / "parts").mkdir(exist_ok=True)
+        (folder / "weights.json").write_text(f"{self.bought}")
+        (folder / "parts" / "head.txt").write_text(f"{self.seed}")
+
+    def load(self, folder: Path) -> None:
+        self.bought, self.num_timesteps = int((folder / "weights.json").read_text()), 12
+
+    def checkpoint(self, folder: Path) -> None:
+        self.save(folder)
+        (folder / "steps.txt").write_text(f"{self.num_timesteps}")
+
+    def resume(self, folder: Path) -> None:
+        self.load(folder)
+        self.num_timesteps = int((folder / "steps.txt").read_text())
+
+
+class FromFile(BaseAgent):
+    """Somebody's model: its action is what a file says, and nobody recorded where that came from."""
+
+    def __init__(self, *spaces: Any, path: str = "", **keywords: Any) -> None:
+        super().__init__(*spaces, **keywords)
+        self.action = int(Path(path).read_text()) if path else 0
+
+    def act(self, observation: Any, state: Any, mask: Any = None) -> tuple[np.ndarray, Any]:
+        return np.full(len(observation), self.action, np.int64), state
+
+
+class Still(BaseAgent):
+    """A rule of a third party."""
+
+    def act(self, observation: Any, state: Any, mask: Any = None) -> tuple[np.ndarray, Any]:
+        return np.zeros(len(observation), np.int64), state
 
 
 class Silent:
@@ -210,6 +256,34 @@ def no_record(folder: Path) -> Told:
     return judged(asked, [run])
 
 
+def a_model_from_a_file(folder: Path) -> Told:
+    """Never trained here, so it has no run folder and no record."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "weights.txt").write_text("0")
+    return judged(replace(config("lies:FromFile"), agent={"path": str(folder / "weights.txt")}))
+
+
+def a_kept_model_from_a_file(folder: Path) -> Told:
+    """The same, laid into a run folder by a run that had nothing to train."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "weights.txt").write_text("0")
+    asked = replace(config("lies:FromFile"), agent={"path": str(folder / "weights.txt")})
+    return judged(asked, [trained(folder / "run", asked)])
+
+
+def learned_without_a_run(folder: Path) -> Told:
+    return judged(config("lies:Eager"))
+
+
+def a_rule_of_a_third_party(folder: Path) -> Told:
+    return judged(config("lies:Still"))
+
+
+def a_kept_rule(folder: Path) -> Told:
+    asked = config("lies:Still")
+    return judged(asked, [trained(folder / "run", asked)])
+
+
 def synthetic_days(folder: Path) -> Told:
     return judged(config("hold"))
 
@@ -223,6 +297,19 @@ def some_synthetic_days(folder: Path) -> Told:
     return judged(
         config("hold", data=["synthetic:rows=2000", day(folder, "BBB", "2031-03-03")], evaluation={"split": "all", "episodes": 30})
     )
+
+
+def synthetic_by_another_name(folder: Path) -> Told:
+    """A tape of a synthetic day beside a recorded one, both below one folder: nothing there is called synthetic."""
+    store.tapes("synthetic:rows=2000").one(0).save(folder / "days" / "a.tape")
+    day(folder / "days", "BBB", "2031-03-03")
+    return judged(config("hold", data=str(folder / "days"), evaluation={"split": "all", "episodes": 30}))
+
+
+def two_recorded_days(folder: Path) -> Told:
+    day(folder / "days", "AAA", "2031-03-03")
+    day(folder / "days", "BBB", "2031-03-04", seed=2)
+    return judged(config("hold", data=str(folder / "days"), evaluation={"split": "all", "episodes": 30}))
 
 
 # ---- how much of it
@@ -314,7 +401,7 @@ def two_currencies(folder: Path) -> Told:
     """USD 100 and JPY 10,000 an episode: no number is both."""
     dates = [f"2031-03-{number + 3:02d}" for number in range(FEWEST)] * 2
     money = ["USD"] * FEWEST + ["JPY"] * FEWEST
-    made = np.where(np.array(money) == "USD", 100.0, 10_000.0)
+    made = np.where(np.array(money) == "USD", 100.0, 10_000.0) * np.tile(np.linspace(0.9, 1.1, FEWEST), 2)  # dates differ
     windows = [[number, 0] for number in range(2 * FEWEST)]
     played = [
         Played(Span("i", f"{currency}{date}", f"{currency}A", date, 0, 9, "test"), currency, False, 1.0, 1.0)
@@ -358,8 +445,12 @@ LIES = (
     Lie("a model of another run", a_model_of_another_run, "NOT SHOWN TO BE HELD OUT: the model in .* is not the one", the_test_split),
     Lie("a model of another market", a_model_of_another_market, "(?s)judged on.*: BBB.*trained on.*: SYNA, SYNB", the_test_split),
     Lie("no record of the training", no_record, "NOT SHOWN TO BE HELD OUT", the_test_split),
+    Lie("a model from a file", a_model_from_a_file, f"NOT SHOWN TO BE HELD OUT: {NO_RECORD}", a_rule_of_a_third_party),
+    Lie("a model from a file in a run", a_kept_model_from_a_file, f"NOT SHOWN TO BE HELD OUT: {NO_RECORD}", a_kept_rule),
+    Lie("a learner without a run", learned_without_a_run, f"NOT SHOWN TO BE HELD OUT: {NO_RECORD}", the_test_split),
     Lie("synthetic days", synthetic_days, "SYNTHETIC days, not a market, with a planted signal", recorded_days),
     Lie("synthetic days among recorded ones", some_synthetic_days, "SYNTHETIC ones, which are not a market", recorded_days),
+    Lie("synthetic days by another name", synthetic_by_another_name, "SYNTHETIC ones, which are not a market", two_recorded_days),
     Lie("one window", one_window, "1 window of|1 window: too few", eight_dates),
     Lie("few dates", few_dates, "5 dates: too few for an interval", eight_dates),
     Lie("fewer episodes than asked", fewer_episodes_than_asked, "1000 windows were asked for, the test split holds", eight_dates),

@@ -204,7 +204,7 @@ def _joined(days: Sequence[Given]) -> TapeSet:
     else:
         with contextlib.suppress(OSError):  # a cache that may only be read, or of somebody else
             os.utime(folder)
-    return found
+    return dataclasses.replace(found, info=tuple(day.info for day in days))  # whichever version joined them
 
 
 def _make_room(last: Path) -> None:

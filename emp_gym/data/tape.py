@@ -26,7 +26,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,8 @@ DAY = np.dtype(
 """Where a day lies in the flat arrays."""
 
 _LATER = ("maker_fee_per_lot", "taker_fee_per_lot", "ticks")  # fields of `Instrument` that earlier tapes are without
-_NOT_HASHED = ("folder", "sample")  # of `DayInfo.source`: where the files lay, and what follows from the rows
+_NOT_HASHED = ("folder", "sample", "shape", "synthetic")
+"""Of `DayInfo.source`: where the files lay, and what follows from the rows."""
 _ARRAYS = (
     "days", "rows", "messages", "window", "book", "links",
     "touches", "first_touch", "far_touch", "cross", "cross_block",
@@ -170,6 +171,11 @@ class DayInfo:
         files = [self.source.get(half, {}).get("sha256", "") for half in ("message", "orderbook")]
         what = [self.date, self.levels, files, self.content, rules_of(self.instrument)]
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the day was made, with a planted truth, and not recorded. Stays where the truth itself is left out."""
+        return bool(self.source.get("synthetic", False))
 
     @property
     def midnight_utc_ns(self) -> int:
@@ -354,7 +360,7 @@ class TapeSet:
             raise DataError(
                 f"{path}: {lengths} for {len(info)} days of {rows} rows; make the tape again with scripts/ingest.py"
             )
-        return cls(info=info, path=path, **arrays)
+        return cls(info=_of_planted(info, arrays.get("signal")), path=path, **arrays)  # earlier versions did not write it
 
     def in_memory(self, largest: int) -> TapeSet:
         """The same days with what kernels read at random copied into large pages, if that is at most `largest` bytes.
@@ -405,6 +411,13 @@ class TapeSet:
         return cls(info=tuple(day for tape in tapes for day in tape.info), **joined)
 
 
+def _of_planted(info: Iterable[DayInfo], signal: np.ndarray | None) -> tuple[DayInfo, ...]:
+    """`info`; of days with a planted truth, whose record says then that they are synthetic."""
+    if signal is None:
+        return tuple(info)
+    return tuple(replace(day, source={**day.source, "synthetic": True}) for day in info)
+
+
 def _instrument(fields: dict[str, Any]) -> Instrument:
     """From JSON, which knows no tuples."""
     ticks = tuple((int(price), int(tick)) for price, tick in fields.get("ticks", ()))
@@ -440,7 +453,7 @@ def _content_hash(day: RecordedDay) -> str:
 def build(day: RecordedDay) -> TapeSet:
     """The tape of one recorded day (in memory). `DataError` if the day has fewer than two rows."""
     from emp_gym.data import tape_index
-    from emp_gym.data.repeats import sample
+    from emp_gym.data.repeats import sample, shape
 
     if len(day.time_ns) < 2:
         raise DataError(f"{day.instrument.symbol} {day.date}: {len(day.time_ns)} usable rows, expected at least 2")
@@ -465,9 +478,9 @@ def build(day: RecordedDay) -> TapeSet:
     first_touch, days["stretch"], days["grid"], days["ticks"] = tape_index.first_touches(levels, rows, tick)
     far_touch = tape_index.far_touches(levels, tick, int(days[0]["grid"]), int(days[0]["ticks"]))
     days["fars"] = len(far_touch)
-    source = {**day.source, "content": _content_hash(day), "sample": sample(day)}
+    source = {**day.source, "content": _content_hash(day), "sample": sample(day), "shape": shape(messages)}
     return TapeSet(
-        info=(DayInfo(day.instrument, day.date, rows, day.book_price.shape[2], source),),
+        info=_of_planted([DayInfo(day.instrument, day.date, rows, day.book_price.shape[2], source)], day.signal),
         days=days,
         rows=records,
         messages=messages,

@@ -55,7 +55,7 @@ def bootstrap(
     date, windows are, and the interval says nothing of other days. With several seeds, seeds are drawn too (crossed: every
     seed saw the same windows). The deviations from the mean are widened by sqrt(n / (n - 1)) t / z over n blocks, because
     the plain percentile interval is too narrow for few blocks (Hesterberg 2015, "What Teachers Should Know About the
-    Bootstrap", section 4). Below `FEWEST` blocks there is no interval.
+    Bootstrap", section 4). Below `FEWEST` blocks there is no interval, nor where all blocks are exactly the same and not zero.
     """
     table = np.atleast_2d(np.asarray(values, np.float64))
     names, numbers = np.unique(days, return_inverse=True)
@@ -68,6 +68,8 @@ def bootstrap(
         return Estimate(mean, blocks=count, block=block, note=few(count, block))
     sizes = np.bincount(numbers, minlength=count)
     sums = np.stack([np.bincount(numbers, row, minlength=count) for row in table])  # [S, blocks]
+    if table.any() and np.all(sums / sizes == (sums / sizes)[:, :1]):
+        return Estimate(mean, blocks=count, block=block, note="all blocks are the same: no interval")
     drawn = rng.multinomial(count, np.full(count, 1 / count), size=resamples)  # [resamples, blocks]
     weights = np.full((resamples, len(table)), 1 / len(table))
     if len(table) > 1:

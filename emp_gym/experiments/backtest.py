@@ -208,7 +208,7 @@ def conclude(
     judged, env_id, env_kwargs = config.evaluation, config.env_id, config.env
     chosen: list[Window] = [(int(day), int(row)) for day, row in runs[0].config["windows"]]
     env = make_env(env_id, env_kwargs, 1, split=judged.split)
-    problem, played = getattr(env.unwrapped, "problem", None), spans.played_spans(env, chosen, judged.split, env_kwargs.get("data"))
+    problem, played = getattr(env.unwrapped, "problem", None), spans.played_spans(env, chosen, judged.split)
     env.close()
     rivals = without(baselines, config.agent_name)
     return compare(config.agent_name, runs, rivals, runs[0].config["dates"], judged, skipped, problem, played)

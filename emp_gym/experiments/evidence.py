@@ -224,7 +224,7 @@ def day_of(env: Any, day: int) -> dict[str, Any]:
         "currency": info.instrument.currency,
         "fees": fees_payload(Fees.of(info.instrument)),
         "files": files,
-        "synthetic": tape_set.signal is not None,
+        "synthetic": info.synthetic,
     }
 
 

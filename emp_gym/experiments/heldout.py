@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from emp_gym.data.repeats import shares
 from emp_gym.experiments.spans import Span
 
 
@@ -88,35 +89,44 @@ def prove(judged: Sequence[Span], trained: Sequence[Span], split: str) -> Proof:
     """How the windows `judged` stand to the stretches `trained`, of an agent that learned.
 
     Rows are known by their content, so a day under another name is the same day. Of a day that was trained on in another
-    version (symbol and date are the same, the rows are not) nothing is said. Another symbol at moments that were trained on is
-    an overlap: one market moved both.
+    version (symbol and date are the same, the rows are not) nothing is said. A day that shares runs of rows with one that was
+    trained on, but for name, order ids or a constant added to times and prices, is an overlap as a whole. Another symbol at
+    moments that were trained on is an overlap: one market moved both.
     """
     if not trained:
         return not_recorded(split, "the run's record names no rows that it was trained on")
     on = [window for window in judged if any(_rows_shared(window, span) for span in trained)]
     if on:
         every = len(on) == len(judged)
-        what = "every window" if every else f"{len(on)} of {len(judged)} windows"
-        return Proof(Standing.TRAINED_ON if every else Standing.OVERLAPS, split, f"{what} shares rows with training")
+        what = "every window shares" if every else f"{len(on)} of {len(judged)} windows share{'s' if len(on) == 1 else ''}"
+        return Proof(Standing.TRAINED_ON if every else Standing.OVERLAPS, split, f"{what} rows with training")
     changed = next((w for w in judged for span in trained if _other_version(w, span)), None)
     if changed is not None:
         return not_recorded(
             split,
             f"the rows of {changed.symbol} {changed.date} are not those that it was trained on (changed since, another depth or session)",
         )
+    disguised = _disguised(judged, trained)
+    if disguised:
+        _, origin = disguised[0]
+        return Proof(
+            Standing.OVERLAPS, split,
+            f"{_lie(disguised, judged)} in a day that shares rows with {origin.symbol} {origin.date} that was trained on, "
+            "under another name or shifted",
+        )  # fmt: skip
     moments = [window for window in judged if any(_moments_shared(window, span) for span in trained)]
     if moments:
         first = next(span for span in trained if _moments_shared(moments[0], span))
         return Proof(
             Standing.OVERLAPS, split,
-            f"{len(moments)} of {len(judged)} windows lie at moments that were trained on in {first.symbol} ({first.date})",
+            f"{_lie(moments, judged)} at moments that were trained on in {first.symbol} ({first.date})",
         )  # fmt: skip
     last = max(trained, key=_end)
     early = [window for window in judged if _end(window) < _end(last)]
     if early:
         return Proof(
             Standing.EARLIER, split,
-            f"{len(early)} of {len(judged)} windows lie before the last training data ({last.symbol} {last.date})",
+            f"{_lie(early, judged)} before the last training data ({last.symbol} {last.date})",
         )  # fmt: skip
     return Proof(Standing.HELD_OUT, split)
 
@@ -125,12 +135,27 @@ def _end(span: Span) -> tuple[str, int]:
     return span.date, span.last_ns
 
 
+def _lie(some: Sequence[object], judged: Sequence[Span]) -> str:
+    return f"{len(some)} of {len(judged)} windows {'lies' if len(some) == 1 else 'lie'}"
+
+
 def _rows_shared(one: Span, other: Span) -> bool:
     return one.content == other.content and one.first_row <= other.last_row and other.first_row <= one.last_row
 
 
 def _other_version(one: Span, other: Span) -> bool:
     return (one.symbol, one.date) == (other.symbol, other.date) and one.content != other.content
+
+
+def _disguised(judged: Sequence[Span], trained: Sequence[Span]) -> list[tuple[Span, Span]]:
+    """Windows of days that share rows with a day that was trained on, each with that day."""
+    learned = {span.shape: span for span in trained if span.shape}
+    origins: dict[tuple[int, ...], Span | None] = {}
+    for window in judged:
+        if window.shape not in origins:
+            found = (span for span in learned.values() if span.content != window.content and shares(span.shape, window.shape))
+            origins[window.shape] = next(found, None)
+    return [(window, origin) for window in judged if (origin := origins[window.shape]) is not None]
 
 
 def _moments_shared(one: Span, other: Span) -> bool:

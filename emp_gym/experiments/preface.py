@@ -19,6 +19,7 @@ from emp_gym.experiments.config import RunConfig
 from emp_gym.experiments.facts import learning_time
 from emp_gym.experiments.heldout import Proof, Standing, not_recorded, prove, spoken
 from emp_gym.experiments.printed import command
+from emp_gym.experiments.rules import NO_RECORD, calibrated_on, is_rule, without_run
 from emp_gym.experiments.runs import SEEDS, RunFolder
 from emp_gym.experiments.spans import Played, Span
 from emp_gym.types import DataError, Instrument
@@ -68,15 +69,18 @@ def proven(comparison: Comparison, config: RunConfig, runs: Sequence[RunFolder])
     if not comparison.played:
         drawn = comparison.days and comparison.days[0].startswith("day ")
         return Proof(Standing.DRAWN, split) if drawn else not_recorded(split, "the environment does not tell its rows")
+    judged = [one.span for one in comparison.played]
     if not runs:
-        return Proof(Standing.RULE, split)
+        return without_run(judged, config)
     try:
-        trained = [span for run in runs for span in run.trained_on()]
+        trained = [run.trained_on() for run in runs]
     except DataError as error:
         return not_recorded(split, str(error))
-    if not trained and not any(learning_time(run.path / "curves.csv") for run in runs):
-        return Proof(Standing.RULE, split)
-    return prove([one.span for one in comparison.played], trained, split)
+    if all(trained):
+        return prove(judged, [span for spans in trained for span in spans], split)
+    if any(trained) or any(learning_time(run.path / "curves.csv") for run in runs) or not all(is_rule(run.config) for run in runs):
+        return not_recorded(split, NO_RECORD)
+    return Proof(Standing.RULE, split)
 
 
 # ---- the data
@@ -117,6 +121,8 @@ def _trained(config: RunConfig, runs: Sequence[RunFolder], proof: Proof) -> str:
     seeds = f"seed{'s' if len(runs) > 1 else ''} {', '.join(str(run.config.seed) for run in runs)}"
     told_steps = "" if steps is None else f"; {steps:,} steps, {seeds}"
     spans = [span for run in runs for span in run.noted()]
+    if not runs and (spans := calibrated_on(config)):
+        told_steps = "; a rule that measures its numbers there"
     if not spans:
         return f"not known{told_steps}"
     splits = " and ".join(spoken(split) for split in dict.fromkeys(span.split for span in spans))
@@ -199,11 +205,20 @@ def _versions(comparison: Comparison, runs: Sequence[RunFolder]) -> list[str]:
     for span in trained:
         contents.setdefault((span.symbol, span.date), set()).add(span.content)
     found = [f"trained on two versions of the rows of {symbol} {day}" for (symbol, day), own in contents.items() if len(own) > 1][:1]
-    rules = {span.content: span.identity for span in trained}
-    other = next((one.span for one in comparison.played if rules.get(one.span.content, one.span.identity) != one.span.identity), None)
+    same = {span.content: span for span in trained}
+    other = next((one.span for one in comparison.played if _other_rules(one.span, same.get(one.span.content))), None)
     if other is not None:
         found.append(f"the rules of {other.symbol} {other.date} (fees, lot, tick) are not those under which it was trained")
     return found
+
+
+def _other_rules(judged: Span, trained: Span | None) -> bool:
+    if trained is None:
+        return False
+    if trained.rules:
+        return trained.rules != judged.rules
+    named = (trained.symbol, trained.date) == (judged.symbol, judged.date)  # an older record: its identity knows names too
+    return named and trained.identity != judged.identity
 
 
 def _seed_of_many(run: RunFolder) -> str:
@@ -240,6 +255,8 @@ def _hint(comparison: Comparison, env: Any) -> str:
     if comparison.agent.pnl.low is not None or not comparison.played:
         return ""
     dates = len(set(comparison.days))
+    if dates >= FEWEST:  # all the same
+        return ""
     if dates > 1:
         return f"give at least {FEWEST} dates"
     available = len(env.unwrapped.windows())

@@ -3,7 +3,8 @@
 ========================  ==============================================================================================
 ``config.json``           `RunConfig`
 ``provenance.json``       data hashes, git commit, versions of the packages that matter; ``trained_on``: the rows that were
-                          learned from; ``model``: hashes of the agent's files
+                          learned from; ``model`` and ``checkpoints``: hashes of the agent's files; ``unproved``: why nobody
+                          knows what the model learned from
 ``model.json``,           the agent (`BaseAgent.save`)
 ``model.safetensors``
 ``checkpoints/N/``        after N steps, for ``--resume``: the agent, its training state, where the lanes stand (``lanes.npz``)
@@ -117,9 +118,14 @@ class RunFolder:
 
     # ---- what was learned from
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """``provenance.json``; empty where there is none."""
+        return read_json(self.path / PROVENANCE) if (self.path / PROVENANCE).exists() else {}
+
     def noted(self) -> list[Span]:
         """The rows that the run has learned from so far, as far as its record says; empty without one."""
-        told = read_json(self.path / PROVENANCE) if (self.path / PROVENANCE).exists() else {}
+        told = self.record
         return [Span.read(entry, str(self.path / PROVENANCE)) for entry in told.get("trained_on", [])]
 
     def note_trained(self, found: Sequence[Span]) -> None:
@@ -128,9 +134,28 @@ class RunFolder:
         if set(found) - set(before):
             self.write_json(PROVENANCE, told | {"trained_on": [span.as_json() for span in merged([*before, *found])]})
 
-    def note_model(self) -> None:
-        """Hashes of the agent's files, so that another model in this folder is seen."""
-        self.write_json(PROVENANCE, read_json(self.path / PROVENANCE) | {"model": self._model()})
+    def keep_model(self, save: Callable[[Path], None]) -> None:
+        """Keeps what `save` writes into a folder, whatever its files are called, and their hashes: another model here is then seen.
+
+        ``model.json`` comes last: without it the run has no model yet.
+        """
+        aside = self.path / "model.tmp"
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        try:
+            save(aside)
+            self.write_json(PROVENANCE, self.record | {"model": hashes_of(aside)})
+            for path in sorted(aside.iterdir(), key=lambda path: (path.name == "model.json", path.name)):
+                final = self.path / path.name
+                if final.is_dir():
+                    shutil.rmtree(final)
+                path.replace(final)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def note_unproved(self, reason: str) -> None:
+        """What the model learned from cannot be known any more."""
+        self.write_json(PROVENANCE, self.record | {"unproved": reason})
 
     def trained_on(self) -> list[Span]:
         """The rows that the model in this folder learned from; `DataError` where the record does not prove it."""
@@ -140,13 +165,38 @@ class RunFolder:
         told = read_json(path)
         if "trained_on" not in told or "model" not in told:
             raise DataError(f"{path} is of an earlier version and does not say what the model was trained on; train the run again")
-        if told["model"] != self._model():
-            raise DataError(f"the model in {self.path} is not the one that this run gave")
+        if "unproved" in told:
+            raise DataError(f"{path}: {told['unproved']}; train the run again")
+        self.check_model()
         return [Span.read(entry, str(path)) for entry in told["trained_on"]]
 
-    def _model(self) -> dict[str, str]:
-        files = sorted(path for path in self.path.glob("model*") if path.is_file())
-        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    def check_model(self) -> bool:
+        """Whether the record knows the model in this folder; `DataError` where it knows another one."""
+        told = self.record.get("model")
+        if told is None:
+            return False
+        more = [path.name for path in self.path.glob("model*") if path.is_file() and not path.name.endswith(".tmp")]
+        found = {name: _hash(self.path / name) for name in {*told, *more}}
+        self._compare(f"the model in {self.path} is not the one that this run gave", told, found, self.path)
+        return True
+
+    def check_checkpoint(self, folder: Path) -> bool:
+        """Whether the record knows the checkpoint `folder`; `DataError` where it knows another one."""
+        known = self.record.get("checkpoints")
+        if known is None:
+            return False
+        what = f"the checkpoint {folder} is not one that this run made"
+        self._compare(what, known.get(folder.name, {}), hashes_of(folder), folder)
+        return True
+
+    def _compare(self, what: str, told: Mapping[str, str], found: Mapping[str, str], where: Path) -> None:
+        name = next((name for name in sorted({*told, *found}) if told.get(name) != found.get(name)), None)
+        if name is not None:
+            raise DataError(
+                f"{what}: {where / name} has SHA-256 {found.get(name) or 'none (no such file)'}, expected "
+                f"{told.get(name) or 'no such file'} ({self.path / PROVENANCE}); put the run's own files back, or train again with "
+                "another --run-dir"
+            )
 
     # ---- checkpoints
 
@@ -163,6 +213,11 @@ class RunFolder:
             fill(aside)
             for path in (*aside.iterdir(), aside):
                 _sync(path)
+            told = self.record
+            if "checkpoints" in told:  # not in a run that was begun by an earlier version
+                self.write_json(PROVENANCE, told | {"checkpoints": told["checkpoints"] | {final.name: hashes_of(aside)}})
+                _sync(self.path / PROVENANCE)
+                _sync(self.path)
             aside.rename(final)
         finally:
             shutil.rmtree(aside, ignore_errors=True)  # on a full disk half a checkpoint takes the room of a whole one
@@ -172,6 +227,19 @@ class RunFolder:
         """The newest complete checkpoint; None where there is none yet."""
         found = [p for p in (self.path / "checkpoints").glob("*") if p.is_dir() and p.name.isdigit()]
         return max(found, default=None)
+
+
+def hashes_of(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below `folder`, by its name from there."""
+    return {path.relative_to(folder).as_posix(): _hash(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def _hash(path: Path) -> str:
+    """SHA-256 of a file; empty where there is none."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

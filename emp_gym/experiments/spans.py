@@ -5,14 +5,16 @@ A run keeps what it was trained on in its ``provenance.json`` (``trained_on``); 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 
-from emp_gym.data import store
-from emp_gym.types import DataError
+from emp_gym.data.repeats import rules_alone, shape_of
+from emp_gym.types import DataError, Instrument
 
 Window = tuple[int, int]
 
@@ -31,6 +33,8 @@ class Span:
     first_ns: int = 0  # after local midnight
     last_ns: int = 0
     synthetic: bool = False  # made by `emp_gym.data.synthetic`
+    rules: str = ""  # hash of fees, lot, tick, ... alone; empty in records that are older
+    shape: tuple[int, ...] = ()  # of the whole day (`emp_gym.data.repeats.shape`); empty in records that are older
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -40,7 +44,8 @@ class Span:
         """From a record; `DataError` where something is missing."""
         names = {entry.name for entry in fields(cls)}
         try:
-            return cls(**{key: value for key, value in told.items() if key in names})
+            known = {key: value for key, value in told.items() if key in names}
+            return cls(**known | {"shape": tuple(known.get("shape", ()))})
         except TypeError as error:
             raise DataError(
                 f"{where}: an entry of trained_on is not whole ({error}); expected {sorted(names)}; train the run again"
@@ -58,31 +63,28 @@ class Played:
     move_bps: float  # the same in basis points
 
 
-def trained_spans(env: Any, split: str, data: Any = None) -> list[Span]:
-    """The stretches in which episodes of `env` (an environment on `split`) may lie; empty without days. `data`: the keyword with
-    which `env` was made."""
+def trained_spans(env: Any, split: str) -> list[Span]:
+    """The stretches in which episodes of `env` (an environment on `split`) may lie; empty without days."""
     lanes = _lanes(env)
     if lanes is None:
         return []
     tape, found = lanes.tape, []
-    known = _synthetic_contents(tape, data)
     for day, first, start, end in lanes.windows.table.tolist():  # a decision waits for the last message of its moment
         last = max(end, _last_row(tape, lanes.pace, lanes.episode, day, start))
-        found.append(_span(tape, day, first, last, split, known))
+        found.append(_span(tape, day, first, last, split))
     return found
 
 
-def played_spans(env: Any, chosen: Sequence[Window], split: str, data: Any = None) -> list[Played]:
-    """The stretch of each window of `chosen`, an episode long; empty for an environment without days. `data` as above."""
+def played_spans(env: Any, chosen: Sequence[Window], split: str) -> list[Played]:
+    """The stretch of each window of `chosen`, an episode long; empty for an environment without days."""
     lanes = _lanes(env)
     if lanes is None:
         return []
     tape, found = lanes.tape, []
-    known = _synthetic_contents(tape, data)
     for day, row in chosen:
         end = max((int(w[3]) for w in lanes.windows.table if w[0] == day and w[1] <= row <= w[3]), default=_rows(tape, day) - 1)
         last = min(_last_row(tape, lanes.pace, lanes.episode, day, row), end)
-        span = _span(tape, day, row, last, split, known)
+        span = _span(tape, day, row, last, split)
         planted = span.synthetic and (tape.signal is None or bool(np.any(tape.signal[tape.day_slice(day)])))
         found.append(Played(span, tape.info[day].instrument.currency, planted, *_moves(tape, span, day)))
     return found
@@ -103,12 +105,16 @@ def _rows(tape: Any, day: int) -> int:
     return int(tape.days[day]["rows"])
 
 
-def _span(tape: Any, day: int, first: int, last: int, split: str, synthetic: set[str]) -> Span:
+def _span(tape: Any, day: int, first: int, last: int, split: str) -> Span:
     info, times = tape.info[day], tape.rows["time_ns"][tape.day_slice(day)]
     return Span(
         info.identity, info.content, info.instrument.symbol, info.date, int(first), int(last), split, int(times[first]),
-        int(times[last]), tape.signal is not None or info.content in synthetic,
+        int(times[last]), info.synthetic, _rules(info.instrument), shape_of(tape, day),
     )  # fmt: skip
+
+
+def _rules(instrument: Instrument) -> str:
+    return hashlib.sha256(json.dumps(rules_alone(instrument), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _last_row(tape: Any, pace: Any, decisions: int, day: int, row: int) -> int:
@@ -130,11 +136,3 @@ def _moves(tape: Any, span: Span, day: int) -> tuple[float, float]:
     if first <= 0 or last <= 0:
         return float("nan"), float("nan")
     return (last - first) / 2 * tape.info[day].instrument.price_unit, 1e4 * (last / first - 1)
-
-
-def _synthetic_contents(tape: Any, data: Any) -> set[str]:
-    """Contents of the synthetic days among several data sets: a set of both kinds has lost its planted truth."""
-    if tape.signal is not None or not isinstance(data, list | tuple):
-        return set()
-    names = [name for name in map(str, data) if name == store.SYNTHETIC or name.startswith(f"{store.SYNTHETIC}:")]
-    return {day.content for name in names for day in store.tapes(name).info}

@@ -327,31 +327,39 @@ def train(
     if keeper is not None and hasattr(agent, "own_workers"):
         raise ConfigError(f"agent {config.agent_name!r} learns in processes of its own, where no kill switch is: not with --govern")
     start = 0 if run is None else _take_up(run, agent, config, keeper)
+    last = None if run is None else run.last_checkpoint()
+    fresh = run is None or start < config.total_timesteps
     if run is None or start < config.total_timesteps:
         word = None if keeper is None else keeper.word
         if run is None:
             run = RunFolder.create(folder, config, word)
         else:
             run.go_on(config, word)
-        learned = run.noted() if start else []
-        learned += trained_spans(env, "train", config.env.get("data")) if hasattr(agent, "learn") else []
-        run.write_json(PROVENANCE, provenance(env) | {"trained_on": [span.as_json() for span in merged(learned)]})
+        before = run.record if start or last is not None else {"checkpoints": {}}
+        learned = run.noted() if start or last is not None else []
+        learned += trained_spans(env, "train") if hasattr(agent, "learn") else []
+        kept = {name: before[name] for name in ("checkpoints", "unproved") if name in before}
+        run.write_json(PROVENANCE, provenance(env) | kept | {"trained_on": [span.as_json() for span in merged(learned)]})
         if hasattr(agent, "learn"):
             _learn(run, agent, config, progress, start, keeper, stop)
     env.close()
-    agent.save(run.path)
-    run.note_model()
+    if fresh or (last is not None and hasattr(agent, "resume")):  # else it was read from there, and nothing is new
+        run.keep_model(agent.save)
     return run, agent
 
 
 def _take_up(run: RunFolder, agent: Any, config: RunConfig, keeper: Keeper | None) -> int:
-    """Steps that the run has done; `agent` is then as it was."""
+    """Steps that the run has done; `agent` is then as it was. `DataError` for files that are not those that the run kept; what an
+    earlier version kept without their hashes is taken, and the run then says that nobody knows what its model learned from."""
     last, more = run.last_checkpoint(), config.total_timesteps != run.config.total_timesteps
     trained = (run.path / "model.json").exists() and (keeper is None or keeper.gave(run))
     if last is not None and hasattr(agent, "resume"):
+        if not run.check_checkpoint(last):
+            run.note_unproved("it went on from a checkpoint of an earlier version, whose hashes were not kept")
         agent.resume(last)
         return int(agent.num_timesteps)
     if trained and not more:
+        run.check_model()
         agent.load(run.path)
         return config.total_timesteps
     if last is None and not trained:
@@ -373,7 +381,7 @@ def _learn(
 
     def make_env(num_envs: int | None = None, **keywords: Any) -> VectorEnv:
         env = plain(config.num_envs or num_envs, **keywords)
-        run.note_trained(trained_spans(env, keywords.get("split", "train"), config.env.get("data")))
+        run.note_trained(trained_spans(env, keywords.get("split", "train")))
         going_on = None if shelf.envs or last is None else last / RETURNS
         env = MeteredVectorEnv(env if keeper is None else keeper.wrap(env), meter, None if shelf.envs else state, going_on)
         shelf.envs.append(env)

@@ -50,7 +50,8 @@ def _money(comparison: Comparison) -> str:
     windows of one date)."""
     name, pnl = comparison.agent.name, comparison.agent.pnl
     if pnl.mean == 0 and not np.any(comparison.agent.episodes[comparison.judged]):
-        return f"{name} neither makes nor loses money"
+        idle = "did not trade and " if comparison.agent.rates.get("filled") == 0 else ""
+        return f"{name} {idle}neither makes nor loses money"
     each = f"per {comparison.proof.episode}"
     if pnl.mean < 0:
         return f"{name} loses money: {interval(pnl)} {each}{_doubt(pnl)}{_help(comparison)}"

@@ -375,6 +375,8 @@ def _comparison(role: str, ours: Performance, other: Performance, gate: Gate, rn
             rule, False, expected, "the same episodes in other sessions", "give equal episodes equal sessions"
         )
     estimate = _difference(ours.pnl[mine], other.pnl[theirs], ours.session[mine], gate, rng)
+    if estimate.low is None and estimate.blocks >= FEWEST:
+        return Finding(rule, False, expected, estimate.note, "give sessions that differ: equal ones are one, counted often")
     if estimate.low is None:
         return Finding(rule, False, expected, f"{estimate.blocks} sessions", f"run at least {FEWEST} sessions")
     got = f"{estimate.low:,.2f} an episode (mean {estimate.mean:,.2f} over {estimate.blocks} sessions)"

@@ -16,9 +16,11 @@ import pytest
 
 from emp_gym.data import lobster, store
 from emp_gym.data.repeats import SAMPLE
-from emp_gym.data.tape import DayInfo, TapeSet, build, rules_of
+from emp_gym.data.synthetic import DayConfig
+from emp_gym.data.tape import DayInfo, TapeSet, build, hash_of, rules_of
 from emp_gym.envs.schedule import Pace, split_windows
 from emp_gym.types import ConfigError, DataError, Instrument, RecordedDay
+from tests.market.duel import synthetic_day
 
 DATE, ROWS = "2024-05-02", 120
 
@@ -433,3 +435,21 @@ def test_a_folder_that_is_no_tape_is_never_replaced(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="is no tape"):
             tape.save(place, replace=True)
     assert (mine / "thesis.txt").read_text() == "three years" and len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_synthetic_day_stays_one_in_any_set_and_under_any_name(tmp_path: Path) -> None:
+    first, second = (synthetic_day(DayConfig(seed=seed, rows=1000, date=f"2031-03-0{seed}")) for seed in (1, 2))
+    made, recorded = build(first), build(replace(second, signal=None, regime=None))
+    assert [made.info[0].synthetic, recorded.info[0].synthetic] == [True, False]
+    source = {name: value for name, value in made.info[0].source.items() if name != "synthetic"}
+    assert hash_of([replace(made.info[0], source=source)]) == made.hash, "no hash knows of it"
+    made.save(tmp_path / "days" / "a.tape")
+    recorded.save(tmp_path / "days" / "b.tape")
+    for _ in range(2):  # joined, and joined days from the cache
+        both = store.tapes(tmp_path / "days")
+        assert both.signal is None and [day.synthetic for day in both.info] == [True, False]
+        store._tapes.cache_clear()
+    assert both.one(0).info[0].synthetic
+    meta = tmp_path / "days" / "a.tape" / "meta.json"
+    meta.write_text(meta.read_text().replace('"synthetic": true', '"other": true'))
+    assert TapeSet.open(meta.parent).info[0].synthetic, "a tape of an earlier version has its truth beside it"

@@ -76,7 +76,7 @@ def test_seeds_widen_the_interval() -> None:
 def test_pairing_removes_what_both_share() -> None:
     market = rng(3).normal(size=40) * 100
     days = np.arange(40) // 4
-    estimate = metrics.paired(market + 1.0, market, days, rng())
+    estimate = metrics.paired(market + np.linspace(0.9, 1.1, 40), market, days, rng())
     assert estimate.mean == pytest.approx(1.0) and estimate.clear
 
 
@@ -137,3 +137,15 @@ def test_what_is_not_defined_is_said() -> None:
     assert few.mean == 0.0 and few.low is None and "too few" in few.note
     with pytest.raises(ConfigError, match="share"):
         metrics.cvar(np.zeros(3), 0.0)
+
+
+def test_dates_that_are_all_the_same_give_no_interval_and_one_that_differs_gives_one() -> None:
+    days = np.repeat(np.arange(9), 2)
+    for values in (np.tile([3.0, -1.0], 9), np.tile([[3.0, -1.0], [7.0, 0.5]], (1, 9))):  # one seed, two seeds
+        found = metrics.bootstrap(values, days, np.random.default_rng(0))
+        assert (found.mean, found.low, found.high, found.blocks) == (values.mean(), None, None, 9)
+        assert found.note == "all blocks are the same: no interval" and not found.clear
+        values[..., 0] += 1e-6
+        assert metrics.bootstrap(values, days, np.random.default_rng(0)).low is not None
+    idle = metrics.bootstrap(np.zeros(18), days, np.random.default_rng(0))
+    assert (idle.low, idle.high) == (0.0, 0.0), "nothing was done on any date: that is known"
