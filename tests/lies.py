@@ -258,12 +258,14 @@ def no_record(folder: Path) -> Told:
 
 def a_model_from_a_file(folder: Path) -> Told:
     """Never trained here, so it has no run folder and no record."""
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "weights.txt").write_text("0")
     return judged(replace(config("lies:FromFile"), agent={"path": str(folder / "weights.txt")}))
 
 
 def a_kept_model_from_a_file(folder: Path) -> Told:
     """The same, laid into a run folder by a run that had nothing to train."""
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "weights.txt").write_text("0")
     asked = replace(config("lies:FromFile"), agent={"path": str(folder / "weights.txt")})
     return judged(asked, [trained(folder / "run", asked)])

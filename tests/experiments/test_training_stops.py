@@ -196,10 +196,10 @@ def test_a_checkpoint_of_another_run_is_refused_under_governance(signalled, tmp_
         said = refused()
         assert f"{name} is not what was saved: expected SHA-256" in said and ", got " in said and "put back" in said
         (last / name).write_bytes(data)
-    seal = json.loads((last / "seal.json").read_text())
-    (last / "seal.json").write_text(json.dumps(seal | {"trial": 3}))
+    seal = (last / "seal.json").read_text()
+    (last / "seal.json").write_text(json.dumps(json.loads(seal) | {"trial": 3}))
     assert "not signed by this ledger" in refused()
-    (last / "seal.json").write_text(json.dumps(seal))
+    (last / "seal.json").write_text(seal)
     assert train.main(resume) == 0
 
 
