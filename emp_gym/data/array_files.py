@@ -127,3 +127,12 @@ def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int, wher
     if told.shape[0] > most:
         raise DataError(f"{where}: {told.shape[0]} bytes, expected at most {most}")
     return np.frombuffer(data, np.uint8, told.shape[0], told.size).copy()
+
+
+def sync(path: Path) -> None:
+    """Puts a file, or the names in a folder, on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -127,23 +127,18 @@ DAY = np.dtype(
 _LATER = ("maker_fee_per_lot", "taker_fee_per_lot", "ticks")  # fields of `Instrument` that earlier tapes are without
 _NOT_HASHED = ("folder", "sample", "orders", "shape", "synthetic")
 """Of `DayInfo.source`: where the files lay, and what follows from the rows."""
-_ARRAYS = (
-    "days", "rows", "messages", "window", "book", "links",
-    "touches", "first_touch", "far_touch", "cross", "cross_block",
-)  # fmt: skip
-_OPTIONAL = ("signal", "regime")
 _READ_AT_RANDOM = ("rows", "messages", "book", "links", "touches", "first_touch", "cross")
 LARGEST_IN_MEMORY = 1 << 30  # bytes of days that are copied into large pages; larger ones stay mapped
-_DTYPES = {
-    "book": LEVEL,
-    "links": LINK,
-    "days": DAY,
-    "rows": ROW,
-    "messages": MESSAGE,
-    "window": WINDOW_EVENT,
-    "touches": TOUCH,
-    "far_touch": FAR,
-}
+_I4 = np.dtype(np.int32)
+COLUMNS: dict[str, tuple[np.dtype, tuple[int | None, ...]]] = {
+    "days": (DAY, (None,)), "rows": (ROW, (None,)), "messages": (MESSAGE, (None,)), "window": (WINDOW_EVENT, (None,)),
+    "book": (LEVEL, (None, 2, None)), "links": (LINK, (None, 2, None)), "touches": (TOUCH, (None,)), "first_touch": (_I4, (None,)),
+    "far_touch": (FAR, (None,)), "cross": (_I4, (2, None)), "cross_block": (_I4, (2, None)),
+}  # fmt: skip
+"""Type and shape of every array (None: any number)."""
+OPTIONAL: dict[str, tuple[np.dtype, tuple[int | None, ...]]] = {
+    "signal": (np.dtype(np.float32), (None,)), "regime": (np.dtype(np.int8), (None,)),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -255,7 +250,7 @@ class TapeSet:
         for name in ("row0", "touch0", "block0", "first0", "far0"):
             days[name] = 0
         parts: dict[str, Any] = {name: getattr(self, name)[own] for name in ("rows", "messages", "book", "links")}
-        for name in _OPTIONAL:
+        for name in OPTIONAL:
             array = getattr(self, name)
             parts[name] = None if array is None else array[own]
         parts["cross"] = self.cross[:, own]
@@ -263,9 +258,9 @@ class TapeSet:
         kind, side, price, size = (np.ascontiguousarray(parts["messages"][name]) for name in ("kind", "side", "price", "size"))
         book_price, book_size = self.book_at(slice(None), day)
         parts["window"] = tape_index.window_events(kind, side, price, size, book_price, book_size.astype(np.int32))
-        parts["touches"] = self.touches[_until_next(self.days, day, "touch0", len(self.touches))]
-        parts["first_touch"] = self.first_touch[_until_next(self.days, day, "first0", len(self.first_touch))]
-        parts["far_touch"] = self.far_touch[_until_next(self.days, day, "far0", len(self.far_touch))]
+        parts["touches"] = self.touches[until_next(self.days, day, "touch0", len(self.touches))]
+        parts["first_touch"] = self.first_touch[until_next(self.days, day, "first0", len(self.first_touch))]
+        parts["far_touch"] = self.far_touch[until_next(self.days, day, "far0", len(self.far_touch))]
         return TapeSet(info=(self.info[day],), days=days, **parts)
 
     def save(self, folder: str | os.PathLike[str], *, replace: bool = False) -> Path:
@@ -343,16 +338,17 @@ class TapeSet:
             first0 += len(tape.first_touch)
             far0 += len(tape.far_touch)
             block0 += tape.cross_block.shape[1]
-        joined: dict[str, Any] = {"days": days}
-        for name in _ARRAYS[1:] + _OPTIONAL:
+        joined: dict[str, Any] = {}
+        for name, (dtype, _) in {**COLUMNS, **OPTIONAL}.items():
             parts = [getattr(tape, name) for tape in tapes]
             if not all(part is not None for part in parts):
                 continue
-            if name in _DTYPES:
+            if dtype.names:
                 records = np.concatenate([tape_index.whole_records(np.ascontiguousarray(part)) for part in parts])
-                joined[name] = records.view(_DTYPES[name])
+                joined[name] = records.view(dtype)
             else:
                 joined[name] = np.concatenate(parts, axis=1 if name.startswith("cross") else 0)
+        joined["days"] = days
         return cls(info=tuple(day for tape in tapes for day in tape.info), **joined)
 
 
@@ -363,7 +359,7 @@ def of_planted(info: Iterable[DayInfo], signal: np.ndarray | None) -> tuple[DayI
     return tuple(replace(day, source={**day.source, "synthetic": True}) for day in info)
 
 
-def _until_next(days: np.ndarray, day: int, name: str, end: int) -> slice:
+def until_next(days: np.ndarray, day: int, name: str, end: int) -> slice:
     """From where column `name` of `days` says that `day` begins to where the next one does."""
     first = int(days[day][name])
     return slice(first, int(days[day + 1][name]) if day + 1 < len(days) else end)

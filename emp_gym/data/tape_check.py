@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emp_gym.data import tape_check_kernels as kernels
-from emp_gym.data.tape import BLOCK, NO_ROW, NO_TOUCH, DayInfo
+from emp_gym.data.tape import BLOCK, NO_ROW, NO_TOUCH, DayInfo, until_next
 from emp_gym.types import DataError, Instrument, Regime
 
 if TYPE_CHECKING:
@@ -212,9 +212,9 @@ def _day(tape: TapeSet, day: int, where: str) -> None:
     now, own = tape.days[day], tape.day_slice(day)
     place, base = f"{where}: day {day}: ", int(now["base"])
     messages, book = tape.messages[own], tape.book[own]
-    touches = tape.touches[_part(tape.days, day, "touch0", len(tape.touches))]
-    first = tape.first_touch[_part(tape.days, day, "first0", len(tape.first_touch))]
-    far = tape.far_touch[_part(tape.days, day, "far0", len(tape.far_touch))]
+    touches = tape.touches[until_next(tape.days, day, "touch0", len(tape.touches))]
+    first = tape.first_touch[until_next(tape.days, day, "first0", len(tape.first_touch))]
+    far = tape.far_touch[until_next(tape.days, day, "far0", len(tape.far_touch))]
     block0 = int(now["block0"])
     blocks = tape.cross_block[:, block0 : block0 + -(-len(messages) // BLOCK)]
     _refuse(kernels.book_fault(book, tape.links[own], len(touches)), place, "row")
@@ -229,10 +229,6 @@ def _day(tape: TapeSet, day: int, where: str) -> None:
             raise DataError(f"{place}far_touch.touch: expected 0 to {len(touches) - 1}, got {low} to {high}; {AGAIN}")
         if (np.diff(far["price"]) < 0).any() or not np.isin(far["side"], (1, -1)).all():
             raise DataError(f"{place}far_touch: expected ascending prices and sides of 1 and -1; {AGAIN}")
-
-
-def _part(days: np.ndarray, day: int, name: str, end: int) -> slice:
-    return slice(int(days[day][name]), int(days[day + 1][name]) if day + 1 < len(days) else end)
 
 
 def _refuse(found: tuple[int, int, int, int], place: str, unit: str) -> None:

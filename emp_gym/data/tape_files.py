@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,24 +19,14 @@ from typing import Any
 import numpy as np
 
 from emp_gym.data import tape_check
-from emp_gym.data.array_files import mapped
-from emp_gym.data.tape import DAY, FAR, FORMAT, LEVEL, LINK, ROW, TOUCH, DayInfo, TapeSet, of_planted
+from emp_gym.data.array_files import mapped, sync
+from emp_gym.data.tape import COLUMNS, FORMAT, OPTIONAL, DayInfo, TapeSet, hash_of, of_planted
 from emp_gym.data.tape_check import AGAIN
-from emp_gym.types import MESSAGE, WINDOW_EVENT, DataError, Instrument
+from emp_gym.types import DataError, Instrument
 
 META = "meta.json"
 LOGGER = logging.getLogger(__name__)
 
-_I4 = np.dtype(np.int32)
-COLUMNS: dict[str, tuple[np.dtype, tuple[int | None, ...]]] = {
-    "days": (DAY, (None,)), "rows": (ROW, (None,)), "messages": (MESSAGE, (None,)), "window": (WINDOW_EVENT, (None,)),
-    "book": (LEVEL, (None, 2, None)), "links": (LINK, (None, 2, None)), "touches": (TOUCH, (None,)), "first_touch": (_I4, (None,)),
-    "far_touch": (FAR, (None,)), "cross": (_I4, (2, None)), "cross_block": (_I4, (2, None)),
-}  # fmt: skip
-"""Type and shape of every column (None: any number)."""
-OPTIONAL: dict[str, tuple[np.dtype, tuple[int | None, ...]]] = {
-    "signal": (np.dtype(np.float32), (None,)), "regime": (np.dtype(np.int8), (None,)),
-}  # fmt: skip
 FILES = {META, *(f"{name}.npy" for name in (*COLUMNS, *OPTIONAL))}
 
 
@@ -51,13 +42,9 @@ def write(tape: TapeSet, folder: str | os.PathLike[str], replace: bool) -> Path:
             if array is not None:
                 array = np.ascontiguousarray(array)
                 np.save(aside / f"{name}.npy", array, allow_pickle=False)
-                _sync(aside / f"{name}.npy")
+                sync(aside / f"{name}.npy")
                 hashes[name] = tape_check.column_hash(array)
-        meta = {"format": FORMAT, "hash": tape.hash, "days": [asdict(day) for day in tape.info], "columns": hashes}
-        meta = json.loads(json.dumps(meta))
-        (aside / META).write_text(json.dumps(meta | {"seal": tape_check.seal(meta)}, indent=1), encoding="utf-8")
-        _sync(aside / META)
-        _sync(aside)
+        write_meta(aside, tape.info, hashes)
         try:
             aside.rename(target)
         except OSError:  # somebody else was first, or something else stands there
@@ -66,19 +53,18 @@ def write(tape: TapeSet, folder: str | os.PathLike[str], replace: bool) -> Path:
             if _may_replace(tape, target, replace):
                 shutil.rmtree(target)
                 aside.rename(target)
-        _sync(target.parent)
+        sync(target.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return target
 
 
-def _sync(path: Path) -> None:
-    """Puts a file, or the names in a folder, on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def write_meta(folder: Path, info: Sequence[DayInfo], hashes: Mapping[str, str]) -> None:
+    """`META` of the columns in `folder`, which are of these days and have these hashes."""
+    told = {"format": FORMAT, "hash": hash_of(info), "days": [asdict(day) for day in info], "columns": dict(hashes)}
+    (folder / META).write_text(json.dumps(told | {"seal": tape_check.seal(told)}, indent=1), encoding="utf-8")
+    sync(folder / META)
+    sync(folder)
 
 
 def _may_replace(tape: TapeSet, target: Path, replace: bool) -> bool:

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import shlex
 import shutil
@@ -37,6 +36,7 @@ from typing import Any
 
 from emp_gym import bounded
 from emp_gym.agents.base import read_json
+from emp_gym.data.array_files import sync
 from emp_gym.experiments.config import RunConfig, read, remember
 from emp_gym.experiments.spans import Span, merged
 from emp_gym.types import ConfigError, DataError
@@ -228,17 +228,17 @@ class RunFolder:
         aside.mkdir(parents=True)
         try:
             fill(aside)
-            for path in (*aside.iterdir(), aside):
-                _sync(path)
+            for path in (*aside.rglob("*"), aside):
+                sync(path)
             told = self.record
             if "checkpoints" in told:  # not in a run that was begun by an earlier version
                 self.write_json(PROVENANCE, told | {"checkpoints": told["checkpoints"] | {final.name: hashes_of(aside)}})
-                _sync(self.path / PROVENANCE)
-                _sync(self.path)
+                sync(self.path / PROVENANCE)
+                sync(self.path)
             aside.rename(final)
         finally:
             shutil.rmtree(aside, ignore_errors=True)  # on a full disk half a checkpoint takes the room of a whole one
-        _sync(final.parent)
+        sync(final.parent)
 
     def last_checkpoint(self) -> Path | None:
         """The newest complete checkpoint; None where there is none yet."""
@@ -271,15 +271,6 @@ def _hash(path: Path) -> str:
         return ""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Puts a file, or the names in a folder, on disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,6 @@ through `training.train` like any other.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -21,6 +20,7 @@ import numpy as np
 from emp_gym.agents import registry
 from emp_gym.data import store
 from emp_gym.data.tape import TapeSet
+from emp_gym.data.tape_files import write_meta
 from emp_gym.envs import schedule
 from emp_gym.evaluation import runlog
 from emp_gym.evaluation.splits import walk_forward
@@ -89,10 +89,7 @@ def fold_tape(tape: TapeSet, fold: Fold, folder: Path) -> Path:
     info = tuple(
         replace(day, source={**day.source, "held_out": number not in fold.train}) for number, day in enumerate(tape.info)
     )
-    marked = replace(tape, info=info)
-    meta = json.loads((tape.path / "meta.json").read_text(encoding="utf-8"))
-    meta |= {"hash": marked.hash, "days": [asdict(day) for day in info]}
-    (folder / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
+    write_meta(folder, info, tape.hashes)
     return folder
 
 
