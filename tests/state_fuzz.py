@@ -107,6 +107,11 @@ def lose_a_page(folder: Path, rng: Rng, _other: Path) -> str:
     return name
 
 
+def forge_fields(folder: Path, rng: Rng, other: Path) -> str:
+    """One to three numbers, anywhere."""
+    return ", ".join(forge_field(folder, rng, other) for _ in range(int(rng.integers(1, 4))))
+
+
 def forge_field(folder: Path, rng: Rng, _other: Path) -> str:
     name, array = _column(folder, rng)
     if not array.size:
@@ -150,7 +155,7 @@ def edit_meta_and_seal(folder: Path, rng: Rng, other: Path) -> str:
 
 
 DAMAGES: tuple[Callable[[Path, Rng, Path], str], ...] = (
-    flip_data, flip_header, cut_or_lengthen, swap_files, swap_columns, swap_entries, lose_a_page, forge_field, forge_field, edit_meta,
+    flip_data, flip_header, cut_or_lengthen, swap_files, swap_columns, swap_entries, lose_a_page, forge_field, forge_fields, edit_meta,
     edit_meta_and_seal,
 )  # fmt: skip
 
@@ -256,7 +261,7 @@ def _missed(
     counts[f"{version}opened, nothing differs"] += not differs
     counts[f"{version}opened, something differs"] += differs
     if differs:
-        missed[f"{version}{what.split(META)[0].strip()}"] += 1
+        missed[f"{version}{what.split(META)[0].split(',')[0].strip()}"] += 1
     try:
         whole = tape.verify()
     except DataError:
@@ -326,7 +331,8 @@ def fuzz_lanes(n: int, seed: int) -> Counter[str]:
             with np.load(whole) as stored:
                 arrays = dict(stored)
             if i % 4:
-                what = forge_lanes(arrays, snapshot._own(env.unwrapped), rng)
+                own = snapshot._own(env.unwrapped)
+                what = ", ".join(forge_lanes(arrays, own, rng) for _ in range(int(rng.integers(1, 4))))
                 np.savez(work, **arrays)
             else:
                 data, what = bytearray(whole.read_bytes()), "bytes"

@@ -139,7 +139,7 @@ def check(tape: TapeSet, where: str) -> None:
     for day in range(len(tape.info)):
         _day(tape, day, where)
     found = kernels.window_fault(tape.window, max(day.rows for day in tape.info), len(tape.info))
-    _refuse(found, f"{where}: ", "")
+    _refuse(found, f"{where}: ")
     touched = int(np.count_nonzero((tape.messages["kind"] >= kernels.NEW) & (tape.messages["kind"] <= kernels.EXECUTE)))
     if len(tape.touches) != touched + len(tape.window):
         raise DataError(
@@ -219,8 +219,8 @@ def _day(tape: TapeSet, day: int, where: str) -> None:
     blocks = tape.cross_block[:, block0 : block0 + -(-len(messages) // BLOCK)]
     _refuse(kernels.book_fault(book, tape.links[own], len(touches)), place, "row")
     _refuse(kernels.row_fault(tape.rows[own], messages, book, base), place, "row")
-    _refuse(kernels.touch_fault(touches, messages, base), place, "entry")
-    _refuse(kernels.cross_fault(tape.cross[:, own], blocks, messages, base), place, "entry")
+    _refuse(kernels.touch_fault(touches, messages, base), place)
+    _refuse(kernels.cross_fault(tape.cross[:, own], blocks, messages, base), place)
     if len(first) and not (first.min() >= NO_TOUCH and first.max() < len(touches)):
         raise DataError(f"{place}first_touch: expected -1 to {len(touches) - 1}, got {first.min()} to {first.max()}; {AGAIN}")
     if len(far):
@@ -231,9 +231,9 @@ def _day(tape: TapeSet, day: int, where: str) -> None:
             raise DataError(f"{place}far_touch: expected ascending prices and sides of 1 and -1; {AGAIN}")
 
 
-def _refuse(found: tuple[int, int, int, int], place: str, unit: str) -> None:
+def _refuse(found: tuple[int, int, int, int], place: str, unit: str = "entry") -> None:
     rule, at, expected, got = (int(number) for number in found)
     if rule:
         array, field, words = _WORDS[rule]
         name = f"{array}{'.' if field else ''}{field}"
-        raise DataError(f"{place}{name}, {unit or 'entry'} {at}: expected {words.format(expected)}, got {got}; {AGAIN}")
+        raise DataError(f"{place}{name}, {unit} {at}: expected {words.format(expected)}, got {got}; {AGAIN}")

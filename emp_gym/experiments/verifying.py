@@ -9,7 +9,10 @@ from emp_gym.experiments import backtest
 from emp_gym.experiments.config import RunConfig
 
 LOGGER = logging.getLogger(__name__)
-NO_HASHES = "without hashes (an earlier version wrote it): only its bounds are checked; scripts/ingest.py makes a tape with them"
+NO_HASHES = (
+    "without hashes (an earlier version wrote it): only its bounds are checked; make it again with scripts/ingest.py, or remove it "
+    "from the cache"
+)
 
 
 def verify(env: Any) -> str:

@@ -346,11 +346,12 @@ def test_ten_thousand_damages(tmp_path: Path) -> None:
     for seed in seeds:
         for name, found in fuzz(700, 300, seed, tmp_path).items():
             counts[name].update(found)
+    what = "damaged tapes and states of lanes: refused when opened, by the full check, or run by the kernels; 'old' tapes have no hashes"
     report = {
-        "what": "damaged tapes and states of lanes: refused when opened, refused by the full check, or run by the kernels; 'old' tapes have no "
-        "hashes", "tier": "long", "command": "EMP_EVIDENCE=docs/evidence/state_fuzz.json pytest -n 0 -m long tests/data/test_tape_check.py",
-        "commit": commit, "n": 10_000, "seeds": list(seeds), "crashes": 0, "tapes": dict(sorted(counts["tapes"].items())),
-        "lanes": dict(sorted(counts["lanes"].items())), "missed when opened": dict(counts["missed when opened"].most_common()),
+        "what": what, "tier": "long", "commit": commit, "n": 10_000, "seeds": list(seeds), "crashes": 0,
+        "command": "EMP_EVIDENCE=docs/evidence/state_fuzz.json pytest -n 0 -m long tests/data/test_tape_check.py",
+        "tapes": dict(sorted(counts["tapes"].items())), "lanes": dict(sorted(counts["lanes"].items())),
+        "missed when opened": dict(counts["missed when opened"].most_common()),
     }  # fmt: skip
     if "EMP_EVIDENCE" in os.environ:
         Path(os.environ["EMP_EVIDENCE"]).write_text(json.dumps(report, indent=1) + "\n")
