@@ -339,6 +339,7 @@ def test_damage_at_random_never_crashes_and_never_passes_the_full_check(tmp_path
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 def test_ten_thousand_damages(tmp_path: Path) -> None:
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     seeds = range(1, 11)
