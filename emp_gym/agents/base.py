@@ -229,6 +229,16 @@ def read_arrays(path: Path) -> Arrays:
         raise DataError(f"{path}: not a readable safetensors file ({error})") from error
 
 
+def must_fit(arrays: Arrays, expected: Arrays, what: str) -> None:
+    """`DataError` unless `arrays` are those of `expected`, with their types and shapes, and finite where those are."""
+    for name in sorted(expected.keys() | arrays.keys()):
+        told, got = (f"{of[name].dtype} {of[name].shape}" if name in of else "none" for of in (expected, arrays))
+        if told != got:
+            raise DataError(f"{what}: {name}: expected {told}, got {got}; the file is damaged, or of another model")
+        if arrays[name].dtype.kind == "f" and (np.isfinite(expected[name]) & ~np.isfinite(arrays[name])).any():
+            raise DataError(f"{what}: {name}: expected finite numbers; the file is damaged, or training had gone astray")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """One JSON object; raises `DataError` where there is none."""
     try:

@@ -20,13 +20,13 @@ import torch
 from gymnasium import spaces
 
 from emp_gym.agents.backbones import encoder
-from emp_gym.agents.base import Arrays, BaseAgent, Callback, read_arrays, read_json, write_arrays
+from emp_gym.agents.base import Arrays, BaseAgent, Callback, must_fit, read_arrays, read_json, write_arrays
 from emp_gym.agents.ppo.config import ACTIVATIONS, PLAIN, PPOConfig, sequence_batch, whole_batch
 from emp_gym.agents.ppo.policy import LanePolicy, RunningFeatures, Seen
 from emp_gym.agents.ppo.residual import PREFIX, Residual
 from emp_gym.agents.ppo.rollout import LaneBuffer
 from emp_gym.agents.ppo.training import Correction, LanePPO
-from emp_gym.types import F32, Bool, ConfigError, MakeEnv
+from emp_gym.types import F32, Bool, ConfigError, DataError, MakeEnv
 
 
 class PPO(BaseAgent):
@@ -211,14 +211,17 @@ class PPO(BaseAgent):
     # ---- files
 
     def arrays(self) -> Arrays:
-        weights = {name: tensor.detach().cpu().numpy() for name, tensor in self.policy.state_dict().items()}
-        return weights if self.residual is None else weights | self.residual.arrays()
+        return self._weights() if self.residual is None else self._weights() | self.residual.arrays()
+
+    def _weights(self) -> Arrays:
+        return {name: tensor.detach().cpu().numpy() for name, tensor in self.policy.state_dict().items()}
 
     def restore(self, arrays: Arrays) -> None:
         if self.residual is not None:
             self.residual.restore(arrays)
-        weights = {name: torch.from_numpy(array) for name, array in arrays.items() if not name.startswith(PREFIX)}
-        self.policy.load_state_dict(weights)
+        own = {name: array for name, array in arrays.items() if not name.startswith(PREFIX)}
+        must_fit(own, self._weights(), "weights of ppo")
+        self.policy.load_state_dict({name: torch.from_numpy(array) for name, array in own.items()})
 
     def checkpoint(self, folder: Path) -> None:
         """`save`, and what training needs to go on after its last iteration."""
@@ -232,8 +235,10 @@ class PPO(BaseAgent):
     def resume(self, folder: Path) -> None:
         """Reads a checkpoint; the next `learn` goes on from there."""
         self.load(folder)
-        state = read_json(folder / "training.json")
-        self.num_timesteps = int(state["num_timesteps"])
+        steps = read_json(folder / "training.json").get("num_timesteps")
+        if type(steps) is not int or steps < 0:
+            raise DataError(f"{folder / 'training.json'}: num_timesteps: expected a whole number, got {steps!r:.40}; the file is damaged")
+        self.num_timesteps = steps
         self._resumed, self._trainer = read_arrays(folder / "training.safetensors"), None
         self._boundary = self._resumed
 

@@ -20,13 +20,14 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from emp_gym.agents.backbones import State
-from emp_gym.agents.base import Arrays
+from emp_gym.agents.base import Arrays, must_fit
 from emp_gym.agents.ppo.policy import LanePolicy, RunningFeatures, Seen
 from emp_gym.agents.ppo.residual import Residual
 from emp_gym.agents.ppo.rollout import LaneBuffer, RewardScale
 
 UNDER_WAY = ("lane_return", "lane_length", "discounted_return", "lane_fresh", "memory.", "baseline")
 """How arrays of a checkpoint begin that mean something only if the lanes go on where they stood."""
+KEPT = "what ppo kept to go on from (training.safetensors)"
 
 Report = Callable[[int, Mapping[str, float]], bool]
 Correction = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
@@ -83,6 +84,7 @@ class LanePPO(SB3PPO):
         self._base_state = None if self.residual is None else self.residual.initial_state(self.n_envs)
         before, self._before = self._before, {}
         if before and getattr(self.env, "continued", False):
+            must_fit(before, {name: like for name, like in self.arrays().items() if name in before}, KEPT)
             self.env.restore(before)  # type: ignore[union-attr]
             if self.scale is not None and "discounted_return" in before:
                 self.scale.returns = before["discounted_return"].copy()
@@ -231,6 +233,16 @@ class LanePPO(SB3PPO):
         """Takes over what `arrays` gave; of episodes under way only if the environment goes on with them."""
         self._before = {name: array for name, array in arrays.items() if name.startswith(UNDER_WAY)}
         before = arrays.get("episodes_ended", np.zeros((0, 2)))
+        rest = {name: array for name, array in arrays.items() if name not in self._before}
+        like = {"episodes_ended": np.zeros((*before.shape[:1], 2)), "reward_scale": np.zeros(3)}
+        like = {name: one for name, one in like.items() if name in rest} | {"n_updates": np.zeros(1, np.int64)}
+        like |= dict.fromkeys(("noise", "shuffle"), self.noise.get_state().numpy())
+        for index, parameter in enumerate(self.policy.optimizer.param_groups[0]["params"]):
+            moment = np.zeros(parameter.shape, np.float32)
+            moments = {"step": np.zeros((), np.float32), "exp_avg": moment, "exp_avg_sq": moment}
+            if any(f"adam.{index}.{name}" in rest for name in moments):  # none before the first update
+                like |= {f"adam.{index}.{name}": one for name, one in moments.items()}
+        must_fit(rest, like, KEPT)
         ended = [{"r": r, "l": int(length), "t": 0.0} for r, length in before]
         self.ep_info_buffer = deque(ended, maxlen=self._stats_window_size)
         self.ep_success_buffer = deque(maxlen=self._stats_window_size)

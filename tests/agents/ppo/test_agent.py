@@ -44,6 +44,28 @@ class Stop:
         return False
 
 
+FORGED = [
+    ("training", "noise", lambda a: a[:-8]), ("training", "noise", None), ("training", "adam.0.exp_avg", lambda a: a[:1]),
+    ("training", "adam.1.step", None), ("training", "adam.0.exp_avg", lambda a: a * np.nan), ("training", "adam.99.step", np.ones_like),
+    ("training", "reward_scale", lambda a: a.astype(np.float32)),
+    ("training", "episodes_ended", lambda a: np.zeros((2, 3))), ("model", "value_net.weight", lambda a: a * np.nan),
+    ("model", "value_net.weight", lambda a: a.T), ("model", "value_net.weight", None), ("model", "another", np.ones_like),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("file", "name", "how"), FORGED)
+def test_a_checkpoint_that_does_not_fit_is_refused_by_name(file: str, name: str, how: Any, tmp_path: Path) -> None:
+    first, second = agent(1), agent(1)
+    first.learn(fakes.make_env, 2 * ROLLOUT, Stop(first, tmp_path, 2 * ROLLOUT))
+    path = tmp_path / f"{file}.safetensors"
+    arrays = read_arrays(path)
+    found = arrays.pop(name, np.zeros(3, np.float32))
+    write_arrays(path, arrays if how is None else arrays | {name: how(found)})
+    with pytest.raises(DataError, match=rf"{name}: expected"):
+        second.resume(tmp_path)
+        second.learn(fakes.make_env, 3 * ROLLOUT, None)
+
+
 @pytest.mark.parametrize("env_id", ["fake-lob-v0", "fake-box-v0"])
 def test_resume_equals_going_on_but_for_lanes_in_flight(tmp_path: Path, env_id: str) -> None:
     """An agent stopped at N and told to learn on equals a new one resumed from N's files, bit for bit: weights, Adam's
