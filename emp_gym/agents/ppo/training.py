@@ -237,11 +237,11 @@ class LanePPO(SB3PPO):
         like = {"episodes_ended": np.zeros((*before.shape[:1], 2)), "reward_scale": np.zeros(3)}
         like = {name: one for name, one in like.items() if name in lasting} | {"n_updates": np.zeros(1, np.int64)}
         like |= dict.fromkeys(("noise", "shuffle"), self.noise.get_state().numpy())
-        for index, parameter in enumerate(self.policy.optimizer.param_groups[0]["params"]):
+        for number, parameter in enumerate(self.policy.optimizer.param_groups[0]["params"]):
             moment = np.zeros(parameter.shape, np.float32)
             moments = {"step": np.zeros((), np.float32), "exp_avg": moment, "exp_avg_sq": moment}
-            if any(f"adam.{index}.{name}" in lasting for name in moments):  # none before the first update
-                like |= {f"adam.{index}.{name}": one for name, one in moments.items()}
+            if any(f"adam.{number}.{name}" in lasting for name in moments):  # none before the first update
+                like |= {f"adam.{number}.{name}": one for name, one in moments.items()}
         must_fit(lasting, like, KEPT)
         ended = [{"r": r, "l": int(length), "t": 0.0} for r, length in before]
         self.ep_info_buffer = deque(ended, maxlen=self._stats_window_size)
