@@ -110,6 +110,11 @@ def hot(function: F) -> F:
     return njit(function, _nrt=False, error_model="numpy", forceinline=True)
 
 
+def rare(function: F) -> F:
+    """`hot` for what is seldom called from inner kernels: its code stands aside, so that theirs stays short."""
+    return njit(function, _nrt=False, error_model="numpy")
+
+
 def fused(function: F) -> F:
     """`hot` for arithmetic in which a product and a sum may be rounded once, where the processor can."""
     return njit(function, _nrt=False, error_model="numpy", forceinline=True, fastmath={"contract"})

@@ -161,6 +161,7 @@ def _orders(bounds: _Bounds, lanes: Lanes, saved: Arrays, days: np.ndarray) -> N
     within("ahead", -1, LOTS, live)
     within("behind", 0, LOTS, live)
     within("counted", 0, 0, live)
+    within("nameless", 0, LOTS, live)
     within("born_row", 0, row, live)
     within("spell_row", -1, row, live)
     within("cross_row", row + 1, last, live & (slots["cross_row"] != NO_ROW))

@@ -116,7 +116,7 @@ def _judge(
         lane["orders"], lane["fills"], lane["next_row"] = 1, 0, NO_ROW
         slot["id"], slot["price"], slot["side"], slot["kind"] = 1, m["price"], m["side"], 1
         slot["quantity"], slot["filled"], slot["behind"], slot["counted"] = ENDLESS, 0, 0, m["size"]
-        slot["cancel_row"], slot["spell_row"] = NO_ROW, -1
+        slot["cancel_row"], slot["spell_row"], slot["nameless"] = NO_ROW, -1, 0
         slot["state"], slot["live"], slot["born_row"] = LIVE, True, born
         find_touch(tape, day, slot, born - 1)
         visible = 0

@@ -127,7 +127,7 @@ def walk(lane, day, slots, taken, fills, tape, params, target, until_ns):
         for k in range(lane["orders"]):  # an older order of the same price comes first, so `upto` is never passed
             slot = slots[k]
             if slot["state"] == LIVE and slot["touch_row"] <= upto:
-                pass_touches(slot, tape.touches, upto, -1, params)
+                pass_touches(day, slot, tape, upto, -1, params)
                 if slot["exec_row"] <= upto:
                     row, phase, reached, upto = np.int64(slot["exec_row"]), 0, k, slot["exec_row"] - 1
         if phase == 0:
@@ -206,7 +206,7 @@ def happen(lane, day, slots, fills, tape, params, row, reached):
             gone = True
             continue
         if slot["touch_row"] <= row:
-            pass_touches(slot, tape.touches, row, row, params)
+            pass_touches(day, slot, tape, row, row, params)
     if gone:
         sweep(lane, slots)
     look_further(lane, day, slots, tape, row)

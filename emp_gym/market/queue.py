@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from emp_gym.data.tape import ELSEWHERE, NO_ROW, NO_TOUCH
-from emp_gym.jit import hot
-from emp_gym.market.index import find_cross, find_touch, point_at
+from emp_gym.jit import hot, rare
+from emp_gym.market.index import HORIZON, find_cross, find_touch, point_at
 from emp_gym.market.liquidity import fill_maker
 from emp_gym.market.records import (
     ADOPT,
@@ -28,13 +28,15 @@ from emp_gym.market.records import (
     UNKNOWN_PLACE,
 )
 
+ANY = (1 << 31) - 1  # `nameless` of an order whose place is not known
+
 
 @hot
 def rest(lane, day, slot, tape, row):
     """Puts an order into the book after `row`: its place is behind the visible volume at its price."""
     at, s = day["row0"] + row, 0 if slot["side"] > 0 else 1
     levels, price = tape.book.shape[2], slot["price"] - day["base"]
-    slot["behind"], slot["counted"], slot["spell_row"] = 0, 0, -1
+    slot["behind"], slot["counted"], slot["nameless"], slot["spell_row"] = 0, 0, 0, -1
     slot["state"], slot["live"], slot["born_row"] = LIVE, True, row
     inside, better = tape.book[at, s, levels - 1]["size"] == 0, -1
     for j in range(levels):
@@ -55,7 +57,7 @@ def rest(lane, day, slot, tape, row):
         better = j
     slot["ahead"] = 0
     if not inside:
-        slot["ahead"] = UNKNOWN_PLACE
+        slot["ahead"], slot["nameless"], slot["spell_row"] = UNKNOWN_PLACE, ANY, row
         lane["unknown_place"] += 1
     find_touch(tape, day, slot, row)
     if better >= 0:  # nothing crosses us before it crosses a better level: look then
@@ -65,18 +67,21 @@ def rest(lane, day, slot, tape, row):
 
 
 @hot
-def pass_touches(slot, touches, upto, served, params):
+def pass_touches(day, slot, tape, upto, served, params):
     """Moves the slot's volume ahead over its touches up to and including row `upto`.
 
     Stops before an execution that reaches us and notes its row as `exec_row`: `serve` has to share it out. What the message
     of row `served` took from the volume ahead is done already. Whether a cancel was ahead of us or behind is as good as
     random, so the usual messages are counted without asking: a wrong guess of the processor costs more than the sums.
     """
+    touches = tape.touches
+    if slot["spell_row"] >= 0:
+        pass_uncertain(day, slot, tape.book, touches, upto, served, params)
+        return
     births, mode = params["births"] == 1, params["fills"]
     i, ahead, behind = slot["touch"], slot["ahead"], slot["behind"]
-    born, spell, counted = np.int64(slot["born_row"]), np.int64(slot["spell_row"]), np.int64(slot["counted"])
-    usual = births and mode == EXACT and spell < 0 and ahead != UNKNOWN_PLACE
-    reached, there = False, True
+    born, counted = np.int64(slot["born_row"]), np.int64(slot["counted"])
+    usual, reached, left, there = births and mode == EXACT, False, False, True
     while there and touches[i]["row"] <= born:  # before the order came: see `find_touch`
         there = touches[i]["last"] == 0
         i += 1
@@ -97,37 +102,190 @@ def pass_touches(slot, touches, upto, served, params):
         executed = kind == EXECUTE and row != served and touch["status"] == TRADING
         if mode == OPTIMISTIC:
             reached = kind <= EXECUTE and row != served and touch["status"] == TRADING
-        elif executed and ahead != UNKNOWN_PLACE:
+        elif executed:
             reached = size > ahead or mode == TOUCHED
-        if reached:
+        left = kind == EVICT or kind == ADOPT
+        if reached or left:
             break
         if executed and ahead > 0:
             ahead -= size
         if kind == NEW:
             behind += size
-            ahead = np.int64(0) if ahead == UNKNOWN_PLACE else ahead  # the level was empty when it came into sight
-        elif kind == EVICT:
-            spell = np.int64(row)
-        elif kind == ADOPT:
-            ahead = size if ahead == UNKNOWN_PLACE else ahead
         elif birth == born and counted > 0:
             counted = max(counted - size, np.int64(0))  # the real order whose place a ghost has taken
         elif birth > born and births:
             behind = max(behind - size, 0)
-        elif birth < 0 and spell >= 0 and -1 - birth > spell and births:
-            pass  # first mentioned after our level came back: behind us, and not in `behind`
-        elif kind != EXECUTE and ahead != UNKNOWN_PLACE:
+        elif kind != EXECUTE:
             ahead = max(ahead - size, np.int64(0))
-        if kind != EVICT and ahead > 0:
+        if ahead > 0:
             ahead = min(ahead, max(touch["volume"] - counted - behind, np.int64(0)))
-        usual = births and mode == EXACT and spell < 0 and ahead != UNKNOWN_PLACE
         i += 1
         there = touch["last"] == 0
-    slot["ahead"], slot["behind"] = ahead, behind
+    slot["ahead"], slot["behind"], slot["counted"] = ahead, behind, counted
+    point_at(slot, touches, i, there)
+    if reached:
+        slot["exec_row"] = slot["touch_row"]
+    elif left:
+        slot["nameless"] = nameless_ahead(slot, touches, i)
+        slot["spell_row"] = touches[i]["row"]
+        pass_uncertain(day, slot, tape.book, touches, upto, served, params)
+
+
+@rare
+def pass_uncertain(day, slot, book, touches, upto, served, params):
+    """`pass_touches` of an order whose level was out of sight since it came, or when it came."""
+    births, mode = params["births"] == 1, params["fills"]
+    i, ahead, behind, nameless = slot["touch"], slot["ahead"], slot["behind"], np.int64(slot["nameless"])
+    born, spell, counted = np.int64(slot["born_row"]), np.int64(slot["spell_row"]), np.int64(slot["counted"])
+    reached, there = False, slot["touch_row"] != NO_ROW
+    while there and touches[i]["row"] <= born:
+        there = touches[i]["last"] == 0
+        i += 1
+    while there:
+        touch = touches[i]
+        row, kind, size, birth = touch["row"], touch["kind"], np.int64(touch["size"]), np.int64(touch["birth"])
+        if row > upto:
+            break
+        trade = kind == EXECUTE and touch["status"] == TRADING
+        if trade and births and is_younger(birth, size, born, nameless):
+            ahead, nameless = np.int64(0), np.int64(0)  # the front of the queue came after us
+        if mode == OPTIMISTIC:
+            reached = kind <= EXECUTE and row != served and touch["status"] == TRADING
+        elif trade and row != served and ahead != UNKNOWN_PLACE:
+            reached = size > ahead or mode == TOUCHED
+        if reached:
+            break
+        if trade and row != served and ahead > 0:
+            ahead -= size
+        if kind > EXECUTE:
+            spell, behind, counted = np.int64(row), np.int64(0), min(counted, np.int64(1))
+        if kind == ADOPT:
+            if ahead != 0 and seen_empty(day, book, slot, touches, i):
+                ahead, nameless = np.int64(0), np.int64(0)
+            elif ahead == UNKNOWN_PLACE:
+                ahead, nameless = size, size
+        elif kind == NEW:
+            behind += size
+            if ahead == UNKNOWN_PLACE:  # the level was in sight, and empty
+                ahead, nameless = np.int64(0), np.int64(0)
+        elif kind == EVICT:
+            pass
+        elif birth == born and counted > 0:
+            counted = max(counted - size, np.int64(0))
+        elif not births:
+            ahead = max(ahead - size, 0) if kind != EXECUTE and ahead > 0 else ahead
+        elif birth > born:
+            behind = max(behind - size, 0) if birth > spell else behind
+        elif birth >= 0:
+            if trade:
+                rest_of_it = known_from(touches, i, birth, born - (counted > 0), born)
+                if rest_of_it >= 0:  # who was older than the executed order has gone
+                    ahead, nameless = min(ahead, rest_of_it), np.int64(0)
+            elif kind != EXECUTE and ahead > 0:
+                ahead = max(ahead - size, 0)
+        elif -1 - birth <= born:
+            if kind != EXECUTE and ahead > 0:
+                ahead = max(ahead - size, 0)
+            nameless = max(nameless - size, 0)
+        elif trade:
+            nameless = max(nameless - size, 0)
+        if kind != EVICT and ahead > 0:
+            ahead = min(ahead, max(touch["volume"] - counted - behind, np.int64(0)))
+        nameless = min(nameless, ahead) if ahead != UNKNOWN_PLACE else nameless
+        i += 1
+        there = touch["last"] == 0
+    slot["ahead"], slot["behind"], slot["nameless"] = ahead, behind, nameless
     slot["spell_row"], slot["counted"] = spell, counted
     point_at(slot, touches, i, there)
     if reached:
         slot["exec_row"] = slot["touch_row"]
+
+
+@hot
+def is_younger(birth, size, born, nameless):
+    """Whether a message is of an order that came after ours, of which a level that was out of sight leaves `nameless` lots
+    ahead at the most to orders whose birth nobody saw."""
+    if birth >= 0:
+        return birth > born
+    return -1 - birth > born and size > nameless
+
+
+@rare
+def look_at_front(slot, touches, row):
+    """Nobody is ahead of the slot if the order that the message of `row` executes came after it."""
+    i, there = slot["touch"], slot["touch_row"] <= row
+    while there and touches[i]["row"] < row:
+        there = touches[i]["last"] == 0
+        i += 1
+    while there and touches[i]["row"] == row:
+        touch = touches[i]
+        if touch["kind"] == EXECUTE and is_younger(touch["birth"], touch["size"], slot["born_row"], slot["nameless"]):
+            slot["ahead"], slot["nameless"] = 0, 0
+        there = touch["last"] == 0
+        i += 1
+
+
+@hot
+def seen_empty(day, book, slot, touches, i):
+    """Whether the book reached past our price without having it, after our order came and within the `HORIZON` rows before
+    touch i brings the level back: then who was ahead has gone."""
+    since, last = np.int64(slot["born_row"]), book.shape[2] - 1
+    if i > 0 and touches[i - 1]["last"] == 0:
+        if touches[i - 1]["volume"] > 0:  # it was in sight: no message explains the change
+            return False
+        since = max(since, np.int64(touches[i - 1]["row"]))
+    s, side, price = 0 if slot["side"] > 0 else 1, slot["side"], slot["price"] - day["base"]
+    row = np.int64(touches[i]["row"])
+    for r in range(row - 1, max(since, row - HORIZON), -1):
+        worst = book[day["row0"] + r, s, last]
+        if worst["size"] == 0 or side * worst["price"] < side * price:
+            return True
+    return False
+
+
+@hot
+def nameless_ahead(slot, touches, i):
+    """Lots ahead of the slot that can be of orders whose birth was not seen, before touch i takes the level out of sight."""
+    born, ahead = np.int64(slot["born_row"]), slot["ahead"]
+    if ahead <= 0:
+        return ahead
+    youngest = born - (slot["counted"] > 0)
+    start = i
+    while start > 0 and touches[start - 1]["last"] == 0 and touches[start - 1]["volume"] > 0:
+        start -= 1
+        if touches[start]["kind"] == ADOPT:
+            break
+    before = np.int64(-1)  # who came later than this is known by birth
+    if start < i and touches[start]["kind"] == ADOPT:
+        before = np.int64(touches[start]["row"])
+    elif start > 0 and touches[start - 1]["last"] == 0:
+        before = np.int64(touches[start - 1]["row"])
+    known = np.int64(0)
+    for j in range(start, i):
+        touch = touches[j]
+        if before < touch["birth"] <= youngest and touch["kind"] <= EXECUTE:
+            known += touch["size"] if touch["kind"] == NEW else -touch["size"]
+    return max(ahead - max(known, 0), 0)
+
+
+@hot
+def known_from(touches, i, oldest, youngest, born):
+    """Lots of orders born from row `oldest` to `youngest` that can remain after touch i; -1 if the level was out of sight
+    between `oldest` and `born`."""
+    j, known = np.int64(i), np.int64(0)
+    while True:
+        touch = touches[j]
+        if touch["row"] < oldest:
+            break
+        if touch["kind"] <= EXECUTE:
+            if oldest <= touch["birth"] <= youngest:
+                known += touch["size"] if touch["kind"] == NEW else -touch["size"]
+        elif touch["row"] <= born:
+            return np.int64(-1)
+        if j == 0 or touches[j - 1]["last"] == 1:
+            break
+        j -= 1
+    return max(known, 0)
 
 
 @hot
@@ -169,6 +327,8 @@ def serve(lane, day, slots, fills, tape, params, row, kind, side, price, size, m
         slot["passed"] = 1
         if kind == EXECUTE and slot["price"] == price:
             if mode == EXACT:
+                if slot["spell_row"] >= 0 and params["births"] == 1:
+                    look_at_front(slot, tape.touches, row)
                 if slot["ahead"] == UNKNOWN_PLACE:
                     continue
                 if slot["touch_row"] > row:  # it has passed the row already, not reached: nor is anybody behind it

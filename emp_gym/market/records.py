@@ -45,7 +45,7 @@ SLOT = np.dtype(
         ("cross_row", "i4"),  # next row that crosses us, or where to look again
         ("cancel_row", "i4"),  # cancel takes effect after this row, NO_ROW if none is on its way
         ("born_row", "i4"),
-        ("spell_row", "i4"),  # last row in which our level left the window, -1 if never
+        ("spell_row", "i4"),  # last row in which our level left the window (ours, if it was out of it then); -1 if never
         ("side", "i1"),
         ("state", "i1"),  # FREE, IN_FLIGHT, LIVE
         ("kind", "i1"),  # LIMIT or MARKET
@@ -53,6 +53,7 @@ SLOT = np.dtype(
         ("passed", "i1"),  # work mark: already served by the row at hand
         # the rest
         ("counted", "i4"),  # lots of ours that the recorded volume contains (a ghost's; else 0)
+        ("nameless", "i4"),  # of `ahead` after a spell: lots that can be of orders whose birth was not seen
         ("id", "i8"),
         ("filled", "i8"),  # lots
         ("arrive_ns", "i8"),
