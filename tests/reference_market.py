@@ -155,7 +155,10 @@ class Own:
     ahead: int = 0
     behind: int = 0
     born: int = -1
-    level_left: int | None = None  # row in which its level last left the window
+    level_left: int | None = None  # row in which its level last left the window, came back or changed without a message
+    named: dict[int, int] = field(default_factory=dict)  # row of birth -> lots left of orders ahead that were born in sight
+    nameless: int | None = 0  # lots ahead that can be of other orders, once the level was out of sight; None: any number
+    counted: int = 0  # lots of the real order whose place a ghost has taken, in the visible volume
     filled: int = 0
 
 
@@ -312,11 +315,12 @@ class Judge:
         if own.gone:
             return
         own.live, own.born = True, r
+        own.named = born_in_sight(self.day, own.side, own.price, r)
         levels = row.book[own.side]
         if own.price in levels:
             own.ahead = levels[own.price]
         elif len(levels) == self.day.levels and all(own.side * price > own.side * own.price for price in levels):
-            own.ahead = BEYOND_WINDOW
+            own.ahead, own.nameless, own.level_left = BEYOND_WINDOW, None, r
             self.unknown_place += 1
 
     def take(self, order: int, side: int, limit: int | None, quantity: int, r: int, now_ns: int) -> int:
@@ -375,12 +379,13 @@ class Judge:
         resting = [own for own in self.orders if own.live]
         if not resting:
             return
+        concerned = [(own, event) for event in row.events for own in resting if (own.side, own.price) == (event.side, event.price)]
         if row.status == Status.TRADING:
+            for own, event in concerned:
+                look_at_front(own, event)
             self._fill(resting, r)
-        for event in row.events:
-            for own in resting:
-                if (own.side, own.price) == (event.side, event.price):
-                    self._queue(own, event, r)
+        for own, event in concerned:
+            move(self.day, own, event, r)
         for own in resting:
             own.gone = own.quantity == 0
         self._sweep()
@@ -417,28 +422,6 @@ class Judge:
             if made[own.id]:
                 self._made(own, made[own.id], r)
 
-    def _queue(self, own: Own, event: Event, r: int) -> None:
-        """What a message or window event at its level does to the place of a resting order."""
-        if event.kind == Kind.EVICT:
-            own.level_left = r
-            return
-        if event.kind == Kind.NEW:
-            own.behind += event.size
-            if own.ahead == BEYOND_WINDOW:
-                own.ahead = 0  # the level was empty when it came into sight
-        elif event.kind == Kind.ADOPT:
-            if own.ahead == BEYOND_WINDOW:
-                own.ahead = event.size
-        elif event.birth is not None and event.birth > own.born:
-            own.behind = max(own.behind - event.size, 0)
-        elif event.birth is None and own.level_left is not None and event.first_mention > own.level_left:
-            pass  # came while the level was out of sight: behind us
-        elif event.kind != Kind.EXECUTE and own.ahead > 0:
-            own.ahead = max(own.ahead - event.size, 0)
-        if own.ahead > 0:
-            seen = event.size if event.kind == Kind.ADOPT else self.day.rows[r].book[own.side].get(own.price, 0)
-            own.ahead = min(own.ahead, max(seen - own.behind, 0))
-
     # --------------------------------------------------------------------------------------------------------- money
 
     def _made(self, own: Own, lots: int, r: int) -> None:
@@ -459,3 +442,96 @@ class Judge:
         self.position += side * lots
         self.captured2 += side * (self.day.rows[r - 1 if maker else r].mid2 - 2 * price) * lots
         self.fills.append(Fill(order, side, price, lots, fee, now_ns, r, maker, beyond))
+
+
+# ---- the place of a resting order -----------------------------------------------------------------------------------
+
+
+def born_in_sight(day: Day, side: int, price: int, r: int) -> dict[int, int]:
+    """Row of birth -> lots left after row r, of orders born since the level came into sight."""
+    orders: dict[int, int] = {}
+    for at, row in enumerate(day.rows[: r + 1]):
+        for event in row.events:
+            if (event.side, event.price) == (side, price):
+                if event.kind == Kind.NEW:
+                    orders[at] = event.size
+                elif event.kind in (Kind.ADOPT, Kind.EVICT):
+                    orders = {}
+                elif event.birth in orders:
+                    orders[event.birth] -= event.size
+                if price not in row.book[side]:
+                    orders = {}
+    return orders
+
+
+def look_at_front(own: Own, event: Event) -> None:
+    """Who is executed stood first. If he came after us, nobody is ahead of us any more."""
+    if event.kind != Kind.EXECUTE or own.level_left is None:
+        return
+    if event.birth is not None:
+        younger = event.birth > own.born
+    else:  # born out of sight after us, if he has more than all such orders ahead of us can have
+        younger = event.first_mention > own.born and own.nameless is not None and event.size > own.nameless
+    if younger:
+        own.ahead = own.nameless = 0
+
+
+def move(day: Day, own: Own, event: Event, r: int) -> None:
+    """What a message or window event at its level does to the place of a resting order; executions are shared out already."""
+    before = own.level_left
+    if event.kind in (Kind.ADOPT, Kind.EVICT):
+        if before is None:
+            own.nameless = max(own.ahead - sum(lots for birth, lots in own.named.items() if birth < own.born + (not own.counted)), 0)
+        own.level_left, own.behind, own.counted = r, 0, min(own.counted, 1)
+        if event.kind == Kind.EVICT:
+            return
+        if own.ahead and was_empty(day, own, max(own.born, -1 if before is None else before), r):
+            own.ahead = own.nameless = 0
+        elif own.ahead == BEYOND_WINDOW:
+            own.ahead = own.nameless = event.size
+    elif event.kind == Kind.NEW:
+        own.behind += event.size
+        if own.ahead == BEYOND_WINDOW:
+            own.ahead = own.nameless = 0  # the level was empty when it came into sight
+    elif event.birth == own.born and own.counted:
+        own.counted = max(own.counted - event.size, 0)
+    else:
+        leave(own, event, traded=event.kind == Kind.EXECUTE and day.rows[r].status == Status.TRADING)
+    if own.ahead > 0:
+        seen = event.size if event.kind == Kind.ADOPT else day.rows[r].book[own.side].get(own.price, 0)
+        own.ahead = min(own.ahead, max(seen - own.counted - own.behind, 0))
+    if own.ahead != BEYOND_WINDOW and own.nameless is not None:
+        own.nameless = min(own.nameless, own.ahead)
+
+
+def leave(own: Own, event: Event, traded: bool) -> None:
+    """Lots of an order at our level go."""
+    sure = own.level_left is None
+    if event.birth is not None and event.birth > own.born:
+        if sure or event.birth > own.level_left:
+            own.behind = max(own.behind - event.size, 0)
+        return
+    if event.birth is None and event.first_mention > own.born and not sure:  # ahead of us or behind, who knows
+        if traded and own.nameless is not None:
+            own.nameless = max(own.nameless - event.size, 0)
+        return
+    if event.kind != Kind.EXECUTE and own.ahead > 0:
+        own.ahead = max(own.ahead - event.size, 0)
+    if event.birth in own.named:
+        own.named[event.birth] -= event.size
+        if traded and not sure:  # who was older has gone
+            self_too = own.born + (not own.counted)
+            remain = sum(lots for birth, lots in own.named.items() if event.birth <= birth < self_too)
+            own.ahead, own.nameless = min(own.ahead, remain), 0
+    elif event.birth is None and not sure and own.nameless is not None:
+        own.nameless = max(own.nameless - event.size, 0)
+
+
+def was_empty(day: Day, own: Own, since: int, r: int) -> bool:
+    """Whether a row after `since`, of the last 1,024 before row r, shows that nobody stands at our price."""
+    for at in range(max(since + 1, r - 1023), r):
+        levels = day.rows[at].book[own.side]
+        past = len(levels) < day.levels or any(own.side * price < own.side * own.price for price in levels)
+        if past and own.price not in levels:
+            return True
+    return False

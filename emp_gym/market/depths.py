@@ -17,7 +17,7 @@ from emp_gym.market.account import FILL, LANE
 from emp_gym.market.day_rules import market_days
 from emp_gym.market.overlay import walk
 from emp_gym.market.queue import rest
-from emp_gym.market.records import FREE, LIVE, PARAMS, SLOT, TAKEN, Tape
+from emp_gym.market.records import PARAMS, SLOT, TAKEN, Tape
 from emp_gym.types import I64, NS, ConfigError, DataError, Status
 
 NEVER = -1  # fill time of an order that is not filled

@@ -2,7 +2,8 @@
 
 A ghost of ours takes the place of every visible limit order of the day, through the kernel that the environments use: same
 row, price, side and size, cancelled when the real one was. The exchange decided when the real order was executed first; the
-model is right when its first fill is that very message, or none when there was none.
+model is right when its first fill is that very message, or none when there was none. Orders whose level was out of sight for
+some time are counted apart: of them the model promises only that it never fills one too early.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _FIELDS = (
     "orders", "orders_judged", "orders_out_of_sight", "orders_unfinished", "orders_executed",
     "agree", "false_fills", "missed", "early", "late",
     "executed_all", "executed_all_nothing_ahead", "executed_after_spell", "executed_after_spell_nothing_ahead",
+    "spell_judged", "spell_executed", "spell_agree", "spell_false_fills", "spell_missed", "spell_early", "spell_late",
 )  # fmt: skip
 
 
@@ -33,7 +35,8 @@ def judge(tape: TapeSet, day: int = 0, *, births: bool = True) -> dict[str, int]
     """Counts of the ghost orders of one day.
 
     An order is judged if its level stays inside the visible window from its birth until its end (first execution or
-    deletion) and that end comes before the end of the day; otherwise it is out of sight or unfinished. `births=False` runs
+    deletion) and that end comes before the end of the day; otherwise it is out of sight or unfinished. Of those out of sight
+    the ones whose end the file shows are judged too (`spell_...`). `births=False` runs
     the mutant kernel that ignores when an order was born, which a test shows to be worse.
     """
     rows = tape.day_slice(day)
@@ -106,7 +109,7 @@ def _judge(
     touches, first_touch, far_touch, cross, cross_block,
 ):  # fmt: skip
     tape = Tape(rows, messages, book, links, touches, first_touch, far_touch, cross, cross_block)
-    counts = np.zeros(14, np.int64)
+    counts = np.zeros(21, np.int64)
     lane, slot, day, setup = state[0], slots[0], days[0], params[0]
     base, last = day["row0"], day["rows"] - 1
     for born in new_rows:
@@ -129,38 +132,40 @@ def _judge(
         find_cross(tape, day, slot, born)
         finish = min(first_execution, end)
         spell = _evicted_between(touches, slot, min(finish, last))
-        spell = spell or visible == 0
-        judged = not spell and finish <= last
+        judged = not spell and visible > 0 and finish <= last
         if judged:
             counts[1] += 1
-        elif spell:
+        elif spell or visible == 0:
             counts[2] += 1
         else:
             counts[3] += 1
-        if finish > last or (not judged and first_execution > end):
+        if finish > last or (visible == 0 and first_execution > end):
             continue
         walk(lane, day, slots, taken, fills, tape, setup, finish - 1, 0)
         before, ahead = slot["filled"], slot["ahead"]
         if first_execution <= end:
             counts[10] += 1
             counts[11] += 1 if ahead == 0 else 0
-            if spell:
+            if not judged:
                 counts[12] += 1
                 counts[13] += 1 if ahead == 0 else 0
-        if not judged:
+        if visible == 0:
             continue
+        if spell:
+            counts[14] += 1
+        agree, false, missed, early, late = (16, 17, 18, 19, 20) if spell else (5, 6, 7, 8, 9)
         if first_execution > end:
-            counts[5 if before == 0 else 6] += 1
+            counts[agree if before == 0 else false] += 1
             continue
-        counts[4] += 1
+        counts[15 if spell else 4] += 1
         if before > 0:
-            counts[8] += 1
+            counts[early] += 1
             continue
         for target in (finish, min(end, last)):
             if slot["filled"] == 0:
                 walk(lane, day, slots, taken, fills, tape, setup, target, 0)
                 if slot["filled"] > 0:
-                    counts[5 if target == finish else 9] += 1
+                    counts[agree if target == finish else late] += 1
         if slot["filled"] == 0:
-            counts[7] += 1
+            counts[missed] += 1
     return counts

@@ -1,9 +1,12 @@
 """An own order in its queue: where it starts, how its place moves with the record, and when it is filled.
 
 Volume ahead. At birth it is the visible volume at our price. An execution at our price eats the volume ahead, then us. A
-cancel or deletion at our price shrinks the volume ahead if that order was born before ours (orders whose birth was never seen
-count as earlier, unless our level was out of sight and they were first mentioned after it came back). After every touch the
-volume ahead is at most (visible volume - what is known to be behind us).
+cancel or deletion at our price shrinks the volume ahead if that order was born before ours. After every touch the volume ahead
+is at most (visible volume - what is known to be behind us).
+
+While our level is in sight all of that is exact: an order whose birth was not seen is older than ours. Once it was out of sight
+(`spell_row`), what stood behind may have been cancelled unseen and who came meanwhile is not known by birth. From then on
+`ahead` is the most that can be ahead, and nothing is taken from it that may stand behind (`pass_uncertain`).
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from emp_gym.market.records import (
     LIVE,
     NEW,
     OPTIMISTIC,
+    REDUCE,
     TOUCHED,
     TRADING,
     UNKNOWN_PLACE,
@@ -133,11 +137,16 @@ def pass_touches(day, slot, tape, upto, served, params):
 
 @rare
 def pass_uncertain(day, slot, book, touches, upto, served, params):
-    """`pass_touches` of an order whose level was out of sight since it came, or when it came."""
+    """`pass_touches` of an order whose level was out of sight since it came, or when it came.
+
+    Orders of its level are of four kinds: known to be behind (`behind` has those of which no lot can have gone unseen), known
+    by birth to be ahead, older because they were mentioned before ours came, and the rest, first mentioned later and born out of
+    sight: on which side they stand nobody knows. At most `nameless` lots ahead are of orders whose birth was not seen.
+    """
     births, mode = params["births"] == 1, params["fills"]
     i, ahead, behind, nameless = slot["touch"], slot["ahead"], slot["behind"], np.int64(slot["nameless"])
     born, spell, counted = np.int64(slot["born_row"]), np.int64(slot["spell_row"]), np.int64(slot["counted"])
-    reached, there = False, slot["touch_row"] != NO_ROW
+    reached, there = False, True
     while there and touches[i]["row"] <= born:
         there = touches[i]["last"] == 0
         i += 1
@@ -148,46 +157,42 @@ def pass_uncertain(day, slot, book, touches, upto, served, params):
             break
         trade = kind == EXECUTE and touch["status"] == TRADING
         if trade and births and is_younger(birth, size, born, nameless):
-            ahead, nameless = np.int64(0), np.int64(0)  # the front of the queue came after us
+            ahead, nameless = np.int64(0), np.int64(0)  # an executed order is the front of its queue
         if mode == OPTIMISTIC:
             reached = kind <= EXECUTE and row != served and touch["status"] == TRADING
         elif trade and row != served and ahead != UNKNOWN_PLACE:
             reached = size > ahead or mode == TOUCHED
         if reached:
             break
+        cancel = (kind == REDUCE or kind == DELETE) and ahead > 0
         if trade and row != served and ahead > 0:
             ahead -= size
-        if kind > EXECUTE:
+        if kind > EXECUTE:  # the level leaves or comes back, or changes without a message
             spell, behind, counted = np.int64(row), np.int64(0), min(counted, np.int64(1))
-        if kind == ADOPT:
-            if ahead != 0 and seen_empty(day, book, slot, touches, i):
-                ahead, nameless = np.int64(0), np.int64(0)
-            elif ahead == UNKNOWN_PLACE:
-                ahead, nameless = size, size
+            if kind == ADOPT and ahead != 0:
+                if seen_empty(day, book, slot, touches, i):
+                    ahead, nameless = np.int64(0), np.int64(0)
+                elif ahead == UNKNOWN_PLACE:
+                    ahead, nameless = size, size
         elif kind == NEW:
             behind += size
             if ahead == UNKNOWN_PLACE:  # the level was in sight, and empty
                 ahead, nameless = np.int64(0), np.int64(0)
-        elif kind == EVICT:
-            pass
-        elif birth == born and counted > 0:
+        elif birth == born and counted > 0:  # the real order whose place a ghost has taken
             counted = max(counted - size, np.int64(0))
         elif not births:
-            ahead = max(ahead - size, 0) if kind != EXECUTE and ahead > 0 else ahead
+            ahead = max(ahead - size, 0) if cancel else ahead
         elif birth > born:
             behind = max(behind - size, 0) if birth > spell else behind
         elif birth >= 0:
-            if trade:
-                rest_of_it = known_from(touches, i, birth, born - (counted > 0), born)
-                if rest_of_it >= 0:  # who was older than the executed order has gone
-                    ahead, nameless = min(ahead, rest_of_it), np.int64(0)
-            elif kind != EXECUTE and ahead > 0:
-                ahead = max(ahead - size, 0)
+            ahead = max(ahead - size, 0) if cancel else ahead
+            remain = known_from(touches, i, birth, born, counted > 0) if trade else np.int64(-1)
+            if remain >= 0:  # who was older than the executed order has gone
+                ahead, nameless = min(ahead, remain), np.int64(0)
         elif -1 - birth <= born:
-            if kind != EXECUTE and ahead > 0:
-                ahead = max(ahead - size, 0)
+            ahead = max(ahead - size, 0) if cancel else ahead
             nameless = max(nameless - size, 0)
-        elif trade:
+        elif trade:  # ahead, or else nobody is
             nameless = max(nameless - size, 0)
         if kind != EVICT and ahead > 0:
             ahead = min(ahead, max(touch["volume"] - counted - behind, np.int64(0)))
@@ -245,46 +250,41 @@ def seen_empty(day, book, slot, touches, i):
 
 @hot
 def nameless_ahead(slot, touches, i):
-    """Lots ahead of the slot that can be of orders whose birth was not seen, before touch i takes the level out of sight."""
-    born, ahead = np.int64(slot["born_row"]), slot["ahead"]
+    """Lots ahead of the slot that can be of orders whose birth was not seen, before touch i takes its level out of sight."""
+    ahead, start, known = slot["ahead"], i, np.int64(0)
+    youngest = np.int64(slot["born_row"]) - (slot["counted"] > 0)
     if ahead <= 0:
         return ahead
-    youngest = born - (slot["counted"] > 0)
-    start = i
     while start > 0 and touches[start - 1]["last"] == 0 and touches[start - 1]["volume"] > 0:
         start -= 1
-        if touches[start]["kind"] == ADOPT:
+        if touches[start]["kind"] > EXECUTE:
             break
-    before = np.int64(-1)  # who came later than this is known by birth
-    if start < i and touches[start]["kind"] == ADOPT:
-        before = np.int64(touches[start]["row"])
+    seen = np.int64(-1)  # who came later is known by birth
+    if touches[start]["kind"] > EXECUTE and start < i:
+        seen = np.int64(touches[start]["row"])
     elif start > 0 and touches[start - 1]["last"] == 0:
-        before = np.int64(touches[start - 1]["row"])
-    known = np.int64(0)
+        seen = np.int64(touches[start - 1]["row"])
     for j in range(start, i):
         touch = touches[j]
-        if before < touch["birth"] <= youngest and touch["kind"] <= EXECUTE:
+        if touch["kind"] <= EXECUTE and seen < touch["birth"] <= youngest:
             known += touch["size"] if touch["kind"] == NEW else -touch["size"]
     return max(ahead - max(known, 0), 0)
 
 
 @hot
-def known_from(touches, i, oldest, youngest, born):
-    """Lots of orders born from row `oldest` to `youngest` that can remain after touch i; -1 if the level was out of sight
-    between `oldest` and `born`."""
+def known_from(touches, i, oldest, born, ghost):
+    """The most that can remain after touch i of orders born from row `oldest` to `born`; -1 if the level was out of sight or
+    empty between these rows. The order in whose place a ghost stands is not among them."""
     j, known = np.int64(i), np.int64(0)
-    while True:
+    while touches[j]["row"] >= oldest:
         touch = touches[j]
-        if touch["row"] < oldest:
-            break
-        if touch["kind"] <= EXECUTE:
-            if oldest <= touch["birth"] <= youngest:
-                known += touch["size"] if touch["kind"] == NEW else -touch["size"]
-        elif touch["row"] <= born:
+        if touch["row"] <= born and (touch["kind"] > EXECUTE or touch["volume"] == 0):
             return np.int64(-1)
-        if j == 0 or touches[j - 1]["last"] == 1:
-            break
+        if touch["kind"] <= EXECUTE and oldest <= touch["birth"] <= born - ghost:
+            known += touch["size"] if touch["kind"] == NEW else -touch["size"]
         j -= 1
+        if j < 0 or touches[j]["last"] == 1:
+            break
     return max(known, 0)
 
 

@@ -14,7 +14,7 @@ from emp_gym.market import ghost
 from emp_gym.types import Kind, RecordedDay, Status
 from tests.market.by_hand import Hand
 from tests.market.duel import damaged, synthetic_day, tape_of
-from tests.reference_market import Day, Event
+from tests.reference_market import Day, Own, born_in_sight, look_at_front, move
 
 CONFIGS = {
     "one tick": DayConfig(seed=41, rows=2_500, halts=1, thin=True, stressed=0.5),
@@ -25,7 +25,8 @@ CONFIGS = {
 
 def slow_judge(recorded: RecordedDay) -> dict[str, int]:
     """Ghost by ghost, row by row: the rules of reference/lobster.md in the simplest words."""
-    rows, ids = Day(recorded).rows, recorded.order_id.tolist()
+    day, ids = Day(recorded), recorded.order_id.tolist()
+    rows = day.rows
     last, counts = len(rows) - 1, dict.fromkeys(ghost._FIELDS, 0)
     for born, row in enumerate(rows):
         if row.kind != Kind.NEW:
@@ -37,26 +38,29 @@ def slow_judge(recorded: RecordedDay) -> dict[str, int]:
         out = row.price not in row.book[row.side] or any(
             event.kind == Kind.EVICT and (event.side, event.price) == (row.side, row.price) for event in levels
         )
+        unseen = row.price not in row.book[row.side]
         judged = not out and end <= last
         counts["orders_judged" if judged else "orders_out_of_sight" if out else "orders_unfinished"] += 1
-        if end > last or (not judged and executed > ended):
+        if end > last or (unseen and executed > ended):
             continue
-        filled_at, ahead = follow(rows, ids, born, min(ended, last), end)
+        filled_at, ahead = follow(day, ids, born, min(ended, last), end)
         if executed <= ended:
             counts["executed_all"] += 1
             counts["executed_all_nothing_ahead"] += ahead == 0
             counts["executed_after_spell"] += out
             counts["executed_after_spell_nothing_ahead"] += out and ahead == 0
-        if not judged:
+        if unseen:
             continue
+        name = "spell_" if out else ""
+        counts["spell_judged"] += out
         if executed > ended:
-            counts["agree" if filled_at is None or filled_at >= end else "false_fills"] += 1
+            counts[name + ("agree" if filled_at is None or filled_at >= end else "false_fills")] += 1
             continue
-        counts["orders_executed"] += 1
+        counts[name + ("executed" if out else "orders_executed")] += 1
         if filled_at is None:
-            counts["missed"] += 1
+            counts[name + "missed"] += 1
         else:
-            counts["early" if filled_at < end else "agree" if filled_at == end else "late"] += 1
+            counts[name + ("early" if filled_at < end else "agree" if filled_at == end else "late")] += 1
     return counts
 
 
@@ -75,51 +79,31 @@ def real_end(rows: list, ids: list[int], born: int) -> tuple[int, int]:
     return executed, ended
 
 
-def follow(rows: list, ids: list[int], born: int, stop: int, end: int) -> tuple[int | None, int]:
+def follow(day: Day, ids: list[int], born: int, stop: int, end: int) -> tuple[int | None, int]:
     """(row of the ghost's first fill, None if none comes up to `stop`; volume ahead just before row `end`)."""
-    side, price, own = rows[born].side, rows[born].price, rows[born].size
-    ahead, behind, level_left = max(rows[born].book[side].get(price, 0) - own, 0), 0, None
-    filled_at, ahead_at_end = None, ahead
+    rows = day.rows
+    side, price, size = rows[born].side, rows[born].price, rows[born].size
+    ghost = Own(1, side, price, 1 << 40, False, 0, 0, live=True, born=born, counted=size)
+    ghost.ahead, ghost.named = max(rows[born].book[side].get(price, 0) - size, 0), born_in_sight(day, side, price, born)
+    filled_at, ahead_at_end = None, ghost.ahead
     for r in range(born + 1, stop + 1):
         if r == end:
-            ahead_at_end = ahead
+            ahead_at_end = ghost.ahead
         row = rows[r]
-        if row.status == Status.TRADING and filled_at is None:
+        here = [event for event in row.events if (event.side, event.price) == (side, price)]
+        if row.status == Status.TRADING:
+            for event in here:
+                look_at_front(ghost, event)
             through = row.kind == Kind.EXECUTE and row.side == side and side * row.price < side * price
             against = row.kind == Kind.NEW and row.side == -side and side * row.price <= side * price
-            at = row.kind == Kind.EXECUTE and row.side == side and row.price == price and row.size > ahead
-            if through or against or at:
+            at = row.kind == Kind.EXECUTE and row.side == side and row.price == price
+            if filled_at is None and (through or against or (at and row.size > ghost.ahead)):
                 filled_at = r
-        if row.status == Status.TRADING and row.kind == Kind.EXECUTE and (row.side, row.price) == (side, price):
-            ahead = max(ahead - row.size, 0)
-        for event in row.events:
-            if (event.side, event.price) != (side, price):
-                continue
-            ahead, behind, level_left, own = queue(event, r, born, ahead, behind, level_left, own)
-            if event.kind != Kind.EVICT:
-                seen = event.size if event.kind == Kind.ADOPT else row.book[side].get(price, 0)
-                ahead = min(ahead, max(seen - own - behind, 0))
+            if at:
+                ghost.ahead = max(ghost.ahead - row.size, 0)
+        for event in here:
+            move(day, ghost, event, r)
     return filled_at, ahead_at_end
-
-
-def queue(
-    event: Event, r: int, born: int, ahead: int, behind: int, level_left: int | None, own: int
-) -> tuple[int, int, int | None, int]:
-    if event.kind == Kind.NEW:
-        behind += event.size
-    elif event.kind == Kind.EVICT:
-        level_left = r
-    elif event.kind == Kind.ADOPT:
-        pass
-    elif event.birth == born and own > 0:
-        own = max(own - event.size, 0)  # the real order in whose place the ghost stands
-    elif event.birth is not None and event.birth > born:
-        behind = max(behind - event.size, 0)
-    elif event.birth is None and level_left is not None and event.first_mention > level_left:
-        pass
-    elif event.kind != Kind.EXECUTE:
-        ahead = max(ahead - event.size, 0)
-    return ahead, behind, level_left, own
 
 
 @pytest.mark.parametrize("harm", [False, True])
