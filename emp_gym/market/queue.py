@@ -23,6 +23,7 @@ from emp_gym.market.records import (
     EVICT,
     EXACT,
     EXECUTE,
+    KEPT,
     LIVE,
     NEW,
     OPTIMISTIC,
@@ -82,7 +83,7 @@ def pass_touches(day, slot, tape, upto, served, params):
     if slot["spell_row"] >= 0:
         pass_uncertain(day, slot, tape.book, touches, upto, served, params)
         return
-    births, mode = params["births"] == 1, params["fills"]
+    births, mode = params["births"] != 0, params["fills"]
     i, ahead, behind = slot["touch"], slot["ahead"], slot["behind"]
     born, counted = np.int64(slot["born_row"]), np.int64(slot["counted"])
     usual, reached, left, there = births and mode == EXACT, False, False, True
@@ -131,7 +132,7 @@ def pass_touches(day, slot, tape, upto, served, params):
         slot["exec_row"] = slot["touch_row"]
     elif left:
         slot["nameless"] = nameless_ahead(slot, touches, i)
-        slot["spell_row"] = touches[i]["row"]
+        slot["spell_row"] = born
         pass_uncertain(day, slot, tape.book, touches, upto, served, params)
 
 
@@ -143,7 +144,7 @@ def pass_uncertain(day, slot, book, touches, upto, served, params):
     by birth to be ahead, older because they were mentioned before ours came, and the rest, first mentioned later and born out of
     sight: on which side they stand nobody knows. At most `nameless` lots ahead are of orders whose birth was not seen.
     """
-    births, mode = params["births"] == 1, params["fills"]
+    births, mode = params["births"] != 0, params["fills"]
     i, ahead, behind, nameless = slot["touch"], slot["ahead"], slot["behind"], np.int64(slot["nameless"])
     born, spell, counted = np.int64(slot["born_row"]), np.int64(slot["spell_row"]), np.int64(slot["counted"])
     reached, there = False, True
@@ -168,12 +169,13 @@ def pass_uncertain(day, slot, book, touches, upto, served, params):
         if trade and row != served and ahead > 0:
             ahead -= size
         if kind > EXECUTE:  # the level leaves or comes back, or changes without a message
-            spell, behind, counted = np.int64(row), np.int64(0), min(counted, np.int64(1))
             if kind == ADOPT and ahead != 0:
-                if seen_empty(day, book, slot, touches, i):
+                if seen_empty(day, book, slot, spell, np.int64(row)):
                     ahead, nameless = np.int64(0), np.int64(0)
                 elif ahead == UNKNOWN_PLACE:
                     ahead, nameless = size, size
+            spell, counted = np.int64(row), min(counted, np.int64(1))
+            behind = behind if params["births"] == KEPT else np.int64(0)
         elif kind == NEW:
             behind += size
             if ahead == UNKNOWN_PLACE:  # the level was in sight, and empty
@@ -231,20 +233,20 @@ def look_at_front(slot, touches, row):
 
 
 @hot
-def seen_empty(day, book, slot, touches, i):
-    """Whether the book reached past our price without having it, after our order came and within the `HORIZON` rows before
-    touch i brings the level back: then who was ahead has gone."""
-    since, last = np.int64(slot["born_row"]), book.shape[2] - 1
-    if i > 0 and touches[i - 1]["last"] == 0:
-        if touches[i - 1]["volume"] > 0:  # it was in sight: no message explains the change
-            return False
-        since = max(since, np.int64(touches[i - 1]["row"]))
+def seen_empty(day, book, slot, since, row):
+    """Whether the book reached past our price without having it, after row `since` and within the `HORIZON` rows before `row`:
+    then who was ahead has gone."""
     s, side, price = 0 if slot["side"] > 0 else 1, slot["side"], slot["price"] - day["base"]
-    row = np.int64(touches[i]["row"])
+    levels = book.shape[2]
     for r in range(row - 1, max(since, row - HORIZON), -1):
-        worst = book[day["row0"] + r, s, last]
+        worst = book[day["row0"] + r, s, levels - 1]
         if worst["size"] == 0 or side * worst["price"] < side * price:
-            return True
+            there = False
+            for j in range(levels):
+                level = book[day["row0"] + r, s, j]
+                there = there or (level["size"] > 0 and level["price"] == price)
+            if not there:
+                return True
     return False
 
 
@@ -327,7 +329,7 @@ def serve(lane, day, slots, fills, tape, params, row, kind, side, price, size, m
         slot["passed"] = 1
         if kind == EXECUTE and slot["price"] == price:
             if mode == EXACT:
-                if slot["spell_row"] >= 0 and params["births"] == 1:
+                if slot["spell_row"] >= 0 and params["births"] != 0:
                     look_at_front(slot, tape.touches, row)
                 if slot["ahead"] == UNKNOWN_PLACE:
                     continue

@@ -15,6 +15,7 @@ NONE, LIMIT, MARKET, CANCEL, REPLACE = (int(kind) for kind in OrderKind)
 ACCEPTED, NO_SLOT, MALFORMED, REFUSED_HALT, UNKNOWN_ORDER = (int(outcome) for outcome in Outcome if outcome)
 EXACT, TOUCHED, OPTIMISTIC = 0, 1, 2
 FREE, IN_FLIGHT, LIVE = 0, 1, 2
+KEPT = 2  # `births` of the mutant that keeps what stood behind an order while its level is out of sight
 UNKNOWN_PLACE = -1  # volume ahead of an order beyond the visible window
 
 
@@ -77,7 +78,7 @@ PARAMS = np.dtype(
         ("every_rows", "i8"),  # messages a decision, 0 if by time
         ("every_ns", "i8"),
         ("fills", "i8"),  # EXACT, TOUCHED, OPTIMISTIC
-        ("births", "i8"),  # 1; 0 makes the mutant that ignores births
+        ("births", "i8"),  # 1; 0 makes the mutant that ignores births, KEPT that of the earlier rule
     ],
     align=True,
 )

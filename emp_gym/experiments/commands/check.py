@@ -6,6 +6,8 @@
     check --certify --agent ppo                   does it learn? regret on environments with a known optimum
     check --certify --agent ppo --only emp-ladder-memory-v0 --set extractor=gru
     check --queue DAY                             ghost orders: the recorded day judges the queue model
+    check --queue DAY --against DEEPER            the deeper file of the same day judges the queue out of sight
+    check --queue DAY --depth 1,2                 the same for shallow days made of DAY itself
     check --tape TAPE                             bounds of every index, and every column against its hash
 
 Exit code 0: everything held; 1: there are findings; 2: the question was wrong.
@@ -40,11 +42,20 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.certify and not arguments.agent:
         parser.error("--certify needs --agent NAME: which agent is to be certified?")
-    asked = arguments.only or arguments.total_timesteps or arguments.set or (arguments.seeds, arguments.seed) != (5, 0)
-    if not arguments.certify and asked:
-        parser.error("--only, --seeds, --seed, --total-timesteps and --set belong to --certify")
+    asked = arguments.only or arguments.total_timesteps or arguments.set or arguments.seeds != 5
+    deeper = arguments.against or arguments.depth
+    if not arguments.certify and (asked or (arguments.seed and not deeper)):
+        parser.error("--only, --seeds, --seed, --total-timesteps and --set belong to --certify (--seed also to --against and --depth)")
+    if (arguments.orders, arguments.hold) != (20_000, 600.0) and not deeper:
+        parser.error("--orders and --hold belong to --queue DAY with --against or --depth")
+    if arguments.orders < 1 or not 0 < arguments.hold < 86_400:
+        parser.error("--orders must be 1 or more, --hold more than 0 and less than 86400 seconds")
     if arguments.engine is not None and not arguments.certify:
         parser.error("--engine belongs to --certify")
+    if (arguments.against or arguments.depth) and not arguments.queue:
+        parser.error("--against and --depth belong to --queue DAY")
+    if arguments.against and arguments.depth:
+        parser.error("--against takes another file of the day, --depth makes shallow days of it: give one of the two")
     if arguments.seeds < 1:
         parser.error(f"--seeds: expected 1 or more, got {arguments.seeds}")
     return arguments
@@ -72,6 +83,10 @@ def _parser() -> argparse.ArgumentParser:
     subject.add_argument("--agent", metavar="NAME|module:Class", help="an agent: conformance")
     subject.add_argument("--queue", metavar="DAY", help="a recorded LOBSTER day: ghost orders judge the queue model")
     subject.add_argument("--tape", metavar="TAPE", help="a .tape folder, or anything else that --data takes")
+    parser.add_argument("--against", metavar="DEEPER", help="of --queue: a file of the same day with more levels")
+    parser.add_argument("--depth", metavar="L[,L]", help="of --queue: levels of shallow days to make of DAY, e.g. 1,2")
+    parser.add_argument("--orders", type=int, default=20_000, metavar="N", help="of --against and --depth (default: 20000)")
+    parser.add_argument("--hold", type=float, default=600.0, metavar="SECONDS", help="of each of them (default: 600)")
     parser.add_argument("--data", metavar="PATH", help="data for the look-ahead check of --env")
     parser.add_argument("--skip", choices=("conformance", "lookahead"), help="leave out one half of --env")
     parser.add_argument(
@@ -79,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--only", nargs="+", metavar="ID", help="certificates of --certify (default: all)")
     parser.add_argument("--seeds", type=int, default=5, metavar="K", help="of --certify (default: 5)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="the first of them (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="the first of them, or that of --orders (default: 0)")
     parser.add_argument("--total-timesteps", type=int, metavar="N", help="of --certify (default: the certificate's)")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
                         help="of --certify: agent.KEY, or env.KEY of what it learns in, e.g. extractor=gru env.reward=certain")  # fmt: skip
@@ -179,6 +194,10 @@ def _table(title: str, quiet: bool) -> Any:
 
 
 def _queue(arguments: argparse.Namespace) -> int:
+    if arguments.against or arguments.depth:
+        from emp_gym.experiments.commands import depths
+
+        return depths.run(arguments)
     from emp_gym.market.ghost import judge_day
 
     figures = judge_day(arguments.queue)
