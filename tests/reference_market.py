@@ -156,8 +156,12 @@ class Own:
     behind: int = 0
     born: int = -1
     level_left: int | None = None  # row in which its level last left the window, came back or changed without a message
-    named: dict[int, int] = field(default_factory=dict)  # row of birth -> lots left of orders ahead that were born in sight
-    nameless: int | None = 0  # lots ahead that can be of other orders, once the level was out of sight; None: any number
+    named: dict[int, int] = field(
+        default_factory=dict
+    )  # row of birth -> lots left of orders ahead that were born in sight
+    nameless: int | None = (
+        0  # lots ahead that can be of other orders, once the level was out of sight; None: any number
+    )
     counted: int = 0  # lots of the real order whose place a ghost has taken, in the visible volume
     filled: int = 0
 
@@ -379,7 +383,12 @@ class Judge:
         resting = [own for own in self.orders if own.live]
         if not resting:
             return
-        concerned = [(own, event) for event in row.events for own in resting if (own.side, own.price) == (event.side, event.price)]
+        concerned = [
+            (own, event)
+            for event in row.events
+            for own in resting
+            if (own.side, own.price) == (event.side, event.price)
+        ]
         if row.status == Status.TRADING:
             for own, event in concerned:
                 look_at_front(own, event)
@@ -481,7 +490,9 @@ def move(day: Day, own: Own, event: Event, r: int) -> None:
     before = own.level_left
     if event.kind in (Kind.ADOPT, Kind.EVICT):
         if before is None:
-            own.nameless = max(own.ahead - sum(lots for birth, lots in own.named.items() if birth < own.born + (not own.counted)), 0)
+            own.nameless = max(
+                own.ahead - sum(lots for birth, lots in own.named.items() if birth < own.born + (not own.counted)), 0
+            )
         own.level_left, own.behind, own.counted = r, 0, min(own.counted, 1)
         if event.kind == Kind.EVICT:
             return

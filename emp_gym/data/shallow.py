@@ -7,6 +7,7 @@ then judge what is done with the shallow one.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -18,11 +19,13 @@ def shallow(day: RecordedDay, levels: int) -> RecordedDay:
     """The day in `levels` levels: rows that touch them, and those that touch no level (hidden executions, auctions, halts)."""
     deep = day.book_price.shape[2]
     if not 1 <= levels < deep:
-        raise ConfigError(f"{day.instrument.symbol} {day.date}: levels must be 1 to {deep - 1}, fewer than the day's own, got {levels}")
+        raise ConfigError(
+            f"{day.instrument.symbol} {day.date}: levels must be 1 to {deep - 1}, fewer than the day's own, got {levels}"
+        )
     keep = _touching(day, levels)
     rows = ("time_ns", "kind", "order_id", "size", "price", "side", "signal", "regime")
-    kept = {name: None if getattr(day, name) is None else getattr(day, name)[keep] for name in rows}
-    book = {name: np.ascontiguousarray(getattr(day, name)[keep][:, :, :levels]) for name in ("book_price", "book_size")}
+    kept: dict[str, Any] = {name: None if getattr(day, name) is None else getattr(day, name)[keep] for name in rows}
+    book: dict[str, Any] = {name: np.ascontiguousarray(getattr(day, name)[keep][:, :, :levels]) for name in ("book_price", "book_size")}
     return replace(day, **kept, **book, source={**day.source, "levels_of": deep})
 
 
@@ -35,9 +38,12 @@ def recorded(tape: TapeSet, day: int = 0) -> RecordedDay:
     """One day of a set as its reader gave it, except that orders have numbers in the place of the venue's ids."""
     rows, info = tape.day_slice(day), tape.info[day]
     messages = tape.messages[rows]
-    columns = {name: messages[name].copy() for name in ("time_ns", "kind", "size", "price", "side")}
+    columns: dict[str, Any] = {name: messages[name].copy() for name in ("time_ns", "kind", "size", "price", "side")}
     book_price, book_size = tape.book_at(slice(None), day)
-    planted = {name: None if array is None else array[rows] for name, array in (("signal", tape.signal), ("regime", tape.regime))}
+    planted: dict[str, Any] = {
+        name: None if array is None else array[rows]
+        for name, array in (("signal", tape.signal), ("regime", tape.regime))
+    }
     return RecordedDay(
         info.instrument, info.date, **columns, order_id=messages["order"].astype(np.int64), book_price=book_price,
         book_size=book_size.astype(np.int32), source=dict(info.source), **planted,

@@ -59,17 +59,25 @@ def sampled(
     rows, book = deeper.rows[deeper.day_slice(day[1])], deeper.book[deeper.day_slice(day[1])]
     group = np.flatnonzero(rows["group_end"] == np.arange(len(rows)))
     first = tape.rows[tape.day_slice(day[0])]["time_ns"][0]
-    usable = (rows["time_ns"] >= first) & (rows["time_ns"] + hold_ns <= rows["time_ns"][-1]) & (rows["status"] == Status.TRADING)
+    usable = (
+        (rows["time_ns"] >= first)
+        & (rows["time_ns"] + hold_ns <= rows["time_ns"][-1])
+        & (rows["status"] == Status.TRADING)
+    )
     usable &= (book[:, 0, level - 1]["size"] > 0) & (book[:, 1, level - 1]["size"] > 0)
     group = group[usable[group]]
     if len(group) == 0:
-        raise ConfigError(f"{deeper.info[day[1]]}: no moment at which an order can be held for {hold_ns / NS:g} s; hold it shorter")
+        raise ConfigError(
+            f"{deeper.info[day[1]]}: no moment at which an order can be held for {hold_ns / NS:g} s; hold it shorter"
+        )
     rng = np.random.default_rng(seed)
     at = rng.choice(group, count)
     side = rng.choice(np.array([1, -1]), count)
     own = np.where(side > 0, 0, 1)
     base, time_ns = deeper.days[day[1]]["base"], rows["time_ns"][at]
-    return Orders(time_ns, time_ns + hold_ns, side, base + book[at, own, 0]["price"], base + book[at, own, level - 1]["price"])
+    return Orders(
+        time_ns, time_ns + hold_ns, side, base + book[at, own, 0]["price"], base + book[at, own, level - 1]["price"]
+    )
 
 
 def first_fills(tape: TapeSet, orders: Orders, day: int = 0, *, births: int = 1) -> tuple[I64, np.ndarray]:
@@ -82,7 +90,9 @@ def first_fills(tape: TapeSet, orders: Orders, day: int = 0, *, births: int = 1)
     until = np.searchsorted(rows, orders.until_ns, side="right") - 1
     book = tape.book[tape.day_slice(day)]
     best = book[arrive, np.where(orders.side > 0, 0, 1), 0]
-    wrong = np.flatnonzero((arrive < 0) | (best["size"] <= 0) | (best["price"] + tape.days[day]["base"] != orders.touch))
+    wrong = np.flatnonzero(
+        (arrive < 0) | (best["size"] <= 0) | (best["price"] + tape.days[day]["base"] != orders.touch)
+    )
     if len(wrong):
         i = wrong[0]
         found = int(best["price"][i] + tape.days[day]["base"])
@@ -103,7 +113,9 @@ def first_fills(tape: TapeSet, orders: Orders, day: int = 0, *, births: int = 1)
     return out, hidden
 
 
-def compare(tape: TapeSet, deeper: TapeSet, orders: Orders, day: tuple[int, int] = (0, 0), *, births: int = 1) -> Comparison:
+def compare(
+    tape: TapeSet, deeper: TapeSet, orders: Orders, day: tuple[int, int] = (0, 0), *, births: int = 1
+) -> Comparison:
     """What the shallow tape says of `orders` against what the deeper one says."""
     mine, hidden = first_fills(tape, orders, day[0], births=births)
     theirs, _ = first_fills(deeper, orders, day[1])

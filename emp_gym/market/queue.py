@@ -193,9 +193,9 @@ def pass_uncertain(day, slot, book, touches, upto, served, params):
                 ahead, nameless = min(ahead, remain), np.int64(0)
         elif -1 - birth <= born:
             ahead = max(ahead - size, 0) if cancel else ahead
-            nameless = max(nameless - size, 0)
+            nameless = max(nameless - size, np.int64(0))
         elif trade:  # ahead, or else nobody is
-            nameless = max(nameless - size, 0)
+            nameless = max(nameless - size, np.int64(0))
         if kind != EVICT and ahead > 0:
             ahead = min(ahead, max(touch["volume"] - counted - behind, np.int64(0)))
         nameless = min(nameless, ahead) if ahead != UNKNOWN_PLACE else nameless

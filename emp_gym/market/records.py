@@ -46,7 +46,10 @@ SLOT = np.dtype(
         ("cross_row", "i4"),  # next row that crosses us, or where to look again
         ("cancel_row", "i4"),  # cancel takes effect after this row, NO_ROW if none is on its way
         ("born_row", "i4"),
-        ("spell_row", "i4"),  # last row in which our level left the window (ours, if it was out of it then); -1 if never
+        (
+            "spell_row",
+            "i4",
+        ),  # last row in which our level left the window (ours, if it was out of it then); -1 if never
         ("side", "i1"),
         ("state", "i1"),  # FREE, IN_FLIGHT, LIVE
         ("kind", "i1"),  # LIMIT or MARKET

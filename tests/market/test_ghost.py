@@ -171,7 +171,9 @@ def test_the_recorded_day_agrees_with_the_queue_model(lobster_dir: Path) -> None
     assert (counts["spell_judged"], counts["spell_executed"]) == (5_149, 448)
     assert counts["spell_false_fills"] == counts["spell_early"] == 0, "out of sight nothing fills too early"
     assert counts["spell_agree"] >= 0.995 * counts["spell_judged"]
-    assert counts["executed_after_spell_nothing_ahead"] >= 0.84 * counts["executed_after_spell"]  # what is ahead at the most
+    assert (
+        counts["executed_after_spell_nothing_ahead"] >= 0.84 * counts["executed_after_spell"]
+    )  # what is ahead at the most
 
 
 def test_the_recorded_day_tells_the_mutant_that_ignores_births(lobster_dir: Path) -> None:

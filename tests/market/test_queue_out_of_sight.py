@@ -104,7 +104,13 @@ def test_an_order_beyond_the_window_is_reached_by_the_execution_of_a_younger_one
 
 def test_a_level_that_was_seen_to_be_empty_has_nobody_ahead() -> None:
     """Beyond the window at first, then passed by the book without being there, then back with 70."""
-    day = Hand({100: 50}, ASKS, levels=1).out_of_sight(1, 90, 10).delete(1, 100, 50, 7).new(1, 96, 5, 9).out_of_sight(1, 95, 70)
+    day = (
+        Hand({100: 50}, ASKS, levels=1)
+        .out_of_sight(1, 90, 10)
+        .delete(1, 100, 50, 7)
+        .new(1, 96, 5, 9)
+        .out_of_sight(1, 95, 70)
+    )
     lane = Lane(day.delete(1, 96, 5, 9).execute(1, 95, 6, 77))
     bid = lane.bid(95, 10)
     lane.step(2)
@@ -127,7 +133,12 @@ def test_an_order_without_birth_is_younger_where_all_ahead_were_born_in_sight() 
 
 
 def test_an_order_without_birth_may_be_ahead_or_behind_and_what_it_cancels_is_not_taken_from_those_ahead() -> None:
-    day = spell(Hand({100: 50}, ASKS, levels=1), 120).reduce(1, 100, 30, 77).execute(1, 100, 30, 78).execute(1, 100, 25, 79)
+    day = (
+        spell(Hand({100: 50}, ASKS, levels=1), 120)
+        .reduce(1, 100, 30, 77)
+        .execute(1, 100, 30, 78)
+        .execute(1, 100, 25, 79)
+    )
     lane = Lane(day)
     bid = lane.bid(100, 40)
     lane.step(3)
@@ -252,12 +263,17 @@ def test_the_exchange_catches_the_rules_that_ignore_births_and_that_keep_what_st
 @pytest.mark.parametrize("fills", ["exact", "touch"])
 def test_kernel_and_slow_judge_agree_on_shallow_days(levels: int, fills: str) -> None:
     spells = 0
-    for name, rules in (("ten levels", Rules(fills, every_rows=6)), ("one tick, thin", Rules(fills, order_latency_ns=20 * NS))):
+    for name, rules in (
+        ("ten levels", Rules(fills, every_rows=6)),
+        ("one tick, thin", Rules(fills, order_latency_ns=20 * NS)),
+    ):
         day = shallow(synthetic_day(CONFIGS[name]), levels)
         for duel in walk(day, rules, lanes=6, steps=120, seed=levels):
             spells += sum(own.level_left is not None for judge in duel.judges for own in judge.orders)
     for seed in range(3):
-        for duel in walk(shallow(exchange_day(seed), levels), Rules(fills, every_rows=2), lanes=6, steps=150, seed=seed):
+        for duel in walk(
+            shallow(exchange_day(seed), levels), Rules(fills, every_rows=2), lanes=6, steps=150, seed=seed
+        ):
             spells += sum(own.level_left is not None for judge in duel.judges for own in judge.orders)
     assert spells > 500
 
@@ -271,11 +287,15 @@ def test_a_shallow_day_has_the_rows_that_touch_its_levels() -> None:
     found, kept = shallow(day, 2), [0]
     for r in range(1, len(day.kind)):
         s = 0 if day.side[r] > 0 else 1
-        levels = {int(p) for at in (r - 1, r) for p, lots in zip(day.book_price[at, s, :2], day.book_size[at, s, :2]) if lots}
+        levels = {
+            int(p) for at in (r - 1, r) for p, lots in zip(day.book_price[at, s, :2], day.book_size[at, s, :2]) if lots
+        }
         if day.kind[r] not in (1, 2, 3, 4) or int(day.price[r]) in levels:
             kept.append(r)
     assert (found.time_ns == day.time_ns[kept]).all() and (found.order_id == day.order_id[kept]).all()
-    assert (found.book_price == day.book_price[kept][:, :, :2]).all() and (found.book_size == day.book_size[kept][:, :, :2]).all()
+    assert (found.book_price == day.book_price[kept][:, :, :2]).all() and (
+        found.book_size == day.book_size[kept][:, :, :2]
+    ).all()
     with pytest.raises(ConfigError, match="levels must be 1 to 9"):
         shallow(day, 10)
 
@@ -301,7 +321,9 @@ def amazon_pair(folder: Path, levels: int) -> tuple[TapeSet, TapeSet]:
 
 
 @pytest.mark.parametrize(("levels", "later"), [(1, 0.006), (2, 0.002)])
-def test_the_deeper_file_of_the_recorded_day_finds_no_fill_too_early(lobster_dir: Path, levels: int, later: float) -> None:
+def test_the_deeper_file_of_the_recorded_day_finds_no_fill_too_early(
+    lobster_dir: Path, levels: int, later: float
+) -> None:
     tape, deep = amazon_pair(lobster_dir, levels)
     found = depths.compare(tape, deep, depths.sampled(tape, deep, 20_000, 600 * NS, 7))
     assert found.earlier == found.only_shallow == 0 and found.out_of_sight > 10_000

@@ -35,10 +35,12 @@ def run(arguments: argparse.Namespace) -> int:
         return int(bool(too_early))
     for record in found:
         _show(record)
-    verdict = f"{too_early} orders are filled too early" if too_early else "no order is filled earlier than the deeper file says"
-    caution = (
-        "The deeper file has spells out of sight of its own. The 95 % intervals take orders as independent, though they overlap in time."
+    verdict = (
+        f"{too_early} orders are filled too early"
+        if too_early
+        else "no order is filled earlier than the deeper file says"
     )
+    caution = "The deeper file has spells out of sight of its own. The 95 % intervals take orders as independent: they overlap in time."
     sys.stdout.write(f"{verdict}\n{caution}\n")
     return int(bool(too_early))
 
