@@ -360,7 +360,7 @@ class View:
     order_side: I8  # [N, K]
     order_price: I64  # [N, K]
     order_quantity: I64  # [N, K] what remains
-    order_ahead: I64  # [N, K] volume ahead in the queue, -1 = unknown
+    order_ahead: I64  # [N, K] volume ahead in the queue (at the most, once its level was out of sight), -1 = unknown
     decision: I64  # [N] decisions taken in this episode
     mid2: I64  # [N, M] best bid + best ask: twice the mid; the last known one while a side is empty
     tick: I64  # [N, M] price units; where the tick depends on the price, that at the mid

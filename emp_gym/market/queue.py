@@ -188,7 +188,7 @@ def pass_uncertain(day, slot, book, touches, upto, served, params):
             behind = max(behind - size, 0) if birth > spell else behind
         elif birth >= 0:
             ahead = max(ahead - size, 0) if cancel else ahead
-            remain = known_from(touches, i, birth, born, counted > 0) if trade else np.int64(-1)
+            remain = known_from(touches, i, birth, born, counted > 0) if trade and ahead > 0 else np.int64(-1)
             if remain >= 0:  # who was older than the executed order has gone
                 ahead, nameless = min(ahead, remain), np.int64(0)
         elif -1 - birth <= born:
