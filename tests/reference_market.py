@@ -539,8 +539,8 @@ def leave(own: Own, event: Event, traded: bool) -> None:
 
 
 def was_empty(day: Day, own: Own, since: int, r: int) -> bool:
-    """Whether a row after `since`, of the last 1,024 before row r, shows that nobody stands at our price."""
-    for at in range(max(since + 1, r - 1023), r):
+    """Whether a row after `since`, of the last 64 before row r, shows that nobody stands at our price."""
+    for at in range(max(since + 1, r - 63), r):
         levels = day.rows[at].book[own.side]
         past = len(levels) < day.levels or any(own.side * price < own.side * own.price for price in levels)
         if past and own.price not in levels:

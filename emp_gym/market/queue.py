@@ -15,7 +15,7 @@ import numpy as np
 
 from emp_gym.data.tape import ELSEWHERE, NO_ROW, NO_TOUCH
 from emp_gym.jit import hot, rare
-from emp_gym.market.index import HORIZON, find_cross, find_touch, point_at
+from emp_gym.market.index import find_cross, find_touch, point_at
 from emp_gym.market.liquidity import fill_maker
 from emp_gym.market.records import (
     ADOPT,
@@ -34,6 +34,7 @@ from emp_gym.market.records import (
 )
 
 ANY = (1 << 31) - 1  # `nameless` of an order whose place is not known
+LOOK_BACK = 64  # rows before a level comes back that are looked at: more cost a fifth of a step, and tell little
 
 
 @hot
@@ -234,11 +235,11 @@ def look_at_front(slot, touches, row):
 
 @hot
 def seen_empty(day, book, slot, since, row):
-    """Whether the book reached past our price without having it, after row `since` and within the `HORIZON` rows before `row`:
+    """Whether the book reached past our price without having it, after row `since` and within the `LOOK_BACK` rows before `row`:
     then who was ahead has gone."""
     s, side, price = 0 if slot["side"] > 0 else 1, slot["side"], slot["price"] - day["base"]
     levels = book.shape[2]
-    for r in range(row - 1, max(since, row - HORIZON), -1):
+    for r in range(row - 1, max(since, row - LOOK_BACK), -1):
         worst = book[day["row0"] + r, s, levels - 1]
         if worst["size"] == 0 or side * worst["price"] < side * price:
             there = False
