@@ -37,6 +37,8 @@ def guarded(story: Callable[[], int], name: str) -> int:
             status = _refuse(name, str(error))
         except OSError as error:
             status = _refuse(name, obstacles.told(error))
+        except MemoryError as error:
+            status = _refuse(name, f"not enough memory: {str(error) or 'the system gives no more'}; ask for less, or for fewer lanes")
         except KeyboardInterrupt:
             status = 128 + signal.SIGINT
         why = streams.lost()
