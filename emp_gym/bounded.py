@@ -19,7 +19,7 @@ from typing import Any
 from emp_gym.types import DataError
 
 WRITTEN, SMALL, LARGE, HUGE = 1 << 20, 16 << 20, 64 << 20, 8 << 30
-"""Bytes of a file of settings that people write (YAML), of one that programs write, of one of results, and of one of weights or of a run's state, at most."""
+"""Bytes at most: of settings that people write (YAML), of settings that programs write, of results, of weights or a run's state."""
 DEPTH, VALUES, BITS = 100, 200_000, 4096
 """How deep settings may be nested, how many values they may hold (each alias of a YAML file counted), and bits of a whole number."""
 _LEADS_NOWHERE = (errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG)
