@@ -139,8 +139,8 @@ class RunFolder:
         """``provenance.json``; empty where there is none."""
         path = self.path / PROVENANCE
         told = read_json(path) if path.exists() else {}
-        known = told.get("checkpoints") or {}
-        hashes = [told.get("model") or {}, *(known.values() if isinstance(known, dict) else [known])]
+        known = told.get("checkpoints", {})
+        hashes = [told.get("model", {}), *(known.values() if isinstance(known, dict) else [known])]
         if not all(isinstance(each, dict) and all(isinstance(value, str) for value in each.values()) for each in hashes):
             raise DataError(f"{path}: expected SHA-256 by names of files in model, and in each of checkpoints; put back the run's own")
         return told
