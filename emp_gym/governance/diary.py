@@ -227,7 +227,14 @@ class DiaryReader:
             )
 
     def blocks(self, run: Run) -> Iterator[Block]:
-        """The decisions of `run` in their order."""
+        """The decisions of `run` in their order; `DiaryDamaged` where one cannot have been taken in it."""
+        for block in self._blocks(run):
+            trouble = diary_form.stranger(block, run.about)
+            if trouble:
+                raise DiaryDamaged(f"{self._log.path}: decisions from step {block.first_step} on are not of run {run.number}: {trouble}")
+            yield block
+
+    def _blocks(self, run: Run) -> Iterator[Block]:
         if run.about["durable"]:
             yield from diary_rows.blocks(self._rows(run), run.leaf, run.lanes, run.about["levers"])
             return

@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from emp_gym import bounded
-from emp_gym.types import DataError
+from emp_gym.governance.diary_blocks import UNKNOWN_REGIME, Block
+from emp_gym.types import DataError, Regime
 
 Shape = Mapping[str, Callable[[Any], bool]]
 LANES, LEVERS = 1 << 20, 1 << 10  # at most
+LATCHES = 3  # of `diary_words.LATCHES`
 _UNIT = re.compile(r"\d{1,12}(\.\d{1,18})?([eE][-+]?\d\d?)?")
 
 
@@ -67,6 +69,29 @@ def misfit(value: Any, shape: Shape) -> str:
         own = name.removesuffix("?")
         if (own in value or own == name) and not (own in value and fits(value[own])):
             return own
+    return ""
+
+
+def stranger(block: Block, about: Mapping[str, Any]) -> str:
+    """What of a block's decisions the run that `about` describes cannot hold; empty where they are its own."""
+    days, gates, menu, levers = len(about["data"]["days"]), len(about["gates"]), len(about["menu"]), about["levers"]
+    columns = {
+        "lane": (block.decisions["lane"], 0, block.lanes), "day": (block.decisions["day"], 0, days),
+        "regime": (block.decisions["regime"], UNKNOWN_REGIME, len(Regime)), "latch": (block.decisions["latch"], 0, LATCHES),
+        "gate": (block.objections["gate"], 0, gates),
+    }  # fmt: skip
+    if block.lanes != about["lanes"]:
+        return f"{block.lanes} lanes, expected {about['lanes']}"
+    if levers:
+        if block.actions.shape != (len(block.decisions), levers) or block.actions.dtype.kind != "f":
+            return f"actions of type {block.actions.dtype} and shape {block.actions.shape}, expected {levers} levers"
+    elif block.actions.ndim != 1 or block.actions.dtype.kind not in "iu":
+        return f"actions of type {block.actions.dtype} and shape {block.actions.shape}, expected numbers of a menu"
+    else:
+        columns["action"] = (block.actions, 0, menu)
+    for name, (values, low, end) in columns.items():
+        if len(values) and not low <= int(values.min()) <= int(values.max()) < end:
+            return f"{name} {int(values.min())} to {int(values.max())}, expected {low} to {end - 1}"
     return ""
 
 

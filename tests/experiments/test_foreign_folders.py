@@ -268,7 +268,9 @@ def test_a_label_that_cannot_be_read_is_an_error(label: str) -> None:
         configs.variant(label)
 
 
-@pytest.mark.parametrize("told", [{"checkpoints": ""}, {"checkpoints": []}, {"checkpoints": {"1": "x"}}, {"model": {"a": 1}}, {"model": None}])
+@pytest.mark.parametrize(
+    "told", [{"checkpoints": ""}, {"checkpoints": []}, {"checkpoints": {"1": "x"}}, {"model": {"a": 1}}, {"model": None}]
+)
 def test_a_record_of_hashes_is_one(told: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "provenance.json").write_text(json.dumps({"checkpoints": {"0": {"a": "b"}}, "model": {}}))
     assert RunFolder(tmp_path).record["checkpoints"]

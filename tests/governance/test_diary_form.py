@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from emp_gym.governance.diary import DiaryReader
-from emp_gym.governance.diary_blocks import DiaryDamaged
+from emp_gym.governance.diary_blocks import DECISION, FILLED, OBJECTION, ORDERED, Block, DiaryDamaged, encode
 from emp_gym.governance.log import DIARY
 from tests.governance.logs import create
 
@@ -68,3 +69,46 @@ def test_what_follows_has_its_form(follow: dict[str, Any], tmp_path: Path) -> No
 def test_the_honest_twin_is_read(tmp_path: Path) -> None:
     (run,) = runs(tmp_path)
     assert run.end == {"steps": 1, "decisions": 2} and run.policies == ((0, "a", "0"),) and run.resets == ((0, None, {}),)
+
+
+def block(**columns: Any) -> Block:
+    decisions = np.zeros(2, DECISION)
+    decisions["lane"] = [0, 1]
+    actions = columns.pop("actions", np.zeros(2, np.int64))
+    objections = np.zeros(1, OBJECTION)
+    objections["gate"] = columns.pop("gate", 0)
+    for name, value in columns.items():
+        decisions[name] = value
+    none = np.zeros(0, ORDERED)
+    return Block("", 2, 0, 1, decisions, actions, none, none, objections, np.zeros(0, FILLED))
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("day", 1), ("day", -1), ("regime", 9), ("regime", -2), ("latch", 3), ("latch", -1), ("gate", 1), ("gate", -1),
+        ("actions", np.ones(2, np.int64)), ("actions", np.full(2, np.nan, np.float32)), ("actions", np.zeros((2, 1), np.float32)),
+    ],
+)  # fmt: skip
+def test_decisions_that_the_run_cannot_hold_are_not_read(column: str, value: Any, tmp_path: Path) -> None:
+    with create(tmp_path / "diary.log", profile=DIARY) as log:
+        leaf = log.append("x", "diary-run", payload=ABOUT).leaf.hex()
+        for one in (block(), block(**{column: value})):
+            one.run = leaf
+            log.append("x", "diary-block", subject_hash=leaf, payload=encode(one))
+    with DiaryReader(tmp_path) as reader:
+        read = reader.blocks(reader.run())
+        assert len(next(read).decisions) == 2, "the honest twin"
+        with pytest.raises(DiaryDamaged, match="are not of run 0"):
+            next(read)
+
+
+@pytest.mark.parametrize(
+    ("kind", "row"), [("diary-decision", []), ("diary-decision", b"\xff"), ("diary-outcome", {"of": []}), ("diary-decision", {"step": 0})]
+)
+def test_rows_that_are_none_are_damaged(kind: str, row: Any, tmp_path: Path) -> None:
+    with create(tmp_path / "diary.log", profile=DIARY) as log:
+        leaf = log.append("x", "diary-run", payload=ABOUT | {"durable": True}).leaf.hex()
+        log.append("x", kind, subject_hash=leaf, payload=row)
+    with DiaryReader(tmp_path) as reader, pytest.raises(DiaryDamaged):
+        list(reader.blocks(reader.run()))
