@@ -26,7 +26,7 @@ from emp_gym.experiments.commands import evaluate, leaderboard
 from emp_gym.experiments.config import RunConfig
 from emp_gym.experiments.facts import curve_rows
 from emp_gym.experiments.runs import RunFolder
-from emp_gym.experiments.search import store
+from emp_gym.experiments.search import store, work
 from emp_gym.governance import heads, kill_state, stages
 from emp_gym.governance.errors import LogTampered
 from emp_gym.governance.folder import in_use
@@ -277,6 +277,17 @@ def test_a_record_of_hashes_is_one(told: dict[str, Any], tmp_path: Path) -> None
     (tmp_path / "provenance.json").write_text(json.dumps(told))
     with pytest.raises(DataError, match="SHA-256 by names"):
         _ = RunFolder(tmp_path).record
+
+
+@pytest.mark.parametrize(
+    ("name", "bait"),
+    [("env_steps", [1]), ("env_steps", -1), ("objectives", [1.0]), ("objectives", [[1.0]] * 3), ("pnl", 10**400), ("seconds", None)],
+)
+def test_the_outcome_of_a_unit_is_one(name: str, bait: Any) -> None:
+    whole = json.loads(work.to_json(work.Unit("{}"), work.Outcome((1.0, 2.0, 3.0), (1.0,), 5, 0.5)))
+    assert work.from_json(whole, "here")[1].env_steps == 5
+    with pytest.raises(DataError, match="not the outcome"):
+        work.from_json(whole | {"outcome": whole["outcome"] | {name: bait}}, "here")
 
 
 # -------------------------------------------------------------------------------------------------------------------- the word
