@@ -107,7 +107,7 @@ class BaseAgent:
         arrays = self.arrays()
         if arrays:
             write_arrays(folder / "model.safetensors", arrays)
-        (folder / "model.json").write_text(json.dumps(self.describe(), indent=2) + "\n", encoding="utf-8")
+        bounded.write(folder / "model.json", json.dumps(self.describe(), indent=2) + "\n")
 
     def load(self, folder: Path) -> None:
         """Reads what `save` wrote; raises `DataError` where it was made for other spaces or features."""
@@ -208,9 +208,7 @@ def write_arrays(path: Path, arrays: Arrays) -> None:
     """Named arrays as one safetensors file, written aside and renamed."""
     from safetensors.numpy import save
 
-    aside = path.with_name(path.name + ".tmp")
-    aside.write_bytes(save({name: np.array(value, order="C") for name, value in arrays.items()}))  # a full disk is an OSError
-    aside.replace(path)
+    bounded.write(path, save({name: np.array(value, order="C") for name, value in arrays.items()}))  # a full disk is an OSError
 
 
 def read_arrays(path: Path) -> Arrays:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from emp_gym import bounded
 from emp_gym.experiments.wording import number
 from emp_gym.types import F64
 
@@ -70,7 +71,7 @@ def figure(path: Path, title: str = "", **layout: Any) -> Iterator[tuple[Any, An
             if title:
                 lines = textwrap.fill(title, int(width / (0.098 * scale)))
                 drawn.suptitle(lines, x=0.008, ha="left", color=INK, fontweight="bold", fontsize=11.5 * scale)
-            drawn.savefig(path, metadata={"Software": None})
+            drawn.savefig(bounded.unlinked(path), metadata={"Software": None})
         finally:
             plt.close(drawn)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -88,12 +89,12 @@ def learning_time(curves: Path) -> tuple[int, float] | None:
 
 def curve_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a ``curves.csv``: steps, and numbers or nothing; `DataError` where they are something else."""
-    bounded.must_be_regular(path)
+    text = bounded.text(path)
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
         for row in rows:
-            int(row["steps"])
+            if not 0 <= int(row["steps"]) < 1 << 63:
+                raise ValueError(f"{row['steps'][:40]} steps")
             deque((float(value) for value in row.values() if value), maxlen=0)
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise DataError(f"{path}: not the curves of a run ({error}); remove it, and they begin anew") from error

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from emp_gym import bounded
 from emp_gym.evaluation import comparison as pairs
 from emp_gym.evaluation import metrics
 from emp_gym.evaluation.assumptions import HONEST
@@ -289,7 +290,7 @@ def write(fidelity: Fidelity, folder: Path) -> Path:
     pictures.gap_chart(rows, title, folder / "fidelity.png")
     blocks = document(fidelity, "fidelity.png")
     path = folder / "fidelity.md"
-    path.write_text(markdown(blocks), encoding="utf-8")
-    (folder / "fidelity.html").write_text(page.html(blocks, folder, title), encoding="utf-8")
+    bounded.write(path, markdown(blocks))
+    bounded.write(folder / "fidelity.html", page.html(blocks, folder, title))
     RunFolder(folder).write_json("fidelity.json", fidelity.as_json())
     return path

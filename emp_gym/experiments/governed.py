@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 from gymnasium.vector import VectorEnv
 
+from emp_gym import bounded
 from emp_gym.envs.wrappers.diary import DiaryVectorWrapper
 from emp_gym.envs.wrappers.governance import KillSwitchVectorWrapper, StageVectorWrapper
 from emp_gym.experiments import evidence, seals
@@ -193,9 +194,7 @@ class Governed:
         data = path.read_bytes()
         kept = self.folder.artefacts.resolve() / f"{hashlib.sha256(data).hexdigest()}{path.suffix}"
         if not kept.exists():
-            aside = kept.with_suffix(".new")
-            aside.write_bytes(data)
-            aside.rename(kept)
+            bounded.write(kept, data)
         return kept
 
     def cut(self, run: RunFolder, steps: int) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from emp_gym.agents.base import read_json
+from emp_gym.experiments import evaluation_form
 from emp_gym.experiments.learned_from import trained_on
 from emp_gym.experiments.printed import command, program
 from emp_gym.experiments.report import SCHEMA
@@ -125,7 +126,13 @@ def _read(folder: Path) -> Mapping[str, Any] | Beside:
     if told.get("schema") != SCHEMA or not told.get("run"):
         return Beside(folder, f"its {EVALUATION} is of another version: schema {told.get('schema')}, expected {SCHEMA}")
     missing = [name for name in ("env", "agent", "judged", "level", "windows", "days", "skipped", "results") if name not in told]
-    return Beside(folder, f"its {EVALUATION} is not whole: {', '.join(missing)} missing") if missing else told
+    if missing:
+        return Beside(folder, f"its {EVALUATION} is not whole: {', '.join(missing)} missing")
+    try:
+        evaluation_form.check(told, folder / EVALUATION)
+    except DataError as error:
+        return Beside(folder, str(error))
+    return told
 
 
 def _parts(folder: Path, told: Mapping[str, Any], left: list[Path]) -> list[JudgedRun]:

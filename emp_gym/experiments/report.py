@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from emp_gym import bounded
 from emp_gym.evaluation.metrics import FEWEST, Estimate
 from emp_gym.experiments import columns, page
 from emp_gym.experiments import facts as told
@@ -382,9 +383,9 @@ def write(
     returns the text's path."""
     blocks = document(comparison, findings, facts, pictures)
     path = run.path / "report.md"
-    path.write_text(markdown(blocks), encoding="utf-8")
+    bounded.write(path, markdown(blocks))
     title = f"{comparison.agent.name} on {comparison.env_id}"
-    (run.path / "report.html").write_text(page.html(blocks, run.path, title), encoding="utf-8")
+    bounded.write(run.path / "report.html", page.html(blocks, run.path, title))
     run.write_json("evaluation.json", as_json(comparison, findings, facts))
     return path
 

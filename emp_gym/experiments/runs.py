@@ -130,16 +130,20 @@ class RunFolder:
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes `value` aside and renames, so that a reader never meets half a file."""
-        aside = self.path / (name + ".tmp")
-        aside.write_text(json.dumps(value, indent=2, default=_plain) + "\n", encoding="utf-8")
-        aside.replace(self.path / name)
+        bounded.write(self.path / name, json.dumps(value, indent=2, default=_plain) + "\n")
 
     # ---- what was learned from
 
     @property
     def record(self) -> dict[str, Any]:
         """``provenance.json``; empty where there is none."""
-        return read_json(self.path / PROVENANCE) if (self.path / PROVENANCE).exists() else {}
+        path = self.path / PROVENANCE
+        told = read_json(path) if path.exists() else {}
+        known = told.get("checkpoints", {})
+        hashes = [told.get("model", {}), *(known.values() if isinstance(known, dict) else [known])]
+        if not all(isinstance(each, dict) and all(isinstance(value, str) for value in each.values()) for each in hashes):
+            raise DataError(f"{path}: expected SHA-256 by names of files in model, and in each of checkpoints; put back the run's own")
+        return told
 
     def noted(self) -> list[Span]:
         """The rows that the run has learned from so far, as far as its record says; empty without one."""
@@ -269,6 +273,7 @@ def _hash(path: Path) -> str:
     """SHA-256 of a file; empty where there is none."""
     if not path.is_file():
         return ""
+    bounded.must_be_regular(path, bounded.HUGE)
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

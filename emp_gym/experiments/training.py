@@ -8,6 +8,7 @@ Whatever the agent is, its environment is metered: returns and the trade's numbe
 from __future__ import annotations
 
 import csv
+import io
 import logging
 import shlex
 import time
@@ -19,11 +20,12 @@ from typing import Any, Protocol
 import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 
+from emp_gym import bounded
 from emp_gym.data.array_files import loaded
 from emp_gym.envs import snapshot
 from emp_gym.evaluation.metrics import rates
 from emp_gym.experiments import backtest
-from emp_gym.experiments.config import RunConfig
+from emp_gym.experiments.config import RunConfig, agent_parameters
 from emp_gym.experiments.facts import SECONDS, curve_rows, seconds_at
 from emp_gym.experiments.runs import LANES, PROVENANCE, RunFolder, data_differs, provenance
 from emp_gym.experiments.spans import merged, trained_spans
@@ -306,12 +308,11 @@ class Curves:
 
     def save(self) -> None:
         tags = sorted({tag for row in self._rows for tag in row} - {"steps"})
-        aside = self._path.with_name(self._path.name + ".tmp")
-        with aside.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, ["steps", *tags], restval="")
-            writer.writeheader()
-            writer.writerows(self._rows)
-        aside.replace(self._path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, ["steps", *tags], restval="")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        bounded.write(self._path, text.getvalue())
 
 
 def train(
@@ -416,7 +417,7 @@ def _learn(
 
 def _agent_config(config: RunConfig) -> dict[str, Any]:
     """The agent's parameters, with ``--num-envs`` where the agent has such a parameter."""
-    wanted = dict(config.agent)
+    wanted = agent_parameters(config.agent_name, config.agent)
     known = backtest.registry_parameters(config.agent_name, config.agent)
     if config.num_envs is not None and known is not None and "num_envs" in known:
         wanted["num_envs"] = config.num_envs

@@ -107,7 +107,7 @@ class Registry:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         for name, expected in files.items():
-            data = (run / name).read_bytes()
+            data = bounded.read_bytes(run / name, bounded.HUGE)
             if hashlib.sha256(data).hexdigest() != expected:
                 raise DataError(f"{run / name} changed while it was registered; train or register it again")
             _write(aside / name, data)
@@ -139,6 +139,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def file_hash(path: Path) -> str:
+    bounded.must_be_regular(path, bounded.HUGE)
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

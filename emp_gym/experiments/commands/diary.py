@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command."""
-    return guarded(lambda: vouched(parser().parse_args(argv), _run), "diary.py")
+    return guarded(lambda: vouched(parser().parse_args(argv), _run), "diary.py", argv)
 
 
 def _run(a: argparse.Namespace) -> int:

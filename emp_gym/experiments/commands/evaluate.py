@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; 0, or 2 with one line on stderr for what cannot be done as asked."""
-    return guarded(lambda: vouched(parser().parse_args(argv), _run), "evaluate.py")
+    return guarded(lambda: vouched(parser().parse_args(argv), _run), "evaluate.py", argv)
 
 
 def _run(a: argparse.Namespace) -> int:

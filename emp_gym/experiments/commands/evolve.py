@@ -95,13 +95,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; 0, or 2 with one line on stderr for what cannot be done as asked, 128 + N after signal N."""
-    return guarded(lambda: _heard(parser().parse_args(argv)), "evolve.py")
+    return guarded(lambda: _heard(parser().parse_args(argv), argv), "evolve.py")
 
 
-def _heard(arguments: argparse.Namespace) -> int:
+def _heard(arguments: argparse.Namespace, argv: Sequence[str] | None) -> int:
     """The command with an ear for signals."""
     with Interrupts("stopping") as stop:
-        status = guarded(lambda: vouched(arguments, lambda a: _run(a, stop)), "evolve.py")
+        status = guarded(lambda: vouched(arguments, lambda a: _run(a, stop)), "evolve.py", argv)
     return stop.status if stop() and status else status
 
 

@@ -93,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; 0 shown or done, 1 refused, 2 with one line on stderr for what cannot be done as asked."""
-    return guarded(lambda: vouched(parser().parse_args(argv), _run), "promote.py")
+    return guarded(lambda: vouched(parser().parse_args(argv), _run), "promote.py", argv)
 
 
 @dataclass

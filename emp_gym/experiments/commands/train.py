@@ -95,14 +95,14 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; 0, or 2 with one line on stderr for what cannot be done as asked, 128 + N after signal N."""
-    return guarded(lambda: _heard(parser().parse_args(argv)), "train.py")
+    return guarded(lambda: _heard(parser().parse_args(argv), argv), "train.py")
 
 
-def _heard(arguments: argparse.Namespace) -> int:
+def _heard(arguments: argparse.Namespace, argv: Sequence[str] | None) -> int:
     """The command with an ear for signals."""
     listen = early_kill() if arguments.govern is not None else _deaf
     with Interrupts("stopping after this rollout; once more ends it at once, without saving") as stop:
-        status = guarded(lambda: vouched(arguments, lambda a: _run(a, stop, listen)), "train.py")
+        status = guarded(lambda: vouched(arguments, lambda a: _run(a, stop, listen)), "train.py", argv)
     return stop.status if stop() and status else status
 
 
