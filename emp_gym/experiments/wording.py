@@ -37,6 +37,11 @@ def bare(estimate: Estimate | None, digits: int = 2) -> str:
     return number(estimate.mean, digits) if estimate.low is None else interval(estimate, digits)
 
 
+def estimated(estimate: Estimate) -> str:
+    """The same, empty without an interval: a probability of too few blocks is 0 or 1 and reads like a proof."""
+    return "" if estimate.low is None else bare(estimate)
+
+
 def p_value(value: float, observations: int) -> str:
     """A p-value of so many observations; "–" of fewer than 6, with which a signed-rank test can say nothing."""
     return "–" if not np.isfinite(value) or observations < 6 else "< 0.001" if value < 0.001 else f"{value:.3f}"
