@@ -241,7 +241,10 @@ def _pairs(comparison: Comparison, findings: Findings) -> list[Block]:
          estimated(pair.improvement), estimated(pair.wins))
         for name, pair in findings.pairs.items()
     ]  # fmt: skip
-    return [Heading("Against each baseline"), Table(*told_columns(titles, rows))] if rows else []
+    if not rows:
+        return []
+    shown, cells = told_columns(titles, rows)
+    return [Heading("Against each baseline"), Table(shown, tuple(cells))]
 
 
 def _attribution(findings: Findings, picture: list[Block]) -> list[Block]:
