@@ -511,7 +511,7 @@ LIES = (
     Lie("learned apart", learned_apart, "NOT SHOWN TO BE HELD OUT: .* without asking for an environment", the_test_split),
     Lie("tuned from an earlier run", tuned("earlier.txt"), "NOT SHOWN TO BE HELD OUT: .* its parameter init=.* brings", tuned("")),
     Lie("a day without a date", without_a_date, "NOT SHOWN TO BE HELD OUT: rows of BBB have no date", trained_on_synthetic_days),
-    Lie("symbols at once", symbols_at_once, "several symbols at the same moments .* not independent", symbols_one_after_the_other),
+    Lie("symbols at once", symbols_at_once, "several symbols at the same moments of one date", symbols_one_after_the_other),
     Lie("a day too short", a_day_too_short, "ends? after [0-9]+ of the 256 decisions of an episode", one_window),
     Lie("a model from a file in a run", a_kept_model_from_a_file, "NOT SHOWN TO BE HELD OUT: .* its parameter path=", a_kept_rule),
     Lie("a learner without a run", learned_without_a_run, f"NOT SHOWN TO BE HELD OUT: {NO_RECORD}", the_test_split),

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -233,10 +234,11 @@ def _at_once(played: Sequence[Played]) -> str:
     spans = sorted((one.span for one in played), key=lambda span: span.first_ns)
     if len({span.date for span in spans}) != 1:
         return ""
-    together = sum(b.first_ns <= a.last_ns and a.symbol != b.symbol for a, b in zip(spans, spans[1:]))
+    together = sum(b.first_ns <= a.last_ns and a.symbol != b.symbol for a, b in pairwise(spans))
     if not together:
         return ""
-    return f"windows of several symbols at the same moments of one date ({together} of {len(spans)}) are not independent: intervals are too narrow"
+    some = f"{together} of {len(spans)} windows"
+    return f"{some} are of several symbols at the same moments of one date: they are not independent, and intervals too narrow"
 
 
 def _versions(comparison: Comparison, runs: Sequence[RunFolder]) -> list[str]:
