@@ -117,10 +117,25 @@ class FromFile(BaseAgent):
 
 
 class Still(BaseAgent):
-    """A rule of a third party."""
+    """A rule of a third party; who wrote it may have looked at anything."""
 
     def act(self, observation: Any, state: Any, mask: Any = None) -> tuple[np.ndarray, Any]:
         return np.zeros(len(observation), np.int64), state
+
+
+class Apart(Eager):
+    """Learns without asking for an environment."""
+
+    def learn(self, make_env: Any, total_timesteps: int, callback: Any = None) -> None:
+        super().learn(lambda lanes: backtest.make_env(ENV, KWARGS, lanes, split="test"), total_timesteps, callback)
+
+
+class Tuned(Eager):
+    """Begins where an earlier run ended."""
+
+    @dataclass
+    class Config:
+        init: str = ""
 
 
 class Silent:
@@ -279,9 +294,55 @@ def a_rule_of_a_third_party(folder: Path) -> Told:
     return judged(config("lies:Still"))
 
 
+def a_built_in_rule(folder: Path) -> Told:
+    return judged(config("hold"))
+
+
 def a_kept_rule(folder: Path) -> Told:
-    asked = config("lies:Still")
+    asked = config("hold")
     return judged(asked, [trained(folder / "run", asked)])
+
+
+def learned_apart(folder: Path) -> Told:
+    asked = config("lies:Apart")
+    return judged(asked, [trained(folder / "run", asked)])
+
+
+def tuned(init: str) -> Callable[[Path], Told]:
+    def make(folder: Path) -> Told:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "earlier.txt").write_text("7")
+        asked = replace(config("lies:Tuned"), agent={"init": init and str(folder / init)})
+        return judged(asked, [trained(folder / "run", asked)])
+
+    return make
+
+
+def without_a_date(folder: Path) -> Told:
+    """Trained on a day whose file says no date, judged on rows of another one."""
+    known, unknown = day(folder / "known", "AAA", "2031-03-03", seed=2), day(folder / "unknown", "BBB", "1970-01-01")
+    return judged(config(data=known, evaluation={"split": "all"}), [trained(folder / "run", config(data=unknown))])
+
+
+def trained_on_synthetic_days(folder: Path) -> Told:
+    """Which are at no time that recorded days know: their dates are later."""
+    asked = config(data=day(folder, "AAA", "2012-06-21"), evaluation={"split": "all"})
+    return judged(asked, [trained(folder / "run", config())])
+
+
+def symbols_at_once(folder: Path) -> Told:
+    """Four moments of two symbols are not eight windows."""
+    days = [day(folder, symbol, "2031-03-03", seed=seed) for symbol, seed in (("AAA", 1), ("BBB", 2))]
+    return judged(config("long", data=days, evaluation={"split": "all"}))
+
+
+def symbols_one_after_the_other(folder: Path) -> Told:
+    days = [day(folder, "AAA", "2031-03-03"), day(folder, "BBB", "2031-03-04", seed=2)]
+    return judged(config("long", data=days, evaluation={"split": "all"}))
+
+
+def a_day_too_short(folder: Path) -> Told:
+    return judged(config("hold", data=day(folder), episode="256 decisions"))
 
 
 def synthetic_days(folder: Path) -> Told:
@@ -445,8 +506,14 @@ LIES = (
     Lie("a model of another run", a_model_of_another_run, "NOT SHOWN TO BE HELD OUT: the model in .* is not the one", the_test_split),
     Lie("a model of another market", a_model_of_another_market, "(?s)judged on.*: BBB.*trained on.*: SYNA, SYNB", the_test_split),
     Lie("no record of the training", no_record, "NOT SHOWN TO BE HELD OUT", the_test_split),
-    Lie("a model from a file", a_model_from_a_file, f"NOT SHOWN TO BE HELD OUT: {NO_RECORD}", a_rule_of_a_third_party),
-    Lie("a model from a file in a run", a_kept_model_from_a_file, f"NOT SHOWN TO BE HELD OUT: {NO_RECORD}", a_kept_rule),
+    Lie("a model from a file", a_model_from_a_file, f"NOT SHOWN TO BE HELD OUT: {NO_RECORD}", a_built_in_rule),
+    Lie("a rule of a third party", a_rule_of_a_third_party, f"NOT SHOWN TO BE HELD OUT: {NO_RECORD}", a_built_in_rule),
+    Lie("learned apart", learned_apart, "NOT SHOWN TO BE HELD OUT: .* without asking for an environment", the_test_split),
+    Lie("tuned from an earlier run", tuned("earlier.txt"), "NOT SHOWN TO BE HELD OUT: .* its parameter init=.* brings", tuned("")),
+    Lie("a day without a date", without_a_date, "NOT SHOWN TO BE HELD OUT: rows of BBB have no date", trained_on_synthetic_days),
+    Lie("symbols at once", symbols_at_once, "several symbols at the same moments of one date", symbols_one_after_the_other),
+    Lie("a day too short", a_day_too_short, "ends? after [0-9]+ of the 256 decisions of an episode", one_window),
+    Lie("a model from a file in a run", a_kept_model_from_a_file, "NOT SHOWN TO BE HELD OUT: .* its parameter path=", a_kept_rule),
     Lie("a learner without a run", learned_without_a_run, f"NOT SHOWN TO BE HELD OUT: {NO_RECORD}", the_test_split),
     Lie("synthetic days", synthetic_days, "SYNTHETIC days, not a market, with a planted signal", recorded_days),
     Lie("synthetic days among recorded ones", some_synthetic_days, "SYNTHETIC ones, which are not a market", recorded_days),

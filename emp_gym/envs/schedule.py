@@ -25,6 +25,13 @@ class Pace:
     rows: int
     ns: int
 
+    def __str__(self) -> str:
+        """As `parse_pace` reads it, in the largest unit that is exact."""
+        if self.rows:
+            return f"{self.rows} message{'s' if self.rows > 1 else ''}"
+        unit = next(unit for unit in reversed(_UNITS) if self.ns % _UNITS[unit] == 0)
+        return f"{self.ns // _UNITS[unit]} {unit}"
+
 
 def parse_pace(text: Any) -> Pace:
     """'100 messages', '250 ms', '1 s'."""
@@ -97,6 +104,17 @@ def split_windows(tape: TapeSet, split: str, pace: Pace, episode: int) -> Window
     """
     if split not in SPLITS:
         raise ConfigError(f"split must be one of {SPLITS}, got {split!r}")
+    windows = _windows(tape, split, pace, episode)
+    if windows is None:
+        raise DataError(
+            f"no {split} window of {len(tape.info)} day(s) holds an episode of {episode} decisions every {pace}; "
+            f"{_what_fits(tape, split, pace, episode)}"
+        )
+    return windows
+
+
+def _windows(tape: TapeSet, split: str, pace: Pace, episode: int) -> Windows | None:
+    """None when nothing is long enough."""
     table, spans = [], []
     for day, first, end in _parts(tape, split, pace, episode):
         times = tape.rows["time_ns"][tape.day_slice(day)]
@@ -104,14 +122,21 @@ def split_windows(tape: TapeSet, split: str, pace: Pace, episode: int) -> Window
         if last >= first:
             table.append((day, first, last, end))
             spans.append(pace.rows * episode or end - last)
-    if not table:
-        rows = [day.rows for day in tape.info]
-        raise DataError(
-            f"no {split} window of {len(tape.info)} day(s) of {min(rows):,} to {max(rows):,} rows holds an episode of {episode} decisions "
-            f"every {f'{pace.rows} messages' if pace.rows else f'{pace.ns} ns'}; shorten it (episode='16 decisions', every='10 messages'; "
-            "on a command line --set env.episode=..., env.every=...), or give longer days"
-        )
-    return Windows(np.array(table, np.int64), np.array(spans, np.int64))
+    return Windows(np.array(table, np.int64), np.array(spans, np.int64)) if table else None
+
+
+def _what_fits(tape: TapeSet, split: str, pace: Pace, episode: int) -> str:
+    """A setting under which there is a window, each half of the one before: shorter episodes before more frequent decisions."""
+    every = pace
+    while every.rows or every.ns:
+        length = episode
+        while length >= min(2, episode):
+            if _windows(tape, split, every, length) is not None:
+                told = f"every='{every}', " if every != pace else ""
+                return f"{told}episode='{length} decision{'s' if length > 1 else ''}' fits; or give more data or split='all'"
+            length //= 2
+        every = Pace(every.rows // 2, every.ns // 2)
+    return "give more data or split='all'"
 
 
 _Part = tuple[int, int, int]  # day, first row, last row

@@ -265,7 +265,9 @@ def _row(
 
     options: dict[str, Any] = {"level": board.level, "resamples": resamples}
     improvement = None
-    if best is not None and entry is not best:
+    pnl = metrics.bootstrap(entry.pnl, days, rng(), **options)
+    enough = pnl.blocks >= metrics.FEWEST  # of one window a Sharpe ratio or a probability would read like a proof
+    if best is not None and entry is not best and enough:
         pair = pairs.compare(entry.pnl.mean(axis=0), best.pnl.mean(axis=0), days, rng(), **options)
         improvement = clipped(pair.improvement)
     one = np.ones((1, len(days)))
@@ -274,9 +276,9 @@ def _row(
         name,
         baseline,
         len(entry.pnl),
-        metrics.bootstrap(entry.pnl, days, rng(), **options),
+        pnl,
         stratified_interval(entry.pnl.mean(axis=1), rng(), **options) if entry.seeds else None,
-        float(np.mean(ratios)) if board.judged == "pnl" and np.isfinite(ratios).all() else None,
+        float(np.mean(ratios)) if board.judged == "pnl" and enough and np.isfinite(ratios).all() else None,
         entry.drawdown,
         entry.turnover,
         improvement,

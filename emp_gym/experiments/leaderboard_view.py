@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -60,13 +60,23 @@ def title(board: Board) -> str:
 def notes(board: Board, found: Sequence[Row]) -> list[str]:
     """What must be known of the table whose lines are `found`, the gravest first."""
     apart = f"A table of its own, not to be compared with the first of {board.env}: {', '.join(board.differs)}."
-    marked = [f"{MARK} {row.agent}: {caveat}" for row in found for caveat in row.caveats]
+    marked = [f"{MARK} {', '.join(who)}: {caveat}" for caveat, who in _grouped((c, r.agent) for r in found for c in r.caveats)]
     return [*([apart] if board.differs else []), *marked, *board.notes]
 
 
 def beside_lines(found: Sequence[Beside]) -> list[str]:
     """What is in no table, why, and the command that judges it."""
-    return [f"In no table: {one.folder} ({one.why}). {one.remedy}" for one in found]
+    reasons = _grouped((one.why, one.remedy) for one in found)
+    return [line for why, remedies in reasons for line in (f"In no table ({why}), until judged:", *remedies)]
+
+
+def _grouped(told: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:
+    """Who shares a reason: each reason once, in the order in which they come."""
+    found: dict[str, list[str]] = {}
+    for reason, who in told:
+        if who not in (named := found.setdefault(reason, [])):
+            named.append(who)
+    return list(found.items())
 
 
 def table(board: Board) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from emp_gym.agents import registry
+from emp_gym.data.lobster_files import UNKNOWN_DATE
 from emp_gym.evaluation.metrics import FEWEST
 from emp_gym.experiments import backtest
 from emp_gym.experiments.backtest import Comparison
@@ -99,7 +101,8 @@ def planted(played: Sequence[Played]) -> bool | None:
 
 def days_told(spans: Sequence[Span], signal: bool | None = None) -> str:
     """``SYNTHETIC days, not a market, with a planted signal: SYNA, SYNB, 8 dates, 2030-01-29 to 2030-02-07``."""
-    symbols, dates = sorted({span.symbol for span in spans}), sorted({span.date for span in spans})
+    symbols = sorted({span.symbol for span in spans})
+    dates = sorted({span.date if span.date != UNKNOWN_DATE else "no date in its name" for span in spans})
     shown = ", ".join(symbols[:SHOWN]) + (f" and {len(symbols) - SHOWN} more" if len(symbols) > SHOWN else "")
     when = dates[0] if len(dates) == 1 else f"{len(dates)} dates, {dates[0]} to {dates[-1]}"
     made = [span.synthetic for span in spans]
@@ -120,12 +123,22 @@ def _trained(config: RunConfig, runs: Sequence[RunFolder], proof: Proof) -> str:
     seeds = f"seed{'s' if len(runs) > 1 else ''} {', '.join(str(run.config.seed) for run in runs)}"
     told_steps = "" if steps is None else f"; {steps:,} steps, {seeds}"
     spans = [span for run in runs for span in run.noted()]
+    if proof.standing is Standing.UNKNOWN and not all(map(_provable, runs)):
+        return f"not known, see above{told_steps}"
     if not runs and (spans := calibrated_on(config)):
         told_steps = "; a rule that measures its numbers there"
     if not spans:
         return f"not known{told_steps}"
     splits = " and ".join(spoken(split) for split in dict.fromkeys(span.split for span in spans))
     return f"{days_told(spans)} ({splits}){told_steps}"
+
+
+def _provable(run: RunFolder) -> bool:
+    """Whether the record of `run` says what its model learned from."""
+    try:
+        return bool(run.trained_on())
+    except DataError:
+        return False
 
 
 # ---- costs and fills
@@ -186,6 +199,7 @@ def _latency(order_ns: int, feed_ns: int) -> str:
 def _cautions(comparison: Comparison, config: RunConfig, runs: Sequence[RunFolder], proof: Proof, env: Any) -> tuple[str, ...]:
     found = [proof.caution, *_versions(comparison, runs), *map(_seed_of_many, runs if len(runs) == 1 else ())]
     found += [_trained_otherwise(config, run.config) for run in runs[:1]]
+    found += [_cut_short(comparison.played, env), _at_once(comparison.played)]
     asked = config.evaluation.episodes
     if asked is not None and len(comparison.windows) < asked and comparison.played:
         found.append(f"{asked} windows were asked for, the {spoken(proof.split)} holds {len(comparison.windows)}")
@@ -207,6 +221,35 @@ def _halted(comparison: Comparison) -> str:
         f"{int(closed.sum())} of {closed.size} episodes of {comparison.agent.name} ended while trading was halted, and what was left "
         "was closed at the halted book's prices: nobody could have had them"
     )
+
+
+def _cut_short(played: Sequence[Played], env: Any) -> str:
+    """Windows that end before an episode is over."""
+    lanes: Any = getattr(env.unwrapped, "lanes", None)
+    if not played:
+        return ""
+    pace = lanes.pace
+    counts = [
+        (one.span.last_row - one.span.first_row) // pace.rows if pace.rows else (one.span.last_ns - one.span.first_ns) // pace.ns
+        for one in played
+    ]  # fmt: skip
+    short = [count for count in counts if count < lanes.episode]
+    if not short:
+        return ""
+    several = f"{len(short)} of {len(played)} windows end" if len(played) > 1 else "the window ends"
+    return f"{several} after {min(short)} of the {lanes.episode} decisions of an episode: the data are too short for it"
+
+
+def _at_once(played: Sequence[Played]) -> str:
+    """Windows of several symbols that share their moments, where windows are what intervals are over."""
+    spans = sorted((one.span for one in played), key=lambda span: span.first_ns)
+    if len({span.date for span in spans}) != 1:
+        return ""
+    together = sum(b.first_ns <= a.last_ns and a.symbol != b.symbol for a, b in pairwise(spans))
+    if not together:
+        return ""
+    some = f"{together} of {len(spans)} windows"
+    return f"{some} are of several symbols at the same moments of one date: they are not independent, and intervals too narrow"
 
 
 def _versions(comparison: Comparison, runs: Sequence[RunFolder]) -> list[str]:

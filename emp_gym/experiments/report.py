@@ -22,10 +22,10 @@ from emp_gym.experiments.document import Block, Heading, Picture, Table, Text, m
 from emp_gym.experiments.document import Facts as Statements
 from emp_gym.experiments.drawing import TERM_NAMES, TERMS
 from emp_gym.experiments.facts import Facts
-from emp_gym.experiments.findings import Findings, InRegime, Optimum
+from emp_gym.experiments.findings import RISK, Findings, InRegime, Optimum
 from emp_gym.experiments.runs import RunFolder
 from emp_gym.experiments.verdict import verdict
-from emp_gym.experiments.wording import bare, interval, number, p_value, percent
+from emp_gym.experiments.wording import bare, estimated, interval, number, p_value, percent
 
 SCHEMA = 2
 REWARD_UNITS = {"shortfall": "basis points of the arrival price, paid is negative"}
@@ -239,10 +239,13 @@ def _pairs(comparison: Comparison, findings: Findings) -> list[Block]:
     )
     rows = [
         (name, bare(pair.difference), p_value(pair.p_value, blocks), p_value(findings.adjusted.get(name, float("nan")), blocks),
-         bare(pair.improvement), bare(pair.wins))
+         estimated(pair.improvement), estimated(pair.wins))
         for name, pair in findings.pairs.items()
     ]  # fmt: skip
-    return [Heading("Against each baseline"), Table(titles, tuple(rows))] if rows else []
+    if not rows:
+        return []
+    shown, cells = told_columns(titles, rows)
+    return [Heading("Against each baseline"), Table(shown, tuple(cells))]
 
 
 def _attribution(findings: Findings, picture: list[Block]) -> list[Block]:
@@ -278,7 +281,7 @@ def _measures(name: str, findings: Findings) -> list[Block]:
     rows = [
         (measure.replace("_", " "), _figure(figure.estimate), figure.unit, figure.meaning)
         for measure, figure in findings.measures[name].items()
-        if np.isfinite(figure.estimate.mean)
+        if np.isfinite(figure.estimate.mean) and (measure not in RISK or figure.estimate.low is not None)
     ]
     return [Heading("All measures"), Table(("measure", name, "unit", "meaning"), tuple(rows), texts=(2, 3))]
 

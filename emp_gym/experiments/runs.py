@@ -187,7 +187,7 @@ class RunFolder:
         if "trained_on" not in told or "model" not in told:
             raise DataError(f"{path} is of an earlier version and does not say what the model was trained on; train the run again")
         if "unproved" in told:
-            raise DataError(f"{path}: {told['unproved']}; train the run again")
+            raise DataError(f"{path}: {told['unproved']}")
         self.check_model()
         return _spans(told["trained_on"], path)
 

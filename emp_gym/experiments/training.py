@@ -27,6 +27,7 @@ from emp_gym.evaluation.metrics import rates
 from emp_gym.experiments import backtest
 from emp_gym.experiments.config import RunConfig, agent_parameters
 from emp_gym.experiments.facts import SECONDS, curve_rows, seconds_at
+from emp_gym.experiments.rules import brought
 from emp_gym.experiments.runs import LANES, PROVENANCE, RunFolder, data_differs, provenance
 from emp_gym.experiments.spans import merged, trained_spans
 from emp_gym.experiments.tensorboard import ScalarWriter
@@ -347,9 +348,11 @@ def train(
             run.go_on(config, word)
         before = run.record if start or last is not None else {"checkpoints": {}}
         learned = run.noted() if start or last is not None else []
-        learned += trained_spans(env, "train") if hasattr(agent, "learn") else []
+        learned += trained_spans(env, "train") if hasattr(agent, "own_workers") else []  # others ask for it, see `_learn`
         kept = {name: before[name] for name in ("checkpoints", "unproved") if name in before}
         run.write_json(PROVENANCE, provenance(env) | kept | {"trained_on": [span.as_json() for span in merged(learned)]})
+        if unknown := brought(config):
+            run.note_unproved(unknown)
         if hasattr(agent, "learn"):
             _learn(run, agent, config, progress, start, keeper, stop)
     env.close()
@@ -407,6 +410,8 @@ def _learn(
         raise Killed(f"{kill}; then train.py --resume {shlex.quote(str(run.path))}{flags}") from kill
     finally:
         recorder.close()
+    if not shelf.envs and not hasattr(agent, "own_workers"):
+        run.note_unproved(f"{config.agent_name} learned without asking for an environment (make_env)")
     if recorder.stopped and shelf.saved < config.total_timesteps:
         if keeper is not None:
             keeper.cut(run, shelf.saved)

@@ -46,15 +46,16 @@ def _headline(comparison: Comparison) -> str:
 
 
 def _money(comparison: Comparison) -> str:
-    """Whether it makes or loses money. A loss counts at once; a profit only when its interval is above 0, over enough dates (or
-    windows of one date)."""
+    """Whether it makes or loses money: only when its interval is off 0, over enough dates (or windows of one date). A loss without
+    that is told as one of the windows that were judged, a profit without it not at all."""
     name, pnl = comparison.agent.name, comparison.agent.pnl
     if pnl.mean == 0 and not np.any(comparison.agent.episodes[comparison.judged]):
         idle = "did not trade and " if comparison.agent.rates.get("filled") == 0 else ""
         return f"{name} {idle}neither makes nor loses money"
     each = f"per {comparison.proof.episode}"
     if pnl.mean < 0:
-        return f"{name} loses money: {interval(pnl)} {each}{_doubt(pnl)}{_help(comparison)}"
+        loses = "loses money" if _sure(pnl) else "lost money here"
+        return f"{name} {loses}: {interval(pnl)} {each}{_doubt(pnl)}{_help(comparison)}"
     if not _sure(pnl):
         return f"{name} cannot be said to make money: {interval(pnl)} {each}{_doubt(pnl)}{_help(comparison)}"
     if pnl.block == "window" and comparison.played:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from emp_gym.evaluation.metrics import Estimate
@@ -22,9 +24,11 @@ def short(value: float) -> str:
 
 
 def interval(estimate: Estimate, digits: int = 2) -> str:
-    """``1.23 [0.10, 2.36]``, or the mean and why there is no interval."""
+    """``1.23 [0.10, 2.36]``, or the mean and why there is no interval; with more digits where nothing would be left of the mean."""
     if not np.isfinite(estimate.mean):
         return "–"
+    if 0 < abs(estimate.mean) < 0.5 * 10**-digits:
+        digits = min(1 - math.floor(math.log10(abs(estimate.mean))), 8)
     if estimate.low is None or estimate.high is None:
         return f"{number(estimate.mean, digits)} ({estimate.note})"
     return f"{number(estimate.mean, digits)} [{number(estimate.low, digits)}, {number(estimate.high, digits)}]"
@@ -35,6 +39,11 @@ def bare(estimate: Estimate | None, digits: int = 2) -> str:
     if estimate is None:
         return ""
     return number(estimate.mean, digits) if estimate.low is None else interval(estimate, digits)
+
+
+def estimated(estimate: Estimate) -> str:
+    """The same, empty without an interval: a probability of too few blocks is 0 or 1 and reads like a proof."""
+    return "" if estimate.low is None else bare(estimate)
 
 
 def p_value(value: float, observations: int) -> str:

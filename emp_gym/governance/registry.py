@@ -21,6 +21,7 @@ from emp_gym.governance.record import Version, identity
 from emp_gym.types import DataError
 
 FILES = ("config.json", "model.json", "model.safetensors")  # the last is absent where nothing is learned
+RECORD = "provenance.json"
 LARGEST_HEADER = 16 << 20  # bytes; a header of a network of ours has thousands
 
 
@@ -111,6 +112,8 @@ class Registry:
             if hashlib.sha256(data).hexdigest() != expected:
                 raise DataError(f"{run / name} changed while it was registered; train or register it again")
             _write(aside / name, data)
+        if (run / RECORD).is_file():  # of what it was trained on, where it names its model by hash
+            _write(aside / RECORD, (run / RECORD).read_bytes())
         aside.rename(folder)
         sync_folder(self.artefacts)
 

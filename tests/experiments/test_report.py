@@ -135,7 +135,7 @@ def test_a_losing_agent_is_said_to_lose_in_the_first_sentence() -> None:
 
 def test_a_loss_that_may_be_luck_is_a_loss_and_may_be_luck() -> None:
     said = verdict(comparison((-5.0, -9.0, 1.0), {"hold": ((0.0, 0.0, 0.0), (-5.0, -9.0, 1.0))}))
-    assert said.startswith("me loses money") and said.count("(the interval includes 0)") == 2
+    assert said.startswith("me lost money here") and said.count("(the interval includes 0)") == 2
 
 
 def test_who_makes_money_but_less_than_a_baseline_is_said_to_lose_to_it() -> None:
@@ -166,7 +166,7 @@ def test_a_parent_order_is_judged_by_its_rank() -> None:
 
 
 def test_without_baselines_and_intervals_the_sentence_still_says_whether_money_was_lost() -> None:
-    assert verdict(comparison((-5.0,), {})).startswith("me loses money: −5.00 (too few for an interval)")
+    assert verdict(comparison((-5.0,), {})).startswith("me lost money here: −5.00 (too few for an interval)")
 
 
 def test_a_profit_without_an_interval_is_none_and_the_hint_says_what_would_give_one() -> None:
