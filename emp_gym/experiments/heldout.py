@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from emp_gym.data.lobster_files import UNKNOWN_DATE
+from emp_gym.data.lobster_name import UNKNOWN_DATE
 from emp_gym.data.repeats import shares
 from emp_gym.experiments.spans import Span
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from emp_gym.agents import registry
-from emp_gym.data.lobster_files import UNKNOWN_DATE
+from emp_gym.data.lobster_name import UNKNOWN_DATE
 from emp_gym.evaluation.metrics import FEWEST
 from emp_gym.experiments import backtest
 from emp_gym.experiments.backtest import Comparison

@@ -113,7 +113,7 @@ class Registry:
                 raise DataError(f"{run / name} changed while it was registered; train or register it again")
             _write(aside / name, data)
         if (run / RECORD).is_file():  # of what it was trained on, where it names its model by hash
-            _write(aside / RECORD, (run / RECORD).read_bytes())
+            _write(aside / RECORD, bounded.read_bytes(run / RECORD))
         aside.rename(folder)
         sync_folder(self.artefacts)
 
