@@ -1,6 +1,7 @@
 """Which events of orders are not kept: those whose id or type contradicts what the rows before them have established.
 
-What later rows say of an earlier one is counted, and accuses nobody: see lobster_lives.
+What later rows say of an earlier one is counted, and accuses nobody (see lobster_lives). Only whether the day's ids follow these
+rules at all is asked of the whole day, as its tick is.
 """
 
 from __future__ import annotations
@@ -30,10 +31,8 @@ from emp_gym.data.lobster_lives import (
 from emp_gym.data.lobster_pairing import Pairing
 from emp_gym.types import I64, Bool
 
-MOST_WRONG = 50, 0.02  # contradictions so far, and their share of orders so far: beyond both the venue has other rules
-IN_ORDER = 0.9  # share of the last entries with rising ids from which an id tells when its order was entered
-_NEAR = 50  # entries that are looked at for it
-_NEW, _EXECUTED = 1, 4
+MOST_WRONG = 50, 0.02  # contradictions of a day, and their share of its orders: beyond both the venue has other rules
+_NEW = 1
 _EXPECTED = {
     PRICE: "an id whose earlier messages have this price",
     SIDE: "an id whose earlier messages have this side",
@@ -76,13 +75,12 @@ def accused_of(messages: Messages, books: Books, pairing: Pairing, trusted: Bool
     """trusted [R]: rows that are accused of nothing else."""
     lives = lives_of(messages, books, pairing, trusted)
     check = OrderCheck(lives.fits + lives.cut + lives.contradicts, lives.fits, lives.cut, lives.contradicts, lives.first)
-    rows = wrong = np.flatnonzero(lives.found >= CONTRADICTS)
-    if len(wrong):
-        first = messages.ok & trusted & (messages.kind <= _EXECUTED) & (lives.found == FIRST)
-        most, share = MOST_WRONG
-        rows = rows[np.arange(1, len(rows) + 1) <= np.maximum(most, np.cumsum(first)[rows] * share)]
-        entries = np.flatnonzero(first & (messages.kind == _NEW))
-        rows = np.array([row for row in rows.tolist() if _is_at_fault(messages, lives, entries, row)], np.int64)
+    wrong = np.flatnonzero(lives.found >= CONTRADICTS)
+    most, share = MOST_WRONG
+    if len(wrong) == 0 or len(wrong) > max(most, lives.first * share):
+        return Accused(wrong[:0], {}, wrong, check)
+    entries = np.flatnonzero(messages.ok & trusted & (messages.kind == _NEW) & (lives.found == FIRST))
+    rows = np.array([row for row in wrong.tolist() if _is_at_fault(messages, lives, entries, row)], np.int64)
     return Accused(rows, {row: _fault(messages, row, int(lives.found[row])) for row in rows.tolist()}, wrong, check)
 
 
@@ -93,8 +91,6 @@ def _is_at_fault(messages: Messages, lives: Lives, entries: I64, row: int) -> bo
         return said != UNSURE
     number, before = messages.order_id[row], entries[: np.searchsorted(entries, row)]
     ids = messages.order_id[before]
-    if len(before) < _NEAR or np.mean(ids[1 - _NEAR :] > ids[-_NEAR:-1]) < IN_ORDER:
-        return False
     here = np.flatnonzero(lives.visit[before] == lives.visit[row])
     after = np.append(ids[1:], np.iinfo(np.int64).max)[here]
     return not ((ids[here - 1] < number) & (number < after) | (here == 0)).any()  # none of them can be its entry

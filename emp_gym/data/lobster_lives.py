@@ -5,7 +5,9 @@ An event is judged by the rows before it alone: which rows a day has up to a tim
 A *visit* of a level is the time from the row in which it came into the window to the row in which it left. Within a visit
 everything that happens at the level is in the files. So:
 
-* price and side are those of the order's first message; nothing is entered twice, nothing follows an order's end;
+* price and side are those of the order's first message; nothing is entered twice, nothing follows an order's end. Where ids do
+  not rise in the order of entry, an id whose order has ended may be used again; where they do, an entry with a higher id than the
+  entry before is one, and what had its id earlier is wrong;
 * no more is taken than the order has, a partial cancellation (2) leaves something, and a deletion (3) takes all that is
   left, or less if the order was out of sight since it was entered: it may have been cut meanwhile (EXPLAINED);
 * an execution (4) is at the best price of its side;
@@ -35,6 +37,8 @@ UNSURE = 12  # more after a deletion that may be none, or the level shows fewer 
 _NEW, _PARTIAL, _DELETE, _EXECUTED = 1, 2, 3, 4
 _ROW, _LEFT, _VISIT, _OVER = 0, 1, 2, 3  # columns of the table of orders
 _NUMBER, _LOTS = 0, 1  # of a level: its visit, lots of the orders entered in it
+_LAST, _ENTRIES, _RISING = 0, 1, 2  # of the flow of entries: the last id, how many, how many with a higher id than before
+_FEW, _IN_ORDER = 50, 0.9  # ids rise in the order of entry: rising ones that tell so, and their share
 _UNKNOWN = -1
 _NO, _YES, _PERHAPS = 0, 1, 2  # whether an order is over: perhaps, if its deletion was not of the lots that were known
 
@@ -88,6 +92,7 @@ def _judge(kind, order_id, size, price, side, ok, book_of, book_price, book_size
         slots *= 2
     table = np.zeros((slots, 4), np.int32)  # row of the first message + 1, lots left, visit of its entry, whether it is over
     window = np.zeros((2, levels, 2), np.int32)
+    flow = np.zeros(3, np.int64)
     stands, number = np.int64(-1), np.int32(1)
     for row in range(len(kind)):
         if not ok[row]:
@@ -126,13 +131,20 @@ def _judge(kind, order_id, size, price, side, ok, book_of, book_price, book_size
         first = np.int64(table[at, _ROW]) - 1
         behind = what == _EXECUTED and level > 0
         said = BEHIND if behind else FIRST
+        rise = flow[_RISING] >= max(_FEW, flow[_ENTRIES] * _IN_ORDER)
+        if first >= 0 and what == _NEW and (order_id[row] > flow[_LAST] if rise else table[at, _OVER] != _NO):
+            first, said = -1, UNSURE if rise else FIRST
         if first < 0:
             table[at, _ROW] = row + 1
             table[at, _LEFT] = many if what == _NEW else _UNKNOWN
             table[at, _VISIT] = now if what == _NEW else _UNKNOWN
             table[at, _OVER] = _PERHAPS if what == _DELETE else _NO
-            if what == _NEW and level >= 0:
-                window[s, level, _LOTS] += many
+            if what == _NEW:
+                flow[_RISING] += order_id[row] > flow[_LAST]
+                flow[_LAST] = order_id[row]
+                flow[_ENTRIES] += 1
+                if level >= 0:
+                    window[s, level, _LOTS] += many
         elif price[first] != units:
             said = PRICE
         elif side[first] != side[row]:
@@ -161,7 +173,7 @@ def _judge(kind, order_id, size, price, side, ok, book_of, book_price, book_size
             if book_price[book, s, level] == units:
                 shown = np.int64(book_size[book, s, level])
             if window[s, level, _LOTS] > shown and said < CONTRADICTS:
-                said = STRANGER if said == FIRST else UNSURE
+                said = STRANGER if said == FIRST and rise else UNSURE
             if said >= CONTRADICTS:  # what is left at the level is nobody's
                 number = _begin(window, s, level, number)
             if shown == 0:
