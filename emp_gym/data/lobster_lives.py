@@ -133,7 +133,7 @@ def _judge(kind, order_id, size, price, side, ok, book_of, book_price, book_size
         said = BEHIND if behind else FIRST
         rise = flow[_RISING] >= max(_FEW, flow[_ENTRIES] * _IN_ORDER)
         if first >= 0 and what == _NEW and (order_id[row] > flow[_LAST] if rise else table[at, _OVER] != _NO):
-            first, said = -1, UNSURE if rise else FIRST
+            first, said = np.int64(-1), UNSURE if rise else FIRST
         if first < 0:
             table[at, _ROW] = row + 1
             table[at, _LEFT] = many if what == _NEW else _UNKNOWN
