@@ -173,7 +173,7 @@ def _judge(kind, order_id, size, price, side, ok, book_of, book_price, book_size
             if book_price[book, s, level] == units:
                 shown = np.int64(book_size[book, s, level])
             if window[s, level, _LOTS] > shown and said < CONTRADICTS:
-                said = STRANGER if said == FIRST and rise else UNSURE
+                said = STRANGER if said == FIRST and what != _NEW and rise else UNSURE
             if said >= CONTRADICTS:  # what is left at the level is nobody's
                 number = _begin(window, s, level, number)
             if shown == 0:
