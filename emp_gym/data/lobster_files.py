@@ -225,8 +225,8 @@ def _beside(path: Path) -> tuple[Half, Half]:
         with opened(path) as stream:
             _refuse_other_kinds(path.name, np.frombuffer(stream.read(_HEAD), np.uint8))
         raise DataError(
-            f"{path}: the name does not say which half of a day it is; make a tape of both: scripts/ingest.py MESSAGE BOOK "
-            "(in Python: lobster.read((message, order book)))"
+            f"{path}: the name does not say which half of a day it is, expected 'message' or 'orderbook' in it; make a tape of "
+            "both: scripts/ingest.py MESSAGE BOOK (in Python: lobster.read((message, order book)))"
         )
     if (there := kind_of(beside)) != REGULAR:
         got = "" if there == NOTHING else f" ({there} is in its place)"
