@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from emp_gym.agents import registry
-from emp_gym.evaluation.assumptions import Assumptions
+from emp_gym.evaluation.assumptions import FILE as HONEST
+from emp_gym.evaluation.assumptions import Assumptions, below_honest
 from emp_gym.evaluation.metrics import FEWEST
 from emp_gym.experiments.findings import KNOWING
 from emp_gym.experiments.judged_run import JudgedRun
@@ -18,7 +19,6 @@ from emp_gym.experiments.wording import number
 
 SOUND = ("held-out", "rule", "drawn")
 """Standings (`experiments.heldout`) of which a figure is what it is called: proved, nothing was trained, every episode is drawn anew."""
-HONEST = "configs/honest.yaml"
 DEFAULTS: Mapping[str, Any] = {
     "fills": "exact", "latency_ns": [0, 0], "impact": "none", "market": "replay", "every": "100 messages", "episode": "256 decisions",
     "gates": None, "levels": None, "reward": None, "order_quantity": 100, "max_position": 500, "maker_fee_bps": None,
@@ -110,14 +110,14 @@ def _assumed(one: JudgedRun) -> str:
 
 
 def _costless(one: JudgedRun) -> list[str]:
-    """What is left out of what trading costs."""
+    """What of trading costs is left out, or less than honest. Fees of instruments are in the preface of newer reports only."""
     if one.told["judged"] != "pnl":
         return []
-    assumed = Assumptions.of(one.run["settings"])
-    parts = [f"{assumed.fills} fills"] if assumed.fills != "exact" else []
-    parts += ["no order latency"] if not assumed.order_latency_ns else []
-    parts += ["no impact"] if assumed.impact == "none" else []
-    return parts + (["no fees"] if _free(one) else [])
+    known = (one.told.get("preface") or {}).get("below")
+    if known is not None:
+        return list(known)
+    parts = below_honest(Assumptions.of(one.run["settings"]))
+    return parts + (["no fees"] if _free(one) and not any(" fee" in part or "rebate" in part for part in parts) else [])
 
 
 def _free(one: JudgedRun) -> bool:

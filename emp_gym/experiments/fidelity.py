@@ -15,8 +15,8 @@ import numpy as np
 
 from emp_gym.evaluation import comparison as pairs
 from emp_gym.evaluation import metrics
-from emp_gym.evaluation.assumptions import HONEST
-from emp_gym.evaluation.metrics import FEWEST, Estimate
+from emp_gym.evaluation.assumptions import HONEST, Assumptions, Fees, below_honest
+from emp_gym.evaluation.metrics import FEWEST, LEVEL, Estimate
 from emp_gym.experiments import backtest, page, pictures
 from emp_gym.experiments.config import RunConfig
 from emp_gym.experiments.document import Block, Facts, Heading, Picture, Table, Text, markdown
@@ -110,12 +110,11 @@ def settings(env: Mapping[str, Any]) -> list[Setting]:
     taken for the honest one (a latency or an impact of its own, fees that it named)."""
     judged = {key: env.get(key, default) for key, default in JUDGED.items()}
     honest = dict(HONEST)
-    if judged["latency_ns"] not in (0, [0, 0], (0, 0)):
-        honest["latency_ns"] = judged["latency_ns"]
-    if judged["impact"] != "none":
-        honest["impact"] = judged["impact"]
-    if any(judged[key] is not None for key in NO_FEES):
-        honest |= {key: judged[key] for key in NO_FEES}
+    for keys in (("latency_ns",), ("impact",), tuple(NO_FEES)):
+        told = {key: judged[key] for key in keys}
+        named = told != {key: JUDGED[key] for key in keys}
+        if named and not below_honest(Assumptions.of({**HONEST, **told}), [Fees()]):
+            honest |= told
     found = [Setting(f"honest: {described(honest)}", "", honest)]
 
     def turned(name: str, dial: str, **keywords: Any) -> None:
@@ -229,9 +228,11 @@ def reading(fidelity: Fidelity) -> str:
         f"leaves {interval(left.pnl)}"
     )
     gap = claim.gap
-    sure = "" if _sure(gap) else ", an interval that includes 0" if gap.low is not None else f", {gap.note}"
+    sure = "" if _sure(fidelity, gap) else f", {gap.note}" if gap.low is None else (
+        f", an interval of {100 * fidelity.level:g}% only" if gap.clear else ", an interval that includes 0"
+    )
     text += f" (a difference of {bare(gap)}{sure})."
-    if not _sure(gap):
+    if not _sure(fidelity, gap):
         text += " What the assumptions are worth cannot be said from so few windows." if gap.low is None else ""
     elif claim.pnl.mean > 0 >= left.pnl.mean:
         text += " The profit is an assumption."
@@ -240,7 +241,7 @@ def reading(fidelity: Fidelity) -> str:
     elif gap.mean < 0:
         text += " Here the optimistic setting is the worse one: more fills are not better fills for this policy."
     single = [one for one in fidelity.outcomes if one.setting.dial not in ("", "all")]
-    most = max((one for one in single if _sure(one.gap)), key=lambda one: abs(one.gap.mean), default=None)
+    most = max((one for one in single if _sure(fidelity, one.gap)), key=lambda one: abs(one.gap.mean), default=None)
     if most is not None:
         text += f" One at a time, {most.setting.name} matters most: {bare(most.gap)}."
     elif single and left.gap.low is not None:
@@ -248,9 +249,9 @@ def reading(fidelity: Fidelity) -> str:
     return text
 
 
-def _sure(estimate: Estimate) -> bool:
+def _sure(fidelity: Fidelity, estimate: Estimate) -> bool:
     """Whether the sign of a difference is known: an interval over enough dates (or windows) without 0 in it."""
-    return estimate.clear and estimate.blocks >= FEWEST
+    return estimate.clear and estimate.blocks >= FEWEST and fidelity.level >= LEVEL
 
 
 def document(fidelity: Fidelity, picture: str) -> list[Block]:
@@ -270,7 +271,7 @@ def document(fidelity: Fidelity, picture: str) -> list[Block]:
                 f"windows of {fidelity.dates} date{'s' if fidelity.dates > 1 else ''}, not trained again: it may have been "
                 "trained under other assumptions than it is replayed under.",
                 "Each row changes one assumption of the first; `as the run was judged` and `all optimistic` change several.",
-                f"Differences are paired; intervals are {fidelity.level:.0%} block bootstraps over dates (windows, where there "
+                f"Differences are paired; intervals are {100 * fidelity.level:g}% block bootstraps over dates (windows, where there "
                 f"is one date; of other dates such an interval says nothing); below {FEWEST} none is given.",
                 "`touch`: filled when a trade prints at the price, whatever the queue. `optimistic`: filled whole when the "
                 "price is touched. Latency holds for orders and for the feed. `resilient`: depth that was taken comes back "

@@ -302,7 +302,7 @@ def _reading(comparison: Comparison, facts: Facts, findings: Findings) -> tuple[
     money = "currency" if facts.market else "the problem's unit"
     told = [
         f"P&L is in {money} per episode, `return` the sum of rewards (unit: {unit}).",
-        f"Intervals are {comparison.level:.0%} block bootstraps over {comparison.agent.pnl.blocks} {block}s, which are drawn with "
+        f"Intervals are {100 * comparison.level:g}% block bootstraps over {comparison.agent.pnl.blocks} {block}s, which are drawn with "
         "replacement"
         + (", because windows of one date share its market" if block == "date" else _within(comparison))
         + f"; below {FEWEST} none is given"

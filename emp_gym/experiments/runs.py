@@ -91,7 +91,10 @@ class RunFolder:
 
     @property
     def config(self) -> RunConfig:
-        return override(RunConfig(), read_json(self.path / CONFIG))
+        try:
+            return override(RunConfig(), read_json(self.path / CONFIG))
+        except ConfigError as error:
+            raise ConfigError(f"{self.path / CONFIG}: {error}") from error
 
     @property
     def governance(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import pytest
 from emp_gym.agents import registry
 from emp_gym.evaluation import comparison
 from emp_gym.evaluation.assumptions import HONEST
+from emp_gym.evaluation.reliability import iqm
 from emp_gym.experiments import leaderboard
 from emp_gym.experiments.commands import leaderboard as command
 from emp_gym.experiments.report import SCHEMA
@@ -163,7 +164,15 @@ TABLE: dict[str, tuple[Plant, str]] = {
     ),
     "rebates for fees": (
         lie(fees=-4.0, **setting(maker_fee_bps=-0.3)),
-        r"maker_fee_bps -0.3 instead of 0.0.*OPTIMISTIC: no fees;",
+        r"maker_fee_bps -0.3 instead of 0.0.*OPTIMISTIC: a maker's rebate of 0.3 bp where configs/honest.yaml counts on none;",
+    ),
+    "costs in name only": (
+        lie(**setting(taker_fee_bps=0.0001, latency_ns=1, impact="resilient 1 ns")),
+        r"OPTIMISTIC: order latency 1e-06 ms .*half-life of 1e-09 s .*taker fee 0.0001 bp where configs/honest.yaml charges 0.3;",
+    ),
+    "a cheap instrument": (
+        lie(**setting(taker_fee_bps=None), preface={"data": "", "below": ["taker fee 0.01 bp where configs/honest.yaml charges 0.3"]}),
+        r"OPTIMISTIC: taker fee 0.01 bp where configs/honest.yaml charges 0.3;",
     ),
     "no latency": (
         lie(**setting(latency_ns=None)),
@@ -315,6 +324,30 @@ def test_symbols_of_one_date_are_one_block(tmp_path: Path) -> None:
     (board,) = leaderboard.boards([tmp_path])
     assert all(row.pnl.low is None and row.pnl.blocks == 2 for row in leaderboard.rows(board))
     assert any("2 dates: too few" in note for note in board.notes)
+
+
+@pytest.mark.parametrize(("seeds", "dates", "there"), [(4, 10, True), (3, 10, False), (4, 4, False)])
+def test_an_interval_over_seeds_needs_seeds_and_dates(seeds: int, dates: int, there: bool, tmp_path: Path) -> None:
+    told = evaluation("lucky", 1e3, days=[DATES[i % dates] for i in range(20)], training_seeds=list(range(seeds)))
+    told["results"]["lucky"] = result(1e3, 20, seeds=seeds)
+    Desk(tmp_path).put("lie", told)
+    (board,) = leaderboard.boards([tmp_path])
+    (row,) = [row for row in leaderboard.rows(board) if not row.baseline]
+    assert row.iqm is not None and (row.iqm.low is not None) is there and row.seeds == seeds
+    assert np.isclose(row.iqm.mean, iqm(np.array(told["results"]["lucky"]["pnl_by_window"]).mean(axis=1)))
+
+
+@pytest.mark.parametrize("level", [0.05, -0.9, 95])
+def test_the_level_is_the_boards_own_whatever_the_first_run_was_judged_with(
+    level: float, desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (honest,) = leaderboard.boards([desk.path])
+    desk.put("a-first", evaluation("lucky", 5.0, level=level))
+    (board,) = leaderboard.boards([desk.path])
+    assert board.level == 0.95
+    was = {row.agent: row.pnl for row in leaderboard.rows(honest)}
+    assert all(row.pnl == was[row.agent] for row in leaderboard.rows(board) if row.agent in was)
+    assert "Intervals are 95% block bootstraps" in shown(desk, capsys)
 
 
 def test_windows_of_one_date_have_an_interval_that_is_called_within_day(tmp_path: Path) -> None:
