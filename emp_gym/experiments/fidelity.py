@@ -22,7 +22,7 @@ from emp_gym.experiments.config import RunConfig
 from emp_gym.experiments.document import Block, Facts, Heading, Picture, Table, Text, markdown
 from emp_gym.experiments.preface import Preface
 from emp_gym.experiments.runs import RunFolder
-from emp_gym.experiments.spans import Window
+from emp_gym.experiments.spans import Window, lot_price
 from emp_gym.experiments.wording import bare, interval, number, p_value, percent
 from emp_gym.types import F64, ConfigError
 
@@ -105,15 +105,18 @@ class Fidelity:
         }
 
 
-def settings(env: Mapping[str, Any]) -> list[Setting]:
+CHEAPEST = Fees(price=1e-9)  # where nobody says what a lot costs: a fee per lot is taken as it is told, a rebate is not
+
+
+def settings(env: Mapping[str, Any], own: Sequence[Fees] = (CHEAPEST,)) -> list[Setting]:
     """Every setting for a run whose environment was made with `env`: where that is at least as strict as `HONEST`, it is
-    taken for the honest one (a latency or an impact of its own, fees that it named)."""
+    taken for the honest one (a latency or an impact of its own, fees that it named). `own`: fees of the instruments."""
     judged = {key: env.get(key, default) for key, default in JUDGED.items()}
     honest = dict(HONEST)
     for keys in (("latency_ns",), ("impact",), tuple(NO_FEES)):
         told = {key: judged[key] for key in keys}
         named = told != {key: JUDGED[key] for key in keys}
-        if named and not below_honest(Assumptions.of({**HONEST, **told}), [Fees()]):
+        if named and not below_honest(Assumptions.of({**HONEST, **told}), own):
             honest |= told
     found = [Setting(f"honest: {described(honest)}", "", honest)]
 
@@ -168,6 +171,8 @@ def replay(
     market = hasattr(getattr(env.unwrapped, "lanes", None), "market")
     chosen = backtest.windows(env_id, config.env, judged) if chosen is None else list(chosen)
     dates = backtest.dates_of(env, chosen)
+    tape = getattr(env.unwrapped, "tape_set", None)
+    own = [] if tape is None else [Fees.of(info.instrument, lot_price(tape, day)) for day, info in enumerate(tape.info)]
     env.close()
     if not market:
         raise ConfigError(
@@ -176,7 +181,7 @@ def replay(
     days = metrics.codes(dates)
     options: dict[str, Any] = {"level": judged.level, "resamples": judged.resamples}
     outcomes: list[Outcome] = []
-    for setting in settings(config.env):
+    for setting in settings(config.env, own or (CHEAPEST,)):
         progress(setting.name)
         keywords = {**config.env, **{key: value for key, value in setting.keywords.items() if value is not None}}
         logs = [backtest.evaluate(agent, env_id, keywords, chosen, judged.seed, judged.split) for agent in agents]
