@@ -10,11 +10,12 @@ import yaml
 
 from emp_gym.envs.schedule import parse_impact
 from emp_gym.evaluation.assumptions import HONEST, Assumptions, Fees, below_honest
-from emp_gym.experiments import fidelity
+from emp_gym.experiments import backtest, evidence, fidelity
 from emp_gym.experiments.commands import evaluate, evolve
 from emp_gym.experiments.config import EvaluationConfig, RunConfig, override, read_yaml, validate
 from emp_gym.governance import costs
 from emp_gym.governance.costs import Costs
+from emp_gym.governance.record import Day
 from emp_gym.governance.stages import STAGES, read_rules
 from emp_gym.types import ConfigError, Instrument
 
@@ -142,3 +143,12 @@ def test_of_several_instruments_the_cheapest_counts() -> None:
 def test_fidelity_takes_no_cost_in_name_only_for_the_honest_one() -> None:
     (first, *_) = fidelity.settings({"latency_ns": 1, "impact": "resilient 1 ns", "taker_fee_bps": 1e-4, "maker_fee_bps": -8})
     assert first.keywords == dict(HONEST)
+
+
+def test_evidence_notes_the_price_at_which_fees_per_lot_are_weighed() -> None:
+    env = backtest.make_env("emp-lob-v0", {"data": "synthetic:rows=2000", "episode": "16 decisions"}, 1)
+    tape, told = env.unwrapped.tape_set, evidence.day_of(env, 0)
+    mids = sorted(int(mid2) for mid2 in tape.rows["mid2"][tape.day_slice(0)])
+    middle = (mids[(len(mids) - 1) // 2] + mids[len(mids) // 2]) / 4 * 1e-4
+    assert told["price_e8"] == round(middle * 1e8) and Day.of(told).fees == Fees(price=pytest.approx(middle))
+    env.close()
