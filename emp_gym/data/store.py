@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import logging
@@ -181,7 +182,14 @@ def _kept(folder: Path, make: Callable[[], TapeSet]) -> TapeSet:
             return TapeSet.open(folder)
         except DataError:  # cut off by a full disk, or just being removed
             log.warning("%s cannot be opened any more and is made again", folder)
-    make().save(folder, replace=True)
+    tape = make()
+    try:
+        tape.save(folder, replace=True)
+    except OSError as error:  # numpy's names neither file nor reason
+        if error.filename is not None:
+            raise
+        what = error.strerror or "no room for a whole file: the disk is full, or files may not be so large (ulimit -f)"
+        raise OSError(error.errno or errno.ENOSPC, f"{what}; EMP_GYM_HOME=DIR keeps the cache elsewhere", str(folder)) from error
     return TapeSet.open(folder)
 
 

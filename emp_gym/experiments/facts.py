@@ -10,6 +10,7 @@ from typing import Any
 
 from emp_gym.experiments import machine
 from emp_gym.experiments.config import RunConfig
+from emp_gym.experiments.origin import origin_of
 from emp_gym.experiments.runs import RunFolder
 
 SECONDS = "time/seconds"
@@ -31,6 +32,7 @@ class Facts:
     trials: int | None = None  # that count against the run, from its ledger
     reward: str | None = None  # the task's
     market: bool = False  # a book of ours, so that fills, latency and impact mean something
+    trained: Mapping[str, Any] | None = None  # `origin_of` what was judged; None for a rule
 
     def as_json(self) -> dict[str, Any]:
         """For ``evaluation.json``."""
@@ -40,6 +42,7 @@ class Facts:
             "agent_config": self.config.agent,
             "split": self.config.evaluation.split,
             "training_seeds": list(self.seeds),
+            "trained": self.trained,
             "total_timesteps": self.env_steps,
             "train_seconds": self.train_seconds,
             "judge_seconds": self.judge_seconds,
@@ -61,13 +64,14 @@ def gather(
         config,
         provenance,
         data_hash=getattr(tape, "hash", None),
-        seeds=tuple(run.config.seed for run in runs),
+        seeds=tuple(run.as_trained.seed for run in runs),
         env_steps=max((steps for steps, _ in learned), default=None),
         train_seconds=sum(seconds for _, seconds in learned) / len(learned) if learned else None,
         judge_seconds=judge_seconds,
         trials=max(counted, default=None),
         reward=getattr(getattr(env.unwrapped, "task", None), "reward", None),
         market=hasattr(lanes, "market"),
+        trained=origin_of(runs),
     )
 
 

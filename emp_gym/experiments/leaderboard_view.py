@@ -68,8 +68,9 @@ def notes(board: Board, found: Sequence[Row]) -> list[str]:
 
 def beside_lines(found: Sequence[Beside]) -> list[str]:
     """What is in no table, why, and the command that judges it."""
-    reasons = _grouped((one.why, one.remedy) for one in found)
-    return [line for why, remedies in reasons for line in (f"In no table ({why}), until judged:", *remedies)]
+    reasons = _grouped((one.why, one.remedy) for one in found if not one.instead)
+    told = [line for why, remedies in reasons for line in (f"In no table ({why}), until judged:", *remedies)]
+    return [*told, *(f"In no table: {one.folder} ({one.why}); {one.instead}." for one in found if one.instead)]
 
 
 def _grouped(told: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from emp_gym.agents import registry
-from emp_gym.agents.base import read_json
 from emp_gym.data.lobster_files import UNKNOWN_DATE
 from emp_gym.evaluation.assumptions import FILE as HONEST
 from emp_gym.evaluation.assumptions import Assumptions, Fees, below_honest
@@ -22,6 +21,7 @@ from emp_gym.experiments.backtest import Comparison
 from emp_gym.experiments.config import EvaluationConfig, RunConfig
 from emp_gym.experiments.facts import learning_time
 from emp_gym.experiments.heldout import Proof, Standing, not_recorded, prove, spoken
+from emp_gym.experiments.origin import differences, siblings
 from emp_gym.experiments.printed import command
 from emp_gym.experiments.rules import NO_RECORD, calibrated_on, is_rule, without_run
 from emp_gym.experiments.runs import SEEDS, RunFolder
@@ -124,7 +124,7 @@ def _trained(config: RunConfig, runs: Sequence[RunFolder], proof: Proof) -> str:
     if proof.standing is Standing.RULE:
         return "nothing: a rule"
     steps = max((told[0] for run in runs if (told := learning_time(run.path / "curves.csv"))), default=None)
-    seeds = f"seed{'s' if len(runs) > 1 else ''} {', '.join(str(run.config.seed) for run in runs)}"
+    seeds = f"seed{'s' if len(runs) > 1 else ''} {', '.join(str(run.as_trained.seed) for run in runs)}"
     told_steps = "" if steps is None else f"; {steps:,} steps, {seeds}"
     spans = [span for run in runs for span in run.noted()]
     if proof.standing is Standing.UNKNOWN and not all(map(_provable, runs)):
@@ -219,8 +219,8 @@ def _latency(order_ns: int, feed_ns: int) -> str:
 
 
 def _cautions(comparison: Comparison, config: RunConfig, runs: Sequence[RunFolder], proof: Proof, env: Any) -> tuple[str, ...]:
-    found = [proof.caution, *_versions(comparison, runs), *map(_seed_of_many, runs if len(runs) == 1 else ())]
-    found += [_trained_otherwise(config, run.config) for run in runs[:1]]
+    found = [proof.caution, *_versions(comparison, runs), _seed_of_many(runs)]
+    found += [_trained_otherwise(config, run) for run in runs]
     found += [_cut_short(comparison.played, env), _at_once(comparison.played)]
     found += [_almost_free(below(env)), *_weak(config.evaluation)]
     asked, got = config.evaluation.episodes, len(comparison.windows)
@@ -305,23 +305,30 @@ def _other_rules(judged: Span, trained: Span | None) -> bool:
     return named and trained.identity != judged.identity
 
 
-def _seed_of_many(run: RunFolder) -> str:
-    """A seed that was picked out of its series."""
-    series = run.path.resolve().parent
-    if not (series / SEEDS).exists():
+def _seed_of_many(runs: Sequence[RunFolder]) -> str:
+    """Seeds that were picked out of their series."""
+    judged = {run.as_trained.seed for run in runs}
+    series = {seed for run in runs for seed in siblings(run) or ()}
+    if not series - judged:
         return ""
-    count = len(read_json(series / SEEDS)["seeds"])
-    again = command("--run", series)
-    return f"one seed ({run.config.seed}) of {count}; the others may have done worse: judge all with {again}" if count > 1 else ""
+    folder = runs[0].path.resolve().parent
+    whole = (folder / SEEDS).exists() and series == {one.seed for one in RunFolder(folder).series}
+    again = f"judge all with {command('--run', folder)}" if whole else "judge all of them together"
+    which = f"{'one seed' if len(judged) == 1 else f'{len(judged)} seeds'} ({', '.join(map(str, sorted(judged)))})"
+    return f"{which} of {len(series)}; the others may have done worse: {again}"
 
 
-def _trained_otherwise(judged: RunConfig, trained: RunConfig) -> str:
-    """What of the environment is not as it was in training."""
+def _trained_otherwise(judged: RunConfig, run: RunFolder) -> str:
+    """What is not as it was in training: of the environment, and of what the run says of itself."""
+    trained, own = run.as_trained, run.config
+    said = replace(own, agent_name=judged.agent_name, agent=judged.agent, env=trained.env, env_id=trained.env_id)
+    changed = differences(said, trained)
+    told = [f"its config.json, or the command, says other than it was trained: {'; '.join(changed)}"] if changed else []
     if judged.env_id != trained.env_id:
-        return f"trained in {trained.env_id}, judged in {judged.env_id}"
+        return "; ".join([f"trained in {trained.env_id}, judged in {judged.env_id}", *told])
     keys = [key for key in {**trained.env, **judged.env} if key not in ALIKE and trained.env.get(key) != judged.env.get(key)]
     parts = [_difference(key, judged.env, trained.env) for key in keys]
-    return f"judged otherwise than trained: {'; '.join(parts)}" if parts else ""
+    return "; ".join([*([f"judged otherwise than trained: {'; '.join(parts)}"] if parts else []), *told])
 
 
 def _difference(key: str, judged: Mapping[str, Any], trained: Mapping[str, Any]) -> str:

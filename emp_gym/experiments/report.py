@@ -392,6 +392,19 @@ def write(
     return path
 
 
+STALE = "careful: this report is of an earlier model than the one that lies here; judge again"
+
+
+def disown(folder: Path, again: str) -> None:
+    """Says first in the report in `folder` that its model is not there any more; `again`: the command that judges."""
+    text_of = {"report.md": ("", f"**{STALE}**: `{again}`\n\n"), "report.html": ("<main>\n", f"<p><strong>{STALE}</strong></p>\n")}
+    for name, (begin, line) in text_of.items():
+        path = folder / name
+        text = path.read_text(encoding="utf-8") if path.exists() else STALE
+        if STALE not in text:
+            path.write_text(text.replace(begin, begin + line, 1), encoding="utf-8")
+
+
 __all__ = [
-    "as_json", "document", "interval", "markdown_table", "number", "terminal_table", "verdict", "write",
+    "as_json", "disown", "document", "interval", "markdown_table", "number", "terminal_table", "verdict", "write",
 ]  # fmt: skip

@@ -79,6 +79,7 @@ def _run(a: argparse.Namespace) -> int:
         if governed and a.policy is not None:
             a.run = governed.registry.load(a.policy)
         config, agents, runs = _from_run(a) if a.run is not None else _from_name(a)
+        _nobody_elses(a, runs)
         versions = [governed.registry.version_of(run.path) for run in runs] if governed else []
         with unwritten_is_told_later() as later:
             _judge(config, agents, runs, a)
@@ -102,6 +103,22 @@ def _check(a: argparse.Namespace) -> None:
         raise ConfigError(f"--html {a.html}: there is no folder {a.html.parent}; make it first")
     if a.log is not None and list(a.log.glob("*/runlog.json")):
         raise ConfigError(f"--log {a.log}: it holds run logs already; take another folder")
+
+
+def _nobody_elses(a: argparse.Namespace, runs: Sequence[Any]) -> None:
+    """Refuses to leave the report of `runs` in the folder of another run, whose own it would hide."""
+    from emp_gym.experiments.origin import model_files, owner
+    from emp_gym.experiments.runs import RunFolder
+
+    if a.report is None or (a.run is not None and a.report.resolve() == a.run.resolve()) or not (whose := owner(a.report)):
+        return
+    if len(runs) == 1 and model_files(runs[0]) == model_files(RunFolder(a.report)):  # a registered policy, or a copy
+        return
+    judged = f"of {a.run}" if a.run is not None else f"of the agent {a.agent}"
+    raise ConfigError(
+        f"--report {a.report}: this folder is that of {whose}; the report {judged} would stand there as theirs; "
+        f"take {f'--report {a.run}, or ' if a.run is not None else ''}a folder of its own"
+    )
 
 
 def _walk(a: argparse.Namespace) -> int:
@@ -223,10 +240,12 @@ def _folders(run: Path) -> list[Path]:
 def _from_run(a: argparse.Namespace) -> tuple[Any, list[Any], list[Any]]:
     """Configuration, agents and run folders of ``--run``: one run, or the seeds below it."""
     from emp_gym.experiments import training
+    from emp_gym.experiments.origin import distinct
     from emp_gym.experiments.runs import RunFolder
 
     folders = _folders(a.run)
     runs = [RunFolder.open(folder) for folder in folders]
+    distinct(runs)
     if not (folders[0] / "model.json").exists():
         raise DataError(f"{folders[0]} holds no model yet; finish it with {command('train.py', '--resume', folders[0])}")
     config = _adapted(runs[0].config, a)
