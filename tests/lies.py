@@ -11,7 +11,7 @@ import io
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -413,6 +413,22 @@ def one_seed_of_three(folder: Path) -> Told:
     return judged(asked[1], runs[1:2])
 
 
+def a_seed_that_left_its_series(folder: Path) -> Told:
+    asked = [replace(config(), seed=seed) for seed in range(3)]
+    RunFolder(folder / "series").write_series(asked)
+    (folder / "series" / "seed-2").mkdir()
+    run = trained(folder / "series" / "seed-2", asked[2])
+    return judged(asked[2], [RunFolder(Path(shutil.copytree(run.path, folder / "lucky")))])
+
+
+def edited_after_training(folder: Path) -> Told:
+    """Costs and a seed under which it was not trained, written into its configuration."""
+    run = trained(folder / "run", config())
+    asked = run.config
+    run.write_json("config.json", asdict(replace(asked, seed=7, env={**asked.env, **COSTS})))
+    return judged(run.config, [run])
+
+
 def all_three_seeds(folder: Path) -> Told:
     asked = [replace(config(), seed=seed) for seed in range(3)]
     RunFolder(folder / "series").write_series(asked)
@@ -538,6 +554,8 @@ LIES = (
     Lie("fewer episodes than asked", fewer_episodes_than_asked, "1000 windows were asked for, the test split holds", eight_dates),
     Lie("another episode than trained", another_episode_than_trained, "otherwise than trained: episode 8 decisions", the_test_split),
     Lie("a lucky seed of many", one_seed_of_three, r"one seed \(1\) of 3", all_three_seeds),
+    Lie("a lucky seed without its series", a_seed_that_left_its_series, r"one seed \(2\) of 3", all_three_seeds),
+    Lie("a configuration edited after training", edited_after_training, r"otherwise than trained: .*seed 7 \(", the_test_split),
     Lie("a baseline left out", a_baseline_left_out, "left out by evaluation.baselines: long, short", every_baseline),
     Lie("optimistic fills", without("fills"), "optimistic fills: an optimistic setting", with_costs),
     Lie("no fees", without("taker_fee_bps"), "no fees.*optimistic setting", with_costs),

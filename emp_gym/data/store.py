@@ -188,7 +188,7 @@ def _kept(folder: Path, make: Callable[[], TapeSet]) -> TapeSet:
     except OSError as error:  # numpy's names neither file nor reason
         if error.filename is not None:
             raise
-        what = error.strerror or "no room for a whole file: the disk is full, or files may not be so large (ulimit -f)"
+        what = error.strerror or "No space left on device, or files may not be so large (ulimit -f)"
         raise OSError(error.errno or errno.ENOSPC, f"{what}; EMP_GYM_HOME=DIR keeps the cache elsewhere", str(folder)) from error
     return TapeSet.open(folder)
 

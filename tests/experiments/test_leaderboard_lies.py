@@ -41,6 +41,7 @@ def evaluation(agent: str, mean: float, windows: int = 20, **changes: Any) -> di
     run = {
         "data_hash": "a" * 16, "settings": dict(HONEST), "agent_config": {}, "split": "test", "training_seeds": [0],
         "total_timesteps": 1000, "train_seconds": 1.0, "judge_seconds": 1.0, "machine": "", "trials": None, "commit": None,
+        "trained": None,
     }  # fmt: skip
     told = {
         "schema": SCHEMA, "env": "emp-lob-v0", "agent": agent, "judged": "pnl", "seeds": 1, "level": 0.95,
@@ -132,6 +133,27 @@ def one_of_three_runs(desk: Desk) -> None:
     desk.config(desk.path / "b", 9)
 
 
+def report_elsewhere(desk: Desk) -> None:
+    """No run lies beside it, but its evaluation knows."""
+    desk.put("lie", evaluation("lucky", 1e3, trained={"symbols": ["AAA"], "series": [0, 1, 2], "alike": "x", "models": []}))
+    (desk.path / "lie" / "provenance.json").unlink()
+
+
+def other_market_elsewhere(desk: Desk) -> None:
+    desk.put("lie", evaluation("lucky", 1e3, trained={"symbols": ["ZZZ"], "series": [0], "alike": "x", "models": []}))
+    (desk.path / "lie" / "provenance.json").unlink()
+
+
+def another_model_since(desk: Desk) -> None:
+    origin = {"symbols": ["AAA"], "series": [0], "alike": "x", "models": [{"model.json": "the hash of an earlier one"}]}
+    (desk.put("lie", evaluation("lucky", 1e3, trained=origin)) / "model.json").write_text("{}")
+
+
+def gone_on_since(desk: Desk) -> None:
+    """An evaluation of an earlier version, of 1,000 steps."""
+    (desk.put("lie", evaluation("lucky", 1e3), seed=0) / "curves.csv").write_text("steps,time/seconds\n3000,1.0\n")
+
+
 SHARED = "every window shares rows with training"
 LATE = "20 of 20 windows lie before the last training data (AAA 2030-02-01)"
 MOMENTS = "20 of 20 windows lie at moments that were trained on in BBB (2030-01-07)"
@@ -181,6 +203,10 @@ TABLE: dict[str, tuple[Plant, str]] = {
     "no impact": (lie(**setting(impact="none")), r"impact none instead of resilient.*OPTIMISTIC: no impact;"),
     "the lucky seed of a series": (one_of_a_series, r"1 OF 5 SEEDS \(seed 3\): the others were trained and are not in it"),
     "the lucky seed of runs of which the others were not judged": (one_of_three_runs, r"1 OF 3 SEEDS \(seed 7\)"),
+    "the lucky seed, its report elsewhere": (report_elsewhere, r"1 OF 3 SEEDS \(seed 0\)"),
+    "another market, its report elsewhere": (other_market_elsewhere, r"OF ANOTHER MARKET: trained on ZZZ, judged on AAA"),
+    "a model that is not there any more": (another_model_since, r"STALE: judged before the model that lies here"),
+    "a model that went on, by an earlier version": (gone_on_since, r"STALE: judged before the model that lies here"),
     "other episode length": (lie(**setting(episode="32 decisions")), r"episode 32 decisions instead of 256 decisions"),
     "other data": (lie(data_hash="b" * 16), r"data bbbbbbbb instead of aaaaaaaa"),
     "few blocks": (lie(windows=6), r"6 windows instead of 20.*3 dates: too few for an interval"),

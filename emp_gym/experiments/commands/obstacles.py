@@ -11,7 +11,7 @@ from pathlib import Path
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """No room: a disk, a quota or a limit on files."""
 
-NO_ROOM = "no room for a whole file: the disk is full, or files may not be so large (ulimit -f)"
+NO_ROOM = "No space left on device, or files may not be so large (ulimit -f)"
 _SHORT = "make room there, or name a folder on another disk"
 _CLOSED = "name a folder that you can write, or change its permissions"
 _SHAPE = "a file stands where a folder is needed, or the other way round; move it, or name another place"
