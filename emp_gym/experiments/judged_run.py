@@ -163,7 +163,7 @@ def _parts(folder: Path, told: Mapping[str, Any]) -> list[JudgedRun]:
     """The evaluation, once for each currency of its windows."""
     origin = told["run"].get("trained") or {}
     one = JudgedRun(
-        folder, told, tuple(origin.get("symbols") or _trained_on(folder)), _seeds(folder, told["run"]), replaced=_replaced(folder, told)
+        folder, told, tuple(origin.get("symbols") or _trained_on(folder)), _seeds(folder, told), replaced=_replaced(folder, told)
     )
     currencies = told.get("currencies") or []
     names = list(dict.fromkeys(currencies))
@@ -213,15 +213,21 @@ def _replaced(folder: Path, told: Mapping[str, Any]) -> bool:
     return other or (learned is not None and run["total_timesteps"] not in (None, learned[0]))
 
 
-def _seeds(folder: Path, run: Mapping[str, Any]) -> frozenset[int]:
+def _seeds(folder: Path, told: Mapping[str, Any]) -> frozenset[int]:
     """Training seeds of the agent that was judged: those of its series, as its evaluation says and as the folders say."""
+    run = told["run"]
     found = {int(seed) for seed in (run.get("trained") or {}).get("series") or ()}
     if not run["training_seeds"]:  # a rule
         return frozenset()
     for root in (folder, folder.parent):
         if (root / SEEDS).exists() and (root == folder or _in_series(folder, [root])):
             found |= {int(seed) for seed in read_json(root / SEEDS)["seeds"]}
-    return frozenset(found | {int(one["seed"]) for one in map(_config, _members(folder)) if one})
+    return frozenset(found | {int(one["seed"]) for one in _own(folder, told)})
+
+
+def _own(folder: Path, told: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Configurations in `folder`, of the agent that was judged."""
+    return [one for one in map(_config, _members(folder)) if one and one["agent_name"] == told["agent"]]
 
 
 def _with_seeds(judged: list[JudgedRun], left: Iterable[Path]) -> list[JudgedRun]:
@@ -244,4 +250,4 @@ def _alike(one: JudgedRun) -> list[str]:
     if not one.run["training_seeds"]:
         return []
     told = (one.run.get("trained") or {}).get("alike")
-    return [told] if told else list(dict.fromkeys(likeness(config) for config in map(_config, _members(one.folder)) if config))
+    return [told] if told else list(dict.fromkeys(likeness(config) for config in _own(one.folder, one.told)))
