@@ -27,7 +27,7 @@ DEFAULTS: Mapping[str, Any] = {
 }  # fmt: skip
 """What an order book takes where nothing else is asked for: said or left out, it is the same setting."""
 IDLE = ("threads", "info")  # keywords that change no figure
-SAID = "NOT HELD OUT|NOT SHOWN TO BE|baselines left out|(one seed|[0-9]+ seeds) [(]"
+SAID = "OPTIMISTIC|NOT HELD OUT|NOT SHOWN TO BE|baselines left out|(one seed|[0-9]+ seeds) [(]"
 """Cautions of a report that the leaderboard says in its own words."""
 
 
