@@ -73,7 +73,7 @@ def _price(axis: Any, hours: F64, steps: np.ndarray, fills: np.ndarray, unit: fl
     narrow = axis.figure.get_figwidth() < NARROW
     axis.set_title("Price and own fills" + ("" if len(fills) else ": none"), pad=36 if narrow else None)
     axis.margins(y=0.08)
-    axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.2f}")
+    money_axis(axis, least=2)
     axis.legend(
         loc="lower right",
         bbox_to_anchor=(1.01, 0.99),
