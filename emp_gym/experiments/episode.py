@@ -34,6 +34,13 @@ def median_window(comparison: Comparison) -> int:
     return int(np.argsort(pnl, kind="stable")[len(pnl) // 2])
 
 
+def called(comparison: Comparison) -> str:
+    """The episode that is drawn, in words."""
+    each = comparison.proof.adjective
+    which = f"the {each}episode of median P&L" if len(comparison.windows) > 1 else f"the one {each}episode"
+    return which + (", first seed" if comparison.seeds > 1 else "")
+
+
 def marked2(log: RunLog) -> I64:
     """Twice the equity at each step of `log`, 1e-8 currency; at the end of an episode it is its P&L.
 

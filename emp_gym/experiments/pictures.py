@@ -66,7 +66,7 @@ def learning_curve(curves: Sequence[Mapping[str, F64]], title: str, path: Path, 
     lines = -(-len(panels) // columns)
     layout = {"nrows": lines, "ncols": columns, "figsize": (width, 2.6 * lines), "squeeze": False, "sharex": True}
     if not any(np.isfinite(curve[tag]).sum() > 1 for tag, _, _ in panels for curve in curves if tag in curve):
-        title += ": one iteration only, of which there is no curve"
+        title += ", one iteration only"
     unit_of_steps, words = _steps_unit(max(float(curve["steps"][-1]) for curve in curves))
     with figure(path, title, **layout) as (_, axes):
         for axis, (tag, name, unit) in zip(axes.flat, panels):
@@ -164,7 +164,8 @@ def comparison_chart(comparison: Comparison, path: Path, width: float = WIDTH) -
         money_axis(axis, "x")
         what = "P&L" if comparison.judged == "pnl" else comparison.judged
         unit = "currency" if comparison.judged == "pnl" else "the problem's unit"
-        axis.set_xlabel(f"{what} per {comparison.proof.episode}, {unit}")
+        seeds = f" (dots: means over {comparison.seeds} seeds)" if comparison.seeds > 1 else ""
+        axis.set_xlabel(f"{what} per {comparison.proof.episode}, {unit}{seeds}")
 
 
 # ---- equity over all judged time

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from emp_gym.evaluation.metrics import FEWEST, Estimate
-from emp_gym.experiments import columns, page
+from emp_gym.experiments import columns, episode, page
 from emp_gym.experiments import facts as told
 from emp_gym.experiments.backtest import Comparison, Row
 from emp_gym.experiments.document import Block, Heading, Picture, Table, Text, markdown, markdown_table
@@ -173,7 +173,7 @@ def document(comparison: Comparison, findings: Findings, facts: Facts, pictures:
         *_regimes(findings),
         Heading("How it traded"),
         _table(TRADE, [trade_cells(row) for row in comparison.rows]),
-        *picture("episode", f"One {each}episode, that of median P&L" if len(comparison.windows) > 1 else f"The one {each}episode"),
+        *picture("episode", f"T{episode.called(comparison)[1:]}"),
         *_measures(name, findings),
         *(
             [Heading("How it learned"), *picture("learning", "Training")]

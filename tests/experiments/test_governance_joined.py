@@ -73,7 +73,7 @@ def test_a_kill_ends_a_governed_run_and_only_a_key_on_record_lets_it_go_on(tmp_p
     assert kinds(folder) == ["kill", "rearm", "trial", "register"]
 
 
-def test_nothing_about_a_kill_is_said_twice(tmp_path, capsys):
+def test_nothing_about_a_kill_is_said_twice(tmp_path, capsys, caplog):
     folder = tmp_path / "log"
     GovernanceFolder.create(folder, clock=time.time_ns).close()
     KeyFile.generate(tmp_path / "bob.key")
@@ -93,6 +93,7 @@ def test_nothing_about_a_kill_is_said_twice(tmp_path, capsys):
     assert kill.main([*at, "--rearm", "--key", str(tmp_path / "bob.key"), "--reason", "mended"]) == 0
     said = capsys.readouterr()
     assert said.err == "" and [said.out.count(words) for words in (*reasons, "mended")] == [1, 1, 1]
+    assert not [record for record in caplog.records if "kill_switch" in record.name], "log lines go to standard error"
 
 
 def test_a_run_goes_on_where_it_began_or_not_at_all(tmp_path, capsys):

@@ -233,7 +233,7 @@ def test_of_one_window_the_report_speaks_only_of_what_is_there(tmp_path: Path) -
     assert "Wilcoxon" not in text and "probability of improvement" not in text and "p adjusted" not in text
     assert "of every held-out episode (dots, the mean over 2 seeds)" in text
     many = (left(judged(), tmp_path / "many") / "report.md").read_text()
-    assert "episode, that of median P&L" in many and "8 windows" in many and "(dots), mean" in many
+    assert "The held-out episode of median P&L" in many and "8 windows" in many and "(dots), mean" in many
 
 
 def test_every_column_that_is_explained_is_there(folder: Path, tmp_path: Path) -> None:
