@@ -164,7 +164,7 @@ def document(comparison: Comparison, findings: Findings, facts: Facts, pictures:
         *first,
         _table(money_titles(comparison), [money_cells(row) for row in comparison.rows]),
         *(Text(f"Left out: {left} ({why}).") for left, why in comparison.skipped.items()),
-        *picture("comparison", f"{what} of every {each}episode (dots{_over_seeds(comparison)}), mean (disc) and interval (bar)"),
+        *picture("comparison", f"{what} of every {each}episode ({_drawn(comparison)})"),
         *_by_symbol(comparison),
         *_optimum(findings.optimum),
         *_pairs(comparison, findings),
@@ -188,8 +188,10 @@ def document(comparison: Comparison, findings: Findings, facts: Facts, pictures:
     return blocks
 
 
-def _over_seeds(comparison: Comparison) -> str:
-    return f", the mean over {comparison.seeds} seeds" if comparison.seeds > 1 else ""
+def _drawn(comparison: Comparison) -> str:
+    """What stands for what in the picture of the comparison."""
+    dots = f"dots, means over {comparison.seeds} seeds" if comparison.seeds > 1 else "dots"
+    return f"{dots}), mean (disc" + (") and interval (bar" if any(row.pnl.low is not None for row in comparison.rows) else "")
 
 
 def _all(each: str, comparison: Comparison) -> str:

@@ -27,7 +27,6 @@ from emp_gym.experiments.facts import SECONDS, seconds_at
 from emp_gym.experiments.printed import command, program
 from emp_gym.experiments.rules import brought
 from emp_gym.experiments.runs import LANES, PROVENANCE, RunFolder, data_differs, provenance
-from emp_gym.experiments.runs import LANES, PROVENANCE, RunFolder, data_differs, provenance
 from emp_gym.experiments.spans import merged, trained_spans
 from emp_gym.experiments.tensorboard import ScalarWriter
 from emp_gym.governance.kill_gate import Killed, heed

@@ -228,12 +228,12 @@ def test_orders_that_limits_cut_are_shown_and_counted_by_hand(tmp_path: Path) ->
 def test_of_one_window_the_report_speaks_only_of_what_is_there(tmp_path: Path) -> None:
     one = left(judge("emp-lob-v0", "random", seeds=2, episodes=1), tmp_path / "one")
     text = (one / "report.md").read_text()
-    assert "The one held-out episode" in text and "median" not in text.replace("median_", "")
+    assert "The one episode, first seed" in text and "median P&L" not in text
     assert "There are no intervals: 1 window, and below 8 none is given." in text and "bootstraps over" not in text
     assert "Wilcoxon" not in text and "probability of improvement" not in text and "p adjusted" not in text
-    assert "of every held-out episode (dots, the mean over 2 seeds)" in text
+    assert "of every episode (dots, means over 2 seeds), mean (disc)]" in text
     many = (left(judged(), tmp_path / "many") / "report.md").read_text()
-    assert "The held-out episode of median P&L" in many and "8 windows" in many and "(dots), mean" in many
+    assert "The episode of median P&L" in many and "over 8 dates" in many and "(dots), mean (disc) and interval (bar)]" in many
 
 
 def test_every_column_that_is_explained_is_there(folder: Path, tmp_path: Path) -> None:
