@@ -146,7 +146,9 @@ def _training(facts: Facts) -> str:
     if not facts.seeds or facts.env_steps is None:
         return "training: none"
     seeds = f"seed{'s' if len(facts.seeds) > 1 else ''} {', '.join(map(str, facts.seeds))}"
-    return f"training: {facts.env_steps:,} environment steps, {seeds}" + _seconds(facts.train_seconds, ", {} a seed")
+    wanted = facts.config.total_timesteps
+    asked = "" if facts.env_steps == wanted else f" ({wanted:,} asked)"
+    return f"training: {facts.env_steps:,} environment steps{asked}, {seeds}" + _seconds(facts.train_seconds, ", {} a seed")
 
 
 def _seconds(seconds: float | None, text: str) -> str:

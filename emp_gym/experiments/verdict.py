@@ -141,8 +141,9 @@ def _skill(comparison: Comparison, held: dict[str, Row]) -> str:
     best = max(held.values(), key=lambda row: row.pnl.mean)
     if best.ahead is None or best.ahead.mean <= 0:
         return f"; being {best.name} alone made as much: drift is not skill"
-    if not _sure(comparison, best.ahead):
-        return f"; drift and skill are not told apart: it is ahead of being {best.name} by {bare(best.ahead)}"
+    unsure = next((row for row in held.values() if row.ahead is None or not _sure(comparison, row.ahead)), None)
+    if unsure is not None:
+        return f"; drift and skill are not told apart: it is ahead of being {unsure.name} by {bare(unsure.ahead)}"
     return "; it is ahead of both by more than the interval"
 
 

@@ -127,8 +127,8 @@ class KillSwitch:
             self._sections.add(section)
         return section
 
-    def _look(self) -> None:
-        """Reads the state file, since it is not what it was."""
+    def _look(self, news: bool = True) -> None:
+        """Reads the state file, since it is not what it was. `news`: a kill in it is one, and is told."""
         with self._guard:
             now = kill_state.stamp(self.path)
             try:
@@ -139,7 +139,7 @@ class KillSwitch:
                 self._close(self._new("unknown", f"{self.path} is gone", Stop.STATE))
                 return
             if isinstance(said, Kill):
-                self._adopt(said, noted)
+                self._adopt(said, noted, logging.WARNING if news else logging.DEBUG)
             elif self.kill is not None and not self._opens(said):
                 self._insist()  # somebody has written "armed" over a kill without a signature
                 return
@@ -162,7 +162,7 @@ class KillSwitch:
             and said.signed_by_one_of(self.keys)
         )
 
-    def _adopt(self, kill: Kill, noted: tuple[Kill, ...]) -> None:
+    def _adopt(self, kill: Kill, noted: tuple[Kill, ...], level: int = logging.WARNING) -> None:
         """Takes over a kill that is on disk: where two processes closed the switch at once, the last one names it. What
         somebody scribbles over a kill is one more reason; it stands in the file already."""
         known = {one.kill_id for one in (self.kill, *self.noted) if one is not None}
@@ -173,11 +173,11 @@ class KillSwitch:
         fresh = [one for one in noted if one.kill_id not in known]
         if self.kill is None or self.kill.kill_id != kill.kill_id:
             self.kill = kill
-            LOGGER.warning("%s: %s", self.path, kill)
+            LOGGER.log(level, "%s: %s", self.path, kill)
         elif not fresh:
             return
         for one in fresh:
-            LOGGER.warning("%s: closed already; noted: %s", self.path, one)
+            LOGGER.log(level, "%s: closed already; noted: %s", self.path, one)
         self.noted += tuple(fresh)
         self._record(write=False)
 
@@ -196,7 +196,7 @@ class KillSwitch:
             self._found()
         if killed is not None:
             self.kill = killed  # whatever the file says: only an entry in the ledger answers one
-        self._look()
+        self._look(news=False)
 
     def _found(self) -> None:
         try:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from judged import KWARGS, Judged, judged, left
+from judged import KWARGS, Judged, judge, judged, left
 
 from emp_gym.evaluation.metrics import Estimate
 from emp_gym.experiments import backtest, findings, report
@@ -223,6 +223,24 @@ def test_orders_that_limits_cut_are_shown_and_counted_by_hand(tmp_path: Path) ->
     titles, rows = report.told_columns(report.TRADE, [report.trade_cells(row) for row in found.rows])
     assert "cut" in titles and rows[0][titles.index("cut")] == number(float(touched.mean()), 1)
     assert "cut" not in report.told_columns(report.TRADE, [report.trade_cells(row) for row in judged().comparison.rows])[0]
+
+
+def test_of_one_window_the_report_speaks_only_of_what_is_there(tmp_path: Path) -> None:
+    one = left(judge("emp-lob-v0", "random", seeds=2, episodes=1), tmp_path / "one")
+    text = (one / "report.md").read_text()
+    assert "The one episode, first seed" in text and "median P&L" not in text
+    assert "There are no intervals: 1 window, and below 8 none is given." in text and "bootstraps over" not in text
+    assert "Wilcoxon" not in text and "probability of improvement" not in text and "p adjusted" not in text
+    assert "of every episode (dots, means over 2 seeds), mean (disc)]" in text
+    many = (left(judged(), tmp_path / "many") / "report.md").read_text()
+    assert "The episode of median P&L" in many and "over 8 dates" in many and "(dots), mean (disc) and interval (bar)]" in many
+
+
+def test_every_column_that_is_explained_is_there(folder: Path, tmp_path: Path) -> None:
+    for text in ((folder / "report.md").read_text(), (left(judged(), tmp_path / "one") / "report.md").read_text()):
+        tables, _, reading = text.partition("## How to read this")
+        for column in re.findall(r"`([a-z ]+)`(?=:|, )", reading.partition("## ")[0]):
+            assert re.search(rf"\| {column} (\||\()", tables) or column in ("return",), column
 
 
 def test_numbers_are_written_with_a_true_minus_and_without_negative_zero() -> None:

@@ -46,7 +46,12 @@ def test_sessions_before_the_registration_do_not_count_for_pilot(desk: Desk) -> 
     desk.evaluate(version)
     desk.promote(version, "paper", "alice")
     desk.evaluate(version, days=[day(700 + i, date=f"2001-01-{1 + i:02d}") for i in range(24)])
-    assert desk.ledger.examine(version, "pilot").used == ()
+    case = desk.ledger.examine(version, "pilot")
+    assert case.used == ()
+    (told,) = [finding for finding in case.findings if finding.rule == "evidence"]
+    days = sorted({each.date for e in desk.ledger.state.versions[version].evaluations for each in e.days})
+    assert told.got == f"0 of 2 evaluations, 0 sessions; those on record are of days from {days[0]} to {days[-1]}"
+    assert "each dated after" in told.remedy and "not after the day of the evaluation" in told.remedy
 
 
 def test_an_oracle_is_no_rival(desk: Desk) -> None:

@@ -12,14 +12,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from emp_gym.experiments.commands import engines, own_modules
+from emp_gym.experiments.commands.flags import Parser
 from emp_gym.experiments.commands.obstacles import unwritten_is_told_later, writing
 from emp_gym.experiments.commands.terminal import data_argument, guarded, say
 from emp_gym.experiments.printed import command
 from emp_gym.types import ConfigError, DataError
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+def parser() -> Parser:
+    p = Parser(
         prog="evaluate.py", description="Judge an agent and its baselines on identical, disjoint windows of one split of the data."
     )
     p.add_argument("--env", metavar="ID", help="environment id (default: that of --run)")
@@ -239,6 +240,7 @@ def _folders(run: Path) -> list[Path]:
 
 def _from_run(a: argparse.Namespace) -> tuple[Any, list[Any], list[Any]]:
     """Configuration, agents and run folders of ``--run``: one run, or the seeds below it."""
+    from emp_gym.data.store import NoSuchData
     from emp_gym.experiments import training
     from emp_gym.experiments.origin import distinct
     from emp_gym.experiments.runs import RunFolder
@@ -248,10 +250,17 @@ def _from_run(a: argparse.Namespace) -> tuple[Any, list[Any], list[Any]]:
     distinct(runs)
     if not (folders[0] / "model.json").exists():
         raise DataError(f"{folders[0]} holds no model yet; finish it with {command('train.py', '--resume', folders[0])}")
-    config = _adapted(runs[0].config, a)
     say("loading the run and its data")
-    agents = [training.load(run, config.env_id, config.env, config.evaluation.split) for run in runs]
-    _say_of_data(runs, config)
+    try:
+        config = _adapted(runs[0].config, a)
+        agents = [training.load(run, config.env_id, config.env, config.evaluation.split) for run in runs]
+        _say_of_data(runs, config)
+    except NoSuchData as error:
+        if a.data is not None:
+            raise
+        raise DataError(
+            f"{a.policy or a.run}: the run's data are not there any more ({error.name}); say where they are now: --data NEW_PLACE"
+        ) from error
     return config, agents, runs
 
 

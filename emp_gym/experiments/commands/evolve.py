@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emp_gym.experiments.commands import engines, own_modules
+from emp_gym.experiments.commands.flags import Parser
 from emp_gym.experiments.commands.interrupts import Interrupts, Stopped
 from emp_gym.experiments.commands.obstacles import told, writing
 from emp_gym.experiments.commands.terminal import (
@@ -42,8 +43,8 @@ FINAL_SEEDS, SEEDS = "final_seeds", 5
 """Where a study keeps with how many fresh seeds its champion is judged on the test, and how many that is unless told otherwise."""
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+def parser() -> Parser:
+    p = Parser(
         prog="evolve.py",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Evolve configurations of an agent (hyper-parameters, encoder, reward shaping, limits) with NSGA-II:\n"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emp_gym.experiments.commands import engines, obstacles, own_modules
+from emp_gym.experiments.commands.flags import Parser
 from emp_gym.experiments.commands.interrupts import Interrupts, Stopped, early_kill
 from emp_gym.experiments.commands.obstacles import unwritten_is_told_later, writing
 from emp_gym.experiments.commands.terminal import (
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from emp_gym.governance.record import Version
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+def parser() -> Parser:
+    p = Parser(
         prog="train.py",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Train an agent on an environment, judge it on the test split beside its baselines,\n"
@@ -120,7 +121,12 @@ def _run(a: argparse.Namespace, stop: Interrupts, listen: Callable[[Any], None])
     if a.engine is not None and a.govern is not None:
         raise ConfigError("--govern keeps one ledger and trains in this process, one seed after another; leave out --engine")
     if a.resume is not None:
-        return _train_and_judge(_parts_to_resume(a), a.resume, a, stop, listen)
+        from emp_gym.data.store import NoSuchData
+
+        try:
+            return _train_and_judge(_parts_to_resume(a), a.resume, a, stop, listen)
+        except NoSuchData as error:
+            raise DataError(f"{a.resume}: the run's data are not there any more: put them back at {error.name}") from error
     from emp_gym.experiments.config import validate
     from emp_gym.experiments.runs import SEEDS, RunFolder
 
