@@ -138,6 +138,15 @@ def test_a_loss_that_may_be_luck_is_a_loss_and_may_be_luck() -> None:
     assert said.startswith("me lost money here") and said.count("(the interval includes 0)") == 2
 
 
+@pytest.mark.parametrize(("lead", "sure"), [((680.0, 500.0, 900.0), True), ((850.0, -30.0, 1700.0), False)])
+def test_a_profit_is_skill_only_when_it_is_ahead_of_both_who_only_hold(lead: Any, sure: bool) -> None:
+    rivals = {"short": ((40.0, 10.0, 60.0), (640.0, 200.0, 900.0)), "long": ((-100.0, -500.0, 200.0), lead)}
+    played = [Played(Span("i", "c", "AAA", "2030-01-01", 0, 9, "test"), "USD", False, 1.0, 1.0)] * 2
+    said = verdict(replace(comparison((680.0, 100.0, 1300.0), rivals), played=played))
+    assert ("it is ahead of both by more than the interval" in said) is sure, said
+    assert ("not told apart: it is ahead of being long" in said) is not sure, said
+
+
 def test_who_makes_money_but_less_than_a_baseline_is_said_to_lose_to_it() -> None:
     said = verdict(comparison((5.0, 1.0, 9.0), {"twap": ((7.0, 3.0, 11.0), (-2.0, -3.0, -1.0)), **HOLD}))
     assert said.startswith("me makes money") and "it loses to its best baseline, twap, by 2.00" in said
