@@ -11,7 +11,7 @@ import io
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,6 +21,7 @@ import numpy as np
 from emp_gym.agents.base import BaseAgent
 from emp_gym.data import lobster, store, synthetic
 from emp_gym.data.tape import TapeSet, build
+from emp_gym.evaluation.assumptions import FILE
 from emp_gym.evaluation.metrics import FEWEST, Estimate
 from emp_gym.experiments import backtest, report, training
 from emp_gym.experiments.backtest import Comparison, Row
@@ -393,6 +394,14 @@ def fewer_episodes_than_asked(folder: Path) -> Told:
     return judged(config("hold", evaluation={"episodes": 1000}))
 
 
+def some_of_the_windows(folder: Path) -> Told:
+    return judged(config("hold", evaluation={"episodes": 4}))
+
+
+def intervals(**changes: Any) -> Callable[[Path], Told]:
+    return lambda folder: judged(config("long", evaluation={"resamples": 1000, **changes}))
+
+
 def another_episode_than_trained(folder: Path) -> Told:
     return judged(config(episode="8 decisions"), [trained(folder / "run", config())])
 
@@ -402,6 +411,22 @@ def one_seed_of_three(folder: Path) -> Told:
     RunFolder(folder / "series").write_series(asked)
     runs = [trained(folder / "series" / f"seed-{one.seed}", one) for one in asked]
     return judged(asked[1], runs[1:2])
+
+
+def a_seed_that_left_its_series(folder: Path) -> Told:
+    asked = [replace(config(), seed=seed) for seed in range(3)]
+    RunFolder(folder / "series").write_series(asked)
+    (folder / "series" / "seed-2").mkdir()
+    run = trained(folder / "series" / "seed-2", asked[2])
+    return judged(asked[2], [RunFolder(Path(shutil.copytree(run.path, folder / "lucky")))])
+
+
+def edited_after_training(folder: Path) -> Told:
+    """Costs and a seed under which it was not trained, written into its configuration."""
+    run = trained(folder / "run", config())
+    asked = run.config
+    run.write_json("config.json", asdict(replace(asked, seed=7, env={**asked.env, **COSTS})))
+    return judged(run.config, [run])
 
 
 def all_three_seeds(folder: Path) -> Told:
@@ -425,6 +450,11 @@ def without(key: str) -> Callable[[Path], Told]:
     """The honest setting with one assumption as optimistic as it can be."""
     free: dict[str, Any] = {"fills": "optimistic", "latency_ns": 0, "impact": "none", "taker_fee_bps": 0.0}
     return lambda folder: judged(config("hold", **{**COSTS, key: free[key]}))
+
+
+def in_name_only(**changes: Any) -> Callable[[Path], Told]:
+    """The honest setting with costs that are there, and next to nothing."""
+    return lambda folder: judged(config("hold", **{**COSTS, **changes}))
 
 
 def with_costs(folder: Path) -> Told:
@@ -493,6 +523,7 @@ class Lie:
 
 
 CHANGED = "NOT SHOWN TO BE HELD OUT: the rows of AAA 2031-03-03 are not those that it was trained on"
+CHEAP_LOTS = in_name_only(taker_fee_bps=None, taker_fee_per_lot=1e-6)
 ALONE = "alone made as much: drift is not skill"
 
 LIES = (
@@ -523,11 +554,22 @@ LIES = (
     Lie("fewer episodes than asked", fewer_episodes_than_asked, "1000 windows were asked for, the test split holds", eight_dates),
     Lie("another episode than trained", another_episode_than_trained, "otherwise than trained: episode 8 decisions", the_test_split),
     Lie("a lucky seed of many", one_seed_of_three, r"one seed \(1\) of 3", all_three_seeds),
+    Lie("a lucky seed without its series", a_seed_that_left_its_series, r"one seed \(2\) of 3", all_three_seeds),
+    Lie("a configuration edited after training", edited_after_training, r"otherwise than trained: .*seed 7 \(", the_test_split),
     Lie("a baseline left out", a_baseline_left_out, "left out by evaluation.baselines: long, short", every_baseline),
     Lie("optimistic fills", without("fills"), "optimistic fills: an optimistic setting", with_costs),
     Lie("no fees", without("taker_fee_bps"), "no fees.*optimistic setting", with_costs),
     Lie("no latency", without("latency_ns"), "no latency.*optimistic setting", with_costs),
     Lie("no impact", without("impact"), "no impact.*optimistic setting", with_costs),
+    Lie("fees in name only", in_name_only(taker_fee_bps=1e-4), f"careful.*OPTIMISTIC: taker fee 0.0001 bp where {FILE}", with_costs),
+    Lie("a rebate", in_name_only(maker_fee_bps=-8), f"careful.*OPTIMISTIC: a maker's rebate of 8 bp where {FILE}", with_costs),
+    Lie("fees a lot in name only", CHEAP_LOTS, f"careful.*OPTIMISTIC: taker fee .* bp where {FILE}", with_costs),
+    Lie("latency in name only", in_name_only(latency_ns=1), f"careful.*OPTIMISTIC: order latency 1e-06 ms where {FILE}", with_costs),
+    Lie("impact in name only", in_name_only(impact="resilient 1 ns"), f"careful.*OPTIMISTIC: impact .* where {FILE} has 1 s", with_costs),
+    Lie("some of the windows", some_of_the_windows, "careful.*4 of the 8 windows of the test split were judged", eight_dates),
+    Lie("a narrow interval", intervals(level=0.8), "careful.*intervals of 80%, narrower than those of 95%", intervals()),
+    Lie("alpha for a level", intervals(level=0.05), "level", eight_dates, refused=True),
+    Lie("few resamples", intervals(resamples=50), "careful.*intervals from 50 resamples", intervals()),
     Lie("drift up", drift(1, 90.0, 100.0, (-20.0, 0.0)), f"market rose .*being long {ALONE}", drift(1, 200.0, 50.0, (100.0, 200.0))),
     Lie("drift down", drift(-1, 90.0, 100.0, (-20.0, 0.0)), f"market fell .*being short {ALONE}", drift(-1, 200.0, 50.0, (100.0, 200.0))),
     Lie("a lead over drift that may be luck", drift(1, 110.0, 100.0, (-5.0, 25.0)), "drift and skill are not told apart", one_currency),

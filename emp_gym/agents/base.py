@@ -13,6 +13,8 @@ seed=0, **config)``                                    ``spec.features`` names t
 ``save(folder)``, ``load(folder)``                     optional: no pickle; `BaseAgent` writes ``arrays()`` as
                                                        safetensors beside a JSON
 ``checkpoint(folder)``, ``resume(folder)``             optional: `save`/`load` plus what training needs to go on
+``rollout_steps``                                      optional: steps that `learn` sees at a time over all lanes; it ends with
+                                                       a whole one, beyond `total_timesteps`, and `train.py` says so
 ``bind(env)``                                          optional: only oracles have it, to read ``env.unwrapped.truth()``
 =====================================================  ================================================================
 

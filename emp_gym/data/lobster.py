@@ -132,7 +132,9 @@ def _read_day(message: Half, book: Half, instrument: Instrument | None, progress
 def read_files(files: DayFiles, message: Half, instrument: Instrument | None, progress: Progress) -> Reading:
     """The reading of two files whose bytes are at hand. message: what the message file's name says."""
     m, b = files.message, files.book
-    progress(f"{m.name}: reading {(len(m.text) + len(b.text)) / 1e6:.0f} MB")
+    size = len(m.text) + len(b.text)
+    told = f"{size / 1e6:,.0f} MB" if size >= 10e6 else f"{size / 1e3:,.1f} kB"
+    progress(f"{m.name}: reading {told}")
     messages = messages_of(m.text, m.begin, m.delimiter, m.extra, m.name)
     books = books_of(b.text, b.begin, b.delimiter, files.levels, b.extra, b.name)
     stop_if_mostly_bad(m, messages.ok, files.levels)

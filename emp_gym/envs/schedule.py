@@ -132,11 +132,18 @@ def _what_fits(tape: TapeSet, split: str, pace: Pace, episode: int) -> str:
         length = episode
         while length >= min(2, episode):
             if _windows(tape, split, every, length) is not None:
-                told = f"every='{every}', " if every != pace else ""
-                return f"{told}episode='{length} decision{'s' if length > 1 else ''}' fits; or give more data or split='all'"
+                fit = {"every": str(every)} if every != pace else {}
+                fit["episode"] = f"{length} decision{'s' if length > 1 else ''}"
+                told = ", ".join(f"{key}='{value}'" for key, value in fit.items())
+                flags = " ".join(f"env.{key}='{value}'" for key, value in fit.items())
+                return f"{told} fits (on a command line: --set {flags}); or {_else(split)}"
             length //= 2
         every = Pace(every.rows // 2, every.ns // 2)
-    return "give more data or split='all'"
+    return _else(split)
+
+
+def _else(split: str) -> str:
+    return "give more data or split='all'" + (" (on a command line: --set evaluation.split=all)" if split == "test" else "")
 
 
 _Part = tuple[int, int, int]  # day, first row, last row

@@ -7,6 +7,7 @@ Keys are dotted: ``agent.learning_rate=3e-4``, ``env.episode="128 decisions"``, 
 from __future__ import annotations
 
 import inspect
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -24,6 +25,9 @@ from emp_gym.agents.base import parameters
 from emp_gym.agents.names import nearest
 from emp_gym.types import ConfigError, DataError
 
+LOWEST_LEVEL = 0.5
+"""Below it an interval misses more often than it holds; who writes 0.05 means 0.95."""
+
 
 @dataclass(frozen=True)
 class EvaluationConfig:
@@ -35,6 +39,26 @@ class EvaluationConfig:
     level: float = 0.95  # of the intervals
     resamples: int = 2000  # of the bootstrap
     seed: int = 0  # of the windows' lanes and of the bootstrap, the same for every training seed
+
+    def __post_init__(self) -> None:
+        if not LOWEST_LEVEL <= self.level < 1:
+            likely = 1 - self.level if 0 < self.level < 1 else self.level / 100 if 50 <= self.level < 100 else 0.95
+            raise ConfigError(
+                f"evaluation.level: expected the probability with which an interval holds, from {LOWEST_LEVEL} to below 1, got "
+                f"{self.level!r}; did you mean {likely:g}?"
+            )
+        fewest = math.ceil(2 / (1 - self.level) - 1e-6)
+        if self.resamples < fewest:
+            raise ConfigError(
+                f"evaluation.resamples: expected at least {fewest:,} (one draw beyond each end of an interval of level {self.level:g}), "
+                f"got {self.resamples!r}; 2000 is the default"
+            )
+        if self.episodes is not None and self.episodes < 1:
+            raise ConfigError(
+                f"evaluation.episodes (--episodes): expected at least 1, got {self.episodes!r}; leave it out for all windows that there are"
+            )
+        if self.seed < 0:
+            raise ConfigError(f"evaluation.seed: expected an integer of at least 0, got {self.seed!r}")
 
 
 @dataclass(frozen=True)

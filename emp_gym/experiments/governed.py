@@ -103,8 +103,9 @@ class Governed:
     def must_be_open(self) -> None:
         """`Killed` while the kill switch is closed: nothing may be played, for evidence or to be looked at."""
         if self.switch.check():
+            noted = "".join(f"; noted while closed: {one}" for one in self.switch.noted)
             raise Killed(
-                f"stopped by the kill switch before it began: {self.switch.kill}; to go on, open it with "
+                f"stopped by the kill switch before it began: {self.switch.kill}{noted}; to go on, open it with "
                 f"scripts/kill.py {shlex.quote(str(self.folder.path))} --rearm --key FILE --reason TEXT"
             )
 

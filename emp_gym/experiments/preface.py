@@ -13,19 +13,21 @@ import numpy as np
 
 from emp_gym.agents import registry
 from emp_gym.data.lobster_name import UNKNOWN_DATE
-from emp_gym.evaluation.metrics import FEWEST
+from emp_gym.evaluation.assumptions import FILE as HONEST
+from emp_gym.evaluation.assumptions import Assumptions, Fees, below_honest
+from emp_gym.evaluation.metrics import FEWEST, LEVEL, RESAMPLES
 from emp_gym.experiments import backtest
 from emp_gym.experiments.backtest import Comparison
-from emp_gym.experiments.config import RunConfig
+from emp_gym.experiments.config import EvaluationConfig, RunConfig
 from emp_gym.experiments.facts import learning_time
 from emp_gym.experiments.heldout import Proof, Standing, not_recorded, prove, spoken
+from emp_gym.experiments.origin import differences, siblings
 from emp_gym.experiments.printed import command
 from emp_gym.experiments.rules import NO_RECORD, calibrated_on, is_rule, without_run
 from emp_gym.experiments.runs import SEEDS, RunFolder
-from emp_gym.experiments.spans import Played, Span
+from emp_gym.experiments.spans import Played, Span, lot_price
 from emp_gym.types import DataError, Instrument
 
-HONEST = "configs/honest.yaml"
 SHOWN = 6  # symbols that a line names
 ALIKE = ("data", "threads", "info")
 """Keywords that are told elsewhere, or change no result."""
@@ -40,11 +42,13 @@ class Preface:
     setting: str  # fees, latency, impact, fills
     cautions: tuple[str, ...] = ()
     hint: str = ""  # what would give an interval, where there is none
+    below: tuple[str, ...] = ()  # what trading costs less than in `configs/honest.yaml`
+    intervals: str = ""  # level and resamples, where they are not the default
 
     @property
     def lines(self) -> tuple[tuple[str, str], ...]:
         """(label, text), the cautions first."""
-        named = (("judged on", self.data), ("trained on", self.trained), ("costs and fills", self.setting))
+        named = (("judged on", self.data), ("trained on", self.trained), ("costs and fills", self.setting), ("intervals", self.intervals))
         return (*(("careful", caution) for caution in self.cautions), *((label, text) for label, text in named if text))
 
     def as_json(self) -> dict[str, Any]:
@@ -57,7 +61,7 @@ def introduce(comparison: Comparison, config: RunConfig, runs: Sequence[RunFolde
     proof = proven(comparison, config, runs) if proof is None else proof
     whole = Preface(
         _data(comparison), _trained(config, runs, proof), setting(env), _cautions(comparison, config, runs, proof, env),
-        _hint(comparison, env),
+        _hint(comparison, env), tuple(below(env)), _intervals(config.evaluation),
     )  # fmt: skip
     env.close()
     parts = {name: replace(part, proof=proof, preface=whole) for name, part in comparison.by_currency.items()}
@@ -120,7 +124,7 @@ def _trained(config: RunConfig, runs: Sequence[RunFolder], proof: Proof) -> str:
     if proof.standing is Standing.RULE:
         return "nothing: a rule"
     steps = max((told[0] for run in runs if (told := learning_time(run.path / "curves.csv"))), default=None)
-    seeds = f"seed{'s' if len(runs) > 1 else ''} {', '.join(str(run.config.seed) for run in runs)}"
+    seeds = f"seed{'s' if len(runs) > 1 else ''} {', '.join(str(run.as_trained.seed) for run in runs)}"
     told_steps = "" if steps is None else f"; {steps:,} steps, {seeds}"
     spans = [span for run in runs for span in run.noted()]
     if proof.standing is Standing.UNKNOWN and not all(map(_provable, runs)):
@@ -159,10 +163,28 @@ def setting(env: Any) -> str:
     )
     fills = {"exact": "exact queue", "touch": "fills whenever the price trades (optimistic)"}.get(told.fills, f"{told.fills} fills")
     text = f"{fees}, {latency}, {impact}, {fills}"
-    free = [word for word in (fees, latency, impact) if word.startswith("no ")]
-    if free or told.fills != "exact":
-        text += f": an optimistic setting; --config {HONEST} has costs"
-    return text
+    return f"{text}: an optimistic setting; --config {HONEST} has costs" if below(env) else text
+
+
+def below(env: Any) -> list[str]:
+    """What trading costs less than in the honest setting; nothing for an environment without a book of ours."""
+    lanes: Any = getattr(env.unwrapped, "lanes", None)
+    market = getattr(lanes, "market", None)
+    if market is None:
+        return []
+    told, tape = market.config, lanes.tape
+    given = [getattr(told, name, None) for name in ("maker_fee_bps", "taker_fee_bps", "maker_fee_per_lot", "taker_fee_per_lot")]
+    impact = {0: "none", -1: "permanent"}.get(told.half_life_ns, f"resilient {told.half_life_ns} ns")
+    assumed = Assumptions(told.fills, told.order_latency_ns, told.feed_latency_ns, impact, *given)
+    own = [Fees.of(info.instrument) for info in tape.info]
+    if any(given[2:]) or any(fees.maker_per_lot or fees.taker_per_lot for fees in own):
+        own = [replace(fees, price=lot_price(tape, day)) for day, fees in enumerate(own)]
+    return below_honest(assumed, own)
+
+
+def _almost_free(parts: Sequence[str]) -> str:
+    """A caution where a cost is less than honest, or a rebate. Where there is none at all the line of the costs says so."""
+    return f"OPTIMISTIC: {', '.join(parts)}" if any(HONEST in part for part in parts) else ""
 
 
 Pair = tuple[float | None, float | None]
@@ -197,12 +219,15 @@ def _latency(order_ns: int, feed_ns: int) -> str:
 
 
 def _cautions(comparison: Comparison, config: RunConfig, runs: Sequence[RunFolder], proof: Proof, env: Any) -> tuple[str, ...]:
-    found = [proof.caution, *_versions(comparison, runs), *map(_seed_of_many, runs if len(runs) == 1 else ())]
-    found += [_trained_otherwise(config, run.config) for run in runs[:1]]
+    found = [proof.caution, *_versions(comparison, runs), _seed_of_many(runs)]
+    found += [_trained_otherwise(config, run) for run in runs]
     found += [_cut_short(comparison.played, env), _at_once(comparison.played)]
-    asked = config.evaluation.episodes
-    if asked is not None and len(comparison.windows) < asked and comparison.played:
-        found.append(f"{asked} windows were asked for, the {spoken(proof.split)} holds {len(comparison.windows)}")
+    found += [_almost_free(below(env)), *_weak(config.evaluation)]
+    asked, got = config.evaluation.episodes, len(comparison.windows)
+    if asked is not None and got < asked and comparison.played:
+        found.append(f"{asked} windows were asked for, the {spoken(proof.split)} holds {got}")
+    if asked is not None and comparison.played and (there := len(env.unwrapped.windows())) > got:
+        found.append(f"{got} of the {there} windows of the {spoken(proof.split)} were judged (evaluation.episodes), the others were not")
     if config.evaluation.baselines is not None:
         missing = [name for name in registry.baselines(config.env_id) if name not in config.evaluation.baselines]
         missing = [name for name in missing if name not in (config.agent_name, "oracle")]
@@ -252,6 +277,23 @@ def _at_once(played: Sequence[Played]) -> str:
     return f"{some} are of several symbols at the same moments of one date: they are not independent, and intervals too narrow"
 
 
+def _weak(judged: EvaluationConfig) -> list[str]:
+    """Intervals that promise less than is usual."""
+    found = []
+    if judged.level < LEVEL:
+        found.append(f"intervals of {100 * judged.level:g}%, narrower than those of {LEVEL:.0%}: no verdict rests on them")
+    if judged.resamples < RESAMPLES:
+        found.append(f"intervals from {judged.resamples} resamples: below {RESAMPLES:,} their ends are rough")
+    return found
+
+
+def _intervals(judged: EvaluationConfig) -> str:
+    usual = EvaluationConfig()
+    if (judged.level, judged.resamples) == (usual.level, usual.resamples):
+        return ""
+    return f"{100 * judged.level:g}%, {judged.resamples:,} resamples (the default: {usual.level:.0%}, {usual.resamples:,})"
+
+
 def _versions(comparison: Comparison, runs: Sequence[RunFolder]) -> list[str]:
     """Days whose rows or rules are not everywhere the same."""
     trained = [span for run in runs for span in run.noted()]
@@ -275,23 +317,30 @@ def _other_rules(judged: Span, trained: Span | None) -> bool:
     return named and trained.identity != judged.identity
 
 
-def _seed_of_many(run: RunFolder) -> str:
-    """A seed that was picked out of its series."""
-    series = run.path.resolve().parent
-    if not (series / SEEDS).exists():
+def _seed_of_many(runs: Sequence[RunFolder]) -> str:
+    """Seeds that were picked out of their series."""
+    judged = {run.as_trained.seed for run in runs}
+    series = {seed for run in runs for seed in siblings(run) or ()}
+    if not series - judged:
         return ""
-    count = len(RunFolder(series).series)
-    again = command("--run", series)
-    return f"one seed ({run.config.seed}) of {count}; the others may have done worse: judge all with {again}" if count > 1 else ""
+    folder = runs[0].path.resolve().parent
+    whole = (folder / SEEDS).exists() and series == {one.seed for one in RunFolder(folder).series}
+    again = f"judge all with {command('--run', folder)}" if whole else "judge all of them together"
+    which = f"{'one seed' if len(judged) == 1 else f'{len(judged)} seeds'} ({', '.join(map(str, sorted(judged)))})"
+    return f"{which} of {len(series)}; the others may have done worse: {again}"
 
 
-def _trained_otherwise(judged: RunConfig, trained: RunConfig) -> str:
-    """What of the environment is not as it was in training."""
+def _trained_otherwise(judged: RunConfig, run: RunFolder) -> str:
+    """What is not as it was in training: of the environment, and of what the run says of itself."""
+    trained, own = run.as_trained, run.config
+    said = replace(own, agent_name=judged.agent_name, agent=judged.agent, env=trained.env, env_id=trained.env_id)
+    changed = differences(said, trained)
+    told = [f"its config.json, or the command, says other than it was trained: {'; '.join(changed)}"] if changed else []
     if judged.env_id != trained.env_id:
-        return f"trained in {trained.env_id}, judged in {judged.env_id}"
+        return "; ".join([f"trained in {trained.env_id}, judged in {judged.env_id}", *told])
     keys = [key for key in {**trained.env, **judged.env} if key not in ALIKE and trained.env.get(key) != judged.env.get(key)]
     parts = [_difference(key, judged.env, trained.env) for key in keys]
-    return f"judged otherwise than trained: {'; '.join(parts)}" if parts else ""
+    return "; ".join([*([f"judged otherwise than trained: {'; '.join(parts)}"] if parts else []), *told])
 
 
 def _difference(key: str, judged: Mapping[str, Any], trained: Mapping[str, Any]) -> str:

@@ -4,7 +4,8 @@
 ``config.json``           `RunConfig`
 ``provenance.json``       data hashes, git commit, versions of the packages that matter; ``trained_on``: the rows that were
                           learned from; ``model`` and ``checkpoints``: hashes of the agent's files; ``unproved``: why nobody
-                          knows what the model learned from
+                          knows what the model learned from; ``trained_as``: `RunConfig` as it was when training began;
+                          ``series``: the seeds that were trained together
 ``model.json``,           the agent (`BaseAgent.save`)
 ``model.safetensors``
 ``checkpoints/N/``        after N steps, for ``--resume``: the agent, its training state, where the lanes stand (``lanes.npz``)
@@ -69,6 +70,8 @@ class RunFolder:
     def go_on(self, config: RunConfig, governance: Mapping[str, Any] | None = None) -> None:
         """The run goes on, as `config` says and under `governance`."""
         self._tell(config)
+        if (told := self.record).get("trained_as"):
+            self.write_json(PROVENANCE, told | {"trained_as": told["trained_as"] | {"total_timesteps": config.total_timesteps}})
         if governance is not None:
             self.write_json(GOVERNED, governance)
 
@@ -102,6 +105,11 @@ class RunFolder:
         self.write_json(CONFIG, asdict(config))
 
     @property
+    def as_trained(self) -> RunConfig:
+        """As it was trained, whatever ``config.json`` says by now; as that says where the record is older and does not know."""
+        return read(_settings(self.path / CONFIG) | self.record.get("trained_as", {}), self.path / CONFIG)
+
+    @property
     def governance(self) -> dict[str, Any]:
         """Where the run began (`folder`, `log_id`, `trial`); empty for one that is not governed."""
         path = self.path / GOVERNED
@@ -130,7 +138,17 @@ class RunFolder:
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes `value` aside and renames, so that a reader never meets half a file."""
+        value = self._bound(value) | value if name == PROVENANCE else value
         bounded.write(self.path / name, json.dumps(value, indent=2, default=_plain) + "\n")
+
+    def _bound(self, value: Mapping[str, Any]) -> dict[str, Any]:
+        """How the run is trained, for the record `value`: kept from its first writing on, since ``config.json`` can be edited and the
+        folder be moved out of its series. Nothing where a model is older than that."""
+        told, series = self.record, self.path.parent / SEEDS
+        if "trained_as" in told or "model" in told or "unproved" in value or not (self.path / CONFIG).exists():
+            return {name: told[name] for name in ("trained_as", "series") if name in told}
+        config = read_json(self.path / CONFIG)
+        return {"trained_as": config, "series": read_json(series)["seeds"] if series.exists() else [config["seed"]]}
 
     # ---- what was learned from
 
@@ -197,7 +215,7 @@ class RunFolder:
         if told is None:
             return False
         more = [path.name for path in self.path.glob("model*") if path.is_file() and not path.name.endswith(".tmp")]
-        found = {name: _hash(self.path / name) for name in {*told, *more}}
+        found = {name: hash_of(self.path / name) for name in {*told, *more}}
         self._compare(f"the model in {self.path} is not the one that this run gave", told, found, self.path)
         return True
 
@@ -266,10 +284,10 @@ def _spans(entries: Any, path: Path) -> list[Span]:
 
 def hashes_of(folder: Path) -> dict[str, str]:
     """SHA-256 of every file below `folder`, by its name from there."""
-    return {path.relative_to(folder).as_posix(): _hash(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {path.relative_to(folder).as_posix(): hash_of(path) for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def _hash(path: Path) -> str:
+def hash_of(path: Path) -> str:
     """SHA-256 of a file; empty where there is none."""
     if not path.is_file():
         return ""

@@ -27,6 +27,7 @@ from emp_gym.evaluation.metrics import rates
 from emp_gym.experiments import backtest
 from emp_gym.experiments.config import RunConfig, agent_parameters
 from emp_gym.experiments.facts import SECONDS, curve_rows, seconds_at
+from emp_gym.experiments.printed import command, program
 from emp_gym.experiments.rules import brought
 from emp_gym.experiments.runs import LANES, PROVENANCE, RunFolder, data_differs, provenance
 from emp_gym.experiments.spans import merged, trained_spans
@@ -333,8 +334,17 @@ def train(
             f"{run.path} was trained on other data: {'; '.join(differences)}; give it the same data, or begin a new run"
         )
     agent = backtest.build(config.agent_name, env, config.seed, _agent_config(config))
-    if not hasattr(agent, "learn") and not hasattr(agent, "save"):
-        raise ConfigError(f"agent {config.agent_name!r} has neither learn nor save: there is nothing to train or keep")
+    lacking = [name for name in ("save", "load") if not hasattr(agent, name)]
+    if lacking and hasattr(agent, "learn"):
+        raise ConfigError(
+            f"agent {config.agent_name!r} learns and has no {' and no '.join(lacking)}: what it learns could not be kept; "
+            "emp_gym.agents.base.BaseAgent has both"
+        )
+    if "save" in lacking:
+        judged = command(*program("evaluate"), "--env", config.env_id, "--agent", config.agent_name)
+        raise ConfigError(
+            f"agent {config.agent_name!r} has neither learn nor save: there is nothing to train or keep; to judge it: {judged}"
+        )
     if keeper is not None and hasattr(agent, "own_workers"):
         raise ConfigError(f"agent {config.agent_name!r} learns in processes of its own, where no kill switch is: not with --govern")
     start = 0 if run is None else _take_up(run, agent, config, keeper)
@@ -400,6 +410,13 @@ def _learn(
         shelf.envs.append(env)
         return env
 
+    rollout = int(getattr(agent, "rollout_steps", 1))
+    over = -(config.total_timesteps - start) % rollout
+    if over:
+        LOGGER.info(
+            "%s steps asked, %s will be trained: %s ends its last rollout, and one is %s steps over all lanes",
+            f"{config.total_timesteps:,}", f"{config.total_timesteps + over:,}", config.agent_name, f"{rollout:,}",
+        )  # fmt: skip
     recorder = Recorder(run, agent, config, meter, progress, start, shelf, keeper, stop)
     try:
         agent.learn(make_env, config.total_timesteps, recorder)

@@ -9,6 +9,8 @@ import numpy as np
 from emp_gym.evaluation.metrics import Estimate
 
 MINUS = "−"
+NO_P = "–"
+"""Where there is no p-value."""
 
 
 def number(value: float, digits: int = 2) -> str:
@@ -48,7 +50,7 @@ def estimated(estimate: Estimate) -> str:
 
 def p_value(value: float, observations: int) -> str:
     """A p-value of so many observations; "–" of fewer than 6, with which a signed-rank test can say nothing."""
-    return "–" if not np.isfinite(value) or observations < 6 else "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return NO_P if not np.isfinite(value) or observations < 6 else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def percent(value: float, digits: int = 0) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from emp_gym.data.synthetic import DayConfig
 from emp_gym.data.tape import TapeSet, build
 from emp_gym.envs.core import Lanes
 from emp_gym.envs.schedule import Pace, parse_episode, parse_impact, parse_pace, parse_start, split_windows
+from emp_gym.experiments.config import assignments
 from emp_gym.types import NS, ConfigError, DataError
 from tests.market.duel import rows_of, synthetic_day
 
@@ -236,6 +238,10 @@ def test_an_episode_that_fits_nowhere_is_an_error_that_says_what_fits(split: str
     assert fits in said, said
     every, length = re.search(r"every='(.*)', ", said), re.search(r"episode='(.*)' fits", said)
     assert len(split_windows(days(1), split, parse_pace(every[1]) if every else pace, parse_episode(length[1])).table)
+    pasted = shlex.split(said.partition("(on a command line: ")[2].partition(");")[0])
+    assert pasted[0] == "--set" and assignments(pasted[1:]) == {
+        "env": {**({"every": every[1]} if every else {}), "episode": length[1]}
+    }
 
 
 def test_an_episode_longer_than_its_window_may_start_at_its_first_row_only() -> None:

@@ -138,6 +138,11 @@ class PPO(BaseAgent):
 
     # ---- learning
 
+    @property
+    def rollout_steps(self) -> int:
+        """Steps of a rollout over all lanes; `learn` ends with a whole one."""
+        return self.config.num_envs * self.config.n_steps
+
     def learn(self, make_env: MakeEnv, total_timesteps: int, callback: Callback | None = None) -> None:
         """Trains until `total_timesteps` steps (summed over lanes) have been seen since the very first call.
 
