@@ -335,7 +335,7 @@ def train(
         )
     agent = backtest.build(config.agent_name, env, config.seed, _agent_config(config))
     lacking = [name for name in ("save", "load") if not hasattr(agent, name)]
-    if lacking and hasattr(agent, "learn"):
+    if "save" in lacking and hasattr(agent, "learn"):
         raise ConfigError(
             f"agent {config.agent_name!r} learns and has no {' and no '.join(lacking)}: what it learns could not be kept; "
             "emp_gym.agents.base.BaseAgent has both"

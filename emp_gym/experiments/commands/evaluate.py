@@ -121,9 +121,10 @@ def _nobody_elses(a: argparse.Namespace, runs: Sequence[Any]) -> None:
     if len(runs) == 1 and model_files(runs[0]) == model_files(RunFolder(a.report)):  # a registered policy, or a copy
         return
     judged = f"of {a.run}" if a.run is not None else f"of the agent {a.agent}"
+    own = "" if a.run is None else f"{command('--report', a.run)}, or "
     raise ConfigError(
-        f"--report {a.report}: this folder is that of {whose}; the report {judged} would stand there as theirs; "
-        f"take {f'--report {a.run}, or ' if a.run is not None else ''}a folder of its own"
+        f"{command('--report', a.report)}: this folder is that of {whose}; the report {judged} would stand there as theirs; "
+        f"take {own}a folder of its own"
     )
 
 
