@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from emp_gym.data.tape import TapeSet
+from emp_gym.evaluation.assumptions import UNITS, half_life_of
 from emp_gym.types import NS, ConfigError, DataError
 
 SPLITS = ("train", "test", "all", "fit", "validation")
-_UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": NS, "min": 60 * NS}
 HELD_OUT = 0.2  # share of the dates, the last ones, where there are two or more
 HELD_OUT_OF_A_DATE = 0.25  # share of its rows, the last ones, where there is one
 
@@ -29,8 +29,8 @@ class Pace:
         """As `parse_pace` reads it, in the largest unit that is exact."""
         if self.rows:
             return f"{self.rows} message{'s' if self.rows > 1 else ''}"
-        unit = next(unit for unit in reversed(_UNITS) if self.ns % _UNITS[unit] == 0)
-        return f"{self.ns // _UNITS[unit]} {unit}"
+        unit = next(unit for unit in reversed(UNITS) if self.ns % UNITS[unit] == 0)
+        return f"{self.ns // UNITS[unit]} {unit}"
 
 
 def parse_pace(text: Any) -> Pace:
@@ -40,8 +40,8 @@ def parse_pace(text: Any) -> Pace:
         count, unit = int(match[1]), match[2]
         if unit in ("message", "messages"):
             return Pace(count, 0)
-        if unit in _UNITS:
-            return Pace(0, count * _UNITS[unit])
+        if unit in UNITS:
+            return Pace(0, count * UNITS[unit])
     raise ConfigError(f"every must be like '100 messages', '250 ms' or '1 s', got {text!r}")
 
 
@@ -54,17 +54,11 @@ def parse_episode(text: Any) -> int:
 
 
 def parse_impact(text: Any) -> int:
-    """Half-life of consumed depth in ns: 'none' -> 0, 'permanent' -> -1, 'resilient' -> 1 s, 'resilient 250 ms'."""
-    if text == "none":
-        return 0
-    if text == "permanent":
-        return -1
-    if text == "resilient":
-        return NS
-    match = re.fullmatch(r"resilient\s+(\d+)\s*(ns|us|ms|s|min)", text) if isinstance(text, str) else None
-    if not match or int(match[1]) == 0:
+    """Half-life of consumed depth in ns; see `half_life_of`."""
+    half_life = half_life_of(text)
+    if half_life is None:
         raise ConfigError(f"impact must be 'none', 'resilient', 'resilient 250 ms' or 'permanent', got {text!r}")
-    return int(match[1]) * _UNITS[match[2]]
+    return half_life
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from emp_gym.types import NS
+
 HONEST: Mapping[str, Any] = {
     "fills": "exact",
     "latency_ns": 200_000,  # order and feed, each: software in the exchange's building
@@ -19,7 +21,7 @@ HONEST: Mapping[str, Any] = {
 }
 """The recommended setting, also as ``configs/honest.yaml``."""
 FILE = "configs/honest.yaml"
-_UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "min": 60_000_000_000}
+UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": NS, "min": 60 * NS}
 _SLACK = 1e-9  # bp: what a fee per lot loses on its way through a price
 FEES = ("maker_fee_bps", "taker_fee_bps", "maker_fee_per_lot", "taker_fee_per_lot")
 """Keywords by which a setting takes other fees than the instrument's."""
@@ -105,11 +107,8 @@ class Assumptions:
 
     @property
     def half_life_ns(self) -> int | None:
-        """Of depth that was taken, as `emp_gym.envs.schedule.parse_impact` reads it: 0 none, -1 permanent; None where it cannot."""
-        if (known := {"none": 0, "permanent": -1, "resilient": _UNITS["s"]}.get(self.impact)) is not None:
-            return known
-        match = re.fullmatch(r"resilient\s+(\d+)\s*(ns|us|ms|s|min)", self.impact)
-        return int(match[1]) * _UNITS[match[2]] if match and int(match[1]) else None
+        """Of depth that was taken; see `half_life_of`."""
+        return half_life_of(self.impact)
 
     def stays(self, half_life_ns: int) -> bool:
         """Whether depth that was taken stays away at least so long."""
@@ -121,6 +120,16 @@ class Assumptions:
         if self.order_latency_ns == self.feed_latency_ns:
             return milliseconds(self.order_latency_ns)
         return f"orders {milliseconds(self.order_latency_ns)}, feed {milliseconds(self.feed_latency_ns)}"
+
+
+def half_life_of(impact: Any) -> int | None:
+    """Half-life of consumed depth in ns: 'none' -> 0, 'permanent' -> -1, 'resilient' -> 1 s, 'resilient 250 ms'; else None."""
+    if not isinstance(impact, str):
+        return None
+    if (known := {"none": 0, "permanent": -1, "resilient": NS}.get(impact)) is not None:
+        return known
+    match = re.fullmatch(r"resilient\s+(\d+)\s*(ns|us|ms|s|min)", impact)
+    return int(match[1]) * UNITS[match[2]] if match and int(match[1]) else None
 
 
 def below_honest(assumed: Assumptions, own: Iterable[Fees | None] = ()) -> list[str]:

@@ -159,27 +159,13 @@ def test_each_fault_is_caught(fault: str, check: str) -> None:
     assert list(only[0](candidate)), f"{check} did not see {fault!r}"
 
 
-class Rule:
-    """All that an agent must have, without a base class."""
-
-    def __init__(self, observation_space: Any, action_space: Any, spec: Any, seed: int = 0) -> None: ...
-
-    def initial_state(self, lanes: int) -> None: ...
-
-    def act(self, observation: Any, state: Any, mask: Any = None) -> Any:
-        return np.zeros(len(observation), np.int64), state
-
-    def reset_state(self, state: Any, done: Any) -> Any:
-        return state
-
-
 def without(name: str) -> type:
-    """`Rule` without one of its methods."""
-    return type("Lacking", (), {key: value for key, value in vars(Rule).items() if key != name})
+    """`fakes.Rule` without one of its methods."""
+    return type("Lacking", (), {key: value for key, value in vars(fakes.Rule).items() if key != name})
 
 
 def wrong(**methods: Any) -> type:
-    return type("Strange", (Rule,), methods)
+    return type("Strange", (fakes.Rule,), methods)
 
 
 def nothing(*_: Any) -> None: ...
@@ -214,7 +200,7 @@ def test_whatever_is_wrong_with_a_class_is_a_finding(cls: type, said: str) -> No
 
 
 def test_a_rule_of_three_methods_conforms() -> None:
-    assert conformance(Rule, "fake-lob-v0") == []
+    assert conformance(fakes.Rule, "fake-lob-v0") == []
 
 
 def test_the_faultless_one_conforms() -> None:

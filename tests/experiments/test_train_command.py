@@ -197,27 +197,13 @@ def test_time_left_is_told_in_a_unit_for_people(seconds: float, said: str) -> No
     assert duration(seconds) == said
 
 
-class Plain:
-    """A rule without a base class: nothing to learn and nothing to save."""
-
-    def __init__(self, observation_space: Any, action_space: Any, spec: Any, seed: int = 0) -> None: ...
-
-    def initial_state(self, lanes: int) -> None: ...
-
-    def act(self, observation: Any, state: Any, mask: Any = None) -> Any:
-        return np.zeros(len(observation), np.int64), state
-
-    def reset_state(self, state: Any, done: Any) -> Any:
-        return state
-
-
-class Forgetful(Plain):
+class Forgetful(fakes.Rule):
     def learn(self, make_env: Any, total_timesteps: int, callback: Any = None) -> None:
         raise AssertionError("it must be refused before it learns")
 
 
 def test_a_rule_that_cannot_be_kept_is_told_the_command_that_judges_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--env", "fake-lob-v0", "--agent", f"{__name__}:Plain"]
+    words = ["--env", "fake-lob-v0", "--agent", "fakes:Rule"]
     assert train.main([*words, "--run-dir", str(tmp_path / "r")]) == 2 and not (tmp_path / "r").exists()
     pasted = shlex.split(capsys.readouterr().err.partition("to judge it: ")[2])
     assert pasted[:2] == ["python", "scripts/evaluate.py"] and pasted[2:] == words
