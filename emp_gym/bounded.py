@@ -1,4 +1,5 @@
-"""Files that somebody else may have made, read within bounds: regular files of a stated size, and JSON that cannot blow up.
+"""Folders that somebody else may have made: files are read within bounds (regular ones of a stated size, JSON that cannot blow up),
+and written in the place of links, never through them.
 
 A named pipe, a device or a circle of links is refused without waiting for it. What is refused is a `DataError` with the path.
 """
@@ -9,17 +10,18 @@ import errno
 import json
 import os
 import stat
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from emp_gym.types import DataError
 
-SMALL, LARGE = 16 << 20, 64 << 20
-"""Bytes of a file of settings, and of one of results, at most."""
-DEPTH, VALUES = 100, 200_000
-"""How deep settings may be nested, and how many values they may hold, each alias of a YAML file counted."""
+WRITTEN, SMALL, LARGE, HUGE = 1 << 20, 16 << 20, 64 << 20, 8 << 30
+"""Bytes at most: of settings that people write (YAML), of settings that programs write, of results, of weights or a run's state."""
+DEPTH, VALUES, BITS = 100, 200_000, 4096
+"""How deep settings may be nested, how many values they may hold (each alias of a YAML file counted), and bits of a whole number."""
 _LEADS_NOWHERE = (errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
@@ -67,6 +69,23 @@ _KINDS = {
 }  # fmt: skip
 
 
+def write(path: Path, data: str | bytes) -> None:
+    """Writes `data` (text as UTF-8) aside, then in the place of whatever stands at `path`: what a link leads to is left alone."""
+    aside = path.with_name(path.name + ".tmp")
+    aside.unlink(missing_ok=True)
+    with aside.open("xb") as file:
+        file.write(data.encode("utf-8") if isinstance(data, str) else data)
+    aside.replace(path)
+
+
+def unlinked(path: Path) -> Path:
+    """`path`, where no link and no pipe stands any more: what is written there next is a file of its own."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            path.unlink()
+    return path
+
+
 def text(path: Path, most: int = LARGE) -> str:
     """The same as UTF-8."""
     try:
@@ -108,6 +127,20 @@ def read_object(path: Path, most: int = LARGE, *, numbers: bool = False) -> dict
     return value
 
 
+def read_yaml(path: Path) -> Any:
+    """The value of a YAML file within the bounds of settings; `FileNotFoundError` where there is none, `DataError` for anything else."""
+    import yaml
+
+    try:
+        value = yaml.safe_load(text(path, WRITTEN))
+    except RecursionError as error:
+        raise DataError(f"{path}: not YAML of ours: it is nested too deep") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or a number that is none
+        raise DataError(f"{path}: not YAML ({' '.join(str(error).split())[:200]})") from error
+    deque(walk(value, path), maxlen=0)
+    return value
+
+
 def walk(tree: Any, where: object) -> Iterator[tuple[str, str, Any]]:
     """(place, key, value) of every value below `tree`, mappings and lists themselves among them; `DataError` where there is no end
     to them. The key of what stands in a list is that of the list."""
@@ -118,6 +151,8 @@ def walk(tree: Any, where: object) -> Iterator[tuple[str, str, Any]]:
         count += 1
         if depth > DEPTH or count > VALUES:
             raise DataError(f"{where}: nested deeper than {DEPTH}, or more than {VALUES:,} values; no settings are like that")
+        if type(value) is int and value.bit_length() > BITS:
+            raise DataError(f"{where}: {place[:200]} is a number of {value.bit_length():,} bits; expected at most {BITS:,}")
         yield place, key, value
         if isinstance(value, Mapping):
             below = [(f"{place}.{name}" if place else str(name), str(name), each) for name, each in value.items()]

@@ -17,6 +17,7 @@ import importlib
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -43,11 +44,17 @@ _NAME = re.compile(f"(?<![{_ON}])([{_START}][{_ON}]*):[{_START}][{_ON}]*")
 """Whatever `resolve` could take for a name stands inside of such a match, in whatever text; so does more."""
 ENVIRONMENTS = ("env_id", "env")
 """Keys of environment ids, whose module is imported whatever stands behind the colon."""
+WRITTEN_TO = "folder"
+"""Key of folders that something writes into: a kill switch, which would be somebody's else."""
 _CLAIM = re.compile(r"\btrusted\s*=")  # inside of a text such as "sb3[trusted=true]"
 _PATH = re.compile(r"\bpath\s*=\s*([^,\]]+)")
 _word: ContextVar[bool] = ContextVar("word", default=False)
 _noted: set[str] = set()
 """Digests that this process has noted: they hold where nothing can be written."""
+
+
+_folders: list[str] = []
+"""Where modules lie that the person has named, beside Python's own path."""
 
 
 class MissingPackage(ConfigError):
@@ -106,18 +113,22 @@ def is_ours(module: str) -> bool:
 
 @dataclass(frozen=True)
 class Claim:
-    """A value in somebody's settings that would run something."""
+    """A value in somebody's settings that would run something, or write elsewhere."""
 
     place: str  # e.g. "env.gates[0]"
     text: str  # what stands there
-    pickle: bool  # whether it says that a file may be unpickled; else it names code
+    pickle: bool = False  # whether it says that a file may be unpickled
+    folder: bool = False  # whether it is a folder to write into; else, if no pickle either, it names code
 
     def __str__(self) -> str:
-        return f"{self.place} {'lets a file be unpickled' if self.pickle else f'names {self.text[:80]!r}'}"
+        if self.pickle:
+            return f"{self.place} lets a file be unpickled"
+        return f"{self.place} {'writes into' if self.folder else 'names'} {self.text[:80]!r}"
 
 
 def claims(tree: Any, where: object) -> list[Claim]:
-    """Everything in `tree` (of JSON or YAML) that names code outside of this package, or vouches for a file with ``trusted``."""
+    """Everything in `tree` (of JSON or YAML) that names code outside of this package, vouches for a file with ``trusted``, or names a
+    folder to write into."""
     found = []
     for place, key, value in bounded.walk(tree, where):
         texts = [str(name) for name in value] if isinstance(value, Mapping) else [value] if isinstance(value, str) else []
@@ -125,10 +136,12 @@ def claims(tree: Any, where: object) -> list[Claim]:
             names = [name[0] for name in _NAME.finditer(text) if not is_ours(name[1])]
             if not names and key in ENVIRONMENTS and ":" in text and not is_ours(text.rpartition(":")[0]):
                 names = [text]
-            found += [Claim(place, name, False) for name in names]
-            found += [Claim(place, text, True)] if _CLAIM.search(text) else []
+            found += [Claim(place, name) for name in names]
+            found += [Claim(place, text, pickle=True)] if _CLAIM.search(text) else []
         if key.rpartition(".")[2] == "trusted" and value and not isinstance(value, list):  # of a list, its values
-            found.append(Claim(place, str(value), True))
+            found.append(Claim(place, str(value), pickle=True))
+        if key.rpartition(".")[2] == WRITTEN_TO and isinstance(value, str):
+            found.append(Claim(place, value, folder=True))
     return found
 
 
@@ -138,7 +151,17 @@ def _files(tree: Any, where: object) -> Iterator[Path]:
         if isinstance(value, str):
             if key.rpartition(".")[2] == "path":
                 yield Path(value)
-            yield from (Path(match[1].strip()) for match in _PATH.finditer(value))
+            yield from (Path(_spoken(match[1])) for match in _PATH.finditer(value))
+
+
+def _spoken(text: str) -> str:
+    """A value inside of a label, as `variant` of the configuration reads it: as YAML."""
+    import yaml
+
+    try:
+        return str(yaml.safe_load(text))
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return text.strip()
 
 
 def _digest(kind: str, tree: Any, told: list[Claim], where: object) -> str:
@@ -216,15 +239,18 @@ def ask(kind: str, tree: Any, where: object, *, code: bool = True) -> None:
     if not told:
         return
     digest = _digest(kind, tree, told, where)
-    if digest in _noted or (home() / FOLDER / f"{digest}.json").is_file():
+    if digest in _noted or _recalled(digest):
         return
     if _word.get():
         _note(digest, kind, told, str(where))
         return
     shown = "; ".join(str(claim) for claim in told[:SHOWN]) + (f"; and {len(told) - SHOWN} more" if len(told) > SHOWN else "")
+    if all(claim.folder for claim in told):
+        what = f"it would write into folders of yours: {shown}. If they are meant"
+    else:
+        what = f"it would run code that is not of {OURS}: {shown}. Code may do whatever you may do: if you know who made this"
     raise Untrusted(
-        f"{where}: it would run code that is not of {OURS}: {shown}. Code may do whatever you may do: if you know who made this, give "
-        "the command again with --trust (in Python: with emp_gym.trust.word()), once for what stands there now"
+        f"{where}: {what}, give the command again with --trust (in Python: with emp_gym.trust.word()), once for what stands there now"
     )
 
 
@@ -245,14 +271,34 @@ def take_over(digests: frozenset[str]) -> None:
     _noted.update(digests)
 
 
+def look_in(folder: str) -> None:
+    """Puts a folder, in which a module lies that the person has named, on Python's path, behind all that is there. Notes of this
+    process name it: what is read again is found there again."""
+    if folder not in _folders:
+        _folders.append(folder)
+    if folder not in sys.path:
+        sys.path.append(folder)
+
+
+def _recalled(digest: str) -> bool:
+    """Whether it was noted; then its modules are found where they were."""
+    try:
+        told = bounded.read_object(home() / FOLDER / f"{digest}.json", bounded.WRITTEN)
+    except (OSError, DataError):
+        return False
+    for folder in told.get("folders", []):
+        look_in(folder)
+    return True
+
+
 def _note(digest: str, kind: str, told: list[Claim], where: str) -> None:
     _noted.add(digest)
     folder = home() / FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
     aside = folder / f".{digest}.{os.getpid()}"
-    about = {"kind": kind, "where": where, "claims": [str(claim) for claim in told[:SHOWN]]}
+    about = {"kind": kind, "where": where, "claims": [str(claim) for claim in told[:SHOWN]], "folders": _folders}
     aside.write_text(json.dumps(about) + "\n", encoding="utf-8")
     aside.replace(folder / f"{digest}.json")
 
 
-__all__ = ["Claim", "MissingPackage", "Untrusted", "ask", "claims", "noted", "remember", "resolve", "take_over", "word"]
+__all__ = ["Claim", "MissingPackage", "Untrusted", "ask", "claims", "look_in", "noted", "remember", "resolve", "take_over", "word"]

@@ -247,3 +247,17 @@ def make_env(num_envs: int | None = None, **keywords: Any) -> VectorEnv:
     register()
     name = keywords.pop("id", "fake-lob-v0")
     return gym.make_vec(name, num_envs=num_envs or 8, **{"autoreset_mode": "SameStep", **keywords})
+
+
+class Rule:
+    """All that an agent must have, without a base class: nothing to learn and nothing to save."""
+
+    def __init__(self, observation_space: Any, action_space: Any, spec: Any, seed: int = 0) -> None: ...
+
+    def initial_state(self, lanes: int) -> None: ...
+
+    def act(self, observation: Any, state: Any, mask: Any = None) -> Any:
+        return np.zeros(len(observation), np.int64), state
+
+    def reset_state(self, state: Any, done: Any) -> Any:
+        return state

@@ -11,7 +11,7 @@ import io
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,6 +21,7 @@ import numpy as np
 from emp_gym.agents.base import BaseAgent
 from emp_gym.data import lobster, store, synthetic
 from emp_gym.data.tape import TapeSet, build
+from emp_gym.evaluation.assumptions import FILE
 from emp_gym.evaluation.metrics import FEWEST, Estimate
 from emp_gym.experiments import backtest, report, training
 from emp_gym.experiments.backtest import Comparison, Row
@@ -117,10 +118,25 @@ class FromFile(BaseAgent):
 
 
 class Still(BaseAgent):
-    """A rule of a third party."""
+    """A rule of a third party; who wrote it may have looked at anything."""
 
     def act(self, observation: Any, state: Any, mask: Any = None) -> tuple[np.ndarray, Any]:
         return np.zeros(len(observation), np.int64), state
+
+
+class Apart(Eager):
+    """Learns without asking for an environment."""
+
+    def learn(self, make_env: Any, total_timesteps: int, callback: Any = None) -> None:
+        super().learn(lambda lanes: backtest.make_env(ENV, KWARGS, lanes, split="test"), total_timesteps, callback)
+
+
+class Tuned(Eager):
+    """Begins where an earlier run ended."""
+
+    @dataclass
+    class Config:
+        init: str = ""
 
 
 class Silent:
@@ -279,9 +295,55 @@ def a_rule_of_a_third_party(folder: Path) -> Told:
     return judged(config("lies:Still"))
 
 
+def a_built_in_rule(folder: Path) -> Told:
+    return judged(config("hold"))
+
+
 def a_kept_rule(folder: Path) -> Told:
-    asked = config("lies:Still")
+    asked = config("hold")
     return judged(asked, [trained(folder / "run", asked)])
+
+
+def learned_apart(folder: Path) -> Told:
+    asked = config("lies:Apart")
+    return judged(asked, [trained(folder / "run", asked)])
+
+
+def tuned(init: str) -> Callable[[Path], Told]:
+    def make(folder: Path) -> Told:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "earlier.txt").write_text("7")
+        asked = replace(config("lies:Tuned"), agent={"init": init and str(folder / init)})
+        return judged(asked, [trained(folder / "run", asked)])
+
+    return make
+
+
+def without_a_date(folder: Path) -> Told:
+    """Trained on a day whose file says no date, judged on rows of another one."""
+    known, unknown = day(folder / "known", "AAA", "2031-03-03", seed=2), day(folder / "unknown", "BBB", "1970-01-01")
+    return judged(config(data=known, evaluation={"split": "all"}), [trained(folder / "run", config(data=unknown))])
+
+
+def trained_on_synthetic_days(folder: Path) -> Told:
+    """Which are at no time that recorded days know: their dates are later."""
+    asked = config(data=day(folder, "AAA", "2012-06-21"), evaluation={"split": "all"})
+    return judged(asked, [trained(folder / "run", config())])
+
+
+def symbols_at_once(folder: Path) -> Told:
+    """Four moments of two symbols are not eight windows."""
+    days = [day(folder, symbol, "2031-03-03", seed=seed) for symbol, seed in (("AAA", 1), ("BBB", 2))]
+    return judged(config("long", data=days, evaluation={"split": "all"}))
+
+
+def symbols_one_after_the_other(folder: Path) -> Told:
+    days = [day(folder, "AAA", "2031-03-03"), day(folder, "BBB", "2031-03-04", seed=2)]
+    return judged(config("long", data=days, evaluation={"split": "all"}))
+
+
+def a_day_too_short(folder: Path) -> Told:
+    return judged(config("hold", data=day(folder), episode="256 decisions"))
 
 
 def synthetic_days(folder: Path) -> Told:
@@ -332,6 +394,14 @@ def fewer_episodes_than_asked(folder: Path) -> Told:
     return judged(config("hold", evaluation={"episodes": 1000}))
 
 
+def some_of_the_windows(folder: Path) -> Told:
+    return judged(config("hold", evaluation={"episodes": 4}))
+
+
+def intervals(**changes: Any) -> Callable[[Path], Told]:
+    return lambda folder: judged(config("long", evaluation={"resamples": 1000, **changes}))
+
+
 def another_episode_than_trained(folder: Path) -> Told:
     return judged(config(episode="8 decisions"), [trained(folder / "run", config())])
 
@@ -341,6 +411,22 @@ def one_seed_of_three(folder: Path) -> Told:
     RunFolder(folder / "series").write_series(asked)
     runs = [trained(folder / "series" / f"seed-{one.seed}", one) for one in asked]
     return judged(asked[1], runs[1:2])
+
+
+def a_seed_that_left_its_series(folder: Path) -> Told:
+    asked = [replace(config(), seed=seed) for seed in range(3)]
+    RunFolder(folder / "series").write_series(asked)
+    (folder / "series" / "seed-2").mkdir()
+    run = trained(folder / "series" / "seed-2", asked[2])
+    return judged(asked[2], [RunFolder(Path(shutil.copytree(run.path, folder / "lucky")))])
+
+
+def edited_after_training(folder: Path) -> Told:
+    """Costs and a seed under which it was not trained, written into its configuration."""
+    run = trained(folder / "run", config())
+    asked = run.config
+    run.write_json("config.json", asdict(replace(asked, seed=7, env={**asked.env, **COSTS})))
+    return judged(run.config, [run])
 
 
 def all_three_seeds(folder: Path) -> Told:
@@ -364,6 +450,11 @@ def without(key: str) -> Callable[[Path], Told]:
     """The honest setting with one assumption as optimistic as it can be."""
     free: dict[str, Any] = {"fills": "optimistic", "latency_ns": 0, "impact": "none", "taker_fee_bps": 0.0}
     return lambda folder: judged(config("hold", **{**COSTS, key: free[key]}))
+
+
+def in_name_only(**changes: Any) -> Callable[[Path], Told]:
+    """The honest setting with costs that are there, and next to nothing."""
+    return lambda folder: judged(config("hold", **{**COSTS, **changes}))
 
 
 def with_costs(folder: Path) -> Told:
@@ -432,6 +523,7 @@ class Lie:
 
 
 CHANGED = "NOT SHOWN TO BE HELD OUT: the rows of AAA 2031-03-03 are not those that it was trained on"
+CHEAP_LOTS = in_name_only(taker_fee_bps=None, taker_fee_per_lot=1e-6)
 ALONE = "alone made as much: drift is not skill"
 
 LIES = (
@@ -445,8 +537,14 @@ LIES = (
     Lie("a model of another run", a_model_of_another_run, "NOT SHOWN TO BE HELD OUT: the model in .* is not the one", the_test_split),
     Lie("a model of another market", a_model_of_another_market, "(?s)judged on.*: BBB.*trained on.*: SYNA, SYNB", the_test_split),
     Lie("no record of the training", no_record, "NOT SHOWN TO BE HELD OUT", the_test_split),
-    Lie("a model from a file", a_model_from_a_file, f"NOT SHOWN TO BE HELD OUT: {NO_RECORD}", a_rule_of_a_third_party),
-    Lie("a model from a file in a run", a_kept_model_from_a_file, f"NOT SHOWN TO BE HELD OUT: {NO_RECORD}", a_kept_rule),
+    Lie("a model from a file", a_model_from_a_file, f"NOT SHOWN TO BE HELD OUT: {NO_RECORD}", a_built_in_rule),
+    Lie("a rule of a third party", a_rule_of_a_third_party, f"NOT SHOWN TO BE HELD OUT: {NO_RECORD}", a_built_in_rule),
+    Lie("learned apart", learned_apart, "NOT SHOWN TO BE HELD OUT: .* without asking for an environment", the_test_split),
+    Lie("tuned from an earlier run", tuned("earlier.txt"), "NOT SHOWN TO BE HELD OUT: .* its parameter init=.* brings", tuned("")),
+    Lie("a day without a date", without_a_date, "NOT SHOWN TO BE HELD OUT: rows of BBB have no date", trained_on_synthetic_days),
+    Lie("symbols at once", symbols_at_once, "several symbols at the same moments of one date", symbols_one_after_the_other),
+    Lie("a day too short", a_day_too_short, "ends? after [0-9]+ of the 256 decisions of an episode", one_window),
+    Lie("a model from a file in a run", a_kept_model_from_a_file, "NOT SHOWN TO BE HELD OUT: .* its parameter path=", a_kept_rule),
     Lie("a learner without a run", learned_without_a_run, f"NOT SHOWN TO BE HELD OUT: {NO_RECORD}", the_test_split),
     Lie("synthetic days", synthetic_days, "SYNTHETIC days, not a market, with a planted signal", recorded_days),
     Lie("synthetic days among recorded ones", some_synthetic_days, "SYNTHETIC ones, which are not a market", recorded_days),
@@ -456,11 +554,22 @@ LIES = (
     Lie("fewer episodes than asked", fewer_episodes_than_asked, "1000 windows were asked for, the test split holds", eight_dates),
     Lie("another episode than trained", another_episode_than_trained, "otherwise than trained: episode 8 decisions", the_test_split),
     Lie("a lucky seed of many", one_seed_of_three, r"one seed \(1\) of 3", all_three_seeds),
+    Lie("a lucky seed without its series", a_seed_that_left_its_series, r"one seed \(2\) of 3", all_three_seeds),
+    Lie("a configuration edited after training", edited_after_training, r"otherwise than trained: .*seed 7 \(", the_test_split),
     Lie("a baseline left out", a_baseline_left_out, "left out by evaluation.baselines: long, short", every_baseline),
     Lie("optimistic fills", without("fills"), "optimistic fills: an optimistic setting", with_costs),
     Lie("no fees", without("taker_fee_bps"), "no fees.*optimistic setting", with_costs),
     Lie("no latency", without("latency_ns"), "no latency.*optimistic setting", with_costs),
     Lie("no impact", without("impact"), "no impact.*optimistic setting", with_costs),
+    Lie("fees in name only", in_name_only(taker_fee_bps=1e-4), f"careful.*OPTIMISTIC: taker fee 0.0001 bp where {FILE}", with_costs),
+    Lie("a rebate", in_name_only(maker_fee_bps=-8), f"careful.*OPTIMISTIC: a maker's rebate of 8 bp where {FILE}", with_costs),
+    Lie("fees a lot in name only", CHEAP_LOTS, f"careful.*OPTIMISTIC: taker fee .* bp where {FILE}", with_costs),
+    Lie("latency in name only", in_name_only(latency_ns=1), f"careful.*OPTIMISTIC: order latency 1e-06 ms where {FILE}", with_costs),
+    Lie("impact in name only", in_name_only(impact="resilient 1 ns"), f"careful.*OPTIMISTIC: impact .* where {FILE} has 1 s", with_costs),
+    Lie("some of the windows", some_of_the_windows, "careful.*4 of the 8 windows of the test split were judged", eight_dates),
+    Lie("a narrow interval", intervals(level=0.8), "careful.*intervals of 80%, narrower than those of 95%", intervals()),
+    Lie("alpha for a level", intervals(level=0.05), "level", eight_dates, refused=True),
+    Lie("few resamples", intervals(resamples=50), "careful.*intervals from 50 resamples", intervals()),
     Lie("drift up", drift(1, 90.0, 100.0, (-20.0, 0.0)), f"market rose .*being long {ALONE}", drift(1, 200.0, 50.0, (100.0, 200.0))),
     Lie("drift down", drift(-1, 90.0, 100.0, (-20.0, 0.0)), f"market fell .*being short {ALONE}", drift(-1, 200.0, 50.0, (100.0, 200.0))),
     Lie("a lead over drift that may be luck", drift(1, 110.0, 100.0, (-5.0, 25.0)), "drift and skill are not told apart", one_currency),

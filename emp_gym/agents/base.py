@@ -13,6 +13,8 @@ seed=0, **config)``                                    ``spec.features`` names t
 ``save(folder)``, ``load(folder)``                     optional: no pickle; `BaseAgent` writes ``arrays()`` as
                                                        safetensors beside a JSON
 ``checkpoint(folder)``, ``resume(folder)``             optional: `save`/`load` plus what training needs to go on
+``rollout_steps``                                      optional: steps that `learn` sees at a time over all lanes; it ends with
+                                                       a whole one, beyond `total_timesteps`, and `train.py` says so
 ``bind(env)``                                          optional: only oracles have it, to read ``env.unwrapped.truth()``
 =====================================================  ================================================================
 
@@ -107,7 +109,7 @@ class BaseAgent:
         arrays = self.arrays()
         if arrays:
             write_arrays(folder / "model.safetensors", arrays)
-        (folder / "model.json").write_text(json.dumps(self.describe(), indent=2) + "\n", encoding="utf-8")
+        bounded.write(folder / "model.json", json.dumps(self.describe(), indent=2) + "\n")
 
     def load(self, folder: Path) -> None:
         """Reads what `save` wrote; raises `DataError` where it was made for other spaces or features."""
@@ -208,9 +210,7 @@ def write_arrays(path: Path, arrays: Arrays) -> None:
     """Named arrays as one safetensors file, written aside and renamed."""
     from safetensors.numpy import save
 
-    aside = path.with_name(path.name + ".tmp")
-    aside.write_bytes(save({name: np.array(value, order="C") for name, value in arrays.items()}))  # a full disk is an OSError
-    aside.replace(path)
+    bounded.write(path, save({name: np.array(value, order="C") for name, value in arrays.items()}))  # a full disk is an OSError
 
 
 def read_arrays(path: Path) -> Arrays:

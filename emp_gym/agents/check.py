@@ -11,8 +11,10 @@ not at observations) and ``learns_first = True`` (it cannot act before `learn`, 
 from __future__ import annotations
 
 import copy
+import inspect
 import random
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +27,8 @@ from gymnasium import spaces
 
 from emp_gym.agents import registry
 from emp_gym.envs.check import Finding
-from emp_gym.types import ConfigError
+from emp_gym.envs.subject import failure
+from emp_gym.types import ConfigError, EmpGymError
 
 LANES, STEPS, LEARN_STEPS = 6, 24, 4_000
 
@@ -70,9 +73,52 @@ class Candidate:
         state = agent.initial_state(seen.shape[1]) if state is None else state
         actions = []
         for step, observation in enumerate(seen):
-            action, state = agent.act(observation.copy(), state, None if masks is None else masks[step].copy())
+            action, state = _acted(agent, observation.copy(), state, None if masks is None else masks[step].copy())
             actions.append(np.array(action))
         return np.stack(actions)
+
+
+def _acted(agent: Any, *seen: Any) -> tuple[Any, Any]:
+    """What `act` gives, if it is a pair."""
+    answer = agent.act(*seen)
+    if not isinstance(answer, tuple) or len(answer) != 2:
+        raise TypeError(f"act() must return (actions, state), got {type(answer).__name__}")
+    return answer
+
+
+METHODS = {
+    "initial_state": ("lanes",), "act": ("observation", "state", "mask"), "reset_state": ("state", "done"),
+    "learn": ("make_env", "total_timesteps", "callback"), "save": ("folder",), "load": ("folder",),
+    "arrays": (), "restore": ("arrays",),
+}  # fmt: skip
+"""What an agent may have, with what it is called with, by place; the first three it must have."""
+
+
+def methods_are_there(c: Candidate) -> Iterator[str]:
+    """Every method that is called is there and takes what it is called with."""
+    agent = c.build(3)
+    needed = dict.fromkeys(list(METHODS)[:3], "every agent has one")
+    if hasattr(agent, "learn") or hasattr(agent, "save"):
+        needed |= dict.fromkeys(("save", "load"), "what was learned could not be kept")
+    if getattr(agent, "learns_first", False):
+        needed |= dict.fromkeys(("learn", "arrays", "restore"), "it says that it learns first")
+    for name, arguments in METHODS.items():
+        method, told = getattr(agent, name, None), f"{name}({', '.join(arguments)})"
+        if not callable(method):
+            if name in needed:
+                yield f"there is no {told}: {needed[name]}; a class derived from emp_gym.agents.base.BaseAgent has it"
+        elif not _takes(method, len(arguments)):
+            yield f"it is called as {told}, and does not take that: it is {name}{inspect.signature(method)}"
+
+
+def _takes(method: Callable[..., Any], count: int) -> bool:
+    try:
+        inspect.signature(method).bind(*range(count))
+    except ValueError:  # written in C: nobody knows
+        return True
+    except TypeError:
+        return False
+    return True
 
 
 def actions_fit_the_space(c: Candidate) -> Iterator[str]:
@@ -152,7 +198,7 @@ def done_lanes_forget(c: Candidate) -> Iterator[str]:
     agent = c.fresh()
     state = agent.initial_state(LANES)
     for step in range(11):
-        _, state = agent.act(c.observations[step].copy(), state, None if c.masks is None else c.masks[step].copy())
+        _, state = _acted(agent, c.observations[step].copy(), state, None if c.masks is None else c.masks[step].copy())
     done = np.arange(LANES) % 2 == 1
     went_on, restarted = c.play(agent, state=state), c.play(agent, state=agent.reset_state(state, done.copy()))
     if not _same(went_on[:, ~done], restarted[:, ~done]):
@@ -167,12 +213,12 @@ def inputs_are_left_alone(c: Candidate) -> Iterator[str]:
     state = agent.initial_state(LANES)
     observation = c.observations[0].copy()
     mask = None if c.masks is None else c.masks[0].copy()
-    first, _ = agent.act(observation, state, mask)
+    first, _ = _acted(agent, observation, state, mask)
     if not np.array_equal(observation, c.observations[0]):
         yield "act() wrote to the observation; copy before changing it"
     if mask is not None and c.masks is not None and not np.array_equal(mask, c.masks[0]):
         yield "act() wrote to the mask; copy before changing it"
-    again, _ = agent.act(observation, state, mask)
+    again, _ = _acted(agent, observation, state, mask)
     if not getattr(agent, "stochastic", False) and not _same(np.array(first), np.array(again)):
         yield "act() twice from the same state and observation differs: it writes to its state, or has memory in itself"
 
@@ -231,6 +277,7 @@ def _same(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 CHECKS: tuple[Callable[[Candidate], Iterator[str]], ...] = (
+    methods_are_there,
     actions_fit_the_space,
     masks_are_respected,
     the_seed_decides,
@@ -259,16 +306,40 @@ def conformance(
 
 
 def _findings(cls: type, ids: list[str], env_kwargs: dict[str, Any], config: dict[str, Any]) -> Iterator[Finding]:
-    candidate = _candidate(cls, ids, env_kwargs, config)
     try:
+        candidate = _candidate(cls, ids, env_kwargs, config)
+    except NotBuilt as error:
+        yield Finding("it_is_built", str(error))
+        return
+    try:
+        raised: set[str] = set()
         for check in CHECKS:
-            found = [Finding(check.__name__, what) for what in check(candidate)]
+            try:
+                found = [Finding(check.__name__, what) for what in check(candidate)]
+            except Exception as error:  # foreign code: whatever it raises is what we came to report
+                told = f"{failure(error)} ({_place(error)})"
+                found = [] if told in raised else [Finding(check.__name__, told)]
+                raised.add(told)
             yield from found
-            if found and check is actions_fit_the_space:
-                yield Finding(check.__name__, "nothing else was looked at: every other check takes actions that the space holds")
+            if found and check in BASIC:
+                yield Finding(check.__name__, f"nothing else was looked at: every other check takes {BASIC[check]}")
                 return
     finally:
         candidate.env.close()
+
+
+BASIC = {methods_are_there: "these methods", actions_fit_the_space: "actions that the space holds"}
+"""Checks without which the others say nothing."""
+
+
+class NotBuilt(EmpGymError):
+    """The class cannot be called as agents are."""
+
+
+def _place(error: Exception) -> str:
+    """Where it was raised."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(last.filename).name}, line {last.lineno}"
 
 
 def _candidate(cls: type, ids: list[str], env_kwargs: dict[str, Any], config: dict[str, Any]) -> Candidate:
@@ -290,6 +361,11 @@ def _candidate(cls: type, ids: list[str], env_kwargs: dict[str, Any], config: di
             env.close()
             refusals.append(f"{env_id}: {error}")
             continue
+        except Exception as error:  # foreign code
+            env.close()
+            raise NotBuilt(
+                f"{cls.__name__}(observation_space, action_space, spec, seed=0) raised {failure(error)} ({_place(error)})"
+            ) from error
         return Candidate(build, env, *_record(env), make_env)
     raise ConfigError(f"{cls.__name__} accepts none of the environments: {'; '.join(refusals)}")
 

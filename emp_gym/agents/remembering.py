@@ -119,6 +119,11 @@ class Remembering(BaseAgent):
         if self.settings.memory_correct and hasattr(self.inner, "correct_values"):
             self.inner.correct_values = self._corrected
 
+    @property
+    def rollout_steps(self) -> int:
+        """As the inner agent's."""
+        return int(getattr(self.inner, "rollout_steps", 1))
+
     # ---- acting
 
     def initial_state(self, lanes: int) -> Any:

@@ -12,7 +12,6 @@ around them:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from difflib import get_close_matches
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from emp_gym import bounded
 from emp_gym.data.clock import zone
 from emp_gym.data.tape import TapeSet
 from emp_gym.types import ConfigError, DataError, Instrument, Kind, RecordedDay
@@ -167,16 +167,10 @@ def ticks_at(own: Instrument, prices: np.ndarray) -> np.ndarray:
 
 
 def _read(path: Path) -> Any:
-    import yaml
-
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return bounded.loads(bounded.text(path, bounded.SMALL), path) if path.suffix == ".json" else bounded.read_yaml(path)
+    except OSError as error:
         raise DataError(f"{path}: no readable file of instruments ({error}); give a YAML or JSON file, or a mapping") from error
-    try:
-        return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: neither YAML nor JSON ({error})") from error
 
 
 def _checked(entry: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from emp_gym.data.lobster_accused import OrderCheck, accused_of
+from emp_gym.data.lobster_accused import Accused, OrderCheck, accused_of
 from emp_gym.data.lobster_bytes import Books, Messages, books_of, messages_of
 from emp_gym.data.lobster_check import EQUAL, EXPLAINED, UNCHECKED, UNEXPLAINED, is_sorted
 from emp_gym.data.lobster_files import DayFiles, Half, Source, days_of, open_day
@@ -132,7 +132,9 @@ def _read_day(message: Half, book: Half, instrument: Instrument | None, progress
 def read_files(files: DayFiles, message: Half, instrument: Instrument | None, progress: Progress) -> Reading:
     """The reading of two files whose bytes are at hand. message: what the message file's name says."""
     m, b = files.message, files.book
-    progress(f"{m.name}: reading {(len(m.text) + len(b.text)) / 1e6:.0f} MB")
+    size = len(m.text) + len(b.text)
+    told = f"{size / 1e6:,.0f} MB" if size >= 10e6 else f"{size / 1e3:,.1f} kB"
+    progress(f"{m.name}: reading {told}")
     messages = messages_of(m.text, m.begin, m.delimiter, m.extra, m.name)
     books = books_of(b.text, b.begin, b.delimiter, files.levels, b.extra, b.name)
     stop_if_mostly_bad(m, messages.ok, files.levels)
@@ -154,14 +156,18 @@ def read_files(files: DayFiles, message: Half, instrument: Instrument | None, pr
     bad = _bad_rows(pairing, messages, books, np.concatenate([late, accused.rows]))
     accuser = Accuser(files, messages, books, pairing, chosen)
     quarantine = Quarantine(tuple(BadRow(*entry) for entry in accuser.entries(np.flatnonzero(bad), late, accused)))
-    check = _check(pairing, accuser)
+    check, orders = _check(pairing, accuser), _order_check(accused, accuser)
     rules |= quarantine.rules
     day = _day(message, chosen, messages, books, pairing, ~bad)
     rows_in, rows_bad = len(bad), int(bad.sum())
     day.source = _provenance(files.hashes, message, files.levels, rows_in, rows_bad, rules)
     day.source["orders"] = asdict(accused.check) | {"unseen": _unseen(messages)}
+    del day.source["orders"]["unexplained_rows"]
     progress(f"{m.name}: {rows_in:,} rows, {rows_in - rows_bad:,} kept")
-    return Reading(day, quarantine, check, accused.check, rows_in, rows_in - rows_bad, rows_bad, 0.0)
+    if len(accused.unexplained) > len(accused.rows):
+        kept = len(accused.unexplained) - len(accused.rows)
+        progress(f"{m.name}: {kept:,} of the kept rows do not follow from the orders before: an earlier event may be wrong")
+    return Reading(day, quarantine, check, orders, rows_in, rows_in - rows_bad, rows_bad, 0.0)
 
 
 def _unseen(messages: Messages) -> int:
@@ -195,6 +201,11 @@ def _check(pairing: Pairing, accuser: Accuser) -> BookCheck:
         unexplained=int(counts[UNEXPLAINED]),
         unexplained_rows=tuple(accuser.line(int(row)) for row in rows),
     )
+
+
+def _order_check(accused: Accused, accuser: Accuser) -> OrderCheck:
+    lines = tuple(accuser.message_lines.number(row) for row in accused.unexplained.tolist())
+    return replace(accused.check, unexplained_rows=lines)
 
 
 def _day(message: Half, chosen: Instrument, x: Messages, y: Books, pairing: Pairing, kept: Bool) -> RecordedDay:

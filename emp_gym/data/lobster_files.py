@@ -37,8 +37,9 @@ from emp_gym.types import DataError
 Source = StrPath | Sequence[StrPath]
 
 _HEAD = 65_536  # bytes looked at to tell what a file is
+_ZIP = b"PK\x03\x04"
 _MAGIC = {
-    b"PK\x03\x04": "a zip (cut off, if it was given as one)",
+    _ZIP: "a zip",
     b"7z\xbc\xaf": "a 7z archive",
     b"\x1f\x8b": "gzip",
     b"Rar!": "a rar archive",
@@ -128,6 +129,7 @@ def find(source: Source) -> Found:
     stop_unless_regular(path, "a LOBSTER folder, zip or message file")
     if is_archive(path):
         return _some(path, _in_zip(path))
+    _refuse_damaged_zip(path)
     return Found([_beside(path)], [], [])
 
 
@@ -170,9 +172,20 @@ def _in_folder(folder: Path) -> Found:
             inside = _in_zip(file)
             halves += [half for pair in inside.pairs for half in pair]
             unread += inside.unread or ([] if inside.pairs else [str(file)])
+        elif file.suffix.lower() == ".zip":
+            _refuse_damaged_zip(file)
+            unread.append(str(file))
         elif _worth_telling(file.name):
             unread.append(str(file))
     return Found(_pairs(halves), tapes, unread)
+
+
+def _refuse_damaged_zip(path: Path) -> None:
+    """Raises for a file that begins as a zip and does not end as one: a download that was cut off."""
+    with path.open("rb") as file:
+        if file.read(len(_ZIP)) == _ZIP:
+            size = path.stat().st_size
+            raise DataError(f"{path}: a damaged zip, cut off after {size:,} bytes: the list of its files is missing; get it again")
 
 
 def _in_zip(path: Path) -> Found:
@@ -225,8 +238,8 @@ def _beside(path: Path) -> tuple[Half, Half]:
         with opened(path) as stream:
             _refuse_other_kinds(path.name, np.frombuffer(stream.read(_HEAD), np.uint8))
         raise DataError(
-            f"{path}: the name does not say which half of a day it is; make a tape of both: scripts/ingest.py MESSAGE BOOK "
-            "(in Python: lobster.read((message, order book)))"
+            f"{path}: the name does not say which half of a day it is, expected 'message' or 'orderbook' in it; make a tape of "
+            "both: scripts/ingest.py MESSAGE BOOK (in Python: lobster.read((message, order book)))"
         )
     if (there := kind_of(beside)) != REGULAR:
         got = "" if there == NOTHING else f" ({there} is in its place)"

@@ -117,7 +117,9 @@ class _Flow:
         self.prices = {side: sorted(-side * p for p in self.sizes[side]) for side in (1, -1)}  # -side * price
         self.deep = {side: len(self.sizes[side]) == self.levels for side in (1, -1)}  # may the file hide more below?
         self.tick = _tick(books[-200:])
-        self.queues, last = _alive(messages)
+        queues, last = _alive(messages)
+        self.queues = {(side, price): _fitting(queues.get((side, price), []), self.sizes[side][price])
+                       for side in (1, -1) for price in self.sizes[side]}
         self.next_id = last + 1
         self.pending: list[bytes] = []
         self.last: tuple[bytes, bytes] | None = None
@@ -244,6 +246,17 @@ def _tick(books: list[bytes]) -> int:
     """Greatest common divisor of the prices seen, in price units."""
     prices = {int(x) for line in books for x in line.split(b",")[::2]} - {EMPTY_BID, EMPTY_ASK}
     return int(np.gcd.reduce(np.array(sorted(prices), np.int64))) or 1
+
+
+def _fitting(queue: list[list[int]], size: int) -> list[list[int]]:
+    """The youngest orders of a queue that have no more lots than the level shows: older ones were cut while out of sight."""
+    fitting: list[list[int]] = []
+    for order, lots in reversed(queue):
+        size -= lots
+        if size < 0:
+            break
+        fitting.insert(0, [order, lots])
+    return fitting
 
 
 def _alive(messages: list[bytes]) -> tuple[dict[tuple[int, int], list[list[int]]], int]:

@@ -56,13 +56,17 @@ def opened(path: StrPath, expected: str = "a file that can be read") -> io.FileI
     """The regular file at `path`, open for reading. What comes to its place in the same moment is not waited for either."""
     stop_unless_regular(path, expected)
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+        stream = open(path, "rb", buffering=0, opener=_at_once)  # noqa: SIM115  the caller closes it
     except OSError as error:
         raise DataError(f"{path}: {_refusal(error)}; expected {expected}; check its permissions (chmod u+r)") from error
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
         _stop_at("no regular file any more", path, expected)
-    return io.FileIO(handle)
+    return stream
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def refuse_folder(error: OSError) -> None:

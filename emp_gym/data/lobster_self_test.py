@@ -35,7 +35,7 @@ class Figures:
     kind: str
     levels: int
     planted: int  # damages
-    detected: int  # of which at least one row near by was accused
+    detected: int  # of which at least one row near by was accused, or an order's event is unexplained
     at_fault: int  # rows damaged or missing
     rightly: int  # of them, those whose own line was accused
     wrongly: int  # intact lines that were accused
@@ -181,9 +181,10 @@ def _judge(damage: Damage, lines: _Lines, levels: int, instrument: Instrument, r
         wrongly += fault == INTACT
         if fault != INTACT:
             right[fault].add(row)
+    spoken = {*said, *(origin["message"][line - 1][0] for line in reading.orders.unexplained_rows)}
     detected = rightly = kept = 0
     for number, (first, last, count) in faults.items():
-        near = any(row in said for row in range(first - NEAR, last + NEAR))
+        near = any(row in spoken for row in range(first - NEAR, last + NEAR))
         found = min(count, len(right[number]))
         detected += near
         rightly += found

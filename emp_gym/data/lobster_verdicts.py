@@ -42,9 +42,9 @@ class Accuser:
 
     def entries(self, rows: I64, late: I64, accused: Accused) -> Iterator[Entry]:
         """One entry for each bad line of the aligned rows `rows`; `late`: message rows whose time is out of order;
-        `accused`: those whose order id or type the events of orders speak against.
+        `accused`: those whose order id or type contradicts the rows before.
         """
-        out_of_order, another = set(late.tolist()), set(accused.ids)
+        out_of_order = set(late.tolist())
         for row in rows.tolist():
             message, book = int(self.pairing.message[row]), int(self.pairing.book[row])
             found = False
@@ -60,14 +60,8 @@ class Accuser:
                 yield self._blamed(row, message, book)
             elif message in out_of_order:
                 yield self._in_messages(message, self._late(message))
-            elif message in another:
-                expected = "an id whose other messages have this side and price and leave these lots"
-                fault = Fault("order id", "order-id", expected, str(self.messages.order_id[message]))
-                yield self._in_messages(message, fault)
-            elif message in accused.types:
-                expected = f"{accused.types[message]}, from what the order's other messages leave"
-                fault = Fault("type", "order-type", expected, str(self.messages.kind[message]))
-                yield self._in_messages(message, fault)
+            elif message in accused.faults:
+                yield self._in_messages(message, accused.faults[message])
 
     def _in_messages(self, row: int, fault: Fault) -> Entry:
         return (self.message_lines.file.name, self.message_lines.number(row), *fault)

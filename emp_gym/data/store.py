@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import logging
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from emp_gym.data import lobster_files
-from emp_gym.data.lobster_files import Half
+from emp_gym.data.lobster_files import Found, Half
 from emp_gym.data.lobster_plain import expanded, opened
 from emp_gym.data.repeats import Given, without_repeats
 from emp_gym.data.tape import FORMAT, LARGEST_IN_MEMORY, TapeSet, build, hash_of
@@ -31,9 +32,19 @@ from emp_gym.types import ConfigError, DataError
 Data = str | PathLike[str] | Sequence[str | PathLike[str]] | None
 SYNTHETIC = "synthetic"
 MOST_JOINED = 2 << 30  # bytes of joined sets that are kept besides the last; those not used for longest go first
-SHOWN = 5  # files that are not read, by name
+SHOWN = 5  # files that are not read, or are read for the first time, by name
 
 log = logging.getLogger(__name__)
+
+
+class NoSuchData(DataError):
+    """`name` leads nowhere."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name}: no such file or folder; give a LOBSTER day (message file, folder, zip), a .tape folder, or nothing"
+        )
+        self.name = name
 
 
 def tapes(data: Data = None, *, in_memory: bool = False) -> TapeSet:
@@ -68,7 +79,13 @@ def _tapes_in_memory(names: tuple[str, ...], stamps: tuple[tuple, ...], cache: s
 
 @lru_cache(maxsize=16)
 def _tapes(names: tuple[str, ...], stamps: tuple[tuple, ...], cache: str) -> TapeSet:
-    given = [Given(where, number, tape, day) for number, name in enumerate(names) for where, tape, day in _one(name)]
+    sources = [None if _is_synthetic(name) else _found(name) for name in names]
+    _say_what_is_read([pair for found in sources if found is not None for pair in found.pairs])
+    given = [
+        Given(where, number, tape, day)
+        for number, (name, found) in enumerate(zip(names, sources))
+        for where, tape, day in _one(name, found)
+    ]
     days = sorted(without_repeats(given), key=_in_order)
     whole = days[0].tape
     if len(days) == len(whole.info) and all(day.tape is whole and day.day == i for i, day in enumerate(days)):
@@ -81,19 +98,22 @@ def _in_order(given: Given) -> tuple[Any, ...]:
     return info.date, info.instrument.session_start_ns, info.instrument.symbol, given.times, info.identity
 
 
-def _one(name: str) -> list[tuple[str, TapeSet, int]]:
-    """(where, set, day in it) of every day that one name stands for."""
-    if _is_synthetic(name):
-        return _days_of(name, _synthetic(name.partition(":")[2]))
+def _found(name: str) -> Found:
+    """The files that a path stands for; what lies there and is not read is told."""
     path = expanded(name)
     if not path.exists():
-        raise DataError(
-            f"{name}: no such file or folder; give a LOBSTER day (message file, folder, zip), a .tape folder, or nothing"
-        )
+        raise NoSuchData(name)
     found = lobster_files.find(path)
     if found.unread:
         more = f" and {len(found.unread) - SHOWN} more" if len(found.unread) > SHOWN else ""
         log.warning("%s: not read: %s%s", name, ", ".join(found.unread[:SHOWN]), more)
+    return found
+
+
+def _one(name: str, found: Found | None) -> list[tuple[str, TapeSet, int]]:
+    """(where, set, day in it) of every day that one name stands for."""
+    if found is None:
+        return _days_of(name, _synthetic(name.partition(":")[2]))
     days = [day for folder in found.tapes for day in _days_of(str(folder), TapeSet.open(folder))]
     return days + [(message.where, _recorded(message, book), 0) for message, book in found.pairs]
 
@@ -146,15 +166,29 @@ def _reader() -> str:
 # ---- what is kept
 
 
-def _recorded(message: Half, book: Half) -> TapeSet:
-    """The day of two files, from the cache if their bytes are known."""
+def _say_what_is_read(pairs: Sequence[tuple[Half, Half]]) -> None:
+    """Which days are not in the cache yet; of many only how many."""
+    new = [(message, place) for message, book in pairs if not ((place := _place(message, book)) / "meta.json").exists()]
+    if len(new) > SHOWN:
+        log.info("reading %d days (once; kept in %s)", len(new), new[0][1].parent)
+        return
+    for message, place in new:
+        log.info("reading %s (once; kept in %s)", message.where, place)
+
+
+def _place(message: Half, book: Half) -> Path:
+    """Where the tape of two files is kept: its name says what it is, and the hash of what it is made of."""
     known: list[Any] = [_reader()]
     for half in (message, book):
         file = Path(half.container) if half.zipped else Path(half.container) / half.name
         known += [half.name, *half[3:], _hash_of(_file_stamp(file))]
     key = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:24]
-    folder = home() / "tapes" / f"{_plain(message.symbol)}_{message.date}_{message.levels or 'L'}-{key}.tape"
-    tape = _kept(folder, lambda: _read(message, book, folder))
+    return home() / "tapes" / f"{_plain(message.symbol)}_{message.date}_{message.levels or 'L'}-{key}.tape"
+
+
+def _recorded(message: Half, book: Half) -> TapeSet:
+    """The day of two files, from the cache if their bytes are known."""
+    tape = _kept(_place(message, book), lambda: _read(message, book))
     told = tape.info[0].source
     if told["rows_quarantined"]:
         log.warning(
@@ -163,10 +197,9 @@ def _recorded(message: Half, book: Half) -> TapeSet:
     return tape
 
 
-def _read(message: Half, book: Half, folder: Path) -> TapeSet:
+def _read(message: Half, book: Half) -> TapeSet:
     from emp_gym.data import lobster
 
-    log.info("reading %s (once; kept in %s)", message.where, folder)
     return build(lobster.read_pair(message, book).day)
 
 
@@ -182,7 +215,14 @@ def _kept(folder: Path, make: Callable[[], TapeSet]) -> TapeSet:
             return TapeSet.open(folder)
         except DataError:  # cut off by a full disk, or just being removed
             log.warning("%s cannot be opened any more and is made again", folder)
-    make().save(folder, replace=True)
+    tape = make()
+    try:
+        tape.save(folder, replace=True)
+    except OSError as error:  # numpy's names neither file nor reason
+        if error.filename is not None:
+            raise
+        what = error.strerror or "No space left on device, or files may not be so large (ulimit -f)"
+        raise OSError(error.errno or errno.ENOSPC, f"{what}; EMP_GYM_HOME=DIR keeps the cache elsewhere", str(folder)) from error
     return TapeSet.open(folder)
 
 

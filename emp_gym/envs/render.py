@@ -178,7 +178,7 @@ def draw_episode(axes: list[Any], trail: Trail) -> None:
     for panel in axes:
         _plain(panel)
         panel.xaxis.set_major_formatter(
-            lambda hour, _: f"{int(hour):02d}:{int(hour * 60) % 60:02d}:{int(hour * 3600) % 60:02d}"
+            lambda hour, _: f"{(at := round(hour * 3600)) // 3600:02d}:{at // 60 % 60:02d}:{at % 60:02d}"
         )
     price.tick_params(labelbottom=False), position.tick_params(labelbottom=False)
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from emp_gym.data.tape import TapeSet
+from emp_gym.evaluation.assumptions import UNITS, half_life_of
 from emp_gym.types import NS, ConfigError, DataError
 
 SPLITS = ("train", "test", "all", "fit", "validation")
-_UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": NS, "min": 60 * NS}
 HELD_OUT = 0.2  # share of the dates, the last ones, where there are two or more
 HELD_OUT_OF_A_DATE = 0.25  # share of its rows, the last ones, where there is one
 
@@ -25,6 +25,13 @@ class Pace:
     rows: int
     ns: int
 
+    def __str__(self) -> str:
+        """As `parse_pace` reads it, in the largest unit that is exact."""
+        if self.rows:
+            return f"{self.rows} message{'s' if self.rows > 1 else ''}"
+        unit = next(unit for unit in reversed(UNITS) if self.ns % UNITS[unit] == 0)
+        return f"{self.ns // UNITS[unit]} {unit}"
+
 
 def parse_pace(text: Any) -> Pace:
     """'100 messages', '250 ms', '1 s'."""
@@ -33,8 +40,8 @@ def parse_pace(text: Any) -> Pace:
         count, unit = int(match[1]), match[2]
         if unit in ("message", "messages"):
             return Pace(count, 0)
-        if unit in _UNITS:
-            return Pace(0, count * _UNITS[unit])
+        if unit in UNITS:
+            return Pace(0, count * UNITS[unit])
     raise ConfigError(f"every must be like '100 messages', '250 ms' or '1 s', got {text!r}")
 
 
@@ -47,17 +54,11 @@ def parse_episode(text: Any) -> int:
 
 
 def parse_impact(text: Any) -> int:
-    """Half-life of consumed depth in ns: 'none' -> 0, 'permanent' -> -1, 'resilient' -> 1 s, 'resilient 250 ms'."""
-    if text == "none":
-        return 0
-    if text == "permanent":
-        return -1
-    if text == "resilient":
-        return NS
-    match = re.fullmatch(r"resilient\s+(\d+)\s*(ns|us|ms|s|min)", text) if isinstance(text, str) else None
-    if not match or int(match[1]) == 0:
+    """Half-life of consumed depth in ns; see `half_life_of`."""
+    half_life = half_life_of(text)
+    if half_life is None:
         raise ConfigError(f"impact must be 'none', 'resilient', 'resilient 250 ms' or 'permanent', got {text!r}")
-    return int(match[1]) * _UNITS[match[2]]
+    return half_life
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,17 @@ def split_windows(tape: TapeSet, split: str, pace: Pace, episode: int) -> Window
     """
     if split not in SPLITS:
         raise ConfigError(f"split must be one of {SPLITS}, got {split!r}")
+    windows = _windows(tape, split, pace, episode)
+    if windows is None:
+        raise DataError(
+            f"no {split} window of {len(tape.info)} day(s) holds an episode of {episode} decisions every {pace}; "
+            f"{_what_fits(tape, split, pace, episode)}"
+        )
+    return windows
+
+
+def _windows(tape: TapeSet, split: str, pace: Pace, episode: int) -> Windows | None:
+    """None when nothing is long enough."""
     table, spans = [], []
     for day, first, end in _parts(tape, split, pace, episode):
         times = tape.rows["time_ns"][tape.day_slice(day)]
@@ -104,14 +116,28 @@ def split_windows(tape: TapeSet, split: str, pace: Pace, episode: int) -> Window
         if last >= first:
             table.append((day, first, last, end))
             spans.append(pace.rows * episode or end - last)
-    if not table:
-        rows = [day.rows for day in tape.info]
-        raise DataError(
-            f"no {split} window of {len(tape.info)} day(s) of {min(rows):,} to {max(rows):,} rows holds an episode of {episode} decisions "
-            f"every {f'{pace.rows} messages' if pace.rows else f'{pace.ns} ns'}; shorten it (episode='16 decisions', every='10 messages'; "
-            "on a command line --set env.episode=..., env.every=...), or give longer days"
-        )
-    return Windows(np.array(table, np.int64), np.array(spans, np.int64))
+    return Windows(np.array(table, np.int64), np.array(spans, np.int64)) if table else None
+
+
+def _what_fits(tape: TapeSet, split: str, pace: Pace, episode: int) -> str:
+    """A setting under which there is a window, each half of the one before: shorter episodes before more frequent decisions."""
+    every = pace
+    while every.rows or every.ns:
+        length = episode
+        while length >= min(2, episode):
+            if _windows(tape, split, every, length) is not None:
+                fit = {"every": str(every)} if every != pace else {}
+                fit["episode"] = f"{length} decision{'s' if length > 1 else ''}"
+                told = ", ".join(f"{key}='{value}'" for key, value in fit.items())
+                flags = " ".join(f"env.{key}='{value}'" for key, value in fit.items())
+                return f"{told} fits (on a command line: --set {flags}); or {_else(split)}"
+            length //= 2
+        every = Pace(every.rows // 2, every.ns // 2)
+    return _else(split)
+
+
+def _else(split: str) -> str:
+    return "give more data or split='all'" + (" (on a command line: --set evaluation.split=all)" if split == "test" else "")
 
 
 _Part = tuple[int, int, int]  # day, first row, last row

@@ -16,6 +16,8 @@ from emp_gym.types import F64, I64, ConfigError
 
 FEWEST = 8
 """Blocks (dates, or windows of one date) below which no interval is given."""
+LEVEL, RESAMPLES = 0.95, 1000
+"""Below this level, or with fewer resamples, an interval is named as a weak one, and below this level no verdict rests on it."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,16 @@ class Estimate:
 
     @property
     def clear(self) -> bool:
-        """Whether the interval exists and excludes 0."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+        """Whether the interval exists, holds its mean and excludes 0."""
+        return self.low is not None and self.high is not None and self.low <= self.mean <= self.high and (self.low > 0 or self.high < 0)
+
+
+def checked(level: float, resamples: int) -> None:
+    """`ConfigError` where no interval is of this level, or of so few resamples."""
+    if not 0 < level < 1:
+        raise ConfigError(f"level must be between 0 and 1, the probability that an interval holds, e.g. 0.95; got {level!r}")
+    if resamples < 1:
+        raise ConfigError(f"resamples must be at least 1, got {resamples!r}")
 
 
 def codes(names: Sequence[str]) -> I64:
@@ -57,6 +67,7 @@ def bootstrap(
     the plain percentile interval is too narrow for few blocks (Hesterberg 2015, "What Teachers Should Know About the
     Bootstrap", section 4). Below `FEWEST` blocks there is no interval, nor where all blocks are exactly the same and not zero.
     """
+    checked(level, resamples)
     table = np.atleast_2d(np.asarray(values, np.float64))
     names, numbers = np.unique(days, return_inverse=True)
     block = "date" if len(names) > 1 else "window"
@@ -92,6 +103,7 @@ def resampled(
     Whole dates are drawn, single windows where there is one date; widened and refused as there. Draws for which the statistic
     is not defined (NaN) are left out. For means `bootstrap` is the same and faster.
     """
+    checked(level, resamples)
     names, numbers = np.unique(days, return_inverse=True)
     block = "date" if len(names) > 1 else "window"
     if block == "window":

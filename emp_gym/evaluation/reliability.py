@@ -10,8 +10,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from emp_gym.evaluation.metrics import Estimate
+from emp_gym.evaluation.metrics import Estimate, checked
 from emp_gym.types import F64, ConfigError
+
+FEWEST_RUNS = 4
+"""Runs below which a leaderboard shows no interval over them: of three, the same one is drawn three times with probability 1/27, more
+than the 2.5 % beyond an end, so that the ends of a 95 % interval are the lowest run and the highest."""
 
 Summary = Callable[[F64], float]
 """One number for scores [S, T]."""
@@ -50,6 +54,7 @@ def stratified_interval(
     The percentile interval, without correction: with few runs it is too narrow (rliable's authors saw coverage a little below
     nominal for 5 runs and more for 3). Two runs are the least for which there is one.
     """
+    checked(level, resamples)
     scores = _checked(scores)
     runs, tasks = scores.shape
     point = summary(scores)
@@ -78,6 +83,7 @@ def improvement_interval(
     scores: F64, others: F64, rng: np.random.Generator, level: float = 0.95, resamples: int = 2000
 ) -> Estimate:
     """`probability_of_improvement` with its stratified bootstrap interval: the runs of both are drawn, for each task."""
+    checked(level, resamples)
     scores, others = _checked(scores), _checked(others)
     point, tasks = probability_of_improvement(scores, others), np.arange(scores.shape[1])
     runs = min(len(scores), len(others))

@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 
+from emp_gym import bounded
 from emp_gym.evaluation.metrics import codes
 from emp_gym.types import I64, NS, Bool, ConfigError, DataError, OrderKind, Outcome, Regime, RunLog
 
@@ -307,13 +308,11 @@ def save(log: RunLog, folder: str | Path) -> Path:
     files = {}
     for name, columns in {"episodes": dict(log.episodes), **{n: _columns(t) for n, t in log.tables.items()}}.items():
         file = path / f"{name}.parquet"
-        parquet.write_table(pyarrow.table({key: pyarrow.array(value) for key, value in columns.items()}), file)
+        parquet.write_table(pyarrow.table({key: pyarrow.array(value) for key, value in columns.items()}), bounded.unlinked(file))
         rows = len(next(iter(columns.values()), ()))
         files[name] = {"file": file.name, "rows": rows, "sha256": _digest(file), "columns": list(columns)}
     header = {"schema": SCHEMA, "units": UNITS, "tables": files, "config": dict(log.config)}
-    aside = path / (HEADER + ".tmp")
-    aside.write_text(json.dumps(header, indent=1, default=_told) + "\n", encoding="utf-8")
-    aside.replace(path / HEADER)  # last: a folder with a header is whole
+    bounded.write(path / HEADER, json.dumps(header, indent=1, default=_told) + "\n")  # last: a folder with a header is whole
     return path
 
 
@@ -330,9 +329,9 @@ def load(folder: str | Path) -> RunLog:
 
     path = Path(folder)
     try:
-        header = json.loads((path / HEADER).read_text(encoding="utf-8"))
+        header = bounded.read_object(path / HEADER)
         schema, files, config = header["schema"], dict(header["tables"]), dict(header["config"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, DataError) as error:
         raise DataError(f"{path} is not a run log: no readable {HEADER} ({error!r}); make one with --log") from error
     if schema not in (ONE_INSTRUMENT, SCHEMA):
         raise DataError(f"{path / HEADER}: schema {schema}, expected {SCHEMA}; record the run again")

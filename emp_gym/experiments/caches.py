@@ -12,12 +12,14 @@ folder           what
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from emp_gym import bounded
+from emp_gym.types import DataError
 
 KINDS = ("kernels", "tapes", "sets", "benchmark")
 
@@ -77,6 +79,6 @@ def _current(path: Path) -> bool:
     if path.name.startswith("."):
         return path.lstat().st_mtime > time.time() - 86_400  # perhaps somebody is at it
     try:
-        return bool(json.loads((path / "meta.json").read_text(encoding="utf-8"))["format"] == FORMAT)
-    except (OSError, ValueError, KeyError, TypeError):
+        return bool(bounded.read_object(path / "meta.json")["format"] == FORMAT)
+    except (OSError, DataError, KeyError):
         return False

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from emp_gym.agents import registry
-from emp_gym.evaluation.assumptions import Assumptions
+from emp_gym.evaluation.assumptions import FILE as HONEST
+from emp_gym.evaluation.assumptions import Assumptions, below_honest
 from emp_gym.evaluation.metrics import FEWEST
 from emp_gym.experiments.findings import KNOWING
 from emp_gym.experiments.judged_run import JudgedRun
@@ -18,7 +20,6 @@ from emp_gym.experiments.wording import number
 
 SOUND = ("held-out", "rule", "drawn")
 """Standings (`experiments.heldout`) of which a figure is what it is called: proved, nothing was trained, every episode is drawn anew."""
-HONEST = "configs/honest.yaml"
 DEFAULTS: Mapping[str, Any] = {
     "fills": "exact", "latency_ns": [0, 0], "impact": "none", "market": "replay", "every": "100 messages", "episode": "256 decisions",
     "gates": None, "levels": None, "reward": None, "order_quantity": 100, "max_position": 500, "maker_fee_bps": None,
@@ -26,6 +27,8 @@ DEFAULTS: Mapping[str, Any] = {
 }  # fmt: skip
 """What an order book takes where nothing else is asked for: said or left out, it is the same setting."""
 IDLE = ("threads", "info")  # keywords that change no figure
+SAID = "OPTIMISTIC|NOT HELD OUT|NOT SHOWN TO BE|baselines left out|(one seed|[0-9]+ seeds) [(]"
+"""Cautions of a report that the leaderboard says in its own words."""
 
 
 # ---- of a run
@@ -33,7 +36,7 @@ IDLE = ("threads", "info")  # keywords that change no figure
 
 def of_run(one: JudgedRun) -> list[str]:
     """Why a run does not rank beside others: each a sentence; empty for one that does."""
-    told = [_standing(one), _market(one)]
+    told = [_standing(one), _market(one), _replaced(one)]
     return [text for text in told if text]
 
 
@@ -59,6 +62,11 @@ def _market(one: JudgedRun) -> str:
     return f"OF ANOTHER MARKET: trained on {_some(one.trained_on)}, judged on {_some(sorted(judged))}"
 
 
+def _replaced(one: JudgedRun) -> str:
+    """Whether the figures are of a model that is no longer there."""
+    return "" if not one.replaced else "STALE: judged before the model that lies here; judge again"
+
+
 def of_seeds(judged: Sequence[int], trained: frozenset[int]) -> list[str]:
     """Why a figure over the seeds `judged` does not rank, where more of them were `trained`."""
     left = trained - set(judged)
@@ -66,8 +74,8 @@ def of_seeds(judged: Sequence[int], trained: frozenset[int]) -> list[str]:
         return []
     which = f"seed{'s' if len(judged) > 1 else ''} {', '.join(map(str, judged))}"
     return [
-        f"{len(judged)} OF {len(trained)} SEEDS ({which}): the others were trained and are not in it, and the best of several is lucky; "
-        "judge all together"
+        f"{len(set(judged))} OF {len(trained | set(judged))} SEEDS ({which}): the others were trained and are not in it, "
+        "and the best of several is lucky; judge all together"
     ]
 
 
@@ -83,7 +91,7 @@ def of_table(runs: Sequence[JudgedRun], baselines: Sequence[str]) -> list[str]:
     first = runs[0]
     money = first.told["judged"] == "pnl"
     told = [_data(first), _split(first), *([_assumed(first), _left_out(first, baselines), _meanwhile(first)] if money else [])]
-    told += [_few(first), *(_skipped(one) for one in runs)]
+    told += [_few(first), *(_skipped(one) for one in runs), *(text for one in runs for text in _cautions(one))]
     return [text for text in dict.fromkeys(told) if text]
 
 
@@ -110,14 +118,14 @@ def _assumed(one: JudgedRun) -> str:
 
 
 def _costless(one: JudgedRun) -> list[str]:
-    """What is left out of what trading costs."""
+    """What of trading costs is left out, or less than honest. Fees of instruments are in the preface of newer reports only."""
     if one.told["judged"] != "pnl":
         return []
-    assumed = Assumptions.of(one.run["settings"])
-    parts = [f"{assumed.fills} fills"] if assumed.fills != "exact" else []
-    parts += ["no order latency"] if not assumed.order_latency_ns else []
-    parts += ["no impact"] if assumed.impact == "none" else []
-    return parts + (["no fees"] if _free(one) else [])
+    known = (one.told.get("preface") or {}).get("below")
+    if known is not None:
+        return list(known)
+    parts = below_honest(Assumptions.of(one.run["settings"]))
+    return parts + (["no fees"] if _free(one) and not any(" fee" in part or "rebate" in part for part in parts) else [])
 
 
 def _free(one: JudgedRun) -> bool:
@@ -148,6 +156,12 @@ def _left_out(one: JudgedRun, present: Sequence[str]) -> str:
 def _skipped(one: JudgedRun) -> str:
     told = "; ".join(f"{name} ({why})" for name, why in one.told["skipped"].items())
     return f"Not among the baselines: {told}." if told else ""
+
+
+def _cautions(one: JudgedRun) -> list[str]:
+    """What else its own report says first, and no mark of the leaderboard does."""
+    found = (one.told.get("preface") or {}).get("cautions") or ()
+    return [f"Of {one.told['agent']} in {one.folder}: {text}." for text in found if not re.match(SAID, text)]
 
 
 def _meanwhile(one: JudgedRun) -> str:

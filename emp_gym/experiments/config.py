@@ -7,6 +7,7 @@ Keys are dotted: ``agent.learning_rate=3e-4``, ``env.episode="128 decisions"``, 
 from __future__ import annotations
 
 import inspect
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -24,6 +25,9 @@ from emp_gym.agents.base import parameters
 from emp_gym.agents.names import nearest
 from emp_gym.types import ConfigError, DataError
 
+LOWEST_LEVEL = 0.5
+"""Below it an interval misses more often than it holds; who writes 0.05 means 0.95."""
+
 
 @dataclass(frozen=True)
 class EvaluationConfig:
@@ -35,6 +39,26 @@ class EvaluationConfig:
     level: float = 0.95  # of the intervals
     resamples: int = 2000  # of the bootstrap
     seed: int = 0  # of the windows' lanes and of the bootstrap, the same for every training seed
+
+    def __post_init__(self) -> None:
+        if not LOWEST_LEVEL <= self.level < 1:
+            likely = 1 - self.level if 0 < self.level < 1 else self.level / 100 if 50 <= self.level < 100 else 0.95
+            raise ConfigError(
+                f"evaluation.level: expected the probability with which an interval holds, from {LOWEST_LEVEL} to below 1, got "
+                f"{self.level!r}; did you mean {likely:g}?"
+            )
+        fewest = math.ceil(2 / (1 - self.level) - 1e-6)
+        if self.resamples < fewest:
+            raise ConfigError(
+                f"evaluation.resamples: expected at least {fewest:,} (one draw beyond each end of an interval of level {self.level:g}), "
+                f"got {self.resamples!r}; 2000 is the default"
+            )
+        if self.episodes is not None and self.episodes < 1:
+            raise ConfigError(
+                f"evaluation.episodes (--episodes): expected at least 1, got {self.episodes!r}; leave it out for all windows that there are"
+            )
+        if self.seed < 0:
+            raise ConfigError(f"evaluation.seed: expected an integer of at least 0, got {self.seed!r}")
 
 
 @dataclass(frozen=True)
@@ -87,13 +111,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     names, not for pickles (`Untrusted`)."""
     where = f"--config {path}"
     try:
-        value = yaml.safe_load(bounded.text(path, bounded.SMALL))
+        value = bounded.read_yaml(path)
     except FileNotFoundError as error:
         raise ConfigError(f"{where}: there is no such file") from error
-    except RecursionError as error:
-        raise ConfigError(f"{where}: not YAML of ours: it is nested too deep") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or a number that is none
-        raise ConfigError(f"{where}: not YAML ({' '.join(str(error).split())[:200]})") from error
+    except DataError as error:
+        raise ConfigError(f"--config {error}") from error
     if not isinstance(value, dict | None):
         raise ConfigError(f"{where}: expected keys and values, got a {type(value).__name__}")
     trust.ask("settings", value or {}, where, code=False)
@@ -120,8 +142,8 @@ def assignments(pairs: Sequence[str]) -> dict[str, Any]:
 def _scalar(text: str, pair: str) -> Any:
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {pair}: the value is not YAML") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or a number that is none
+        raise ConfigError(f"--set {pair[:200]}: the value is not YAML") from error
     if isinstance(value, str):  # YAML 1.1 takes 3e-4 for text
         try:
             return float(value)
@@ -155,7 +177,7 @@ def read(told: Mapping[str, Any], where: object) -> RunConfig:
         config = override(RunConfig(), told)
     except ConfigError as error:
         raise DataError(f"{where}: not the configuration of a run: {str(error)[:600]}") from error
-    for name in (config.env_id, config.agent_name):
+    for name in (config.env_id, config.agent_name, *(config.evaluation.baselines or ())):
         if len(name) > LONGEST:
             raise DataError(f"{where}: a name of {len(name):,} characters; expected at most {LONGEST}")
     trust.ask("run", subject(config), where)
@@ -190,8 +212,15 @@ def _override(config: Any, tree: Mapping[str, Any], prefix: str) -> Any:
                 raise ConfigError(f"{prefix}{key}: expected keys below it, got {value!r}")
             changes[key] = {**old, **value}
         else:
-            changes[key] = checked(value, hints[key], prefix + key)
+            changes[key] = _counted(checked(value, hints[key], prefix + key), prefix + key)
     return replace(config, **changes)
+
+
+def _counted(value: Any, key: str) -> Any:
+    """`value`; `ConfigError` for a whole number that is below 0, or that no machine counts to: all of a run are counts or seeds."""
+    if type(value) is int and not 0 <= value < 1 << 63:
+        raise ConfigError(f"{key}: expected a whole number from 0 up to 2^63, got {str(value)[:40]}")
+    return value
 
 
 def with_risk(config: RunConfig, path: Path | None) -> RunConfig:

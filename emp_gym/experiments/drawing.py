@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from emp_gym import bounded
 from emp_gym.experiments.wording import number
 from emp_gym.types import F64
 
@@ -70,20 +71,21 @@ def figure(path: Path, title: str = "", **layout: Any) -> Iterator[tuple[Any, An
             if title:
                 lines = textwrap.fill(title, int(width / (0.098 * scale)))
                 drawn.suptitle(lines, x=0.008, ha="left", color=INK, fontweight="bold", fontsize=11.5 * scale)
-            drawn.savefig(path, metadata={"Software": None})
+            drawn.savefig(bounded.unlinked(path), metadata={"Software": None})
         finally:
             plt.close(drawn)
 
 
-def money_axis(axis: Any, name: str = "y") -> None:
-    """Ticks with thousands separators and true minus signs."""
+def money_axis(axis: Any, name: str = "y", least: int = 0) -> None:
+    """Ticks with thousands separators and true minus signs, and with the digits that they have: at least `least`."""
     chosen = axis.yaxis if name == "y" else axis.xaxis
+    chosen.set_major_formatter(lambda value, _: number(value, max(least, digits_of(chosen.get_ticklocs()))))
 
-    def written(value: float, _: int) -> str:
-        step = float(np.diff(chosen.get_ticklocs()).min(initial=np.inf))
-        return number(value, 0 if step >= 1 else min(4, int(np.ceil(-np.log10(step)))))
 
-    chosen.set_major_formatter(written)
+def digits_of(ticks: F64) -> int:
+    """Digits behind the point with which each of `ticks` is written as what it is, but for a thousandth of their distance."""
+    off = 1e-3 * float(np.diff(np.sort(ticks)).min(initial=np.abs(ticks).max(initial=1.0)))
+    return next((digits for digits in range(12) if np.abs(np.round(ticks, digits) - ticks).max(initial=0.0) <= off), 12)
 
 
 def smooth(values: F64, share: float = 0.08) -> F64:

@@ -34,6 +34,13 @@ def median_window(comparison: Comparison) -> int:
     return int(np.argsort(pnl, kind="stable")[len(pnl) // 2])
 
 
+def called(comparison: Comparison) -> str:
+    """The episode that is drawn, in words."""
+    each = comparison.proof.adjective
+    which = f"the {each}episode of median P&L" if len(comparison.windows) > 1 else f"the one {each}episode"
+    return which + (", first seed" if comparison.seeds > 1 else "")
+
+
 def marked2(log: RunLog) -> I64:
     """Twice the equity at each step of `log`, 1e-8 currency; at the end of an episode it is its P&L.
 
@@ -73,7 +80,7 @@ def _price(axis: Any, hours: F64, steps: np.ndarray, fills: np.ndarray, unit: fl
     narrow = axis.figure.get_figwidth() < NARROW
     axis.set_title("Price and own fills" + ("" if len(fills) else ": none"), pad=36 if narrow else None)
     axis.margins(y=0.08)
-    axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.2f}")
+    money_axis(axis, least=2)
     axis.legend(
         loc="lower right",
         bbox_to_anchor=(1.01, 0.99),

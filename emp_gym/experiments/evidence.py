@@ -27,10 +27,10 @@ from emp_gym.evaluation.assumptions import Fees
 from emp_gym.experiments import backtest, training
 from emp_gym.experiments.config import RunConfig, read, remember
 from emp_gym.experiments.runs import RunFolder, commit
-from emp_gym.experiments.spans import Window
+from emp_gym.experiments.spans import Window, lot_price
 from emp_gym.experiments.verifying import before_evidence
 from emp_gym.governance.errors import LedgerError
-from emp_gym.governance.record import CASH, STAGES, Version, fees_payload, setting
+from emp_gym.governance.record import CASH, LARGEST, STAGES, Version, fees_payload, setting
 from emp_gym.governance.registry import Registry
 from emp_gym.risk.reasons import Check
 from emp_gym.trust import Untrusted
@@ -234,6 +234,7 @@ def day_of(env: Any, day: int) -> dict[str, Any]:
         "rows": _content(tape_set, day),
         "currency": info.instrument.currency,
         "fees": fees_payload(Fees.of(info.instrument)),
+        **({"price_e8": price} if 0 < (price := round(lot_price(tape_set, day) * CASH)) <= LARGEST else {}),
         "files": files,
         "synthetic": info.synthetic,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any
 from emp_gym import bounded
 from emp_gym.experiments import machine
 from emp_gym.experiments.config import RunConfig
+from emp_gym.experiments.origin import origin_of
 from emp_gym.experiments.runs import RunFolder
 from emp_gym.types import DataError
 
@@ -34,6 +36,7 @@ class Facts:
     trials: int | None = None  # that count against the run, from its ledger
     reward: str | None = None  # the task's
     market: bool = False  # a book of ours, so that fills, latency and impact mean something
+    trained: Mapping[str, Any] | None = None  # `origin_of` what was judged; None for a rule
 
     def as_json(self) -> dict[str, Any]:
         """For ``evaluation.json``."""
@@ -43,6 +46,7 @@ class Facts:
             "agent_config": self.config.agent,
             "split": self.config.evaluation.split,
             "training_seeds": list(self.seeds),
+            "trained": self.trained,
             "total_timesteps": self.env_steps,
             "train_seconds": self.train_seconds,
             "judge_seconds": self.judge_seconds,
@@ -64,13 +68,14 @@ def gather(
         config,
         provenance,
         data_hash=getattr(tape, "hash", None),
-        seeds=tuple(run.config.seed for run in runs),
+        seeds=tuple(run.as_trained.seed for run in runs),
         env_steps=max((steps for steps, _ in learned), default=None),
         train_seconds=sum(seconds for _, seconds in learned) / len(learned) if learned else None,
         judge_seconds=judge_seconds,
         trials=max(counted, default=None),
         reward=getattr(getattr(env.unwrapped, "task", None), "reward", None),
         market=hasattr(lanes, "market"),
+        trained=origin_of(runs),
     )
 
 
@@ -88,12 +93,12 @@ def learning_time(curves: Path) -> tuple[int, float] | None:
 
 def curve_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a ``curves.csv``: steps, and numbers or nothing; `DataError` where they are something else."""
-    bounded.must_be_regular(path)
+    text = bounded.text(path)
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
         for row in rows:
-            int(row["steps"])
+            if not 0 <= int(row["steps"]) < 1 << 63:
+                raise ValueError(f"{row['steps'][:40]} steps")
             deque((float(value) for value in row.values() if value), maxlen=0)
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise DataError(f"{path}: not the curves of a run ({error}); remove it, and they begin anew") from error
@@ -158,7 +163,9 @@ def _training(facts: Facts) -> str:
     if not facts.seeds or facts.env_steps is None:
         return "training: none"
     seeds = f"seed{'s' if len(facts.seeds) > 1 else ''} {', '.join(map(str, facts.seeds))}"
-    return f"training: {facts.env_steps:,} environment steps, {seeds}" + _seconds(facts.train_seconds, ", {} a seed")
+    wanted = facts.config.total_timesteps
+    asked = "" if facts.env_steps == wanted else f" ({wanted:,} asked)"
+    return f"training: {facts.env_steps:,} environment steps{asked}, {seeds}" + _seconds(facts.train_seconds, ", {} a seed")
 
 
 def _seconds(seconds: float | None, text: str) -> str:

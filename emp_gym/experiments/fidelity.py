@@ -13,16 +13,17 @@ from typing import Any
 
 import numpy as np
 
+from emp_gym import bounded
 from emp_gym.evaluation import comparison as pairs
 from emp_gym.evaluation import metrics
-from emp_gym.evaluation.assumptions import HONEST
-from emp_gym.evaluation.metrics import FEWEST, Estimate
+from emp_gym.evaluation.assumptions import HONEST, Assumptions, Fees, below_honest
+from emp_gym.evaluation.metrics import FEWEST, LEVEL, Estimate
 from emp_gym.experiments import backtest, page, pictures
 from emp_gym.experiments.config import RunConfig
 from emp_gym.experiments.document import Block, Facts, Heading, Picture, Table, Text, markdown
 from emp_gym.experiments.preface import Preface
 from emp_gym.experiments.runs import RunFolder
-from emp_gym.experiments.spans import Window
+from emp_gym.experiments.spans import Window, lot_price
 from emp_gym.experiments.wording import bare, interval, number, p_value, percent
 from emp_gym.types import F64, ConfigError
 
@@ -105,17 +106,19 @@ class Fidelity:
         }
 
 
-def settings(env: Mapping[str, Any]) -> list[Setting]:
+CHEAPEST = Fees(price=1e-9)  # where nobody says what a lot costs: a fee per lot is taken as it is told, a rebate is not
+
+
+def settings(env: Mapping[str, Any], own: Sequence[Fees] = (CHEAPEST,)) -> list[Setting]:
     """Every setting for a run whose environment was made with `env`: where that is at least as strict as `HONEST`, it is
-    taken for the honest one (a latency or an impact of its own, fees that it named)."""
+    taken for the honest one (a latency or an impact of its own, fees that it named). `own`: fees of the instruments."""
     judged = {key: env.get(key, default) for key, default in JUDGED.items()}
     honest = dict(HONEST)
-    if judged["latency_ns"] not in (0, [0, 0], (0, 0)):
-        honest["latency_ns"] = judged["latency_ns"]
-    if judged["impact"] != "none":
-        honest["impact"] = judged["impact"]
-    if any(judged[key] is not None for key in NO_FEES):
-        honest |= {key: judged[key] for key in NO_FEES}
+    for keys in (("latency_ns",), ("impact",), tuple(NO_FEES)):
+        told = {key: judged[key] for key in keys}
+        named = told != {key: JUDGED[key] for key in keys}
+        if named and not below_honest(Assumptions.of({**HONEST, **told}), own):
+            honest |= told
     found = [Setting(f"honest: {described(honest)}", "", honest)]
 
     def turned(name: str, dial: str, **keywords: Any) -> None:
@@ -169,6 +172,8 @@ def replay(
     market = hasattr(getattr(env.unwrapped, "lanes", None), "market")
     chosen = backtest.windows(env_id, config.env, judged) if chosen is None else list(chosen)
     dates = backtest.dates_of(env, chosen)
+    tape = getattr(env.unwrapped, "tape_set", None)
+    own = [] if tape is None else [Fees.of(info.instrument, lot_price(tape, day)) for day, info in enumerate(tape.info)]
     env.close()
     if not market:
         raise ConfigError(
@@ -177,7 +182,7 @@ def replay(
     days = metrics.codes(dates)
     options: dict[str, Any] = {"level": judged.level, "resamples": judged.resamples}
     outcomes: list[Outcome] = []
-    for setting in settings(config.env):
+    for setting in settings(config.env, own or (CHEAPEST,)):
         progress(setting.name)
         keywords = {**config.env, **{key: value for key, value in setting.keywords.items() if value is not None}}
         logs = [backtest.evaluate(agent, env_id, keywords, chosen, judged.seed, judged.split) for agent in agents]
@@ -229,9 +234,11 @@ def reading(fidelity: Fidelity) -> str:
         f"leaves {interval(left.pnl)}"
     )
     gap = claim.gap
-    sure = "" if _sure(gap) else ", an interval that includes 0" if gap.low is not None else f", {gap.note}"
+    sure = "" if _sure(fidelity, gap) else f", {gap.note}" if gap.low is None else (
+        f", an interval of {100 * fidelity.level:g}% only" if gap.clear else ", an interval that includes 0"
+    )
     text += f" (a difference of {bare(gap)}{sure})."
-    if not _sure(gap):
+    if not _sure(fidelity, gap):
         text += " What the assumptions are worth cannot be said from so few windows." if gap.low is None else ""
     elif claim.pnl.mean > 0 >= left.pnl.mean:
         text += " The profit is an assumption."
@@ -240,7 +247,7 @@ def reading(fidelity: Fidelity) -> str:
     elif gap.mean < 0:
         text += " Here the optimistic setting is the worse one: more fills are not better fills for this policy."
     single = [one for one in fidelity.outcomes if one.setting.dial not in ("", "all")]
-    most = max((one for one in single if _sure(one.gap)), key=lambda one: abs(one.gap.mean), default=None)
+    most = max((one for one in single if _sure(fidelity, one.gap)), key=lambda one: abs(one.gap.mean), default=None)
     if most is not None:
         text += f" One at a time, {most.setting.name} matters most: {bare(most.gap)}."
     elif single and left.gap.low is not None:
@@ -248,9 +255,9 @@ def reading(fidelity: Fidelity) -> str:
     return text
 
 
-def _sure(estimate: Estimate) -> bool:
+def _sure(fidelity: Fidelity, estimate: Estimate) -> bool:
     """Whether the sign of a difference is known: an interval over enough dates (or windows) without 0 in it."""
-    return estimate.clear and estimate.blocks >= FEWEST
+    return estimate.clear and estimate.blocks >= FEWEST and fidelity.level >= LEVEL
 
 
 def document(fidelity: Fidelity, picture: str) -> list[Block]:
@@ -270,7 +277,7 @@ def document(fidelity: Fidelity, picture: str) -> list[Block]:
                 f"windows of {fidelity.dates} date{'s' if fidelity.dates > 1 else ''}, not trained again: it may have been "
                 "trained under other assumptions than it is replayed under.",
                 "Each row changes one assumption of the first; `as the run was judged` and `all optimistic` change several.",
-                f"Differences are paired; intervals are {fidelity.level:.0%} block bootstraps over dates (windows, where there "
+                f"Differences are paired; intervals are {100 * fidelity.level:g}% block bootstraps over dates (windows, where there "
                 f"is one date; of other dates such an interval says nothing); below {FEWEST} none is given.",
                 "`touch`: filled when a trade prints at the price, whatever the queue. `optimistic`: filled whole when the "
                 "price is touched. Latency holds for orders and for the feed. `resilient`: depth that was taken comes back "
@@ -289,7 +296,7 @@ def write(fidelity: Fidelity, folder: Path) -> Path:
     pictures.gap_chart(rows, title, folder / "fidelity.png")
     blocks = document(fidelity, "fidelity.png")
     path = folder / "fidelity.md"
-    path.write_text(markdown(blocks), encoding="utf-8")
-    (folder / "fidelity.html").write_text(page.html(blocks, folder, title), encoding="utf-8")
+    bounded.write(path, markdown(blocks))
+    bounded.write(folder / "fidelity.html", page.html(blocks, folder, title))
     RunFolder(folder).write_json("fidelity.json", fidelity.as_json())
     return path

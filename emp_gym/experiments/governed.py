@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 from gymnasium.vector import VectorEnv
 
+from emp_gym import bounded
 from emp_gym.envs.wrappers.diary import DiaryVectorWrapper
 from emp_gym.envs.wrappers.governance import KillSwitchVectorWrapper, StageVectorWrapper
 from emp_gym.experiments import evidence, seals
@@ -102,8 +103,9 @@ class Governed:
     def must_be_open(self) -> None:
         """`Killed` while the kill switch is closed: nothing may be played, for evidence or to be looked at."""
         if self.switch.check():
+            noted = "".join(f"; noted while closed: {one}" for one in self.switch.noted)
             raise Killed(
-                f"stopped by the kill switch before it began: {self.switch.kill}; to go on, open it with "
+                f"stopped by the kill switch before it began: {self.switch.kill}{noted}; to go on, open it with "
                 f"scripts/kill.py {shlex.quote(str(self.folder.path))} --rearm --key FILE --reason TEXT"
             )
 
@@ -193,9 +195,7 @@ class Governed:
         data = path.read_bytes()
         kept = self.folder.artefacts.resolve() / f"{hashlib.sha256(data).hexdigest()}{path.suffix}"
         if not kept.exists():
-            aside = kept.with_suffix(".new")
-            aside.write_bytes(data)
-            aside.rename(kept)
+            bounded.write(kept, data)
         return kept
 
     def cut(self, run: RunFolder, steps: int) -> None:

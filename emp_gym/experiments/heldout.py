@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from emp_gym.data.lobster_name import UNKNOWN_DATE
 from emp_gym.data.repeats import shares
 from emp_gym.experiments.spans import Span
 
@@ -91,7 +92,7 @@ def prove(judged: Sequence[Span], trained: Sequence[Span], split: str) -> Proof:
     Rows are known by their content, so a day under another name is the same day. Of a day that was trained on in another
     version (symbol and date are the same, the rows are not) nothing is said. A day that shares runs of rows with one that was
     trained on, but for name, order ids or a constant added to times and prices, is an overlap as a whole. Another symbol at
-    moments that were trained on is an overlap: one market moved both.
+    moments that were trained on is an overlap: one market moved both. Synthetic days are at no time that recorded ones know.
     """
     if not trained:
         return not_recorded(split, "the run's record names no rows that it was trained on")
@@ -100,6 +101,9 @@ def prove(judged: Sequence[Span], trained: Sequence[Span], split: str) -> Proof:
         every = len(on) == len(judged)
         what = "every window shares" if every else f"{len(on)} of {len(judged)} windows share{'s' if len(on) == 1 else ''}"
         return Proof(Standing.TRAINED_ON if every else Standing.OVERLAPS, split, f"{what} rows with training")
+    undated = next((span for span in [*judged, *trained] if span.date == UNKNOWN_DATE), None)
+    if undated is not None and len({span.content for span in [*judged, *trained]}) > 1:
+        return not_recorded(split, f"rows of {undated.symbol} have no date in their name, so nobody knows which came first")
     changed = next((w for w in judged for span in trained if _other_version(w, span)), None)
     if changed is not None:
         return not_recorded(
@@ -121,12 +125,13 @@ def prove(judged: Sequence[Span], trained: Sequence[Span], split: str) -> Proof:
             Standing.OVERLAPS, split,
             f"{_lie(moments, judged)} at moments that were trained on in {first.symbol} ({first.date})",
         )  # fmt: skip
-    last = max(trained, key=_end)
-    early = [window for window in judged if _end(window) < _end(last)]
+    last = {made: max(spans, key=_end) for made in (False, True) if (spans := [s for s in trained if s.synthetic is made])}
+    early = [window for window in judged if window.synthetic in last and _end(window) < _end(last[window.synthetic])]
     if early:
+        latest = last[early[0].synthetic]
         return Proof(
             Standing.EARLIER, split,
-            f"{_lie(early, judged)} before the last training data ({last.symbol} {last.date})",
+            f"{_lie(early, judged)} before the last training data ({latest.symbol} {latest.date})",
         )  # fmt: skip
     return Proof(Standing.HELD_OUT, split)
 
@@ -159,4 +164,5 @@ def _disguised(judged: Sequence[Span], trained: Sequence[Span]) -> list[tuple[Sp
 
 
 def _moments_shared(one: Span, other: Span) -> bool:
-    return one.date == other.date and one.first_ns <= other.last_ns and other.first_ns <= one.last_ns and one.content != other.content
+    at_once = one.date == other.date and one.first_ns <= other.last_ns and other.first_ns <= one.last_ns
+    return at_once and one.content != other.content and one.synthetic is other.synthetic

@@ -1,24 +1,37 @@
 """Runs as they lie on disk, for the leaderboard: those that were judged, and what lies beside them.
 
-Of a judged run ``evaluation.json`` is read; of its folder, if it is the run's own, what the model was trained on and whether other seeds
-of it were trained, too.
+Of a judged run ``evaluation.json`` is read, which says where the judged model comes from (`experiments.origin`). The folders around are
+a second source: of evaluations of earlier versions, and of other seeds that lie there.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from emp_gym.agents.base import read_json
+from emp_gym.experiments import evaluation_form
+from emp_gym.experiments.facts import learning_time
 from emp_gym.experiments.learned_from import trained_on
+from emp_gym.experiments.origin import likeness, replaced
 from emp_gym.experiments.printed import command, program
 from emp_gym.experiments.report import SCHEMA
 from emp_gym.types import DataError
 
 EVALUATION, CONFIG, SEEDS, PROVENANCE = "evaluation.json", "config.json", "seeds.json", "provenance.json"
+STUDIES = {
+    "walk_forward.json": (
+        "a walk-forward: each fold is another model on other days, so it is no row of a table",
+        "what each fold made stands in its walk_forward.json; for a row, train one run and judge it",
+    ),
+    "search.json": (
+        "a search of evolve.py",
+        "its report.md has what its trials and its champion made",
+    ),
+}  # fmt: skip
+"""What lies in a folder that is not a run -> what it is, and where its figures are."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +43,7 @@ class JudgedRun:
     trained_on: tuple[str, ...] = ()  # symbols, where the run's record names them
     seeds: frozenset[int] = frozenset()  # training seeds of this agent that lie there, judged or not
     currency: str = ""
+    replaced: bool = False  # another model lies here than the one that was judged
 
     @property
     def run(self) -> Mapping[str, Any]:
@@ -43,11 +57,12 @@ class Beside:
 
     folder: Path
     why: str
+    instead: str = ""  # what to look at, of what no command judges
 
     @property
     def remedy(self) -> str:
-        """The command that judges it."""
-        return command(*program("evaluate"), "--run", self.folder, "--report", self.folder)
+        """The command that judges it, or what to look at."""
+        return self.instead or command(*program("evaluate"), "--run", self.folder, "--report", self.folder)
 
 
 @dataclass
@@ -61,19 +76,22 @@ class Shelf:
 def shelf(paths: Iterable[Path]) -> Shelf:
     """The runs in `paths` (run folders, or folders of them). `DataError` where nothing in them was judged."""
     found, paths = Shelf(), list(paths)
-    for path in paths:
-        judged = outermost(path)
-        left = list(_not_judged(path, judged))
-        found.beside += [Beside(folder, why) for folder, why in _broken(path) if folder not in judged]
-        for folder in judged:
-            if folder in {run.folder for run in found.judged} | {one.folder for one in found.beside}:
-                continue
-            told = _read(folder)
-            if isinstance(told, Beside):
-                found.beside.append(told)
-            else:
-                found.judged += _parts(folder, told, left)
-        found.beside += [Beside(folder, "not judged yet") for folder in left if folder not in {one.folder for one in found.beside}]
+    folders = list(dict.fromkeys(folder for path in paths for folder in outermost(path)))
+    studies = [one for path in paths for one in _studies(path)]
+    left = [
+        folder for folder in dict.fromkeys(folder for path in paths for folder in _not_judged(path, folders))
+        if not any(one.folder in (folder, *folder.parents) for one in studies)
+    ]  # fmt: skip
+    found.beside += studies
+    found.beside += [Beside(folder, why) for path in paths for folder, why in _broken(path) if folder not in folders]
+    for folder in folders:
+        told = _read(folder)
+        if isinstance(told, Beside):
+            found.beside.append(told)
+        else:
+            found.judged += _parts(folder, told)
+    found.judged = _with_seeds(found.judged, left)
+    found.beside += [Beside(folder, "not judged yet") for folder in left if folder not in {one.folder for one in found.beside}]
     if not found.judged:
         listed = "; ".join(f"{one.folder} ({one.why}): {one.remedy}" for one in found.beside)
         where = ", ".join(map(str, paths))
@@ -84,9 +102,18 @@ def shelf(paths: Iterable[Path]) -> Shelf:
 
 
 def outermost(path: Path) -> list[Path]:
-    """Folders with an evaluation at or below `path`, without those inside another: an evaluation of all seeds stands for theirs."""
-    below = [path] if (path / EVALUATION).exists() else sorted(file.parent for file in path.rglob(EVALUATION))
-    return [folder for folder in below if not any(other in folder.parents for other in below)]
+    """Folders with an evaluation at or below `path`, without those of seeds whose series has one: it stands for theirs."""
+    found = sorted(file.parent for file in path.rglob(EVALUATION))
+    return [folder for folder in found if not _in_series(folder, found)]
+
+
+def _in_series(folder: Path, judged: Iterable[Path]) -> bool:
+    return folder.name.startswith("seed-") and folder.parent in judged
+
+
+def _studies(path: Path) -> list[Beside]:
+    """Folders of commands that leave figures of their own."""
+    return [Beside(file.parent, why, instead) for name, (why, instead) in STUDIES.items() for file in sorted(path.rglob(name))]
 
 
 def _not_judged(path: Path, judged: list[Path]) -> Iterator[Path]:
@@ -94,8 +121,7 @@ def _not_judged(path: Path, judged: list[Path]) -> Iterator[Path]:
     series = [file.parent for file in sorted(path.rglob(SEEDS))]
     alone = [file.parent for file in sorted(path.rglob(CONFIG)) if _config(file.parent)]
     for folder in dict.fromkeys([*series, *alone]):
-        inside = [*folder.parents, folder]
-        if not any(other in inside for other in judged) and not any(other in folder.parents for other in series):
+        if folder not in judged and not _in_series(folder, judged) and not any(other in folder.parents for other in series):
             yield folder
 
 
@@ -114,7 +140,10 @@ def _config(folder: Path) -> Mapping[str, Any]:
         told = read_json(folder / CONFIG) if (folder / CONFIG).exists() else {}
     except DataError:
         return {}
-    return told if {"env_id", "agent_name", "seed"} <= told.keys() else {}
+    if not {"env_id", "agent_name", "seed"} <= told.keys():
+        return {}
+    record = read_json(folder / PROVENANCE) if (folder / PROVENANCE).exists() else {}
+    return told | record.get("trained_as", {})
 
 
 def _read(folder: Path) -> Mapping[str, Any] | Beside:
@@ -125,17 +154,27 @@ def _read(folder: Path) -> Mapping[str, Any] | Beside:
     if told.get("schema") != SCHEMA or not told.get("run"):
         return Beside(folder, f"its {EVALUATION} is of another version: schema {told.get('schema')}, expected {SCHEMA}")
     missing = [name for name in ("env", "agent", "judged", "level", "windows", "days", "skipped", "results") if name not in told]
-    return Beside(folder, f"its {EVALUATION} is not whole: {', '.join(missing)} missing") if missing else told
+    if missing:
+        return Beside(folder, f"its {EVALUATION} is not whole: {', '.join(missing)} missing")
+    try:
+        evaluation_form.check(told, folder / EVALUATION)
+    except DataError as error:
+        return Beside(folder, str(error))
+    seeds = told["run"]["training_seeds"]
+    return Beside(folder, f"its {EVALUATION} counts one seed as several: {seeds}") if len(set(seeds)) < len(seeds) else told
 
 
-def _parts(folder: Path, told: Mapping[str, Any], left: list[Path]) -> list[JudgedRun]:
+def _parts(folder: Path, told: Mapping[str, Any]) -> list[JudgedRun]:
     """The evaluation, once for each currency of its windows."""
-    trained, seeds = _trained_on(folder), _seeds(folder, left)
+    origin = told["run"].get("trained") or {}
+    one = JudgedRun(
+        folder, told, tuple(origin.get("symbols") or _trained_on(folder)), _seeds(folder, told), replaced=_replaced(folder, told)
+    )
     currencies = told.get("currencies") or []
     names = list(dict.fromkeys(currencies))
     if len(names) < 2:
-        return [JudgedRun(folder, told, trained, seeds, names[0] if names else "")]
-    return [JudgedRun(folder, _only(told, [one == name for one in currencies]), trained, seeds, name) for name in names]
+        return [replace(one, currency=names[0] if names else "")]
+    return [replace(one, told=_only(told, [each == name for each in currencies]), currency=name) for name in names]
 
 
 def _only(told: Mapping[str, Any], mine: list[bool]) -> dict[str, Any]:
@@ -162,16 +201,33 @@ def _trained_on(folder: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(symbol for member in _members(folder) for symbol, _ in trained_on(member)))
 
 
-def _seeds(folder: Path, left: list[Path]) -> frozenset[int]:
-    """Training seeds of the agent in `folder`: those of its series, and of runs that were not judged and are like it but for the seed."""
-    found: set[int] = set()
+def is_stale(folder: Path) -> bool:
+    """Whether an evaluation lies in `folder` whose model does not lie there any more."""
+    told = _read(folder) if (folder / EVALUATION).exists() else {}
+    return bool(told) and not isinstance(told, Beside) and _replaced(folder, told)
+
+
+def _replaced(folder: Path, told: Mapping[str, Any]) -> bool:
+    """Whether another model lies in `folder` than was judged. An evaluation of an earlier version has no hashes: of one, whether the
+    run that lies here is of another agent, or has gone on."""
+    run = told["run"]
+    if run.get("trained"):
+        return replaced(folder, run)
+    config, learned = _config(folder), learning_time(folder / "curves.csv")
+    other = bool(config) and config["agent_name"] != told["agent"]
+    return other or (learned is not None and run["total_timesteps"] not in (None, learned[0]))
+
+
+def _seeds(folder: Path, told: Mapping[str, Any]) -> frozenset[int]:
+    """Training seeds of the agent that was judged: those of its series, as its evaluation says and as the folders say."""
+    run = told["run"]
+    found = {int(seed) for seed in (run.get("trained") or {}).get("series") or ()}
+    if not run["training_seeds"]:  # a rule
+        return frozenset()
     for root in (folder, folder.parent):
-        if (root / SEEDS).exists():
+        if (root / SEEDS).exists() and (root == folder or _in_series(folder, [root])):
             found |= _numbers(read_json(root / SEEDS).get("seeds"), root / SEEDS)
-    own = [_config(member) for member in _members(folder)]
-    found |= _numbers([one["seed"] for one in own if one], folder)
-    alike = {_but_for_the_seed(one) for one in own if one}
-    return frozenset(found | _numbers([one["seed"] for one in map(_config, left) if one and _but_for_the_seed(one) in alike], folder))
+    return frozenset(found | _numbers([one["seed"] for one in _own(folder, told)], folder))
 
 
 def _numbers(seeds: Any, where: Path) -> set[int]:
@@ -180,6 +236,29 @@ def _numbers(seeds: Any, where: Path) -> set[int]:
     return set(seeds)
 
 
-def _but_for_the_seed(config: Mapping[str, Any]) -> str:
-    kept = ("env_id", "agent_name", "total_timesteps", "num_envs", "agent", "env")
-    return json.dumps({name: config.get(name) for name in kept}, sort_keys=True, default=str)
+def _own(folder: Path, told: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Configurations in `folder`, of the agent that was judged."""
+    return [one for one in map(_config, _members(folder)) if one and one["agent_name"] == told["agent"]]
+
+
+def _with_seeds(judged: list[JudgedRun], left: Iterable[Path]) -> list[JudgedRun]:
+    """Each with all seeds of it that lie on the shelf: of what differs in the seed only, judged or not, however it was judged."""
+    families: dict[str, set[int]] = {}
+    for one in judged:
+        for name in _alike(one):
+            families.setdefault(name, set()).update(one.seeds, one.run["training_seeds"])
+    for folder in left:
+        if (folder / SEEDS).exists():
+            told = read_json(folder / SEEDS)
+            families.setdefault(likeness(told["config"]), set()).update(map(int, told["seeds"]))
+        elif config := _config(folder):
+            families.setdefault(likeness(config), set()).add(int(config["seed"]))
+    return [replace(one, seeds=one.seeds.union(*(families[name] for name in _alike(one)))) for one in judged]
+
+
+def _alike(one: JudgedRun) -> list[str]:
+    """What the run has in common with those that differ in the seed only; nothing where it is not known."""
+    if not one.run["training_seeds"]:
+        return []
+    told = (one.run.get("trained") or {}).get("alike")
+    return [told] if told else list(dict.fromkeys(likeness(config) for config in _own(one.folder, one.told)))

@@ -17,7 +17,7 @@ import numpy as np
 from emp_gym.evaluation import comparison as pairs
 from emp_gym.evaluation import metrics
 from emp_gym.evaluation.metrics import Estimate
-from emp_gym.evaluation.reliability import stratified_interval
+from emp_gym.evaluation.reliability import FEWEST_RUNS, iqm, stratified_interval
 from emp_gym.experiments import caveats
 from emp_gym.experiments.findings import KNOWING, clipped
 from emp_gym.experiments.judged_run import JudgedRun, Shelf, shelf
@@ -54,7 +54,7 @@ class Board:
     data_hash: str | None
     split: str
     windows: tuple[tuple[int, int], ...]
-    level: float
+    level: float  # of every interval, whatever the runs were judged with
     entries: tuple[Entry, ...]
     baselines: tuple[Entry, ...]
     notes: tuple[str, ...] = ()
@@ -77,7 +77,7 @@ class Row:
     baseline: bool
     seeds: int
     pnl: Estimate  # mean, blocks are dates
-    iqm: Estimate | None  # interquartile mean over seeds
+    iqm: Estimate | None  # interquartile mean over seeds, its interval over them alone
     sharpe: float | None  # per episode, mean over seeds; of money only
     drawdown: float | None
     turnover: float | None
@@ -125,7 +125,7 @@ def _board(group: Sequence[JudgedRun], differs: Sequence[str]) -> Board:
     others = tuple(entry for name, entry in baselines.items() if name not in own)
     return Board(
         first["env"], run["settings"], run["data_hash"], run["split"],
-        tuple((int(day), int(row)) for day, row in first["windows"]), first["level"], tuple(entries), others,
+        tuple((int(day), int(row)) for day, row in first["windows"]), metrics.LEVEL, tuple(entries), others,
         (*caveats.of_table(group, [*own, *baselines]), *notes), tuple(map(str, first["days"])), group[0].currency, tuple(differs),
         first["judged"],
     )  # fmt: skip
@@ -265,7 +265,9 @@ def _row(
 
     options: dict[str, Any] = {"level": board.level, "resamples": resamples}
     improvement = None
-    if best is not None and entry is not best:
+    pnl = metrics.bootstrap(entry.pnl, days, rng(), **options)
+    enough = pnl.blocks >= metrics.FEWEST  # of one window a Sharpe ratio or a probability would read like a proof
+    if best is not None and entry is not best and enough:
         pair = pairs.compare(entry.pnl.mean(axis=0), best.pnl.mean(axis=0), days, rng(), **options)
         improvement = clipped(pair.improvement)
     one = np.ones((1, len(days)))
@@ -274,9 +276,9 @@ def _row(
         name,
         baseline,
         len(entry.pnl),
-        metrics.bootstrap(entry.pnl, days, rng(), **options),
-        stratified_interval(entry.pnl.mean(axis=1), rng(), **options) if entry.seeds else None,
-        float(np.mean(ratios)) if board.judged == "pnl" and np.isfinite(ratios).all() else None,
+        pnl,
+        _over_seeds(entry.pnl.mean(axis=1), pnl, rng(), options) if entry.seeds else None,
+        float(np.mean(ratios)) if board.judged == "pnl" and enough and np.isfinite(ratios).all() else None,
         entry.drawdown,
         entry.turnover,
         improvement,
@@ -287,3 +289,13 @@ def _row(
         entry.path,
         entry.caveats,
     )
+
+
+def _over_seeds(means: F64, pnl: Estimate, rng: np.random.Generator, options: Mapping[str, Any]) -> Estimate:
+    """Interquartile mean of what each seed made. Its interval knows nothing of other dates, so there is none where they are too few;
+    nor is there one of few seeds, whose ends would be the lowest seed and the highest."""
+    if pnl.blocks < metrics.FEWEST:
+        return Estimate(iqm(means), blocks=len(means), block="run", note=pnl.note)
+    if len(means) < FEWEST_RUNS:
+        return Estimate(iqm(means), blocks=len(means), block="run", note=metrics.few(len(means), "seed"))
+    return stratified_interval(means, rng, **options)

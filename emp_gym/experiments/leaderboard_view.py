@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from emp_gym.evaluation.metrics import LEVEL
+from emp_gym.evaluation.reliability import FEWEST_RUNS
 from emp_gym.experiments.caveats import setting_text
 from emp_gym.experiments.document import Block, Heading, Table, Text
 from emp_gym.experiments.findings import KNOWING
@@ -60,13 +62,24 @@ def title(board: Board) -> str:
 def notes(board: Board, found: Sequence[Row]) -> list[str]:
     """What must be known of the table whose lines are `found`, the gravest first."""
     apart = f"A table of its own, not to be compared with the first of {board.env}: {', '.join(board.differs)}."
-    marked = [f"{MARK} {row.agent}: {caveat}" for row in found for caveat in row.caveats]
+    marked = [f"{MARK} {', '.join(who)}: {caveat}" for caveat, who in _grouped((c, r.agent) for r in found for c in r.caveats)]
     return [*([apart] if board.differs else []), *marked, *board.notes]
 
 
 def beside_lines(found: Sequence[Beside]) -> list[str]:
     """What is in no table, why, and the command that judges it."""
-    return [f"In no table: {one.folder} ({one.why}). {one.remedy}" for one in found]
+    reasons = _grouped((one.why, one.remedy) for one in found if not one.instead)
+    told = [line for why, remedies in reasons for line in (f"In no table ({why}), until judged:", *remedies)]
+    return [*told, *(f"In no table: {one.folder} ({one.why}); {one.instead}." for one in found if one.instead)]
+
+
+def _grouped(told: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:
+    """Who shares a reason: each reason once, in the order in which they come."""
+    found: dict[str, list[str]] = {}
+    for reason, who in told:
+        if who not in (named := found.setdefault(reason, [])):
+            named.append(who)
+    return list(found.items())
 
 
 def table(board: Board) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -91,8 +104,10 @@ def reading(found: Sequence[Board]) -> str:
             "`score` is 1 at the optimum and 0 at the best naive policy. "
         )
     return text + (
-        "Intervals are block bootstraps over dates (windows, where there is one date or none); `IQM` is the interquartile mean over "
-        "training seeds with its stratified bootstrap interval. `P(beats best baseline)`: the probability that an episode of the agent "
+        f"Intervals are {100 * LEVEL:g}% block bootstraps over dates (windows, where there is one date or none), whatever level a run was "
+        "judged with; `IQM` is the interquartile mean over training seeds: its bootstrap interval is over the seeds alone, on the same "
+        f"dates, and there is none of fewer than {FEWEST_RUNS} seeds, or of fewer than eight dates or windows. `P(beats best "
+        "baseline)`: the probability that an episode of the agent "
         f"beats one of the baseline with the highest mean ({' and '.join(KNOWING)} aside). Seconds of training are wall clock, a seed. "
     ) + _counted(found)
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from emp_gym import bounded
 from emp_gym.agents.base import read_json
 from emp_gym.agents.presets import preset
 from emp_gym.envs import CERTIFICATES
@@ -135,9 +136,7 @@ def run(
         if not path.exists():
             say(f"{cell.env_id}, {cell.variant}, seed {cell.seed}")
             told = {"cell": asdict(cell), "commit": commit(), **curve(cell, plan)}
-            aside = path.with_suffix(".tmp")
-            aside.write_text(json.dumps(told) + "\n", encoding="utf-8")
-            aside.replace(path)
+            bounded.write(path, json.dumps(told) + "\n")
         found[cell] = read_json(path)
     return summary(plan, found, certified) | {"drift": drift(plan.seeds), "latency": latency()}
 

@@ -64,6 +64,8 @@ def learning_curve(curves: Sequence[Mapping[str, F64]], title: str, path: Path, 
     columns = min(2, len(panels))
     lines = -(-len(panels) // columns)
     layout = {"nrows": lines, "ncols": columns, "figsize": (width, 2.6 * lines), "squeeze": False, "sharex": True}
+    if not any(np.isfinite(curve[tag]).sum() > 1 for tag, _, _ in panels for curve in curves if tag in curve):
+        title += ", one iteration only"
     unit_of_steps, words = _steps_unit(max(float(curve["steps"][-1]) for curve in curves))
     with figure(path, title, **layout) as (_, axes):
         for axis, (tag, name, unit) in zip(axes.flat, panels):
@@ -111,14 +113,15 @@ def _many_seeds(axis: Any, curves: Sequence[tuple[F64, F64]]) -> None:
         seen = np.isfinite(values)
         if seen.any():
             smoothed.append((steps[seen], smooth(values[seen])))
-    grid = np.linspace(max(s[0] for s, _ in smoothed), min(s[-1] for s, _ in smoothed), POINTS)
+    grid = np.unique(np.linspace(max(s[0] for s, _ in smoothed), min(s[-1] for s, _ in smoothed), POINTS))
+    alone = "o" if len(grid) == 1 else None  # of one point there is no line
     table = np.stack([np.interp(grid, steps, values) for steps, values in smoothed])  # [S, POINTS]
     for at, (steps, values) in enumerate(smoothed):
-        axis.plot(steps, values, color=MUTED, alpha=0.55, linewidth=0.8, label="each seed" if at == 0 else None)
+        axis.plot(steps, values, color=MUTED, alpha=0.55, linewidth=0.8, marker=alone, label="each seed" if at == 0 else None)
     middle, low, high = iqm_band(table)
     if len(table) >= 3:
-        axis.fill_between(grid, low, high, color=AGENT, alpha=0.22, linewidth=0, label="95 % interval")
-    axis.plot(grid, middle, color=AGENT, linewidth=2, label=f"IQM of {len(table)} seeds")
+        axis.fill_between(grid, low, high, color=AGENT, alpha=0.22, linewidth=6 if alone else 0, label="95 % interval")
+    axis.plot(grid, middle, color=AGENT, linewidth=2, marker=alone, label=f"IQM of {len(table)} seeds")
 
 
 def iqm_band(table: F64, level: float = 0.95, seed: int = 0) -> tuple[F64, F64, F64]:
@@ -160,7 +163,8 @@ def comparison_chart(comparison: Comparison, path: Path, width: float = WIDTH) -
         money_axis(axis, "x")
         what = "P&L" if comparison.judged == "pnl" else comparison.judged
         unit = "currency" if comparison.judged == "pnl" else "the problem's unit"
-        axis.set_xlabel(f"{what} per {comparison.proof.episode}, {unit}")
+        seeds = f" (dots: means over {comparison.seeds} seeds)" if comparison.seeds > 1 else ""
+        axis.set_xlabel(f"{what} per {comparison.proof.episode}, {unit}{seeds}")
 
 
 # ---- equity over all judged time
@@ -251,26 +255,35 @@ def _thin(axis: Any, times: F64, values: F64, **look: Any) -> None:
 
 
 def _days(top: Any, bottom: Any, comparison: Comparison, spans: F64) -> None:
-    """Light lines between days, their dates above where there is room."""
-    starts = [i for i, day in enumerate(comparison.days) if i == 0 or day != comparison.days[i - 1]]
+    """Light lines between days, their dates (of several symbols with the symbol) above where there is room."""
+    days = _named_days(comparison)
+    starts = [i for i, day in enumerate(days) if i == 0 or day != days[i - 1]]
     if len(starts) < 2:
         return
     at = np.concatenate([[0.0], np.cumsum(spans)])[starts]
     free = -np.inf
-    room = spans.sum() / (top.figure.get_figwidth() * 1.15)
+    room = spans.sum() / (top.figure.get_figwidth() * 1.15) * max(map(len, days)) / len("2012-06-21")
     for x, i in zip(at, starts):
         for axis in (top, bottom) if i else ():
             axis.axvline(x, color=MUTED, linewidth=0.6, linestyle=(0, (2, 3)))
         if x >= free:
-            top.annotate(comparison.days[i], (x, 1.0), xycoords=("data", "axes fraction"), xytext=(2, 2),
+            top.annotate(days[i], (x, 1.0), xycoords=("data", "axes fraction"), xytext=(2, 2),
                          textcoords="offset points", fontsize="x-small", color=MUTED)  # fmt: skip
             free = x + room
 
 
+def _named_days(comparison: Comparison) -> list[str]:
+    """What each window is of: its date, and before it its symbol where there are several."""
+    symbols = [one.span.symbol for one in comparison.played]
+    return [f"{symbol} {day}" for symbol, day in zip(symbols, comparison.days)] if len(set(symbols)) > 1 else comparison.days
+
+
 def _time_label(comparison: Comparison) -> str:
-    days, episodes = len(set(comparison.days)), len(comparison.windows)
+    dates, episodes = len(set(comparison.days)), len(comparison.windows)
+    symbols = len({one.span.symbol for one in comparison.played})
     many = f"{episodes} episodes" if episodes > 1 else "1 episode"
-    return f"minutes of {comparison.proof.adjective}trading ({many}, {f'{days} days' if days > 1 else comparison.days[0]})"
+    of = f"{symbols} symbols, one after the other, on " if symbols > 1 else ""
+    return f"minutes of {comparison.proof.adjective}trading ({many}, {of}{f'{dates} dates' if dates > 1 else comparison.days[0]})"
 
 
 # ---- attribution

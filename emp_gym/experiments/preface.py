@@ -6,24 +6,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from emp_gym.agents import registry
-from emp_gym.evaluation.metrics import FEWEST
+from emp_gym.data.lobster_name import UNKNOWN_DATE
+from emp_gym.evaluation.assumptions import FILE as HONEST
+from emp_gym.evaluation.assumptions import Assumptions, Fees, below_honest
+from emp_gym.evaluation.metrics import FEWEST, LEVEL, RESAMPLES
 from emp_gym.experiments import backtest
 from emp_gym.experiments.backtest import Comparison
-from emp_gym.experiments.config import RunConfig
+from emp_gym.experiments.config import EvaluationConfig, RunConfig
 from emp_gym.experiments.facts import learning_time
 from emp_gym.experiments.heldout import Proof, Standing, not_recorded, prove, spoken
+from emp_gym.experiments.origin import differences, siblings
 from emp_gym.experiments.printed import command
 from emp_gym.experiments.rules import NO_RECORD, calibrated_on, is_rule, without_run
 from emp_gym.experiments.runs import SEEDS, RunFolder
-from emp_gym.experiments.spans import Played, Span
+from emp_gym.experiments.spans import Played, Span, lot_price
 from emp_gym.types import DataError, Instrument
 
-HONEST = "configs/honest.yaml"
 SHOWN = 6  # symbols that a line names
 ALIKE = ("data", "threads", "info")
 """Keywords that are told elsewhere, or change no result."""
@@ -38,11 +42,13 @@ class Preface:
     setting: str  # fees, latency, impact, fills
     cautions: tuple[str, ...] = ()
     hint: str = ""  # what would give an interval, where there is none
+    below: tuple[str, ...] = ()  # what trading costs less than in `configs/honest.yaml`
+    intervals: str = ""  # level and resamples, where they are not the default
 
     @property
     def lines(self) -> tuple[tuple[str, str], ...]:
         """(label, text), the cautions first."""
-        named = (("judged on", self.data), ("trained on", self.trained), ("costs and fills", self.setting))
+        named = (("judged on", self.data), ("trained on", self.trained), ("costs and fills", self.setting), ("intervals", self.intervals))
         return (*(("careful", caution) for caution in self.cautions), *((label, text) for label, text in named if text))
 
     def as_json(self) -> dict[str, Any]:
@@ -55,7 +61,7 @@ def introduce(comparison: Comparison, config: RunConfig, runs: Sequence[RunFolde
     proof = proven(comparison, config, runs) if proof is None else proof
     whole = Preface(
         _data(comparison), _trained(config, runs, proof), setting(env), _cautions(comparison, config, runs, proof, env),
-        _hint(comparison, env),
+        _hint(comparison, env), tuple(below(env)), _intervals(config.evaluation),
     )  # fmt: skip
     env.close()
     parts = {name: replace(part, proof=proof, preface=whole) for name, part in comparison.by_currency.items()}
@@ -99,7 +105,8 @@ def planted(played: Sequence[Played]) -> bool | None:
 
 def days_told(spans: Sequence[Span], signal: bool | None = None) -> str:
     """``SYNTHETIC days, not a market, with a planted signal: SYNA, SYNB, 8 dates, 2030-01-29 to 2030-02-07``."""
-    symbols, dates = sorted({span.symbol for span in spans}), sorted({span.date for span in spans})
+    symbols = sorted({span.symbol for span in spans})
+    dates = sorted({span.date if span.date != UNKNOWN_DATE else "no date in its name" for span in spans})
     shown = ", ".join(symbols[:SHOWN]) + (f" and {len(symbols) - SHOWN} more" if len(symbols) > SHOWN else "")
     when = dates[0] if len(dates) == 1 else f"{len(dates)} dates, {dates[0]} to {dates[-1]}"
     made = [span.synthetic for span in spans]
@@ -117,15 +124,25 @@ def _trained(config: RunConfig, runs: Sequence[RunFolder], proof: Proof) -> str:
     if proof.standing is Standing.RULE:
         return "nothing: a rule"
     steps = max((told[0] for run in runs if (told := learning_time(run.path / "curves.csv"))), default=None)
-    seeds = f"seed{'s' if len(runs) > 1 else ''} {', '.join(str(run.config.seed) for run in runs)}"
+    seeds = f"seed{'s' if len(runs) > 1 else ''} {', '.join(str(run.as_trained.seed) for run in runs)}"
     told_steps = "" if steps is None else f"; {steps:,} steps, {seeds}"
     spans = [span for run in runs for span in run.noted()]
+    if proof.standing is Standing.UNKNOWN and not all(map(_provable, runs)):
+        return f"not known, see above{told_steps}"
     if not runs and (spans := calibrated_on(config)):
         told_steps = "; a rule that measures its numbers there"
     if not spans:
         return f"not known{told_steps}"
     splits = " and ".join(spoken(split) for split in dict.fromkeys(span.split for span in spans))
     return f"{days_told(spans)} ({splits}){told_steps}"
+
+
+def _provable(run: RunFolder) -> bool:
+    """Whether the record of `run` says what its model learned from."""
+    try:
+        return bool(run.trained_on())
+    except DataError:
+        return False
 
 
 # ---- costs and fills
@@ -146,10 +163,28 @@ def setting(env: Any) -> str:
     )
     fills = {"exact": "exact queue", "touch": "fills whenever the price trades (optimistic)"}.get(told.fills, f"{told.fills} fills")
     text = f"{fees}, {latency}, {impact}, {fills}"
-    free = [word for word in (fees, latency, impact) if word.startswith("no ")]
-    if free or told.fills != "exact":
-        text += f": an optimistic setting; --config {HONEST} has costs"
-    return text
+    return f"{text}: an optimistic setting; --config {HONEST} has costs" if below(env) else text
+
+
+def below(env: Any) -> list[str]:
+    """What trading costs less than in the honest setting; nothing for an environment without a book of ours."""
+    lanes: Any = getattr(env.unwrapped, "lanes", None)
+    market = getattr(lanes, "market", None)
+    if market is None:
+        return []
+    told, tape = market.config, lanes.tape
+    given = [getattr(told, name, None) for name in ("maker_fee_bps", "taker_fee_bps", "maker_fee_per_lot", "taker_fee_per_lot")]
+    impact = {0: "none", -1: "permanent"}.get(told.half_life_ns, f"resilient {told.half_life_ns} ns")
+    assumed = Assumptions(told.fills, told.order_latency_ns, told.feed_latency_ns, impact, *given)
+    own = [Fees.of(info.instrument) for info in tape.info]
+    if any(given[2:]) or any(fees.maker_per_lot or fees.taker_per_lot for fees in own):
+        own = [replace(fees, price=lot_price(tape, day)) for day, fees in enumerate(own)]
+    return below_honest(assumed, own)
+
+
+def _almost_free(parts: Sequence[str]) -> str:
+    """A caution where a cost is less than honest, or a rebate. Where there is none at all the line of the costs says so."""
+    return f"OPTIMISTIC: {', '.join(parts)}" if any(HONEST in part for part in parts) else ""
 
 
 Pair = tuple[float | None, float | None]
@@ -184,11 +219,15 @@ def _latency(order_ns: int, feed_ns: int) -> str:
 
 
 def _cautions(comparison: Comparison, config: RunConfig, runs: Sequence[RunFolder], proof: Proof, env: Any) -> tuple[str, ...]:
-    found = [proof.caution, *_versions(comparison, runs), *map(_seed_of_many, runs if len(runs) == 1 else ())]
-    found += [_trained_otherwise(config, run.config) for run in runs[:1]]
-    asked = config.evaluation.episodes
-    if asked is not None and len(comparison.windows) < asked and comparison.played:
-        found.append(f"{asked} windows were asked for, the {spoken(proof.split)} holds {len(comparison.windows)}")
+    found = [proof.caution, *_versions(comparison, runs), _seed_of_many(runs)]
+    found += [_trained_otherwise(config, run) for run in runs]
+    found += [_cut_short(comparison.played, env), _at_once(comparison.played)]
+    found += [_almost_free(below(env)), *_weak(config.evaluation)]
+    asked, got = config.evaluation.episodes, len(comparison.windows)
+    if asked is not None and got < asked and comparison.played:
+        found.append(f"{asked} windows were asked for, the {spoken(proof.split)} holds {got}")
+    if asked is not None and comparison.played and (there := len(env.unwrapped.windows())) > got:
+        found.append(f"{got} of the {there} windows of the {spoken(proof.split)} were judged (evaluation.episodes), the others were not")
     if config.evaluation.baselines is not None:
         missing = [name for name in registry.baselines(config.env_id) if name not in config.evaluation.baselines]
         missing = [name for name in missing if name not in (config.agent_name, "oracle")]
@@ -207,6 +246,52 @@ def _halted(comparison: Comparison) -> str:
         f"{int(closed.sum())} of {closed.size} episodes of {comparison.agent.name} ended while trading was halted, and what was left "
         "was closed at the halted book's prices: nobody could have had them"
     )
+
+
+def _cut_short(played: Sequence[Played], env: Any) -> str:
+    """Windows that end before an episode is over."""
+    lanes: Any = getattr(env.unwrapped, "lanes", None)
+    if not played:
+        return ""
+    pace = lanes.pace
+    counts = [
+        (one.span.last_row - one.span.first_row) // pace.rows if pace.rows else (one.span.last_ns - one.span.first_ns) // pace.ns
+        for one in played
+    ]  # fmt: skip
+    short = [count for count in counts if count < lanes.episode]
+    if not short:
+        return ""
+    several = f"{len(short)} of {len(played)} windows end" if len(played) > 1 else "the window ends"
+    return f"{several} after {min(short)} of the {lanes.episode} decisions of an episode: the data are too short for it"
+
+
+def _at_once(played: Sequence[Played]) -> str:
+    """Windows of several symbols that share their moments, where windows are what intervals are over."""
+    spans = sorted((one.span for one in played), key=lambda span: span.first_ns)
+    if len({span.date for span in spans}) != 1:
+        return ""
+    together = sum(b.first_ns <= a.last_ns and a.symbol != b.symbol for a, b in pairwise(spans))
+    if not together:
+        return ""
+    some = f"{together} of {len(spans)} windows"
+    return f"{some} are of several symbols at the same moments of one date: they are not independent, and intervals too narrow"
+
+
+def _weak(judged: EvaluationConfig) -> list[str]:
+    """Intervals that promise less than is usual."""
+    found = []
+    if judged.level < LEVEL:
+        found.append(f"intervals of {100 * judged.level:g}%, narrower than those of {LEVEL:.0%}: no verdict rests on them")
+    if judged.resamples < RESAMPLES:
+        found.append(f"intervals from {judged.resamples} resamples: below {RESAMPLES:,} their ends are rough")
+    return found
+
+
+def _intervals(judged: EvaluationConfig) -> str:
+    usual = EvaluationConfig()
+    if (judged.level, judged.resamples) == (usual.level, usual.resamples):
+        return ""
+    return f"{100 * judged.level:g}%, {judged.resamples:,} resamples (the default: {usual.level:.0%}, {usual.resamples:,})"
 
 
 def _versions(comparison: Comparison, runs: Sequence[RunFolder]) -> list[str]:
@@ -232,23 +317,30 @@ def _other_rules(judged: Span, trained: Span | None) -> bool:
     return named and trained.identity != judged.identity
 
 
-def _seed_of_many(run: RunFolder) -> str:
-    """A seed that was picked out of its series."""
-    series = run.path.resolve().parent
-    if not (series / SEEDS).exists():
+def _seed_of_many(runs: Sequence[RunFolder]) -> str:
+    """Seeds that were picked out of their series."""
+    judged = {run.as_trained.seed for run in runs}
+    series = {seed for run in runs for seed in siblings(run) or ()}
+    if not series - judged:
         return ""
-    count = len(RunFolder(series).series)
-    again = command("--run", series)
-    return f"one seed ({run.config.seed}) of {count}; the others may have done worse: judge all with {again}" if count > 1 else ""
+    folder = runs[0].path.resolve().parent
+    whole = (folder / SEEDS).exists() and series == {one.seed for one in RunFolder(folder).series}
+    again = f"judge all with {command('--run', folder)}" if whole else "judge all of them together"
+    which = f"{'one seed' if len(judged) == 1 else f'{len(judged)} seeds'} ({', '.join(map(str, sorted(judged)))})"
+    return f"{which} of {len(series)}; the others may have done worse: {again}"
 
 
-def _trained_otherwise(judged: RunConfig, trained: RunConfig) -> str:
-    """What of the environment is not as it was in training."""
+def _trained_otherwise(judged: RunConfig, run: RunFolder) -> str:
+    """What is not as it was in training: of the environment, and of what the run says of itself."""
+    trained, own = run.as_trained, run.config
+    said = replace(own, agent_name=judged.agent_name, agent=judged.agent, env=trained.env, env_id=trained.env_id)
+    changed = differences(said, trained)
+    told = [f"its config.json, or the command, says other than it was trained: {'; '.join(changed)}"] if changed else []
     if judged.env_id != trained.env_id:
-        return f"trained in {trained.env_id}, judged in {judged.env_id}"
+        return "; ".join([f"trained in {trained.env_id}, judged in {judged.env_id}", *told])
     keys = [key for key in {**trained.env, **judged.env} if key not in ALIKE and trained.env.get(key) != judged.env.get(key)]
     parts = [_difference(key, judged.env, trained.env) for key in keys]
-    return f"judged otherwise than trained: {'; '.join(parts)}" if parts else ""
+    return "; ".join([*([f"judged otherwise than trained: {'; '.join(parts)}"] if parts else []), *told])
 
 
 def _difference(key: str, judged: Mapping[str, Any], trained: Mapping[str, Any]) -> str:

@@ -13,18 +13,19 @@ from typing import Any
 
 import numpy as np
 
+from emp_gym import bounded
 from emp_gym.evaluation.metrics import FEWEST, Estimate
-from emp_gym.experiments import columns, page
+from emp_gym.experiments import columns, episode, page
 from emp_gym.experiments import facts as told
 from emp_gym.experiments.backtest import Comparison, Row
 from emp_gym.experiments.document import Block, Heading, Picture, Table, Text, markdown, markdown_table
 from emp_gym.experiments.document import Facts as Statements
 from emp_gym.experiments.drawing import TERM_NAMES, TERMS
 from emp_gym.experiments.facts import Facts
-from emp_gym.experiments.findings import Findings, InRegime, Optimum
+from emp_gym.experiments.findings import RISK, Findings, InRegime, Optimum
 from emp_gym.experiments.runs import RunFolder
 from emp_gym.experiments.verdict import verdict
-from emp_gym.experiments.wording import bare, interval, number, p_value, percent
+from emp_gym.experiments.wording import NO_P, bare, estimated, interval, number, p_value, percent
 
 SCHEMA = 2
 REWARD_UNITS = {"shortfall": "basis points of the arrival price, paid is negative"}
@@ -36,6 +37,14 @@ DEFAULT_UNIT = "ticks per clip for the environments of this package"
 MONEY = ("agent", "P&L per episode", "ahead by (paired)", "return", "oracle share")
 ELSEWHERE = "--json or --report DIR"
 TRADE = ("agent", "lots", "maker", "orders", "cut", "fill rate", "mean inventory", "max inventory", "spread", "fees", "masked")
+MEANINGS = {
+    "fill rate": "orders that got any fill / orders sent",
+    "maker": "lots filled while resting / lots",
+    "spread": "side x (mid - price) x lots",
+    "cut": "orders that risk limits changed or refused",
+    "masked": "decisions whose action was not allowed and was executed as `keep`",
+}
+"""Of columns of `TRADE`."""
 SYMBOLS = ("symbol", "windows", "dates", "market, bp", "P&L per episode", "hold", "long", "short")
 
 
@@ -156,16 +165,16 @@ def document(comparison: Comparison, findings: Findings, facts: Facts, pictures:
         *first,
         _table(money_titles(comparison), [money_cells(row) for row in comparison.rows]),
         *(Text(f"Left out: {left} ({why}).") for left, why in comparison.skipped.items()),
-        *picture("comparison", f"{what} of every {each}episode (dots), mean (disc) and interval (bar)"),
+        *picture("comparison", f"{what} of every {each}episode ({_drawn(comparison)})"),
         *_by_symbol(comparison),
         *_optimum(findings.optimum),
         *_pairs(comparison, findings),
-        *picture("equity", f"Equity over all {each}episodes, one after the other, and its drawdown"),
+        *picture("equity", f"Equity over {_all(each, comparison)}, and its drawdown"),
         *_attribution(findings, picture("attribution", "Where the P&L came from")),
         *_regimes(findings),
         Heading("How it traded"),
         _table(TRADE, [trade_cells(row) for row in comparison.rows]),
-        *picture("episode", f"One {each}episode, that of median P&L"),
+        *picture("episode", f"T{episode.called(comparison)[1:]}"),
         *_measures(name, findings),
         *(
             [Heading("How it learned"), *picture("learning", "Training")]
@@ -178,6 +187,18 @@ def document(comparison: Comparison, findings: Findings, facts: Facts, pictures:
         Statements(told.lines(facts)),
     ]
     return blocks
+
+
+def _drawn(comparison: Comparison) -> str:
+    """What stands for what in the picture of the comparison."""
+    dots = f"dots, means over {comparison.seeds} seeds" if comparison.seeds > 1 else "dots"
+    return f"{dots}), mean (disc" + (") and interval (bar" if any(row.pnl.low is not None for row in comparison.rows) else "")
+
+
+def _all(each: str, comparison: Comparison) -> str:
+    """The judged episodes."""
+    count = len(comparison.windows)
+    return f"the one {each}episode" if count == 1 else f"all {count} {each}episodes, one after the other"
 
 
 def _first_lines(comparison: Comparison) -> tuple[str, ...]:
@@ -227,6 +248,12 @@ def _optimum(optimum: Optimum | None) -> list[Block]:
 
 def _pairs(comparison: Comparison, findings: Findings) -> list[Block]:
     """Against each baseline, episode by episode."""
+    shown, cells = _pairs_table(comparison, findings)
+    return [Heading("Against each baseline"), Table(shown, tuple(cells))] if cells else []
+
+
+def _pairs_table(comparison: Comparison, findings: Findings) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Titles and rows, without the columns that say nothing."""
     blocks = comparison.agent.pnl.blocks
     titles = (
         "against",
@@ -238,10 +265,12 @@ def _pairs(comparison: Comparison, findings: Findings) -> list[Block]:
     )
     rows = [
         (name, bare(pair.difference), p_value(pair.p_value, blocks), p_value(findings.adjusted.get(name, float("nan")), blocks),
-         bare(pair.improvement), bare(pair.wins))
+         estimated(pair.improvement), estimated(pair.wins))
         for name, pair in findings.pairs.items()
     ]  # fmt: skip
-    return [Heading("Against each baseline"), Table(titles, tuple(rows))] if rows else []
+    if all(row[2] == row[3] == NO_P for row in rows):
+        rows = [(*row[:2], "", "", *row[4:]) for row in rows]
+    return told_columns(titles, rows)
 
 
 def _attribution(findings: Findings, picture: list[Block]) -> list[Block]:
@@ -277,7 +306,7 @@ def _measures(name: str, findings: Findings) -> list[Block]:
     rows = [
         (measure.replace("_", " "), _figure(figure.estimate), figure.unit, figure.meaning)
         for measure, figure in findings.measures[name].items()
-        if np.isfinite(figure.estimate.mean)
+        if np.isfinite(figure.estimate.mean) and (measure not in RISK or figure.estimate.low is not None)
     ]
     return [Heading("All measures"), Table(("measure", name, "unit", "meaning"), tuple(rows), texts=(2, 3))]
 
@@ -297,35 +326,43 @@ def _reading(comparison: Comparison, facts: Facts, findings: Findings) -> tuple[
     name, block = comparison.agent.name, comparison.agent.pnl.block
     unit = REWARD_UNITS.get(facts.reward or "", DEFAULT_UNIT if facts.market else "the problem's")
     money = "currency" if facts.market else "the problem's unit"
-    told = [
-        f"P&L is in {money} per episode, `return` the sum of rewards (unit: {unit}).",
-        f"Intervals are {comparison.level:.0%} block bootstraps over {comparison.agent.pnl.blocks} {block}s, which are drawn with "
-        "replacement"
+    blocks = comparison.agent.pnl.blocks
+    drawn = (
+        f"Intervals are {100 * comparison.level:g}% block bootstraps over {blocks} {block}s, which are drawn with replacement"
         + (", because windows of one date share its market" if block == "date" else _within(comparison))
         + f"; below {FEWEST} none is given"
-        + (" (and seeds, where P&L is told)." if comparison.seeds > 1 else "."),
+        + (" (and seeds, where P&L is told)." if comparison.seeds > 1 else ".")
+    )
+    few = f"There are no intervals: {blocks} {block}{'' if blocks == 1 else 's'}, and below {FEWEST} none is given."
+    told = [
+        f"P&L is in {money} per episode, `return` the sum of rewards (unit: {unit}).",
+        drawn if blocks >= FEWEST else few,
         f"`ahead by` and `difference` are paired: {name} minus that baseline on the same windows.",
     ]
     if facts.market:
+        columns_there = told_columns(TRADE, [trade_cells(row) for row in comparison.rows])[0]
         told += [
             "A position is closed at the book's prices at the end of its episode.",
-            "`fill rate`: orders that got any fill / orders sent; `maker`: lots filled while resting / lots; `spread`: "
-            "side x (mid - price) x lots; `cut`: orders that risk limits changed or refused; `masked`: decisions whose action was "
-            "not allowed and was executed as `keep`.",
+            "; ".join(f"`{column}`: {means}" for column, means in MEANINGS.items() if column in columns_there) + ".",
             "Own fills are an assumption: see `costs and fills` above.",
         ]
     if comparison.agent.share is not None:
         told.append(
             "`oracle share`: how far from `hold` to the oracle, which takes with knowledge of the planted signal."
         )
-    if findings.pairs:
-        told += [
+    pairs = _pairs_table(comparison, findings)[0] if findings.pairs else ()
+    if "p adjusted" in pairs:
+        told.append(
             f"The Wilcoxon test takes {'the mean difference of each date' if block == 'date' else 'each window'} as one "
-            "observation; `p adjusted` is after Benjamini and Hochberg over all baselines but the oracle.",
+            "observation; `p adjusted` is after Benjamini and Hochberg over all baselines but the oracle."
+        )
+    if "probability of improvement" in pairs:
+        told.append(
             f"`probability of improvement`: that an episode of {name} beats one of the baseline, both drawn at random; "
-            "`episodes won`: the same episode, ties half. The best baseline is chosen after the fact, which is to the "
-            "agent's disadvantage.",
-        ]
+            "`episodes won`: the same episode, ties half."
+        )
+    if pairs:
+        told.append("The best baseline is chosen after the fact, which is to the agent's disadvantage.")
     if findings.attribution:
         told += [
             "Terms of the P&L add up to it exactly, as integers; rows of the regimes add up to the whole. A regime is known "
@@ -382,13 +419,26 @@ def write(
     returns the text's path."""
     blocks = document(comparison, findings, facts, pictures)
     path = run.path / "report.md"
-    path.write_text(markdown(blocks), encoding="utf-8")
+    bounded.write(path, markdown(blocks))
     title = f"{comparison.agent.name} on {comparison.env_id}"
-    (run.path / "report.html").write_text(page.html(blocks, run.path, title), encoding="utf-8")
+    bounded.write(run.path / "report.html", page.html(blocks, run.path, title))
     run.write_json("evaluation.json", as_json(comparison, findings, facts))
     return path
 
 
+STALE = "careful: this report is of an earlier model than the one that lies here; judge again"
+
+
+def disown(folder: Path, again: str) -> None:
+    """Says first in the report in `folder` that its model is not there any more; `again`: the command that judges."""
+    text_of = {"report.md": ("", f"**{STALE}**: `{again}`\n\n"), "report.html": ("<main>\n", f"<p><strong>{STALE}</strong></p>\n")}
+    for name, (begin, line) in text_of.items():
+        path = folder / name
+        text = path.read_text(encoding="utf-8") if path.exists() else STALE
+        if STALE not in text:
+            path.write_text(text.replace(begin, begin + line, 1), encoding="utf-8")
+
+
 __all__ = [
-    "as_json", "document", "interval", "markdown_table", "number", "terminal_table", "verdict", "write",
+    "as_json", "disown", "document", "interval", "markdown_table", "number", "terminal_table", "verdict", "write",
 ]  # fmt: skip

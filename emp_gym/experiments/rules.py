@@ -1,13 +1,15 @@
-"""Agents that no run folder is about: which are rules, that cannot have learned anything, and which only have no record."""
+"""What an agent may have learned besides what its run recorded: which are rules, that cannot have learned anything, and what
+brings something that was learned elsewhere."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path, PurePath
 from typing import Any
 
 from emp_gym.agents import registry
-from emp_gym.agents.base import BaseAgent, parameters
 from emp_gym.agents.baselines import TABLE
 from emp_gym.agents.certified import Naive, Optimal
 from emp_gym.experiments import backtest
@@ -15,28 +17,38 @@ from emp_gym.experiments.config import RunConfig
 from emp_gym.experiments.heldout import Proof, Standing, not_recorded, prove
 from emp_gym.experiments.spans import Span, trained_spans
 
-NO_RECORD = "no record of what it was trained on"
+NO_RECORD = "no record of what it was trained on; only built-in rules are known to have learned nothing"
 KNOWN = {*(row.agent for row in TABLE), Optimal, Naive}
-LEARNED = ("learn", "load", "save", "arrays", "restore", "checkpoint", "resume")
-"""Methods of an agent that may hold something learned."""
-FILES = ("path", "file", "folder", "weights", "checkpoint", "model", "pretrained", "trusted")
+FILES = ("path", "file", "folder", "weights", "checkpoint", "pretrained")
 """Words in the names of parameters that may bring something learned."""
 
 
 def is_rule(config: RunConfig) -> bool:
-    """Whether the agent that `config` names cannot have learned: a baseline that measures nothing, or a class that neither
-    learns nor loads and takes no file. What a class reads by itself cannot be seen."""
+    """Whether the agent that `config` names cannot have learned: a built-in baseline that measures nothing. What a class of
+    somebody else has read or counted before cannot be seen."""
+    cls, _ = registry.configured(config.agent_name, config.agent)
+    return cls in KNOWN and not hasattr(cls, "learn")
+
+
+def brought(config: RunConfig) -> str:
+    """Why nobody knows all that an agent of `config` learned from: a parameter that brings a file; empty where none does."""
     cls, given = registry.configured(config.agent_name, config.agent)
-    if cls in KNOWN:
-        return not hasattr(cls, "learn")
-    own = [name for name in LEARNED if getattr(cls, name, None) is not getattr(BaseAgent, name, None)]
-    taken = {**dict.fromkeys(inspect.signature(cls).parameters), **dict.fromkeys(parameters(cls) or ()), **given}
-    return not own and not any(_brings(name, value) for name, value in taken.items())
+    taken = {**_defaults(cls), **given}
+    found = next((name for name, value in taken.items() if _brings(name, value)), None)
+    return "" if found is None else f"its parameter {found}={taken[found]!r} brings what this run has no record of"
+
+
+def _defaults(cls: type) -> dict[str, Any]:
+    if (known := getattr(cls, "Config", None)) is not None:
+        return {field.name: field.default for field in fields(known)}
+    return {name: parameter.default for name, parameter in inspect.signature(cls).parameters.items()}
 
 
 def _brings(name: str, value: Any) -> bool:
-    words = name.lower().split("_")
-    return any(word in words for word in FILES) or (isinstance(value, str) and ("/" in value or "\\" in value))
+    if not isinstance(value, str | PurePath) or not str(value):
+        return False
+    named = any(word in FILES for word in name.lower().split("_"))
+    return named or "/" in str(value) or "\\" in str(value) or Path(value).is_file()
 
 
 def calibrated_on(config: RunConfig) -> list[Span]:

@@ -4,7 +4,8 @@
 ``config.json``           `RunConfig`
 ``provenance.json``       data hashes, git commit, versions of the packages that matter; ``trained_on``: the rows that were
                           learned from; ``model`` and ``checkpoints``: hashes of the agent's files; ``unproved``: why nobody
-                          knows what the model learned from
+                          knows what the model learned from; ``trained_as``: `RunConfig` as it was when training began;
+                          ``series``: the seeds that were trained together
 ``model.json``,           the agent (`BaseAgent.save`)
 ``model.safetensors``
 ``checkpoints/N/``        after N steps, for ``--resume``: the agent, its training state, where the lanes stand (``lanes.npz``)
@@ -69,6 +70,8 @@ class RunFolder:
     def go_on(self, config: RunConfig, governance: Mapping[str, Any] | None = None) -> None:
         """The run goes on, as `config` says and under `governance`."""
         self._tell(config)
+        if (told := self.record).get("trained_as"):
+            self.write_json(PROVENANCE, told | {"trained_as": told["trained_as"] | {"total_timesteps": config.total_timesteps}})
         if governance is not None:
             self.write_json(GOVERNED, governance)
 
@@ -102,6 +105,11 @@ class RunFolder:
         self.write_json(CONFIG, asdict(config))
 
     @property
+    def as_trained(self) -> RunConfig:
+        """As it was trained, whatever ``config.json`` says by now; as that says where the record is older and does not know."""
+        return read(_settings(self.path / CONFIG) | self.record.get("trained_as", {}), self.path / CONFIG)
+
+    @property
     def governance(self) -> dict[str, Any]:
         """Where the run began (`folder`, `log_id`, `trial`); empty for one that is not governed."""
         path = self.path / GOVERNED
@@ -130,16 +138,30 @@ class RunFolder:
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes `value` aside and renames, so that a reader never meets half a file."""
-        aside = self.path / (name + ".tmp")
-        aside.write_text(json.dumps(value, indent=2, default=_plain) + "\n", encoding="utf-8")
-        aside.replace(self.path / name)
+        value = self._bound(value) | value if name == PROVENANCE else value
+        bounded.write(self.path / name, json.dumps(value, indent=2, default=_plain) + "\n")
+
+    def _bound(self, value: Mapping[str, Any]) -> dict[str, Any]:
+        """How the run is trained, for the record `value`: kept from its first writing on, since ``config.json`` can be edited and the
+        folder be moved out of its series. Nothing where a model is older than that."""
+        told, series = self.record, self.path.parent / SEEDS
+        if "trained_as" in told or "model" in told or "unproved" in value or not (self.path / CONFIG).exists():
+            return {name: told[name] for name in ("trained_as", "series") if name in told}
+        config = read_json(self.path / CONFIG)
+        return {"trained_as": config, "series": read_json(series)["seeds"] if series.exists() else [config["seed"]]}
 
     # ---- what was learned from
 
     @property
     def record(self) -> dict[str, Any]:
         """``provenance.json``; empty where there is none."""
-        return read_json(self.path / PROVENANCE) if (self.path / PROVENANCE).exists() else {}
+        path = self.path / PROVENANCE
+        told = read_json(path) if path.exists() else {}
+        known = told.get("checkpoints", {})
+        hashes = [told.get("model", {}), *(known.values() if isinstance(known, dict) else [known])]
+        if not all(isinstance(each, dict) and all(isinstance(value, str) for value in each.values()) for each in hashes):
+            raise DataError(f"{path}: expected SHA-256 by names of files in model, and in each of checkpoints; put back the run's own")
+        return told
 
     def noted(self) -> list[Span]:
         """The rows that the run has learned from so far, as far as its record says; empty without one."""
@@ -183,7 +205,7 @@ class RunFolder:
         if "trained_on" not in told or "model" not in told:
             raise DataError(f"{path} is of an earlier version and does not say what the model was trained on; train the run again")
         if "unproved" in told:
-            raise DataError(f"{path}: {told['unproved']}; train the run again")
+            raise DataError(f"{path}: {told['unproved']}")
         self.check_model()
         return _spans(told["trained_on"], path)
 
@@ -193,7 +215,7 @@ class RunFolder:
         if told is None:
             return False
         more = [path.name for path in self.path.glob("model*") if path.is_file() and not path.name.endswith(".tmp")]
-        found = {name: _hash(self.path / name) for name in {*told, *more}}
+        found = {name: hash_of(self.path / name) for name in {*told, *more}}
         self._compare(f"the model in {self.path} is not the one that this run gave", told, found, self.path)
         return True
 
@@ -262,13 +284,14 @@ def _spans(entries: Any, path: Path) -> list[Span]:
 
 def hashes_of(folder: Path) -> dict[str, str]:
     """SHA-256 of every file below `folder`, by its name from there."""
-    return {path.relative_to(folder).as_posix(): _hash(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {path.relative_to(folder).as_posix(): hash_of(path) for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def _hash(path: Path) -> str:
+def hash_of(path: Path) -> str:
     """SHA-256 of a file; empty where there is none."""
     if not path.is_file():
         return ""
+    bounded.must_be_regular(path, bounded.HUGE)
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

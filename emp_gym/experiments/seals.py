@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from emp_gym import bounded
 from emp_gym.agents.base import read_json
 from emp_gym.governance.canonical import canonical
 from emp_gym.governance.errors import UnregisteredPolicy
@@ -36,7 +37,7 @@ def seal(folder: Path, steps: int, *, trial: int, log_id: str, key: KeyFile) -> 
     """Writes the seal of the checkpoint in `folder`: `steps` steps of `trial` in ledger `log_id`."""
     said = {"files": contents(folder), "log_id": log_id, "steps": steps, "trial": trial}
     signed = said | {"signature": key.sign(_PURPOSE + canonical(said)).hex()}
-    (folder / SEAL).write_text(json.dumps(signed, indent=2) + "\n", encoding="utf-8")
+    bounded.write(folder / SEAL, json.dumps(signed, indent=2) + "\n")
 
 
 def check(folder: Path, *, trials: Mapping[int, str], log_id: str, public_key: bytes) -> None:

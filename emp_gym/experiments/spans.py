@@ -90,6 +90,13 @@ def played_spans(env: Any, chosen: Sequence[Window], split: str) -> list[Played]
     return found
 
 
+def lot_price(tape: Any, day: int) -> float:
+    """Currency a lot: the median mid of a day, at which fees per lot are weighed; 0 where it never had one."""
+    mids = tape.rows["mid2"][tape.day_slice(day)]
+    mids = mids[mids > 0]
+    return float(np.median(mids)) / 2 * tape.info[day].instrument.price_unit if len(mids) else 0.0
+
+
 def merged(parts: Iterable[Span]) -> list[Span]:
     """Each once, in the order in which they came."""
     return list(dict.fromkeys(parts))

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from emp_gym import bounded
 from emp_gym.agents import registry
 from emp_gym.agents.base import read_json
 from emp_gym.agents.presets import MOST, preset
@@ -138,9 +139,7 @@ def run(
         say(f"{len(asked) - len(todo)} of {len(asked)} cells are done; next: {todo[0]}")
     for count, (index, told) in enumerate((where or Local()).map(_timed, todo), len(asked) - len(todo) + 1):
         path = folder / todo[index].file
-        aside = path.with_suffix(".tmp")
-        aside.write_text(json.dumps(told) + "\n", encoding="utf-8")
-        aside.replace(path)
+        bounded.write(path, json.dumps(told) + "\n")
         say(f"{count} of {len(asked)}: {todo[index]}, {told['wall_seconds']:.0f} s")
     return {cell: read_json(folder / cell.file) for cell in asked}
 

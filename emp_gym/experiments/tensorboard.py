@@ -28,7 +28,7 @@ class ScalarWriter:
         stem, number = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}", 0
         while (path := folder / f"{stem}.{number}").exists():
             number += 1
-        self._records: Any = RecordWriter(path.open("wb"))
+        self._records: Any = RecordWriter(path.open("xb"))
         self._flushed = time.monotonic()
         self._add(Event(wall_time=time.time(), file_version="brain.Event:2"))
         begins = SessionLog(status=SessionLog.START)

@@ -8,6 +8,7 @@ Whatever the agent is, its environment is metered: returns and the trade's numbe
 from __future__ import annotations
 
 import csv
+import io
 import logging
 import shlex
 import time
@@ -19,12 +20,15 @@ from typing import Any, Protocol
 import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 
+from emp_gym import bounded
 from emp_gym.data.array_files import loaded
 from emp_gym.envs import snapshot
 from emp_gym.evaluation.metrics import rates
 from emp_gym.experiments import backtest
-from emp_gym.experiments.config import RunConfig
+from emp_gym.experiments.config import RunConfig, agent_parameters
 from emp_gym.experiments.facts import SECONDS, curve_rows, seconds_at
+from emp_gym.experiments.printed import command, program
+from emp_gym.experiments.rules import brought
 from emp_gym.experiments.runs import LANES, PROVENANCE, RunFolder, data_differs, provenance
 from emp_gym.experiments.spans import merged, trained_spans
 from emp_gym.experiments.tensorboard import ScalarWriter
@@ -306,12 +310,11 @@ class Curves:
 
     def save(self) -> None:
         tags = sorted({tag for row in self._rows for tag in row} - {"steps"})
-        aside = self._path.with_name(self._path.name + ".tmp")
-        with aside.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, ["steps", *tags], restval="")
-            writer.writeheader()
-            writer.writerows(self._rows)
-        aside.replace(self._path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, ["steps", *tags], restval="")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        bounded.write(self._path, text.getvalue())
 
 
 def train(
@@ -331,8 +334,17 @@ def train(
             f"{run.path} was trained on other data: {'; '.join(differences)}; give it the same data, or begin a new run"
         )
     agent = backtest.build(config.agent_name, env, config.seed, _agent_config(config))
-    if not hasattr(agent, "learn") and not hasattr(agent, "save"):
-        raise ConfigError(f"agent {config.agent_name!r} has neither learn nor save: there is nothing to train or keep")
+    lacking = [name for name in ("save", "load") if not hasattr(agent, name)]
+    if "save" in lacking and hasattr(agent, "learn"):
+        raise ConfigError(
+            f"agent {config.agent_name!r} learns and has no {' and no '.join(lacking)}: what it learns could not be kept; "
+            "emp_gym.agents.base.BaseAgent has both"
+        )
+    if "save" in lacking:
+        judged = command(*program("evaluate"), "--env", config.env_id, "--agent", config.agent_name)
+        raise ConfigError(
+            f"agent {config.agent_name!r} has neither learn nor save: there is nothing to train or keep; to judge it: {judged}"
+        )
     if keeper is not None and hasattr(agent, "own_workers"):
         raise ConfigError(f"agent {config.agent_name!r} learns in processes of its own, where no kill switch is: not with --govern")
     start = 0 if run is None else _take_up(run, agent, config, keeper)
@@ -346,9 +358,11 @@ def train(
             run.go_on(config, word)
         before = run.record if start or last is not None else {"checkpoints": {}}
         learned = run.noted() if start or last is not None else []
-        learned += trained_spans(env, "train") if hasattr(agent, "learn") else []
+        learned += trained_spans(env, "train") if hasattr(agent, "own_workers") else []  # others ask for it, see `_learn`
         kept = {name: before[name] for name in ("checkpoints", "unproved") if name in before}
         run.write_json(PROVENANCE, provenance(env) | kept | {"trained_on": [span.as_json() for span in merged(learned)]})
+        if unknown := brought(config):
+            run.note_unproved(unknown)
         if hasattr(agent, "learn"):
             _learn(run, agent, config, progress, start, keeper, stop)
     env.close()
@@ -396,6 +410,13 @@ def _learn(
         shelf.envs.append(env)
         return env
 
+    rollout = int(getattr(agent, "rollout_steps", 1))
+    over = -(config.total_timesteps - start) % rollout
+    if over:
+        LOGGER.info(
+            "%s steps asked, %s will be trained: %s ends its last rollout, and one is %s steps over all lanes",
+            f"{config.total_timesteps:,}", f"{config.total_timesteps + over:,}", config.agent_name, f"{rollout:,}",
+        )  # fmt: skip
     recorder = Recorder(run, agent, config, meter, progress, start, shelf, keeper, stop)
     try:
         agent.learn(make_env, config.total_timesteps, recorder)
@@ -406,6 +427,8 @@ def _learn(
         raise Killed(f"{kill}; then train.py --resume {shlex.quote(str(run.path))}{flags}") from kill
     finally:
         recorder.close()
+    if not shelf.envs and not hasattr(agent, "own_workers"):
+        run.note_unproved(f"{config.agent_name} learned without asking for an environment (make_env)")
     if recorder.stopped and shelf.saved < config.total_timesteps:
         if keeper is not None:
             keeper.cut(run, shelf.saved)
@@ -416,7 +439,7 @@ def _learn(
 
 def _agent_config(config: RunConfig) -> dict[str, Any]:
     """The agent's parameters, with ``--num-envs`` where the agent has such a parameter."""
-    wanted = dict(config.agent)
+    wanted = agent_parameters(config.agent_name, config.agent)
     known = backtest.registry_parameters(config.agent_name, config.agent)
     if config.num_envs is not None and known is not None and "num_envs" in known:
         wanted["num_envs"] = config.num_envs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from emp_gym.evaluation.metrics import FEWEST, Estimate
+from emp_gym.evaluation.metrics import FEWEST, LEVEL, Estimate
 from emp_gym.experiments.backtest import Comparison, Row
 from emp_gym.experiments.findings import KNOWING, Optimum
 from emp_gym.experiments.preface import moves
@@ -46,35 +46,38 @@ def _headline(comparison: Comparison) -> str:
 
 
 def _money(comparison: Comparison) -> str:
-    """Whether it makes or loses money. A loss counts at once; a profit only when its interval is above 0, over enough dates (or
-    windows of one date)."""
+    """Whether it makes or loses money: only when its interval is off 0, over enough dates (or windows of one date). A loss without
+    that is told as one of the windows that were judged, a profit without it not at all."""
     name, pnl = comparison.agent.name, comparison.agent.pnl
     if pnl.mean == 0 and not np.any(comparison.agent.episodes[comparison.judged]):
         idle = "did not trade and " if comparison.agent.rates.get("filled") == 0 else ""
         return f"{name} {idle}neither makes nor loses money"
     each = f"per {comparison.proof.episode}"
     if pnl.mean < 0:
-        return f"{name} loses money: {interval(pnl)} {each}{_doubt(pnl)}{_help(comparison)}"
-    if not _sure(pnl):
-        return f"{name} cannot be said to make money: {interval(pnl)} {each}{_doubt(pnl)}{_help(comparison)}"
+        loses = "loses money" if _sure(comparison, pnl) else "lost money here"
+        return f"{name} {loses}: {interval(pnl)} {each}{_doubt(comparison, pnl)}{_help(comparison)}"
+    if not _sure(comparison, pnl):
+        return f"{name} cannot be said to make money: {interval(pnl)} {each}{_doubt(comparison, pnl)}{_help(comparison)}"
     if pnl.block == "window" and comparison.played:
         within = f" (a within-day interval over {pnl.blocks} windows: of other dates it says nothing)"
         return f"{name} makes money on {comparison.days[0]}: {interval(pnl)} {each}{within}"
     return f"{name} makes money: {interval(pnl)} {each}"
 
 
-def _sure(estimate: Estimate) -> bool:
-    """Whether its sign is known: an interval over enough blocks, without 0 in it."""
-    return estimate.clear and estimate.blocks >= FEWEST
+def _sure(comparison: Comparison, estimate: Estimate) -> bool:
+    """Whether its sign is known: an interval of a usual level over enough blocks, without 0 in it."""
+    return estimate.clear and estimate.blocks >= FEWEST and comparison.level >= LEVEL
 
 
-def _open(estimate: Estimate) -> bool:
-    """Whether there is an interval, and 0 in it."""
-    return estimate.low is not None and not estimate.clear
-
-
-def _doubt(estimate: Estimate) -> str:
-    return " (the interval includes 0)" if _open(estimate) else ""
+def _doubt(comparison: Comparison, estimate: Estimate) -> str:
+    """Why an interval says less than it seems to."""
+    if estimate.low is None or estimate.high is None:
+        return ""
+    if estimate.low <= 0 <= estimate.high:
+        return " (the interval includes 0)"
+    if not estimate.low <= estimate.mean <= estimate.high:
+        return " (outside of its own interval)"
+    return "" if comparison.level >= LEVEL else f" (an interval of {100 * comparison.level:g}% only)"
 
 
 def _help(comparison: Comparison) -> str:
@@ -91,12 +94,12 @@ def _rank(comparison: Comparison, subject: str = "it") -> str:
     gap = best.ahead
     size = bare(Estimate(abs(gap.mean), *_flipped(gap)))
     if gap.mean < 0:
-        return f"{subject} loses to its best baseline, {best.name}, by {size}{_doubt(gap)}"
+        return f"{subject} loses to its best baseline, {best.name}, by {size}{_doubt(comparison, gap)}"
     if gap.mean == 0 and not gap.clear:
         return f"{subject} is level with its best baseline, {best.name}"
-    ahead = "is ahead" if _sure(gap) else "cannot be said to be ahead"
+    ahead = "is ahead" if _sure(comparison, gap) else "cannot be said to be ahead"
     few = " (too few to say more)" if gap.low is None else ""
-    return f"{subject} {ahead} of its best baseline, {best.name}, by {size}{_doubt(gap)}{few}"
+    return f"{subject} {ahead} of its best baseline, {best.name}, by {size}{_doubt(comparison, gap)}{few}"
 
 
 # ---- what the market did meanwhile
@@ -138,8 +141,9 @@ def _skill(comparison: Comparison, held: dict[str, Row]) -> str:
     best = max(held.values(), key=lambda row: row.pnl.mean)
     if best.ahead is None or best.ahead.mean <= 0:
         return f"; being {best.name} alone made as much: drift is not skill"
-    if not _sure(best.ahead):
-        return f"; drift and skill are not told apart: it is ahead of being {best.name} by {bare(best.ahead)}"
+    unsure = next((row for row in held.values() if row.ahead is None or not _sure(comparison, row.ahead)), None)
+    if unsure is not None:
+        return f"; drift and skill are not told apart: it is ahead of being {unsure.name} by {bare(unsure.ahead)}"
     return "; it is ahead of both by more than the interval"
 
 
@@ -169,7 +173,7 @@ def _costs(comparison: Comparison) -> bool:
 def _others(comparison: Comparison) -> str:
     """How it stands to every baseline."""
     rivals = [row for row in comparison.rows[1:] if row.name not in KNOWING and row.ahead is not None]
-    clear = [row.name for row in rivals if row.ahead is not None and row.ahead.clear and row.ahead.mean > 0]
+    clear = [row.name for row in rivals if row.ahead is not None and _sure(comparison, row.ahead) and row.ahead.mean > 0]
     mean = [row.name for row in rivals if row.ahead is not None and row.ahead.mean > 0 and row.name not in clear]
     behind = [row.name for row in rivals if row.ahead is not None and row.ahead.mean <= 0]
     parts = []
@@ -177,7 +181,8 @@ def _others(comparison: Comparison) -> str:
         parts.append(f"ahead of {', '.join(clear)} by more than the interval")
     if mean:
         few = comparison.agent.pnl.low is None
-        why = "too few windows or dates to say more" if few else "not by more than the interval"
+        interval_ = "the interval" if comparison.level >= LEVEL else f"an interval of {LEVEL:.0%}"
+        why = "too few windows or dates to say more" if few else f"not by more than {interval_}"
         parts.append(f"ahead of {', '.join(mean)} in the mean, but {why}")
     if behind:
         parts.append(f"not ahead of {', '.join(behind)}")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from emp_gym.evaluation.metrics import Estimate
 
 MINUS = "−"
+NO_P = "–"
+"""Where there is no p-value."""
 
 
 def number(value: float, digits: int = 2) -> str:
@@ -22,9 +26,11 @@ def short(value: float) -> str:
 
 
 def interval(estimate: Estimate, digits: int = 2) -> str:
-    """``1.23 [0.10, 2.36]``, or the mean and why there is no interval."""
+    """``1.23 [0.10, 2.36]``, or the mean and why there is no interval; with more digits where nothing would be left of the mean."""
     if not np.isfinite(estimate.mean):
         return "–"
+    if 0 < abs(estimate.mean) < 0.5 * 10**-digits:
+        digits = min(1 - math.floor(math.log10(abs(estimate.mean))), 8)
     if estimate.low is None or estimate.high is None:
         return f"{number(estimate.mean, digits)} ({estimate.note})"
     return f"{number(estimate.mean, digits)} [{number(estimate.low, digits)}, {number(estimate.high, digits)}]"
@@ -37,9 +43,14 @@ def bare(estimate: Estimate | None, digits: int = 2) -> str:
     return number(estimate.mean, digits) if estimate.low is None else interval(estimate, digits)
 
 
+def estimated(estimate: Estimate) -> str:
+    """The same, empty without an interval: a probability of too few blocks is 0 or 1 and reads like a proof."""
+    return "" if estimate.low is None else bare(estimate)
+
+
 def p_value(value: float, observations: int) -> str:
     """A p-value of so many observations; "–" of fewer than 6, with which a signed-rank test can say nothing."""
-    return "–" if not np.isfinite(value) or observations < 6 else "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return NO_P if not np.isfinite(value) or observations < 6 else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def percent(value: float, digits: int = 0) -> str:

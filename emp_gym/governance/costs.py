@@ -1,7 +1,8 @@
 """What evidence must assume of our own orders before it may lead into a stage: latency, fees and impact, each a finding.
 
-The minima are those of `evaluation.assumptions.HONEST` (``configs/honest.yaml``). A venue that is nearer, or that charges nothing, needs
-an explicit word in the rules of the stage (``configs/stages/STAGE.yaml``); the promotion then carries it, under its signatures.
+The minima are those of `evaluation.assumptions.HONEST` (``configs/honest.yaml``). A venue that is nearer, that charges less or nothing,
+or that pays a rebate which is counted on, needs an explicit word in the rules of the stage (``configs/stages/STAGE.yaml``); the promotion
+then carries it, under its signatures. Fees per lot are weighed at the price of their day.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from emp_gym.types import ConfigError
 
 STATED = "stated"
 WORDS = {"fees": (STATED, "zero"), "impact": (STATED, "none")}
+BPS = ("maker_fee_bps", "taker_fee_bps")  # in the rules; from -100 to 10,000
 RETRAIN = "train and evaluate it under honest costs: train.py --config configs/honest.yaml --govern LOGDIR"
 
 
@@ -28,20 +30,23 @@ class Costs:
     feed_latency_ns: int = HONEST["latency_ns"]  # from market to decision
     fees: str = STATED  # "zero": may also be nothing
     impact: str = STATED  # "none": may also be nothing
+    half_life_ns: int = Assumptions.of(HONEST).half_life_ns or 0  # of depth that was taken
+    maker_fee_bps_e4: int = round(HONEST["maker_fee_bps"] * 1e4)  # 1e-4 bp; negative: so much of a rebate may be counted on
+    taker_fee_bps_e4: int = round(HONEST["taker_fee_bps"] * 1e4)
 
     def __post_init__(self) -> None:
-        for name in ("order_latency_ns", "feed_latency_ns"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 0:
-                raise ConfigError(f"{name} must be an integer of at least 0, got {value!r}")
+        for field in fields(self):
+            value, signed = getattr(self, field.name), field.name.endswith("_e4")
+            if field.name not in WORDS and (type(value) is not int or (value < 0 and not signed)):
+                raise ConfigError(f"{field.name} must be an integer{'' if signed else ' of at least 0'}, got {value!r}")
         for name, words in WORDS.items():
             if getattr(self, name) not in words:
                 raise ConfigError(f"{name} must be one of {list(words)}, got {getattr(self, name)!r}")
 
     @classmethod
     def read(cls, told: Any, where: str) -> Costs:
-        """From the key ``evidence`` of a stage's rules: latencies in milliseconds, the two words."""
-        known = ("order_latency_ms", "feed_latency_ms", *WORDS)
+        """From the key ``evidence`` of a stage's rules: latencies and half-life in milliseconds, fees in bp, the two words."""
+        known = ("order_latency_ms", "feed_latency_ms", "half_life_ms", *BPS, *WORDS)
         if not isinstance(told, Mapping):
             raise ConfigError(f"{where}: evidence must be keys and values, of {list(known)}, got {told!r}")
         changes: dict[str, Any] = {}
@@ -50,7 +55,13 @@ class Costs:
                 near = get_close_matches(str(key), known, 1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 raise ConfigError(f"{where}: evidence.{key} is unknown{hint}; known: {list(known)}")
-            changes[key.replace("_ms", "_ns")] = _ns(value, f"{where}: evidence.{key}") if key.endswith("_ms") else value
+            at = f"{where}: evidence.{key}"
+            if key in BPS:
+                changes[f"{key}_e4"] = round(_within(value, at, "basis points", -100, 10_000) * 1e4)
+            elif key.endswith("_ms"):
+                changes[key.replace("_ms", "_ns")] = round(_within(value, at, "milliseconds", 0, 1_000_000) * 1e6)
+            else:
+                changes[key] = value
         try:
             return cls(**changes)
         except ConfigError as error:
@@ -58,36 +69,49 @@ class Costs:
 
     @classmethod
     def of(cls, payload: Mapping[str, Any]) -> Costs:
-        """As a promotion carries them; `ConfigError` for others."""
-        return cls(**{field.name: payload[field.name] for field in fields(cls)})
+        """As a promotion carries them (one of an earlier version not all of them); `ConfigError` for others."""
+        return cls(**{field.name: payload[field.name] for field in fields(cls) if field.name in payload})
 
     def as_payload(self) -> dict[str, Any]:
         return asdict(self)
+
+    @property
+    def fees_bps(self) -> tuple[float, float]:
+        """The least that a maker and a taker pay."""
+        maker, taker = self.maker_fee_bps_e4 / 1e4, self.taker_fee_bps_e4 / 1e4
+        return (maker, taker) if self.fees == STATED else (min(maker, 0.0), min(taker, 0.0))
 
 
 ASKED = Costs()
 """What every stage asks, unless its rules say otherwise."""
 
 
-def _ns(milliseconds_: Any, where: str) -> int:
-    if isinstance(milliseconds_, bool) or not isinstance(milliseconds_, int | float) or not 0 <= milliseconds_ <= 1e6:
-        raise ConfigError(f"{where}: expected milliseconds from 0 to 1,000,000, got {milliseconds_!r}")
-    return round(milliseconds_ * 1e6)
+def _within(value: Any, where: str, unit: str, low: int, high: int) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ConfigError(f"{where}: expected {unit} from {low:,} to {high:,}, got {value!r}")
+    return value
 
 
 def findings(keywords: Mapping[str, Any], own: Iterable[Fees | None], least: Costs) -> list[Finding]:
     """Fill model, latency, fees and impact of a setting with `keywords`; `own`: fees of the instruments of the days that
-    the evidence is on (None: not on record)."""
+    the evidence is on, with the price at which those per lot are weighed (None: not on record)."""
     assumed = Assumptions.of(keywords)
     return [
         Finding("fill model", assumed.fills == "exact", "fills=exact", f"fills={assumed.fills}",
                 "train and evaluate with exact queue places"),
         _latency(assumed, least),
         _fees(assumed, list(dict.fromkeys(own)), least),
-        Finding("impact", least.impact == "none" or assumed.impact != "none",
-                "any" if least.impact == "none" else "depth that was taken stays away for a while (impact resilient or permanent)",
-                f"impact={assumed.impact}", f"without impact the same depth is taken again and again; {RETRAIN}"),
+        _impact(assumed, least),
     ]  # fmt: skip
+
+
+def _impact(assumed: Assumptions, least: Costs) -> Finding:
+    got, half_life = f"impact={assumed.impact}", milliseconds(least.half_life_ns)
+    if least.impact == "none":
+        return Finding("impact", True, "any", got, "")
+    expected = f"depth that was taken stays away (impact resilient with a half-life of at least {half_life}, or permanent)"
+    remedy = f"the same depth is taken again and again; {RETRAIN}; a deeper market is said in the rules (evidence: half_life_ms)"
+    return Finding("impact", assumed.stays(least.half_life_ns) and bool(assumed.half_life_ns), expected, got, remedy)
 
 
 def _latency(assumed: Assumptions, least: Costs) -> Finding:
@@ -101,9 +125,12 @@ def _latency(assumed: Assumptions, least: Costs) -> Finding:
 
 def _fees(assumed: Assumptions, own: list[Fees | None], least: Costs) -> Finding:
     charged = [assumed.fees(fees) for fees in own or [None]]
-    got = "; ".join(dict.fromkeys("not on record" if fees is None else str(fees) for fees in charged))
-    if least.fees == "zero":
-        return Finding("fees", None not in charged, "known, zero allowed", got, "evaluate it again: the evidence does not say its fees")
-    passed = all(fees is not None and fees.cost for fees in charged)
-    remedy = f"{RETRAIN}; a venue that charges nothing is said in the rules of the stage (evidence: fees: zero)"
-    return Finding("fees", passed, "a venue that keeps something: maker's and taker's fee together above 0", got, remedy)
+    got = "; ".join(dict.fromkeys("not on record" if fees is None else fees.weighed for fees in charged))
+    maker, taker = least.fees_bps
+    passed = all(fees is not None and fees.least(maker, taker) for fees in charged)
+    expected = f"maker at least {maker:g} bp{'' if maker < 0 else ' (a rebate is not counted on)'}, taker at least {taker:g} bp"
+    remedy = (
+        f"{RETRAIN}; a venue that charges less, or pays a rebate, is said in the rules of the stage (evidence: taker_fee_bps, "
+        "maker_fee_bps, fees: zero)"
+    )
+    return Finding("fees", passed, expected, got, remedy)

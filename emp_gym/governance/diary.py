@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from emp_gym.governance import diary_rows
+from emp_gym.governance import diary_form, diary_rows
 from emp_gym.governance.diary_blocks import Block, DiaryDamaged, decode, encode
 from emp_gym.governance.log import DIARY, Draft, Log
 from emp_gym.governance.reader import Entry, LogReader
@@ -192,11 +192,12 @@ class DiaryReader:
         return self._run(number, found[number])
 
     def _run(self, number: int, entry: Entry) -> Run:
-        about, leaf = entry.value, entry.leaf.hex()
+        about, leaf = self._value(entry), entry.leaf.hex()
         if about.get("format") not in READABLE:
             raise DiaryDamaged(f"{self._log.path}: run {number} has format {about.get('format')!r}, expected {FORMAT}")
+        self._stop_at_misfit(entry, about, diary_form.RUN)
         told = {
-            kind: [found.value for found in self._log.entries(entry.seq, kind=kind, subject_hash=leaf)]
+            kind: [self._formed(found) for found in self._log.entries(entry.seq, kind=kind, subject_hash=leaf)]
             for kind in (RESET, POLICY, END)
         }
         resets = tuple((reset["step"], reset["seed"], json.loads(reset["options"])) for reset in told[RESET])
@@ -204,8 +205,36 @@ class DiaryReader:
         end = told[END][-1] if told[END] else None
         return Run(number, entry.seq, leaf, entry.ts_ns, about, resets, policies, end)
 
+    def _value(self, entry: Entry) -> dict[str, Any]:
+        try:
+            value = entry.value
+        except (ValueError, RecursionError) as error:
+            raise DiaryDamaged(f"{self._log.path}: entry {entry.seq} ({entry.kind}) is not JSON ({error})") from error
+        return value if isinstance(value, dict) else {}
+
+    def _formed(self, entry: Entry) -> dict[str, Any]:
+        """What an entry of a run says; `DiaryDamaged` where it is of another form."""
+        value = self._value(entry)
+        self._stop_at_misfit(entry, value, {RESET: diary_form.RESET, POLICY: diary_form.POLICY, END: diary_form.END}[entry.kind])
+        return value
+
+    def _stop_at_misfit(self, entry: Entry, value: Mapping[str, Any], shape: diary_form.Shape) -> None:
+        name = diary_form.misfit(value, shape)
+        if name:
+            raise DiaryDamaged(
+                f"{self._log.path}: entry {entry.seq} ({entry.kind}): {name} is missing or of another form than a diary writes: "
+                f"{str(value.get(name))[:100]}"
+            )
+
     def blocks(self, run: Run) -> Iterator[Block]:
-        """The decisions of `run` in their order."""
+        """The decisions of `run` in their order; `DiaryDamaged` where one cannot have been taken in it."""
+        for block in self._blocks(run):
+            trouble = diary_form.stranger(block, run.about)
+            if trouble:
+                raise DiaryDamaged(f"{self._log.path}: decisions from step {block.first_step} on are not of run {run.number}: {trouble}")
+            yield block
+
+    def _blocks(self, run: Run) -> Iterator[Block]:
         if run.about["durable"]:
             yield from diary_rows.blocks(self._rows(run), run.leaf, run.lanes, run.about["levers"])
             return

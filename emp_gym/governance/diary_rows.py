@@ -76,7 +76,7 @@ def blocks(entries: Iterable[Entry], run: str, lanes: int, levers: int) -> Itera
     rows: list[dict[str, Any]] = []
     known: dict[int, dict[str, Any]] = {}
     for entry in entries:
-        payload = entry.value
+        payload = _payload(entry)
         if entry.kind == OUTCOME:
             if payload["of"] not in known:
                 raise DiaryDamaged(
@@ -93,6 +93,16 @@ def blocks(entries: Iterable[Entry], run: str, lanes: int, levers: int) -> Itera
         yield _block(rows, run, lanes, levers)
 
 
+def _payload(entry: Entry) -> dict[str, Any]:
+    try:
+        payload = entry.value
+    except (ValueError, RecursionError) as error:
+        raise DiaryDamaged(f"entry {entry.seq} is not JSON ({error})") from error
+    if not isinstance(payload, dict) or type(payload.get("of" if entry.kind == OUTCOME else "step")) is not int:
+        raise DiaryDamaged(f"entry {entry.seq} ({entry.kind}) is no row of a diary: {str(payload)[:100]}")
+    return payload
+
+
 def _block(rows: list[dict[str, Any]], run: str, lanes: int, levers: int) -> Block:
     decisions = np.zeros(len(rows), DECISION)
     actions = np.zeros((len(rows), levers), np.float32) if levers else np.zeros(len(rows), np.int64)
@@ -107,7 +117,7 @@ def _block(rows: list[dict[str, Any]], run: str, lanes: int, levers: int) -> Blo
             if "note" in row:
                 notes.append((at, str(row["note"])))
         read = {name: np.array(entries, TABLES[name]) for name, entries in tables.items()}
-    except (KeyError, ValueError, TypeError, OverflowError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise DiaryDamaged(f"a row of the diary cannot be read ({type(error).__name__}: {error})") from error
     first, last = int(decisions["step"][0]), int(decisions["step"][-1])
     return Block(run, lanes, first, last - first + 1, decisions, actions, notes=notes, **read)

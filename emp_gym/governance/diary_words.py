@@ -64,7 +64,7 @@ class Words:
         action = block.actions[at]
         if action.ndim == 0:
             return self.menu[int(action)]
-        names = self._levers or tuple(f"lever {i}" for i in range(len(action)))
+        names = self._levers if len(self._levers) == len(action) else tuple(f"lever {i}" for i in range(len(action)))
         return ", ".join(f"{name} {value:+.2f}" for name, value in zip(names, action.tolist(), strict=True))
 
     def order(self, entry: Any, day: int) -> str:

@@ -156,9 +156,12 @@ def _evidence(version: Version, used: Sequence[Evaluation], to: str) -> list[Fin
     got = f"{len(used)} of {everything} evaluations, {len(sessions)} sessions"
     kind = "of sessions after its registration" if gate.forward else "on record"
     expected = f"an executed evaluation {kind}, in its own setting, younger than 90 days"
-    return [
-        Finding("evidence", bool(used), expected, got, "evaluate it: scripts/evaluate.py --govern LOGDIR --policy ...")
-    ]
+    remedy = "evaluate it: scripts/evaluate.py --govern LOGDIR --policy ..."
+    if gate.forward and not used:
+        remedy += f" --data DAYS, each dated after {_date(version.ts_ns)}, when it was registered, and not after the day of the evaluation"
+        dates = sorted({day.date for e in version.evaluations for day in e.days})
+        got += f"; those on record are of days from {dates[0]} to {dates[-1]}" if dates else ""
+    return [Finding("evidence", bool(used), expected, got, remedy)]
 
 
 def _data(days: Sequence[Day]) -> list[Finding]:

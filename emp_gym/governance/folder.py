@@ -18,11 +18,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
+from emp_gym import bounded
 from emp_gym.governance.errors import LogError, LogLocked
 from emp_gym.governance.heads import KeyFile, sync_folder
 from emp_gym.governance.log import DIARY, LEDGER, Log
 from emp_gym.governance.reader import LogReader
-from emp_gym.types import ConfigError
+from emp_gym.types import ConfigError, DataError
 
 
 class GovernanceFolder:
@@ -133,10 +134,10 @@ class GovernanceFolder:
 def in_use(folder: Path, log: str) -> str:
     """Who writes to a log of `folder` now, and what one may do about it: for people, and for this machine."""
     try:
-        pid = (folder / f"{log}.lock").read_text(encoding="utf-8").strip()
+        pid = int(bounded.text(folder / f"{log}.lock", 100))
         words = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="replace").split("\0")
         who = f"process {pid} ({' '.join(words).strip()[:120]})"
-    except OSError:
+    except (OSError, ValueError, DataError):
         who = "another process"
     return (
         f"{folder}: in use by {who}; one at a time may write here. Wait until it is done, or stop the run: "

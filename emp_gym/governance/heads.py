@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from emp_gym import bounded
 from emp_gym.governance.canonical import canonical, parse
 from emp_gym.governance.errors import LogError, LogTampered
-from emp_gym.types import ConfigError
+from emp_gym.types import ConfigError, DataError
 
+LONGEST = 1 << 16  # bytes of a key file, and of a kept head
 CONTEXT = b"emp-gym log head v1\0"  # before the signed bytes: the key may sign other things, which are then no heads
 ABOUT = b"emp-gym log about v1\0"  # ... and before what a log says of itself
 MAKE_ONE = (
@@ -78,9 +80,9 @@ def _private_key(path: Path):  # type: ignore[no-untyped-def]  # of a package th
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
-        mode, pem = stat.S_IMODE(path.stat().st_mode), path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path}: the key file cannot be read ({error.strerror}); {MAKE_ONE}") from error
+        mode, pem = stat.S_IMODE(path.stat().st_mode), bounded.read_bytes(path, LONGEST)
+    except (OSError, DataError) as error:
+        raise ConfigError(f"{path}: the key file cannot be read ({getattr(error, 'strerror', None) or error}); {MAKE_ONE}") from error
     if mode & 0o077:
         raise ConfigError(
             f"{path}: others may read this key (mode {mode:04o}); expected 0600; chmod 600 it, or make a new one"
@@ -179,7 +181,7 @@ class Witness:
         )
         aside = self.folder / f".{head.log_id}.new"
         try:
-            with aside.open("wb") as stream:
+            with bounded.unlinked(aside).open("wb") as stream:
                 stream.write(text + b"\n")
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -206,9 +208,9 @@ class Witness:
 
     def _read(self, path: Path) -> Head:
         try:
-            kept = parse(path.read_bytes())
+            kept = parse(bounded.read_bytes(path, LONGEST))
             return Head.read(canonical(kept["head"]), bytes.fromhex(kept["signature"]))
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except (ValueError, KeyError, TypeError, OSError, DataError) as error:
             raise LogTampered(f"{path}: not a kept head ({error!r}); run scripts/verify.py --witness") from error
 
 

@@ -16,10 +16,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from emp_gym import bounded
 from emp_gym.governance.canonical import canonical, parse
 from emp_gym.governance.heads import Signer, is_signed, sync_folder
 from emp_gym.printable import printable
-from emp_gym.types import ConfigError, EmpGymError, Stop
+from emp_gym.types import ConfigError, DataError, EmpGymError, Stop
 
 CONTEXT = b"emp-gym rearm v1\0"  # before the signed bytes: a signature under something else re-arms nothing
 ARMED: dict[str, Any] = {"state": "armed"}
@@ -224,10 +225,10 @@ def rearm_keys(folder: Path) -> tuple[bytes, ...]:
     """Public keys that may re-arm, from ``keys/rearm.pub``: a line each, 64 hex digits and whatever else, # for comments."""
     path = folder / "keys" / "rearm.pub"
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = bounded.text(path, bounded.WRITTEN).splitlines()
     except FileNotFoundError:
         return ()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, DataError) as error:
         raise ConfigError(f"{path}: the keys that may re-arm cannot be read ({error})") from error
     return parse_keys((line.split()[0] for line in lines if line.strip() and not line.startswith("#")), str(path))
 

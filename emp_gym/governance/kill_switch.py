@@ -130,8 +130,8 @@ class KillSwitch:
             self._sections.add(section)
         return section
 
-    def _look(self) -> None:
-        """Reads the state file, since it is not what it was."""
+    def _look(self, news: bool = True) -> None:
+        """Reads the state file, since it is not what it was. `news`: a kill in it is one, and is told."""
         with self._guard:
             now = kill_state.stamp(self.path)
             try:
@@ -142,7 +142,7 @@ class KillSwitch:
                 self._close(self._new("unknown", f"{self.path} is gone", Stop.STATE))
                 return
             if isinstance(said, Kill):
-                self._adopt(said, noted)
+                self._adopt(said, noted, logging.WARNING if news else logging.DEBUG)
             elif self.kill is not None and not self._opens(said):
                 self._insist()  # somebody has written "armed" over a kill without a signature
                 return
@@ -165,7 +165,7 @@ class KillSwitch:
             and said.signed_by_one_of(self.keys)
         )
 
-    def _adopt(self, kill: Kill, noted: tuple[Kill, ...]) -> None:
+    def _adopt(self, kill: Kill, noted: tuple[Kill, ...], level: int = logging.WARNING) -> None:
         """Takes over a kill that is on disk: where two processes closed the switch at once, the last one names it. What
         somebody scribbles over a kill is one more reason; it stands in the file already."""
         known = {one.kill_id for one in (self.kill, *self.noted) if one is not None}
@@ -176,11 +176,11 @@ class KillSwitch:
         fresh = [one for one in noted if one.kill_id not in known]
         if self.kill is None or self.kill.kill_id != kill.kill_id:
             self.kill = kill
-            self._warn("%s: %s", self.path, kill)
+            self._tell(level, "%s: %s", self.path, kill)
         elif not fresh:
             return
         for one in fresh:
-            self._warn("%s: closed already; noted: %s", self.path, one)
+            self._tell(level, "%s: closed already; noted: %s", self.path, one)
         self.noted += tuple(fresh)
         self._record(write=False)
 
@@ -201,7 +201,7 @@ class KillSwitch:
             self._found()
         if killed is not None:
             self.kill = killed  # whatever the file says: only an entry in the ledger answers one
-        self._look()
+        self._look(news=False)
 
     def _found(self) -> None:
         try:
@@ -265,8 +265,11 @@ class KillSwitch:
             return self.kill
 
     def _warn(self, text: str, *values: object) -> None:
+        self._tell(logging.WARNING, text, *values)
+
+    def _tell(self, level: int, text: str, *values: object) -> None:
         if not self._looks_on:
-            LOGGER.warning(text, *values)
+            LOGGER.log(level, text, *values)
 
     def _insist(self) -> None:
         """Writes the kill again, since the file does not say it; once at a time."""

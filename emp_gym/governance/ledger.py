@@ -71,10 +71,11 @@ class Ledger:
         now, state = self._clock(), self.state
         if not state.size or kind == clocks.ACCEPTED or not clocks.jumped(now, state.now):
             return
-        trouble, folder = clocks.ahead(now, state.now, f"entry {state.size - 1}"), shlex.quote(str(self.log.path.parent))
+        trouble = clocks.ahead(now, state.now, f"entry {state.size - 1}")
         raise ClockJumped(
             f"{self.log.path}: {trouble}; nothing was written. Set the clock of this machine right; if it is right, accept "
-            f"it for this ledger, and evidence expires by it: scripts/promote.py {folder} --accept-clock"
+            "it for this ledger, and evidence expires by it: "
+            f"python scripts/promote.py {shlex.quote(str(self.log.path.parent))} --accept-clock"
         )
 
     def find(self, name: str) -> Version:

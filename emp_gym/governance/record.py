@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -44,10 +44,13 @@ ANY = "*"  # in a shape: any keys
 LARGEST = 2**53  # of an integer in a payload
 FEES = {"maker_bps_e4": int, "maker_lot_e8": int, "taker_bps_e4": int, "taker_lot_e8": int}  # 1e-4 bp; 1e-8 currency a lot
 DAY = {
-    "content": Sha, Maybe("currency"): str, "date": str, Maybe("fees"): FEES, "files": [Sha], Maybe("rows"): Sha, "symbol": str,
-    "synthetic": bool,
+    "content": Sha, Maybe("currency"): str, "date": str, Maybe("fees"): FEES, "files": [Sha], Maybe("price_e8"): int, Maybe("rows"): Sha,
+    "symbol": str, "synthetic": bool,
 }  # fmt: skip
-COSTS = {"feed_latency_ns": int, "fees": str, "impact": str, "order_latency_ns": int}
+COSTS = {
+    "feed_latency_ns": int, "fees": str, Maybe("half_life_ns"): int, "impact": str, Maybe("maker_fee_bps_e4"): int,
+    "order_latency_ns": int, Maybe("taker_fee_bps_e4"): int,
+}  # fmt: skip
 POLICY = {"breaches": int, "decisions": [int], "name": str, "pnl_e8": [int], "reasons": {ANY: int}, "role": str}
 APPROVALS = [{"signature": str, "signer": str}]
 SHAPES: Mapping[str, Mapping[str, Any]] = {
@@ -155,14 +158,14 @@ class Day:
     synthetic: bool
     rows: str = ""  # of messages and book alone, whatever instrument they are said to be of; "" where it was not noted
     currency: str = ""  # "" where it was not noted
-    fees: Fees | None = None  # the instrument's own; None where they were not noted
+    fees: Fees | None = None  # the instrument's own, with the price of the day; None where they were not noted
 
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> Day:
         fees = value.get("fees")
         return cls(
             value["symbol"], value["date"], value["content"], tuple(value["files"]), value["synthetic"], value.get("rows", ""),
-            value.get("currency", ""), None if fees is None else fees_of(fees),
+            value.get("currency", ""), None if fees is None else replace(fees_of(fees), price=value.get("price_e8", 0) / CASH),
         )  # fmt: skip
 
     @property

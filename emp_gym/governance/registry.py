@@ -21,6 +21,7 @@ from emp_gym.governance.record import Version, identity
 from emp_gym.types import DataError
 
 FILES = ("config.json", "model.json", "model.safetensors")  # the last is absent where nothing is learned
+RECORD = "provenance.json"
 LARGEST_HEADER = 16 << 20  # bytes; a header of a network of ours has thousands
 
 
@@ -107,10 +108,12 @@ class Registry:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         for name, expected in files.items():
-            data = (run / name).read_bytes()
+            data = bounded.read_bytes(run / name, bounded.HUGE)
             if hashlib.sha256(data).hexdigest() != expected:
                 raise DataError(f"{run / name} changed while it was registered; train or register it again")
             _write(aside / name, data)
+        if (run / RECORD).is_file():  # of what it was trained on, where it names its model by hash
+            _write(aside / RECORD, bounded.read_bytes(run / RECORD))
         aside.rename(folder)
         sync_folder(self.artefacts)
 
@@ -139,6 +142,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def file_hash(path: Path) -> str:
+    bounded.must_be_regular(path, bounded.HUGE)
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

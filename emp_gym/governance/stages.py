@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import yaml
 
+from emp_gym import bounded
 from emp_gym.governance.costs import ASKED, Costs
 from emp_gym.governance.kill_state import stamp
 from emp_gym.governance.stand_down import REASON_NAMES, stand_down
@@ -23,7 +23,7 @@ from emp_gym.risk.gate import RiskGate
 from emp_gym.risk.gates import passed
 from emp_gym.risk.limits import Limits, load
 from emp_gym.risk.reasons import Mode
-from emp_gym.types import I8, I64, NS, Bool, ConfigError, EmpGymError, Gate, Orders, Stop, Verdicts, View
+from emp_gym.types import I8, I64, NS, Bool, ConfigError, DataError, EmpGymError, Gate, Orders, Stop, Verdicts, View
 
 ORDER = ("experiment", "paper", "pilot", "live")  # of what is allowed, least first
 VENUES = ("replay", "simulated", "paper", "live")
@@ -108,8 +108,8 @@ def known_stage(stage: Any, where: str) -> str:
 
 def _yaml(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        return bounded.read_yaml(path) or {}
+    except (OSError, DataError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]})") from error
 
 

@@ -14,12 +14,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from emp_gym import bounded
 from emp_gym.risk.rules import LOTS_MAX, MAX_INSTRUMENTS
 from emp_gym.risk.state import RING
-from emp_gym.types import NS, ConfigError
+from emp_gym.types import NS, ConfigError, DataError
 
 Lots = Annotated[int, Field(strict=True, ge=1, le=LOTS_MAX)]
 Money = Annotated[Decimal, Field(gt=0, allow_inf_nan=False)]
@@ -242,13 +242,13 @@ def load(source: str | Path | Mapping[str, Any] | Limits) -> Limits:
 
 def _read(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return bounded.read_yaml(path)
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: there is no such file of limits") from error
     except (IsADirectoryError, PermissionError) as error:
         raise ConfigError(f"{path}: cannot be read as a file of limits ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML ({str(error).splitlines()[0]})") from error
+    except DataError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _sentence(where: str, item: Any) -> str:

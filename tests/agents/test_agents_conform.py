@@ -159,6 +159,50 @@ def test_each_fault_is_caught(fault: str, check: str) -> None:
     assert list(only[0](candidate)), f"{check} did not see {fault!r}"
 
 
+def without(name: str) -> type:
+    """`fakes.Rule` without one of its methods."""
+    return type("Lacking", (), {key: value for key, value in vars(fakes.Rule).items() if key != name})
+
+
+def wrong(**methods: Any) -> type:
+    return type("Strange", (fakes.Rule,), methods)
+
+
+def nothing(*_: Any) -> None: ...
+
+
+WRONG = {
+    "no initial_state": (without("initial_state"), "methods_are_there: there is no initial_state(lanes): every agent has one"),
+    "no reset_state": (without("reset_state"), "methods_are_there: there is no reset_state(state, done)"),
+    "act without a mask": (wrong(act=lambda self, observation, state: None), "it is called as act(observation, state, mask)"),
+    "initial_state of nothing": (wrong(initial_state=lambda self: None), "it is called as initial_state(lanes), and does not take"),
+    "a method that is none": (wrong(reset_state=3), "there is no reset_state(state, done)"),
+    "save, no load": (wrong(save=nothing), "there is no load(folder): what was learned could not be kept"),
+    "learn, no save": (wrong(learn=nothing), "there is no save(folder)"),
+    "learn of nothing": (
+        wrong(learn=lambda self: None, save=nothing, load=nothing), "it is called as learn(make_env, total_timesteps, callback)"
+    ),
+    "learns first, no arrays": (wrong(learns_first=True), "there is no restore(arrays): it says that it learns first"),
+    "takes no seed": (wrong(__init__=lambda self, a, b, c: None), "it_is_built: Strange(observation_space, action_space, spec, seed=0)"),
+    "breaks as it is built": (wrong(__init__=lambda self, *_, seed: 1 / 0), "it_is_built: "),
+    "no pair": (wrong(act=lambda self, o, s, m=None: np.zeros(len(o))), "act() must return (actions, state), got ndarray"),
+    "act breaks": (wrong(act=lambda self, o, s, m=None: s["x"]), "TypeError: 'NoneType' object is not subscriptable (test_agents"),
+    "act not written": (type("Empty", (BaseAgent,), {}), "Empty must define act(observation, state, mask)"),
+    "reset_state breaks": (wrong(reset_state=lambda self, s, d: s["x"]), "done_lanes_forget: TypeError: "),
+    "save breaks": (wrong(save=lambda self, f: (f / "no").read_bytes(), load=nothing), "files_bring_it_back: FileNotFoundError: "),
+}
+
+
+@pytest.mark.parametrize(("cls", "said"), WRONG.values(), ids=WRONG)
+def test_whatever_is_wrong_with_a_class_is_a_finding(cls: type, said: str) -> None:
+    found = [str(finding) for finding in conformance(cls, "fake-lob-v0")]
+    assert any(said in finding for finding in found), found
+
+
+def test_a_rule_of_three_methods_conforms() -> None:
+    assert conformance(fakes.Rule, "fake-lob-v0") == []
+
+
 def test_the_faultless_one_conforms() -> None:
     assert conformance(Wrong, "fake-lob-v0") == []
 

@@ -356,6 +356,7 @@ def test_progress_is_told_in_words(tmp_path):
     told: list[str] = []
     one(write(tmp_path), progress=told.append)
     assert any("verifying 12 rows" in line for line in told)
+    assert [line.partition(": ")[2] for line in told if "reading" in line] == ["reading 0.9 kB"]
 
 
 # ---- kernels against their judges ------------------------------------------------------------------------------------

@@ -378,6 +378,42 @@ def test_a_folder_that_holds_a_day_in_two_forms_gives_it_once_and_says_so(
     assert "a.zip" in caplog.text and "read once" in caplog.text
 
 
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_of_many_days_that_are_read_for_the_first_time_one_line_says_how_many(
+    one_by_one: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = [day(tmp_path / "days", date=f"2024-05-{1 + i:02d}") for i in range(store.SHOWN + 2)]
+
+    def told(chosen: list[Path]) -> list[str]:
+        caplog.clear()
+        store.tapes(chosen if one_by_one or len(chosen) < len(paths) else tmp_path / "days")
+        return [line for line in map(logging.LogRecord.getMessage, caplog.records) if "once; kept" in line]
+
+    with caplog.at_level(logging.INFO):
+        (alone,) = told(paths[:1])
+        assert alone.startswith(f"reading {paths[0]} (once; kept in ")
+        (line,) = told(paths)
+        assert line == f"reading {store.SHOWN + 1} days (once; kept in {tmp_path / 'cache' / 'tapes'})"
+        store._tapes.cache_clear()
+        assert told(paths) == []
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.9, -1])
+def test_a_zip_that_was_cut_off_is_called_damaged(keep: float, tmp_path: Path) -> None:
+    archive = zipped(day(tmp_path / "a", rows=300), tmp_path / "a.zip")
+    whole = archive.read_bytes()
+    (tmp_path / "zips").mkdir()
+    cut = tmp_path / "zips" / "cut.zip"
+    cut.write_bytes(whole[: int(keep * len(whole)) if keep > 0 else -1])
+    for source in (cut, cut.parent, [cut, archive]):
+        with pytest.raises(DataError, match=r"cut.zip: a damaged zip.*get it again") as found:
+            store.tapes(source)
+        assert "unpack" not in str(found.value)
+    cut.write_bytes(whole[:-22].replace(b"PK\x01\x02", b"PK\x07\x07") + whole[-22:])  # its list of files is overwritten
+    with pytest.raises(DataError, match=r"cut.zip: a damaged zip \(.*\); get it again"):
+        store.tapes(cut)
+
+
 def test_what_lies_beside_and_is_not_read_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     day(tmp_path)
     for name in ("prices.csv", "more.7z", "a.parquet", ".hidden", "XYZ_2024-05-02_2.quarantine.csv", "ReadMe.txt"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from emp_gym.data.synthetic import DayConfig
 from emp_gym.data.tape import TapeSet, build
 from emp_gym.envs.core import Lanes
 from emp_gym.envs.schedule import Pace, parse_episode, parse_impact, parse_pace, parse_start, split_windows
+from emp_gym.experiments.config import assignments
 from emp_gym.types import NS, ConfigError, DataError
 from tests.market.duel import rows_of, synthetic_day
 
@@ -25,11 +27,12 @@ EPISODE = 20
 
 
 def days(count: int, held_out: tuple[int, ...] = (), *, one_date: bool = False) -> TapeSet:
-    """A set of that many days of unlike lengths, on dates of their own, or of several symbols on one date."""
-    whole, parts = synthetic_day(CONFIG), []
+    """A set of that many days of unlike rows and lengths, on dates of their own, or of several symbols on one date."""
+    parts = []
     for i in range(count):
+        whole = synthetic_day(replace(CONFIG, seed=CONFIG.seed + i))
         day = rows_of(whole, np.arange(len(whole.time_ns) - 300 * i))
-        called = {"date": whole.date if one_date else f"2030-02-{i + 1:02d}", "order_id": day.order_id + 10**9 * i}
+        called = {"date": whole.date if one_date else f"2030-02-{i + 1:02d}"}
         symbol = replace(day.instrument, symbol=f"SYM{i if one_date else ''}")
         parts.append(build(replace(day, source={"held_out": i in held_out}, instrument=symbol, **called)))
     return TapeSet.concatenate(parts)
@@ -214,11 +217,31 @@ def test_what_is_trained_on_ends_before_what_is_judged_for_any_set_in_any_order(
     assert found[0] == found[1], "the order in which days are given changes nothing"
 
 
-def test_an_unknown_split_and_an_episode_that_fits_nowhere_are_errors() -> None:
+def test_an_unknown_split_is_an_error_that_names_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="'train', 'test', 'all'"):
         split_windows(days(1), "holdout", PACES[0], EPISODE)
-    with pytest.raises(DataError, match="shorten `episode`"):
-        split_windows(days(1), "test", Pace(1_000, 0), EPISODE)
+
+
+@pytest.mark.parametrize(
+    ("split", "pace", "episode", "fits"),
+    [
+        ("test", Pace(1_000, 0), 20, "every='250 messages', episode='20 decisions' fits"),
+        ("train", Pace(100, 0), 40, "episode='20 decisions' fits"),
+        ("train", Pace(2_000, 0), 3, "every='500 messages', episode='3 decisions' fits"),
+        ("test", Pace(0, 24 * 60 * 60 * NS), 2, "fits"),
+    ],
+)
+def test_an_episode_that_fits_nowhere_is_an_error_that_says_what_fits(split: str, pace: Pace, episode: int, fits: str) -> None:
+    with pytest.raises(DataError, match=f"episode of {episode} decisions every {pace}") as found:
+        split_windows(days(1), split, pace, episode)
+    said = str(found.value)
+    assert fits in said, said
+    every, length = re.search(r"every='(.*)', ", said), re.search(r"episode='(.*)' fits", said)
+    assert len(split_windows(days(1), split, parse_pace(every[1]) if every else pace, parse_episode(length[1])).table)
+    pasted = shlex.split(said.partition("(on a command line: ")[2].partition(");")[0])
+    assert pasted[0] == "--set" and assignments(pasted[1:]) == {
+        "env": {**({"every": every[1]} if every else {}), "episode": length[1]}
+    }
 
 
 def test_an_episode_longer_than_its_window_may_start_at_its_first_row_only() -> None:

@@ -82,3 +82,26 @@ def test_rules_of_instruments_are_set_like_any_other_argument_and_survive_json()
     assert config.env["instrument"] == {"AMZN": {"lot": 100, "ticks": [[0, 1], [10_000, 100]]}}
     assert c.override(c.RunConfig(), json.loads(json.dumps(asdict(config)))) == config
     assert c.override(c.RunConfig(), c.assignments(["env.instrument.AMZN.lot=100"])).env == {"instrument": {"AMZN": {"lot": 100}}}
+
+
+@pytest.mark.parametrize(
+    ("pair", "said"),
+    [
+        ("evaluation.level=0.05", "from 0.5 to below 1, got 0.05; did you mean 0.95"),
+        ("evaluation.level=95", "got 95.0; did you mean 0.95"),
+        ("evaluation.level=-0.9", "got -0.9"), ("evaluation.level=0", "got 0.0"), ("evaluation.level=1", "got 1.0"),
+        ("evaluation.level=1.5", "got 1.5"), ("evaluation.level=.nan", "got nan"), ("evaluation.resamples=0", "at least 40 .*got 0"),
+        ("evaluation.resamples=1", "at least 40 .*got 1"), ("evaluation.resamples=-3", "got -3"), ("evaluation.resamples=39", "got 39"),
+        ("evaluation.seed=-1", "at least 0, got -1"), ("evaluation.episodes=0", "at least 1, got 0"), ("evaluation.episodes=-2", "got -2"),
+    ],
+)  # fmt: skip
+def test_what_no_interval_can_be_made_of_is_refused(pair: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as raised:
+        c.override(c.RunConfig(), c.assignments([pair]))
+    assert pair.partition("=")[0] in str(raised.value)
+
+
+def test_a_higher_level_needs_more_resamples() -> None:
+    assert c.EvaluationConfig(level=0.99, resamples=200).level == 0.99 and c.EvaluationConfig(resamples=40)
+    with pytest.raises(ConfigError, match="at least 200"):
+        c.EvaluationConfig(level=0.99, resamples=199)

@@ -44,10 +44,10 @@ def test_settings_turn_one_dial_at_a_time_and_name_every_one() -> None:
 
 
 def test_what_a_run_assumed_more_strictly_is_the_honest_setting() -> None:
-    own = {"latency_ns": [5_000_000, 1_000], "impact": "permanent", "taker_fee_bps": 2.0, "maker_fee_bps": 1.0}
+    own = {"latency_ns": [5_000_000, 300_000], "impact": "permanent", "taker_fee_bps": 2.0, "maker_fee_bps": 1.0}
     honest = fidelity.settings(own)[0]
     assert dict(honest.keywords) == {"fills": "exact", "maker_fee_per_lot": None, "taker_fee_per_lot": None, **own}
-    assert honest.name == "honest: exact queue, 5 ms + 0.001 ms, permanent, fees 1/2 bp"
+    assert honest.name == "honest: exact queue, 5 ms + 0.3 ms, permanent, fees 1/2 bp"
     per_share = fidelity.settings({"taker_fee_per_lot": 0.0035})
     assert per_share[0].name == "honest: exact queue, 0.2 ms, resilient, the instrument's fees and –/0.0035 a lot"
     free = next(one for one in per_share if one.name == "no fees")

@@ -73,6 +73,29 @@ def test_a_kill_ends_a_governed_run_and_only_a_key_on_record_lets_it_go_on(tmp_p
     assert kinds(folder) == ["kill", "rearm", "trial", "register"]
 
 
+def test_nothing_about_a_kill_is_said_twice(tmp_path, capsys, caplog):
+    folder = tmp_path / "log"
+    GovernanceFolder.create(folder, clock=time.time_ns).close()
+    KeyFile.generate(tmp_path / "bob.key")
+    assert kill.main([str(folder), "--allow", str(tmp_path / "bob.key"), "--who", "bob"]) == 0
+    at, reasons = [str(folder)], ("feed looks wrong", "spread is gone")
+    for words in (["--who", "alice", "--reason", reasons[0]], ["--who", "carol", "--reason", reasons[1]]):
+        KillSwitch._all.pop(folder.resolve(), None)  # as in a new process
+        capsys.readouterr()
+        assert kill.main([*at, *words]) == 0
+        said = capsys.readouterr()
+        assert said.err == "" and said.out.count(words[-1]) == 1
+    KillSwitch._all.pop(folder.resolve(), None)
+    assert train.main([*SHORT, "--govern", str(folder), "--run-dir", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err
+    assert [said.count(reason) for reason in reasons] == [1, 1] and said.startswith("train.py: stopped by the kill switch before")
+    KillSwitch._all.pop(folder.resolve(), None)
+    assert kill.main([*at, "--rearm", "--key", str(tmp_path / "bob.key"), "--reason", "mended"]) == 0
+    said = capsys.readouterr()
+    assert said.err == "" and [said.out.count(words) for words in (*reasons, "mended")] == [1, 1, 1]
+    assert not [record for record in caplog.records if "kill_switch" in record.name], "log lines go to standard error"
+
+
 def test_a_run_goes_on_where_it_began_or_not_at_all(tmp_path, capsys):
     folder, run, other = tmp_path / "log", tmp_path / "run", tmp_path / "other"
     plain = [*SHORT, "--no-evaluation", "--run-dir"]

@@ -117,7 +117,8 @@ def test_a_run_on_other_windows_takes_no_table_from_the_others(
     cut = {
         name: {**one, "pnl_by_window": [seed[:-1] for seed in one["pnl_by_window"]]} for name, one in told["results"].items()
     }  # fmt: skip
-    other = changed(runs / "taker", tmp_path / "other", windows=told["windows"][:-1], days=told["days"][:-1], results=cut)
+    columns = {name: told[name][:-1] for name in ("windows", "days", "symbols", "currencies", "market_moves")}
+    other = changed(runs / "taker", tmp_path / "other", **columns, results=cut)
     assert command.main([str(other), str(runs)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "A table of its own, not to be compared with the first of emp-lob-v0: 7 windows instead of 8." in shown

@@ -19,6 +19,7 @@ import pytest
 from emp_gym.agents import registry
 from emp_gym.evaluation import comparison
 from emp_gym.evaluation.assumptions import HONEST
+from emp_gym.evaluation.reliability import iqm
 from emp_gym.experiments import leaderboard
 from emp_gym.experiments.commands import leaderboard as command
 from emp_gym.experiments.report import SCHEMA
@@ -40,6 +41,7 @@ def evaluation(agent: str, mean: float, windows: int = 20, **changes: Any) -> di
     run = {
         "data_hash": "a" * 16, "settings": dict(HONEST), "agent_config": {}, "split": "test", "training_seeds": [0],
         "total_timesteps": 1000, "train_seconds": 1.0, "judge_seconds": 1.0, "machine": "", "trials": None, "commit": None,
+        "trained": None,
     }  # fmt: skip
     told = {
         "schema": SCHEMA, "env": "emp-lob-v0", "agent": agent, "judged": "pnl", "seeds": 1, "level": 0.95,
@@ -131,6 +133,27 @@ def one_of_three_runs(desk: Desk) -> None:
     desk.config(desk.path / "b", 9)
 
 
+def report_elsewhere(desk: Desk) -> None:
+    """No run lies beside it, but its evaluation knows."""
+    desk.put("lie", evaluation("lucky", 1e3, trained={"symbols": ["AAA"], "series": [0, 1, 2], "alike": "x", "models": []}))
+    (desk.path / "lie" / "provenance.json").unlink()
+
+
+def other_market_elsewhere(desk: Desk) -> None:
+    desk.put("lie", evaluation("lucky", 1e3, trained={"symbols": ["ZZZ"], "series": [0], "alike": "x", "models": []}))
+    (desk.path / "lie" / "provenance.json").unlink()
+
+
+def another_model_since(desk: Desk) -> None:
+    origin = {"symbols": ["AAA"], "series": [0], "alike": "x", "models": [{"model.json": "the hash of an earlier one"}]}
+    (desk.put("lie", evaluation("lucky", 1e3, trained=origin)) / "model.json").write_text("{}")
+
+
+def gone_on_since(desk: Desk) -> None:
+    """An evaluation of an earlier version, of 1,000 steps."""
+    (desk.put("lie", evaluation("lucky", 1e3), seed=0) / "curves.csv").write_text("steps,time/seconds\n3000,1.0\n")
+
+
 SHARED = "every window shares rows with training"
 LATE = "20 of 20 windows lie before the last training data (AAA 2030-02-01)"
 MOMENTS = "20 of 20 windows lie at moments that were trained on in BBB (2030-01-07)"
@@ -163,7 +186,15 @@ TABLE: dict[str, tuple[Plant, str]] = {
     ),
     "rebates for fees": (
         lie(fees=-4.0, **setting(maker_fee_bps=-0.3)),
-        r"maker_fee_bps -0.3 instead of 0.0.*OPTIMISTIC: no fees;",
+        r"maker_fee_bps -0.3 instead of 0.0.*OPTIMISTIC: a maker's rebate of 0.3 bp where configs/honest.yaml counts on none;",
+    ),
+    "costs in name only": (
+        lie(**setting(taker_fee_bps=0.0001, latency_ns=1, impact="resilient 1 ns")),
+        r"OPTIMISTIC: order latency 1e-06 ms .*half-life of 1e-09 s .*taker fee 0.0001 bp where configs/honest.yaml charges 0.3;",
+    ),
+    "a cheap instrument": (
+        lie(**setting(taker_fee_bps=None), preface={"data": "", "below": ["taker fee 0.01 bp where configs/honest.yaml charges 0.3"]}),
+        r"OPTIMISTIC: taker fee 0.01 bp where configs/honest.yaml charges 0.3;",
     ),
     "no latency": (
         lie(**setting(latency_ns=None)),
@@ -172,6 +203,10 @@ TABLE: dict[str, tuple[Plant, str]] = {
     "no impact": (lie(**setting(impact="none")), r"impact none instead of resilient.*OPTIMISTIC: no impact;"),
     "the lucky seed of a series": (one_of_a_series, r"1 OF 5 SEEDS \(seed 3\): the others were trained and are not in it"),
     "the lucky seed of runs of which the others were not judged": (one_of_three_runs, r"1 OF 3 SEEDS \(seed 7\)"),
+    "the lucky seed, its report elsewhere": (report_elsewhere, r"1 OF 3 SEEDS \(seed 0\)"),
+    "another market, its report elsewhere": (other_market_elsewhere, r"OF ANOTHER MARKET: trained on ZZZ, judged on AAA"),
+    "a model that is not there any more": (another_model_since, r"STALE: judged before the model that lies here"),
+    "a model that went on, by an earlier version": (gone_on_since, r"STALE: judged before the model that lies here"),
     "other episode length": (lie(**setting(episode="32 decisions")), r"episode 32 decisions instead of 256 decisions"),
     "other data": (lie(data_hash="b" * 16), r"data bbbbbbbb instead of aaaaaaaa"),
     "few blocks": (lie(windows=6), r"6 windows instead of 20.*3 dates: too few for an interval"),
@@ -315,6 +350,30 @@ def test_symbols_of_one_date_are_one_block(tmp_path: Path) -> None:
     (board,) = leaderboard.boards([tmp_path])
     assert all(row.pnl.low is None and row.pnl.blocks == 2 for row in leaderboard.rows(board))
     assert any("2 dates: too few" in note for note in board.notes)
+
+
+@pytest.mark.parametrize(("seeds", "dates", "there"), [(4, 10, True), (3, 10, False), (4, 4, False)])
+def test_an_interval_over_seeds_needs_seeds_and_dates(seeds: int, dates: int, there: bool, tmp_path: Path) -> None:
+    told = evaluation("lucky", 1e3, days=[DATES[i % dates] for i in range(20)], training_seeds=list(range(seeds)))
+    told["results"]["lucky"] = result(1e3, 20, seeds=seeds)
+    Desk(tmp_path).put("lie", told)
+    (board,) = leaderboard.boards([tmp_path])
+    (row,) = [row for row in leaderboard.rows(board) if not row.baseline]
+    assert row.iqm is not None and (row.iqm.low is not None) is there and row.seeds == seeds
+    assert np.isclose(row.iqm.mean, iqm(np.array(told["results"]["lucky"]["pnl_by_window"]).mean(axis=1)))
+
+
+@pytest.mark.parametrize("level", [0.05, -0.9, 95])
+def test_the_level_is_the_boards_own_whatever_the_first_run_was_judged_with(
+    level: float, desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (honest,) = leaderboard.boards([desk.path])
+    desk.put("a-first", evaluation("lucky", 5.0, level=level))
+    (board,) = leaderboard.boards([desk.path])
+    assert board.level == 0.95
+    was = {row.agent: row.pnl for row in leaderboard.rows(honest)}
+    assert all(row.pnl == was[row.agent] for row in leaderboard.rows(board) if row.agent in was)
+    assert "Intervals are 95% block bootstraps" in shown(desk, capsys)
 
 
 def test_windows_of_one_date_have_an_interval_that_is_called_within_day(tmp_path: Path) -> None:

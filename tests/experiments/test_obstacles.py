@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from emp_gym.agents import registry
+from emp_gym.data import store
 from emp_gym.experiments.commands import (
     benchmark,
     cache,
@@ -257,3 +258,18 @@ def test_numpy_names_neither_number_nor_path_and_a_full_disk_is_still_one(tmp_pa
         np.zeros(100_000).tofile(file)
     assert refused.value.errno == errno.ENOSPC
     assert refused.value.filename == str(tmp_path)
+    assert told(OSError("1000 requested and 20 written")).startswith("No space left on device, or files may not be so large (ulimit -f); ")
+
+
+def test_a_cache_without_room_for_a_tape_names_the_file_and_another_place(tmp_path, monkeypatch):
+    store.tapes("synthetic:rows=2000").one(0).save(tmp_path / "day.tape")
+    monkeypatch.setenv("EMP_GYM_HOME", str(tmp_path / "home"))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, before[1]))
+    try:
+        with pytest.raises(OSError) as refused:
+            store._kept(tmp_path / "home" / "x.tape", lambda: store.tapes(str(tmp_path / "day.tape")))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    line = told(refused.value)
+    assert line.startswith(f"{tmp_path / 'home' / 'x.tape'}: ") and "EMP_GYM_HOME=DIR" in line and "ulimit -f" in line

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,6 +89,65 @@ def test_learning_curves_are_drawn_for_one_and_many_seeds(seeds: int, width: flo
         curves.append({"steps": steps, "rollout/ep_rew_mean": returns, "market/pnl": 2 * returns, "market/inventory": returns})
     path = tmp_path / "learning.png"
     assert pictures.learning_curve(curves, "learning", path, width) and shows_something(path, width)
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+def test_of_one_iteration_there_are_points_and_the_title_says_so(seeds: int, tmp_path: Path, drawn: list[Any]) -> None:
+    curves = [{"steps": np.array([32768.0]), "rollout/ep_rew_mean": np.array([i - 30.0]), "market/inventory": np.array([9.0 + i])}
+              for i in range(seeds)]  # fmt: skip
+    assert pictures.learning_curve(curves, "learning", tmp_path / "one.png") and shows_something(tmp_path / "one.png", drawing.WIDTH)
+    (figure,) = drawn
+    assert "one iteration" in figure.get_suptitle()
+    for axis in figure.axes:
+        seen = {float(y) for line in axis.lines if line.get_marker() == "o" for y in line.get_ydata()}
+        expected = [curve["rollout/ep_rew_mean" if "Return" in axis.get_title("left") else "market/inventory"][0] for curve in curves]
+        assert seen >= set(expected), "every seed is to be seen"
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Figures that were drawn."""
+    import matplotlib.pyplot as plt
+
+    kept: list[Any] = []
+    monkeypatch.setattr(plt, "close", kept.append)
+    return kept
+
+
+SCALES = [(low, high) for size in (1e-4, 0.013, 1.0, 7.3, 240.0, 1.2e6) for low, high in ((-size, 0.3 * size), (100.0, 100.0 + size))]
+
+
+@pytest.mark.parametrize(("low", "high"), SCALES)
+def test_every_tick_is_labelled_with_its_value(low: float, high: float, tmp_path: Path, drawn: list[Any]) -> None:
+    with drawing.figure(tmp_path / "ticks.png", ncols=2, figsize=(9.0, 3.0)) as (_, axes):
+        for axis, bins in zip(axes, (4, 9)):
+            axis.plot([low, high], [low, high])
+            axis.locator_params(nbins=bins)
+            drawing.money_axis(axis)
+            drawing.money_axis(axis, "x", least=2)
+    for axis in axes:
+        for one in (axis.xaxis, axis.yaxis):
+            told = [float(label.get_text().replace(",", "").replace("−", "-")) for label in one.get_ticklabels()]
+            step = np.diff(one.get_ticklocs()).min()
+            assert len(told) > 1 and told == pytest.approx(list(one.get_ticklocs()), abs=1e-3 * step)
+        assert all("." in label.get_text() for label in axis.xaxis.get_ticklabels())
+
+
+def test_days_of_several_symbols_are_divided_and_named(tmp_path: Path, drawn: list[Any]) -> None:
+    one = judged()
+    days = [("AAA", "2012-06-21"), ("BBB", "2012-06-21"), ("BBB", "2012-06-22")]
+    count = len(one.comparison.windows)
+    which = [days[i * len(days) // count] for i in range(count)]
+    played = [replace(p, span=replace(p.span, symbol=s, date=d)) for p, (s, d) in zip(one.comparison.played, which)]
+    comparison = replace(one.comparison, days=[date for _, date in which], played=played)
+    pictures.equity_curve(comparison, one.runs, one.baselines, "title", tmp_path / "equity.png")
+    (figure,) = drawn
+    top, bottom = figure.axes
+    assert [text.get_text() for text in top.texts] == ["AAA 2012-06-21", "BBB 2012-06-21", "BBB 2012-06-22"]
+    dividers = [line for line in top.lines if len(set(line.get_xdata())) == 1]
+    assert len(dividers) == 2 and f"{count} episodes, 2 symbols, one after the other, on 2 dates" in bottom.get_xlabel()
+    few = replace(comparison, days=["2012-06-21"] * count)
+    assert "2 symbols, one after the other, on 2012-06-21)" in pictures._time_label(few)
 
 
 def test_what_did_not_learn_has_no_learning_curve(tmp_path: Path) -> None:

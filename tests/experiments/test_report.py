@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from judged import KWARGS, Judged, judged, left
+from judged import KWARGS, Judged, judge, judged, left
 
 from emp_gym.evaluation.metrics import Estimate
 from emp_gym.experiments import backtest, findings, report
@@ -135,7 +135,16 @@ def test_a_losing_agent_is_said_to_lose_in_the_first_sentence() -> None:
 
 def test_a_loss_that_may_be_luck_is_a_loss_and_may_be_luck() -> None:
     said = verdict(comparison((-5.0, -9.0, 1.0), {"hold": ((0.0, 0.0, 0.0), (-5.0, -9.0, 1.0))}))
-    assert said.startswith("me loses money") and said.count("(the interval includes 0)") == 2
+    assert said.startswith("me lost money here") and said.count("(the interval includes 0)") == 2
+
+
+@pytest.mark.parametrize(("lead", "sure"), [((680.0, 500.0, 900.0), True), ((850.0, -30.0, 1700.0), False)])
+def test_a_profit_is_skill_only_when_it_is_ahead_of_both_who_only_hold(lead: Any, sure: bool) -> None:
+    rivals = {"short": ((40.0, 10.0, 60.0), (640.0, 200.0, 900.0)), "long": ((-100.0, -500.0, 200.0), lead)}
+    played = [Played(Span("i", "c", "AAA", "2030-01-01", 0, 9, "test"), "USD", False, 1.0, 1.0)] * 2
+    said = verdict(replace(comparison((680.0, 100.0, 1300.0), rivals), played=played))
+    assert ("it is ahead of both by more than the interval" in said) is sure, said
+    assert ("not told apart: it is ahead of being long" in said) is not sure, said
 
 
 def test_who_makes_money_but_less_than_a_baseline_is_said_to_lose_to_it() -> None:
@@ -166,7 +175,7 @@ def test_a_parent_order_is_judged_by_its_rank() -> None:
 
 
 def test_without_baselines_and_intervals_the_sentence_still_says_whether_money_was_lost() -> None:
-    assert verdict(comparison((-5.0,), {})).startswith("me loses money: −5.00 (too few for an interval)")
+    assert verdict(comparison((-5.0,), {})).startswith("me lost money here: −5.00 (too few for an interval)")
 
 
 def test_a_profit_without_an_interval_is_none_and_the_hint_says_what_would_give_one() -> None:
@@ -223,6 +232,24 @@ def test_orders_that_limits_cut_are_shown_and_counted_by_hand(tmp_path: Path) ->
     titles, rows = report.told_columns(report.TRADE, [report.trade_cells(row) for row in found.rows])
     assert "cut" in titles and rows[0][titles.index("cut")] == number(float(touched.mean()), 1)
     assert "cut" not in report.told_columns(report.TRADE, [report.trade_cells(row) for row in judged().comparison.rows])[0]
+
+
+def test_of_one_window_the_report_speaks_only_of_what_is_there(tmp_path: Path) -> None:
+    one = left(judge("emp-lob-v0", "random", seeds=2, episodes=1), tmp_path / "one")
+    text = (one / "report.md").read_text()
+    assert "The one episode, first seed" in text and "median P&L" not in text
+    assert "There are no intervals: 1 window, and below 8 none is given." in text and "bootstraps over" not in text
+    assert "Wilcoxon" not in text and "probability of improvement" not in text and "p adjusted" not in text
+    assert "of every episode (dots, means over 2 seeds), mean (disc)]" in text
+    many = (left(judged(), tmp_path / "many") / "report.md").read_text()
+    assert "The episode of median P&L" in many and "over 8 dates" in many and "(dots), mean (disc) and interval (bar)]" in many
+
+
+def test_every_column_that_is_explained_is_there(folder: Path, tmp_path: Path) -> None:
+    for text in ((folder / "report.md").read_text(), (left(judged(), tmp_path / "one") / "report.md").read_text()):
+        tables, _, reading = text.partition("## How to read this")
+        for column in re.findall(r"`([a-z ]+)`(?=:|, )", reading.partition("## ")[0]):
+            assert re.search(rf"\| {column} (\||\()", tables) or column in ("return",), column
 
 
 def test_numbers_are_written_with_a_true_minus_and_without_negative_zero() -> None:

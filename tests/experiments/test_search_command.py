@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -218,3 +219,18 @@ def test_kill_9_at_random_moments_changes_nothing(tmp_path: Path, space: Path, r
 def cells_in(folder: Path) -> int:
     """Training runs that are kept."""
     return len(list((folder / store.CELLS).glob("*.json")))
+
+
+def test_a_search_announces_what_it_does_where_rollouts_are_longer_than_the_budget() -> None:
+    from emp_gym.experiments.commands.evolve import _steps
+    from emp_gym.experiments.search.driver import Plan
+
+    table = {"agent.num_envs": {"low": 8, "high": 256}, "agent.n_steps": [32, 64]}
+    study = SimpleNamespace(user_attrs={"final_seeds": 1})
+    plan = Plan("emp-lob-v0", trials=3, population=2, halving=1, budget=256, seeds=1, finalists=0, table=table)
+    told = _steps(SimpleNamespace(plan=plan, study=study))  # 3 trials, and champion and starting point on the test: 5 runs
+    assert told.startswith("1,280 environment steps if none fails") and "up to 81,920" in told and "of at most 16,384" in told
+    plan = Plan("emp-lob-v0", trials=3, population=2, halving=1, budget=163_840, seeds=1, finalists=0, table=table)
+    assert "up to" not in _steps(SimpleNamespace(plan=plan, study=study)), "it ends where it was asked to"
+    unknown = Plan("emp-lob-v0", "muzero", trials=3, population=2, halving=1, finalists=0, table={})
+    assert "more where a training run ends with a longer rollout" in _steps(SimpleNamespace(plan=unknown, study=study))

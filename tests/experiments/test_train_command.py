@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from emp_gym.agents import registry
 from emp_gym.agents.base import read_arrays
+from emp_gym.data.synthetic import DayConfig, write_day
 from emp_gym.experiments.commands import evaluate, train
 from emp_gym.experiments.commands.terminal import duration
 
@@ -193,3 +195,52 @@ def test_the_tables_fit_a_terminal_of_80_columns(finished: Path, monkeypatch: py
 @pytest.mark.parametrize(("seconds", "said"), [(0.4, "0 s"), (99, "99 s"), (100, "2 min"), (5000, "83 min"), (9000, "2.5 h")])
 def test_time_left_is_told_in_a_unit_for_people(seconds: float, said: str) -> None:
     assert duration(seconds) == said
+
+
+class Forgetful(fakes.Rule):
+    def learn(self, make_env: Any, total_timesteps: int, callback: Any = None) -> None:
+        raise AssertionError("it must be refused before it learns")
+
+
+def test_a_rule_that_cannot_be_kept_is_told_the_command_that_judges_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--env", "fake-lob-v0", "--agent", "fakes:Rule"]
+    assert train.main([*words, "--run-dir", str(tmp_path / "r")]) == 2 and not (tmp_path / "r").exists()
+    pasted = shlex.split(capsys.readouterr().err.partition("to judge it: ")[2])
+    assert pasted[:2] == ["python", "scripts/evaluate.py"] and pasted[2:] == words
+    assert evaluate.main([*pasted[2:], "--episodes", "5"]) == 0
+
+
+def test_who_learns_and_cannot_save_is_refused_before_it_learns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["--env", "fake-lob-v0", "--agent", f"{__name__}:Forgetful", "--run-dir", str(tmp_path / "r")]) == 2
+    assert "has no save and no load: what it learns could not be kept" in capsys.readouterr().err
+
+
+def test_steps_beyond_those_asked_for_are_told_before_and_after(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert run(tmp_path / "r", steps="5000") == 0
+    steps = json.loads((tmp_path / "r" / "evaluation.json").read_text())["run"]["total_timesteps"]
+    rollout = 32 * registry.find("ppo").Config().n_steps
+    assert steps == -(-5000 // rollout) * rollout > 5000
+    line = f"5,000 steps asked, {steps:,} will be trained: ppo ends its last rollout, and one is {rollout:,} steps over all lanes"
+    assert [record.getMessage() for record in caplog.records if "asked" in record.getMessage()] == [line]
+    assert f"training: {steps:,} environment steps (5,000 asked), seed 0" in (tmp_path / "r" / "report.md").read_text()
+    caplog.clear()
+    assert run(tmp_path / "s", "--no-evaluation", steps=str(2 * rollout)) == 0
+    assert "asked" not in caplog.text
+
+
+def test_data_that_are_gone_are_told_with_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    days, folder = tmp_path / "days", tmp_path / "r"
+    for date in ("2030-03-04", "2030-03-05"):
+        write_day(days, DayConfig(seed=int(date[-1]), rows=1_500, date=date))
+    words = ["--env", "emp-lob-v0", "--agent", "hold", "--data", str(days), "--set", "env.episode='5 decisions'"]
+    assert train.main([*words, "--no-evaluation", "--run-dir", str(folder)]) == 0
+    days.rename(tmp_path / "elsewhere")
+    capsys.readouterr()
+    assert evaluate.main(["--run", str(folder)]) == 2
+    said = capsys.readouterr().err
+    assert f"{folder}: the run's data are not there any more ({days}); say where they are now: --data NEW_PLACE" in said
+    assert evaluate.main(["--run", str(folder), "--data", str(tmp_path / "elsewhere"), "--json"]) == 0
+    assert evaluate.main(["--run", str(folder), "--data", str(tmp_path / "nowhere")]) == 2
+    assert "nowhere: no such file or folder; give a LOBSTER day" in capsys.readouterr().err
+    assert train.main(["--resume", str(folder), "--total-timesteps", "99"]) == 2
+    assert f"the run's data are not there any more: put them back at {days}" in capsys.readouterr().err

@@ -45,8 +45,8 @@ def test_a_log_that_says_nothing_of_itself_is_said_to_be_one(log):
     with opened(log) as db:
         db.execute("UPDATE log SET about = '{}'")
     first = found(log)[0]
-    assert (first.where, first.expected) == ("log", "one row with what the log says of itself")
-    assert str(first).startswith("log: expected one row") and "{}" in first.got
+    assert (first.where, first.expected) == ("log", "one row of at most 65536 bytes with what the log says of itself")
+    assert str(first).startswith("log: expected one row of at most") and "{}" in first.got
 
 
 def test_after_a_lost_entry_nothing_is_said_of_what_cannot_be_known(log):
@@ -64,7 +64,7 @@ def test_heads_and_nodes_of_what_is_not_there_are_left_over(log):
 
 
 def test_a_connection_is_careful(log):
-    db = verify._connected(log, "ro")
+    db = verify._connected(log, "ro", verify.Watch([log]))
     got = [db.execute(f"PRAGMA {name}").fetchone() for name in ("trusted_schema", "cell_size_check", "mmap_size")]
     assert got[:2] == [(0,), (1,)] and got[2] in (None, (0,))
     db.close()

@@ -467,3 +467,14 @@ def test_the_command_closes_it_while_a_run_holds_the_ledger(tmp_path, root):
         assert switch.check()
         switch.finish()
         assert [entry.kind for entry in log.entries()] == ["kill"], "the run enters it"
+
+
+def test_what_stood_before_a_process_began_is_no_news_and_what_comes_later_is(tmp_path, caplog):
+    at(tmp_path).trip("alice", "wrong model")
+    KillSwitch.request(tmp_path, "bob", "spread is gone, too", 8)
+    caplog.clear()
+    switch = restarted(tmp_path)
+    assert switch.check() and [one.who for one in switch.noted] == ["bob"] and not caplog.records
+    KillSwitch.request(tmp_path, "carol", "and mine", 9)
+    assert switch.check() and len(switch.noted) == 2
+    assert [record.getMessage().count("and mine") for record in caplog.records] == [1]

@@ -46,7 +46,12 @@ def test_sessions_before_the_registration_do_not_count_for_pilot(desk: Desk) -> 
     desk.evaluate(version)
     desk.promote(version, "paper", "alice")
     desk.evaluate(version, days=[day(700 + i, date=f"2001-01-{1 + i:02d}") for i in range(24)])
-    assert desk.ledger.examine(version, "pilot").used == ()
+    case = desk.ledger.examine(version, "pilot")
+    assert case.used == ()
+    (told,) = [finding for finding in case.findings if finding.rule == "evidence"]
+    days = sorted({each.date for e in desk.ledger.state.versions[version].evaluations for each in e.days})
+    assert told.got == f"0 of 2 evaluations, 0 sessions; those on record are of days from {days[0]} to {days[-1]}"
+    assert "each dated after" in told.remedy and "not after the day of the evaluation" in told.remedy
 
 
 def test_an_oracle_is_no_rival(desk: Desk) -> None:
@@ -71,7 +76,10 @@ def test_optimistic_fills_are_refused(desk: Desk) -> None:
         ({"latency_ns": 0}, "latency"), ({"latency_ns": None}, "latency"), ({"latency_ns": 199_999}, "latency"),
         ({"latency_ns": [200_000, 0]}, "latency"), ({"latency_ns": [0, 200_000]}, "latency"), ({"latency_ns": "fast"}, "latency"),
         ({"latency_ns": [5]}, "latency"), ({"impact": "none"}, "impact"), ({"impact": None}, "impact"),
+        ({"impact": "resilient 1 ns"}, "impact"), ({"impact": "resilient 999 ms"}, "impact"), ({"impact": "soft"}, "impact"),
         ({"taker_fee_bps": 0.0}, "fees"), ({"taker_fee_bps": None}, "fees"), ({"taker_fee_bps": 0.3, "maker_fee_bps": -0.3}, "fees"),
+        ({"taker_fee_bps": 1e-12}, "fees"), ({"taker_fee_bps": 5.0000001, "maker_fee_bps": -5}, "fees"),
+        ({"taker_fee_bps": 0.299}, "fees"), ({"maker_fee_per_lot": -1e-6}, "fees"),
     ],
 )  # fmt: skip
 def test_each_cost_that_is_left_out_is_a_finding_of_its_own(desk: Desk, change: dict[str, Any], rule: str) -> None:
@@ -92,7 +100,7 @@ def test_a_run_with_the_environments_defaults_misses_all_three(desk: Desk) -> No
     assert refused(desk, version) == {"latency", "fees", "impact"}
 
 
-@pytest.mark.parametrize("impact", ["resilient", "resilient 250 ms", "permanent"])
+@pytest.mark.parametrize("impact", ["resilient", "resilient 2 min", "permanent"])
 def test_stricter_assumptions_than_the_honest_ones_pass(desk: Desk, impact: str) -> None:
     where = setting("emp-lob-v0", {**HONEST, "impact": impact, "latency_ns": [1_000_000, 300_000], "taker_fee_bps": 30.0})
     version = desk.version(where=where)
@@ -103,13 +111,15 @@ def test_stricter_assumptions_than_the_honest_ones_pass(desk: Desk, impact: str)
 def of_instrument(number: int, **fees: int) -> dict[str, Any]:
     """A day whose instrument has these fees."""
     known = {"maker_bps_e4": 0, "maker_lot_e8": 0, "taker_bps_e4": 0, "taker_lot_e8": 0}
-    return day(number) | {"fees": known | fees, "currency": "USD", "rows": sha(f"rows {number}")}
+    return day(number) | {"fees": known | fees, "currency": "USD", "rows": sha(f"rows {number}"), "price_e8": 100 * 10**8}
 
 
 def test_fees_of_the_instrument_count_where_the_setting_names_none(desk: Desk) -> None:
     told = {name: value for name, value in HONEST.items() if not name.endswith("fee_bps")}
     where = setting("emp-lob-v0", told)
-    for fees, passes in (({"taker_lot_e8": 300_000}, True), ({"taker_bps_e4": 3_000}, True), ({}, False)):
+    both = {"taker_lot_e8": 100_000, "taker_bps_e4": 2_000}
+    weighed = (({"taker_lot_e8": 300_000}, True), ({"taker_lot_e8": 299_000}, False), (both, True))
+    for fees, passes in (*weighed, ({"taker_bps_e4": 3_000}, True), ({}, False), ({"taker_bps_e4": 3_000, "maker_lot_e8": -1}, False)):
         version = desk.version(where=where)
         desk.evaluate(version, where=where, days=[of_instrument(i, **fees) for i in range(24)])
         assert findings(desk, version)["fees"] is passes
@@ -136,6 +146,44 @@ def test_a_venue_without_fees_needs_a_word_that_the_promotion_carries(desk: Desk
     assert entry.value["costs"] == least.as_payload()
     again = desk.reread()
     assert again.stage(version) == "paper" and not again.state.invalid, "whoever opens the ledger judges by the same word"
+
+
+def test_a_fee_per_lot_without_a_price_on_record_counts_as_nothing(desk: Desk) -> None:
+    told = {name: value for name, value in HONEST.items() if not name.endswith("fee_bps")}
+    version = desk.version(where=setting("emp-lob-v0", told))
+    unpriced = [{k: v for k, v in of_instrument(i, taker_lot_e8=10**8).items() if k != "price_e8"} for i in range(24)]
+    desk.evaluate(version, where=setting("emp-lob-v0", told), days=unpriced)
+    (finding,) = [f for f in desk.ledger.examine(version).findings if f.rule == "fees"]
+    assert not finding.passed and finding.got == "maker 0, taker 1 a lot, of a price that is not on record"
+
+
+@pytest.mark.parametrize(
+    ("change", "least"),
+    [
+        ({"maker_fee_bps": -0.2}, Costs(maker_fee_bps_e4=-2_000)), ({"taker_fee_bps": 0.1}, Costs(taker_fee_bps_e4=1_000)),
+        ({"impact": "resilient 250 ms"}, Costs(half_life_ns=250_000_000)),
+    ],
+)  # fmt: skip
+def test_a_rule_of_the_stage_lets_so_much_pass_and_no_more(desk: Desk, change: dict[str, Any], least: Costs) -> None:
+    where = setting("emp-lob-v0", {**HONEST, **change})
+    version = desk.version(where=where)
+    desk.evaluate(version, where=where)
+    assert desk.ledger.examine(version, least=least).passed and not desk.ledger.examine(version).passed
+    desk.ledger.promote(version, "paper", [desk.people["alice"]], least)
+    assert desk.reread().stage(version) == "paper", "the promotion carries it"
+    stricter = {"maker_fee_bps": -0.21, "taker_fee_bps": 0.09, "impact": "resilient 249 ms"}
+    below = setting("emp-lob-v0", {**HONEST, **{key: stricter[key] for key in change}})
+    other = desk.version(where=below)
+    desk.evaluate(other, where=below)
+    assert not desk.ledger.examine(other, least=least).passed
+
+
+def test_zero_fees_allow_no_rebate(desk: Desk) -> None:
+    where = setting("emp-lob-v0", {**HONEST, "taker_fee_bps": 0.0, "maker_fee_bps": -8.0})
+    version = desk.version(where=where)
+    desk.evaluate(version, where=where)
+    (finding,) = [f for f in desk.ledger.examine(version, least=Costs(fees="zero")).findings if f.rule == "fees"]
+    assert not finding.passed and "a rebate is not counted on" in finding.expected
 
 
 def test_a_word_that_was_not_signed_does_not_count(desk: Desk) -> None:

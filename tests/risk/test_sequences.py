@@ -258,12 +258,19 @@ class Trading(Walk):
         assert int(self.gate.state.lane["latch"][0]) == self.latch
 
 
+OBJECTIONS = {
+    Walk: ("position", "kill", "collar", "gross_net"),
+    Trading: ("position", "kill", "collar", "quantity", "open_orders", "submit_rate", "drawdown"),
+}
+"""What must have been met. Random limits hardly ever have a rate that these short walks reach; known ones do."""
+
+
 @pytest.mark.parametrize("machine", [Walk, Trading])
 def test_the_layer_keeps_its_promises_and_agrees_with_the_judge_through_any_sequence(machine):
     machine.told.clear()
     run_state_machine_as_test(machine, settings=settings(max_examples=60, stateful_step_count=40))
     assert machine.told["runs"] >= 60 and machine.told["orders"] > 400
-    assert machine.told["position"] and (machine.told["submit_rate"] or machine.told["kill"])
+    assert all(machine.told[objection] for objection in OBJECTIONS[machine]), machine.told
 
 
 @pytest.mark.long

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from emp_gym import trust
+from emp_gym import bounded, trust
 from emp_gym.agents.base import Arrays
 from emp_gym.types import ConfigError, DataError
 
@@ -114,7 +114,7 @@ def foreign_weights(path: Path | str, trusted: bool, member: str | None = None) 
         raise ConfigError(f"{path}: {WARNING}")
     try:
         if member is None:
-            content = path.read_bytes()
+            content = bounded.read_bytes(path, bounded.HUGE)
         else:
             with zipfile.ZipFile(path) as archive:
                 content = archive.read(member)

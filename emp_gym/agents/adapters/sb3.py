@@ -22,6 +22,7 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
 
@@ -171,6 +172,11 @@ class SB3Agent(SB3Policy):
 
     ``learn`` may be called again and goes on with the weights; the algorithm's buffers and generators begin anew.
     """
+
+    @property
+    def rollout_steps(self) -> int:
+        """Steps of a rollout over all lanes, where the algorithm learns from those; `learn` ends with a whole one."""
+        return self.lanes * self.model.n_steps if isinstance(self.model, OnPolicyAlgorithm) else 1
 
     def learn(self, make_env: MakeEnv, total_timesteps: int, callback: Callback | None = None) -> None:
         """Trains until `total_timesteps` steps over all lanes have been seen since the first call."""

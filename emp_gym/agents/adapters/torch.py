@@ -113,6 +113,11 @@ class TorchAgent(TorchPolicy):
     config: TorchConfig
     num_timesteps = 0
 
+    @property
+    def rollout_steps(self) -> int:
+        """Steps of a rollout over all lanes; `learn` ends with a whole one."""
+        return self.config.num_envs * self.config.num_steps
+
     def learn(self, make_env: MakeEnv, total_timesteps: int, callback: Callback | None = None) -> None:
         """Trains until `total_timesteps` steps over all lanes have been seen since the first call."""
         c = self.config

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
+from emp_gym import bounded
 from emp_gym.agents.base import Arrays, BaseAgent, Callback, read_arrays, read_json, write_arrays
 from emp_gym.agents.muzero.accounts import account_of
 from emp_gym.agents.muzero.actions import actions_of
@@ -214,7 +215,7 @@ class MuZero(BaseAgent):
             "num_timesteps": self.num_timesteps, "num_envs": self._learner.replay.lanes, "updates": self._learner.updates,
             "owed": self._learner.owed, "random": self._learner.random.bit_generator.state,
         }  # fmt: skip
-        (folder / "training.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+        bounded.write(folder / "training.json", json.dumps(state, indent=2) + "\n")
 
     def resume(self, folder: Path) -> None:
         """Reads a checkpoint; the next `learn` goes on from there."""

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
+from emp_gym import bounded
 from emp_gym.agents.backbones import encoder
 from emp_gym.agents.base import Arrays, BaseAgent, Callback, must_fit, read_arrays, read_json, write_arrays
 from emp_gym.agents.ppo.config import ACTIVATIONS, PLAIN, PPOConfig, sequence_batch, whole_batch
@@ -137,6 +138,11 @@ class PPO(BaseAgent):
 
     # ---- learning
 
+    @property
+    def rollout_steps(self) -> int:
+        """Steps of a rollout over all lanes; `learn` ends with a whole one."""
+        return self.config.num_envs * self.config.n_steps
+
     def learn(self, make_env: MakeEnv, total_timesteps: int, callback: Callback | None = None) -> None:
         """Trains until `total_timesteps` steps (summed over lanes) have been seen since the very first call.
 
@@ -230,7 +236,7 @@ class PPO(BaseAgent):
             raise ConfigError("nothing to checkpoint: learn() has not come to the end of an iteration")
         write_arrays(folder / "training.safetensors", self._boundary)
         state = {"num_timesteps": self.num_timesteps}
-        (folder / "training.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+        bounded.write(folder / "training.json", json.dumps(state, indent=2) + "\n")
 
     def resume(self, folder: Path) -> None:
         """Reads a checkpoint; the next `learn` goes on from there."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from emp_gym import bounded
 from emp_gym.experiments import leaderboard_view, suite
 from emp_gym.experiments.benchmark.figures import SMALL, Effort, Figures, say
 from emp_gym.experiments.document import markdown
@@ -58,5 +59,5 @@ def measure(
                 "currency per episode; over seeds",
             )
     path = out / TABLE
-    path.write_text(markdown(suite.document(plan, found, out / "cells")), encoding="utf-8")
+    bounded.write(path, markdown(suite.document(plan, found, out / "cells")))
     say(f"table: {path}")

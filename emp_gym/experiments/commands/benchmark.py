@@ -14,6 +14,7 @@ from typing import Any
 
 from emp_gym.experiments.benchmark.figures import SMALL, Effort, Figures, shown
 from emp_gym.experiments.commands import engines, own_modules
+from emp_gym.experiments.commands.flags import Parser
 from emp_gym.experiments.commands.obstacles import writing
 from emp_gym.experiments.commands.terminal import guarded
 
@@ -28,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line, where what is said goes together."""
-    parser = argparse.ArgumentParser(prog="benchmark", description=__doc__)
+    parser = Parser(prog="benchmark", description=__doc__)
     parser.add_argument("name", choices=NAMES, help="what to measure")
     parser.add_argument("--json", action="store_true", help="print one flat JSON object on stdout and nothing else")
     parser.add_argument("--data", nargs="+", metavar="DAY", help="LOBSTER days or .tape folders (default: synthetic)")

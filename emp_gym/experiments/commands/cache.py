@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from emp_gym.experiments.commands.flags import Parser
 from emp_gym.experiments.commands.terminal import console, guarded
 from emp_gym.types import ConfigError
 
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 HEAD = ("kind", "folders", "size", "unused")
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+def parser() -> Parser:
+    p = Parser(
         prog="cache.py",
         description="Show what the cache folder (EMP_GYM_HOME, or the user's cache) holds: compiled kernels, tapes, sets of days. "
         "All of it is made again when it is needed.",

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from emp_gym.experiments.commands import engines, own_modules
+from emp_gym.experiments.commands.flags import Parser
 from emp_gym.experiments.commands.terminal import console, guarded
 from emp_gym.printable import printable
 
@@ -74,8 +75,8 @@ def _run(arguments: argparse.Namespace) -> int:
     return _queue(arguments) if arguments.queue else _agent(arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     subject = parser.add_mutually_exclusive_group(required=True)

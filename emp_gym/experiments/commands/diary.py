@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from emp_gym.experiments.commands.flags import Parser
 from emp_gym.experiments.commands.terminal import console, data_argument, guarded, say, trust_argument, vouched
 from emp_gym.printable import printable
 from emp_gym.types import NS, ConfigError
@@ -26,8 +27,8 @@ GO_WITH = {
 FIRST = 20  # decisions shown
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+def parser() -> Parser:
+    p = Parser(
         prog="diary.py",
         description="Look through a decision diary: each decision with its explanation, sums by reason and regime, "
         "an export, a replay. Runs are numbered from 0, the oldest; --runs lists them. Exit status: 0 done; 1 no decision "
@@ -54,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command."""
-    return guarded(lambda: vouched(parser().parse_args(argv), _run), "diary.py")
+    return guarded(lambda: vouched(parser().parse_args(argv), _run), "diary.py", argv)
 
 
 def _run(a: argparse.Namespace) -> int:

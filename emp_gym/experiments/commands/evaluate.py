@@ -12,14 +12,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from emp_gym.experiments.commands import engines, own_modules
+from emp_gym.experiments.commands.flags import Parser
 from emp_gym.experiments.commands.obstacles import unwritten_is_told_later, writing
 from emp_gym.experiments.commands.terminal import data_argument, guarded, say, trust_argument, vouched
 from emp_gym.experiments.printed import command
 from emp_gym.types import ConfigError, DataError
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+def parser() -> Parser:
+    p = Parser(
         prog="evaluate.py", description="Judge an agent and its baselines on identical, disjoint windows of one split of the data."
     )
     p.add_argument("--env", metavar="ID", help="environment id (default: that of --run)")
@@ -61,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; 0, or 2 with one line on stderr for what cannot be done as asked."""
-    return guarded(lambda: vouched(parser().parse_args(argv), _run), "evaluate.py")
+    return guarded(lambda: vouched(parser().parse_args(argv), _run), "evaluate.py", argv)
 
 
 def _run(a: argparse.Namespace) -> int:
@@ -82,6 +83,7 @@ def _run(a: argparse.Namespace) -> int:
         if governed and a.policy is not None:
             a.run = governed.registry.load(a.policy)
         config, agents, runs = _from_run(a) if a.run is not None else _from_name(a)
+        _nobody_elses(a, runs)
         if a.verify:
             say(verify_for(config) or f"{config.env_id} has no days to verify")
         versions = [governed.registry.version_of(run.path) for run in runs] if governed else []
@@ -107,6 +109,23 @@ def _check(a: argparse.Namespace) -> None:
         raise ConfigError(f"--html {a.html}: there is no folder {a.html.parent}; make it first")
     if a.log is not None and list(a.log.glob("*/runlog.json")):
         raise ConfigError(f"--log {a.log}: it holds run logs already; take another folder")
+
+
+def _nobody_elses(a: argparse.Namespace, runs: Sequence[Any]) -> None:
+    """Refuses to leave the report of `runs` in the folder of another run, whose own it would hide."""
+    from emp_gym.experiments.origin import model_files, owner
+    from emp_gym.experiments.runs import RunFolder
+
+    if a.report is None or (a.run is not None and a.report.resolve() == a.run.resolve()) or not (whose := owner(a.report)):
+        return
+    if len(runs) == 1 and model_files(runs[0]) == model_files(RunFolder(a.report)):  # a registered policy, or a copy
+        return
+    judged = f"of {a.run}" if a.run is not None else f"of the agent {a.agent}"
+    own = "" if a.run is None else f"{command('--report', a.run)}, or "
+    raise ConfigError(
+        f"{command('--report', a.report)}: this folder is that of {whose}; the report {judged} would stand there as theirs; "
+        f"take {own}a folder of its own"
+    )
 
 
 def _walk(a: argparse.Namespace) -> int:
@@ -230,17 +249,27 @@ def _folders(run: Path) -> list[Path]:
 
 def _from_run(a: argparse.Namespace) -> tuple[Any, list[Any], list[Any]]:
     """Configuration, agents and run folders of ``--run``: one run, or the seeds below it."""
+    from emp_gym.data.store import NoSuchData
     from emp_gym.experiments import training
+    from emp_gym.experiments.origin import distinct
     from emp_gym.experiments.runs import RunFolder
 
     folders = _folders(a.run)
     runs = [RunFolder.open(folder) for folder in folders]
+    distinct(runs)
     if not (folders[0] / "model.json").exists():
         raise DataError(f"{folders[0]} holds no model yet; finish it with {command('train.py', '--resume', folders[0])}")
-    config = _adapted(runs[0].config, a)
     say("loading the run and its data")
-    agents = [training.load(run, config.env_id, config.env, config.evaluation.split) for run in runs]
-    _say_of_data(runs, config)
+    try:
+        config = _adapted(runs[0].config, a)
+        agents = [training.load(run, config.env_id, config.env, config.evaluation.split) for run in runs]
+        _say_of_data(runs, config)
+    except NoSuchData as error:
+        if a.data is not None:
+            raise
+        raise DataError(
+            f"{a.policy or a.run}: the run's data are not there any more ({error.name}); say where they are now: --data NEW_PLACE"
+        ) from error
     return config, agents, runs
 
 

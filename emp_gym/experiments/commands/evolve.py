@@ -6,13 +6,14 @@ import argparse
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emp_gym.experiments.commands import engines, own_modules
+from emp_gym.experiments.commands.flags import Parser
 from emp_gym.experiments.commands.interrupts import Interrupts, Stopped
 from emp_gym.experiments.commands.obstacles import told, writing
 from emp_gym.experiments.commands.terminal import (
@@ -44,8 +45,8 @@ FINAL_SEEDS, SEEDS = "final_seeds", 5
 """Where a study keeps with how many fresh seeds its champion is judged on the test, and how many that is unless told otherwise."""
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+def parser() -> Parser:
+    p = Parser(
         prog="evolve.py",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Evolve configurations of an agent (hyper-parameters, encoder, reward shaping, limits) with NSGA-II:\n"
@@ -95,13 +96,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; 0, or 2 with one line on stderr for what cannot be done as asked, 128 + N after signal N."""
-    return guarded(lambda: _heard(parser().parse_args(argv)), "evolve.py")
+    return guarded(lambda: _heard(parser().parse_args(argv), argv), "evolve.py")
 
 
-def _heard(arguments: argparse.Namespace) -> int:
+def _heard(arguments: argparse.Namespace, argv: Sequence[str] | None) -> int:
     """The command with an ear for signals."""
     with Interrupts("stopping") as stop:
-        status = guarded(lambda: vouched(arguments, lambda a: _run(a, stop)), "evolve.py")
+        status = guarded(lambda: vouched(arguments, lambda a: _run(a, stop)), "evolve.py", argv)
     return stop.status if stop() and status else status
 
 
@@ -128,7 +129,7 @@ def _run(a: argparse.Namespace, stop: Interrupts) -> int:
             stack.enter_context(store.driving(folder))
             search = Search.create(folder, plan, space)
         _note_final_seeds(search, a)
-        say(f"{search.study.study_name}: {search.plan.trials} trials, {search.plan.steps:,} environment steps if none fails; in {folder}")
+        say(f"{search.study.study_name}: {search.plan.trials} trials, {_steps(search)}; in {folder}")
         try:
             with stop.at_once(), writing(folder):
                 judged = _search_and_judge(search, where, a)
@@ -138,6 +139,37 @@ def _run(a: argparse.Namespace, stop: Interrupts) -> int:
             raise Stopped(f"{stopped}; what was done is kept in {folder}; to go on: {_again(folder, a)}") from stopped
     _show(search, judged)
     return 0
+
+
+def _steps(search: Search) -> str:
+    """How many environment steps there will be: a training run ends with its last rollout, which may go far over a small budget."""
+    plan, final = search.plan, 2 * search.study.user_attrs[FINAL_SEEDS]
+    asked = plan.steps + final * plan.budget
+    largest = _rollout(plan)
+    text = f"{asked:,} environment steps if none fails" + (" (the test of the champion included)" if final else "")
+    if largest is None:
+        return text + ", more where a training run ends with a longer rollout"
+    most = plan.steps_by(largest) + final * -(-plan.budget // largest) * largest
+    if most <= 1.1 * asked:
+        return text
+    return f"{text}; up to {most:,}, since a training run ends with its last rollout, of at most {largest:,} (num_envs x n_steps)"
+
+
+def _rollout(plan: Plan) -> int | None:
+    """The longest rollout that a trial may have; None for an agent that does not say it in these words."""
+    from emp_gym.agents import registry
+
+    cls, given = registry.configured(plan.agent_name, plan.agent)
+    schema = getattr(cls, "Config", None)
+    found = 1
+    for name in ("num_envs", "n_steps"):
+        varied = plan.table.get(f"agent.{name}")
+        choices = [varied.get("high")] if isinstance(varied, Mapping) else varied if isinstance(varied, list) else []
+        known = [value for value in choices or [given.get(name, getattr(schema, name, None))] if isinstance(value, int)]
+        if not known:
+            return None
+        found *= max(known)
+    return found
 
 
 def _plan(a: argparse.Namespace) -> tuple[Plan, FlatSpace]:

@@ -5,7 +5,6 @@ sessions. No tape replaces another one unless --replace says so."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import csv
 import json
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emp_gym.data.instruments import Instruments, for_day, from_options
+from emp_gym.experiments.commands.flags import Parser
 from emp_gym.experiments.commands.obstacles import writing
 from emp_gym.experiments.commands.terminal import console, guarded
 from emp_gym.printable import printable
@@ -46,7 +46,7 @@ SHOWN = 20  # quarantined rows on the terminal; all of them are in quarantine.cs
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``scripts/ingest.py``; returns the exit code (2: the data could not be read)."""
-    parser = argparse.ArgumentParser(prog="ingest", description=__doc__)
+    parser = Parser(prog="ingest", description=__doc__)
     parser.add_argument(
         "source", nargs="+",
         help="a LOBSTER message file, a folder or a zip of days; or two files of any name: MESSAGE BOOK",

@@ -139,7 +139,7 @@ def draw(
     pictures.equity_curve(comparison, logs, baselines, f"{name}: {each}equity", root / "equity.png")
     pictures.attribution_bars(found.attribution, f"{name}: where the P&L came from", root / "attribution.png")
     at = episode.median_window(comparison)
-    episode.draw(logs[0], at, f"{name}: the {each}episode of median P&L", root / "episode.png")
+    episode.draw(logs[0], at, f"{name}: {episode.called(comparison)}", root / "episode.png")
     return drawn | {"equity": "equity.png", "attribution": "attribution.png", "episode": "episode.png"}
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from emp_gym.experiments.commands.flags import Parser
 from emp_gym.experiments.commands.terminal import guarded, say, user
 from emp_gym.printable import printable
 from emp_gym.types import NS, ConfigError, EmpGymError
@@ -20,8 +23,8 @@ CLOSED = REFUSED = 1
 """Exit status of ``--status`` while the switch is closed, and of ``--rearm`` where it stays closed."""
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+def parser() -> Parser:
+    p = Parser(
         prog="kill.py",
         description="Close the kill switch of a governance folder: every run under it cancels all, sends nothing more and "
         "ends at its next step. Writing anything into FOLDER/kill does the same. Closed already, it stays so, and the reason "
@@ -96,7 +99,7 @@ def _tell_ledger(folder: Path) -> None:
     if not (folder / LEDGER_NAME).exists():
         return
     try:
-        with _ledger(folder) as log:
+        with _told_here(), _ledger(folder) as log:
             KillSwitch.at(folder, log=log).finish()
         print(printable(f"entered in {folder / LEDGER_NAME}"))
     except LogLocked:
@@ -157,7 +160,7 @@ def _rearm(a: argparse.Namespace) -> int:
 
     if a.key is None or not a.reason:
         raise ConfigError("--rearm needs --key FILE and --reason TEXT: opening the switch is signed for")
-    with _ledger(a.folder) if (a.folder / LEDGER_NAME).exists() else nullcontext() as log:
+    with _told_here(), _ledger(a.folder) if (a.folder / LEDGER_NAME).exists() else nullcontext() as log:
         switch = KillSwitch.at(a.folder, log=log)
         if switch.kill is None:
             print("open; there is nothing to re-arm")
@@ -174,6 +177,19 @@ def _rearm(a: argparse.Namespace) -> int:
             return REFUSED
     print(printable(f"open again: {who}: {a.reason}"))
     return 0
+
+
+@contextmanager
+def _told_here() -> Iterator[None]:
+    """The switch does not log what the command prints itself; errors it does."""
+    from emp_gym.governance.kill_switch import LOGGER
+
+    before = LOGGER.level
+    LOGGER.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        LOGGER.setLevel(before)
 
 
 def _owner(folder: Path, key: bytes, who: str | None) -> str:

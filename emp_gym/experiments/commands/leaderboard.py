@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from emp_gym.experiments.commands.flags import Parser
 from emp_gym.experiments.commands.terminal import console, guarded
 from emp_gym.printable import printable
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+def parser() -> Parser:
+    p = Parser(
         prog="leaderboard.py",
         description="Judged runs side by side. What was judged alike (environment, setting, data, windows) stands in one table; the "
         "rest in tables of its own, with the words by which it differs. Runs that were not held out, or are one of several seeds, are "

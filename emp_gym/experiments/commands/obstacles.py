@@ -11,6 +11,7 @@ from pathlib import Path
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """No room: a disk, a quota or a limit on files."""
 
+NO_ROOM = "No space left on device, or files may not be so large (ulimit -f)"
 _SHORT = "make room there, or name a folder on another disk"
 _CLOSED = "name a folder that you can write, or change its permissions"
 _SHAPE = "a file stands where a folder is needed, or the other way round; move it, or name another place"
@@ -33,6 +34,8 @@ REMEDIES = {
 def told(error: OSError) -> str:
     """``PATH: what it is; what helps``."""
     where = " -> ".join(str(path) for path in (error.filename, error.filename2) if path is not None)
+    if error.errno is None and full(error):
+        return ": ".join(part for part in (where, NO_ROOM) if part) + f"; {_SHORT}"
     if error.errno is None:  # numpy and others tell no number
         return f"{where}: {error}" if where else str(error)
     what = error.strerror or os.strerror(error.errno)
@@ -55,7 +58,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno is None and full(error):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+            raise OSError(errno.ENOSPC, NO_ROOM, str(path)) from error
         if error.filename is None and error.errno is not None:
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise

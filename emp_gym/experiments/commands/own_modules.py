@@ -1,6 +1,7 @@
 """Modules of the user's own: ``my_agents:DQN`` in the working folder, or ``./path/my_agents.py:DQN``.
 
-Only names that stand on the command line are looked for there; what a run's folder names is found where Python finds it.
+Only names that stand on the command line are looked for there; what a run's folder names is found where Python finds it, and where it
+was found when the person typed it.
 """
 
 from __future__ import annotations
@@ -8,10 +9,10 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
+from emp_gym import trust
 from emp_gym.types import ConfigError
 
 NAMED = ("env", "agent", "agents", "only")
@@ -65,5 +66,4 @@ def _of_file(path: Path, name: str) -> str:
 
 
 def _add(folder: Path) -> None:
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
+    trust.look_in(str(folder))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emp_gym.experiments.commands.flags import Parser
 from emp_gym.experiments.commands.terminal import guarded, say, trust_argument, vouched
 from emp_gym.printable import printable
 from emp_gym.types import ConfigError
@@ -30,8 +31,8 @@ ROLES = ("paper", "pilot")  # of a signer, unless told otherwise
 ACTS = ("to", "demote", "alias", "add_signer", "revoke_signer", "accept_clock")  # what writes into the ledger
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+def parser() -> Parser:
+    p = Parser(
         prog="promote.py",
         description="Show a strategy's evidence and what is missing for its next stage; with --to, promote it if the guard "
         "agrees. Exit status: 0 shown or done; 1 the guard or a rule of the ledger refuses, or the log is not whole; 2 the "
@@ -93,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; 0 shown or done, 1 refused, 2 with one line on stderr for what cannot be done as asked."""
-    return guarded(lambda: vouched(parser().parse_args(argv), _run), "promote.py")
+    return guarded(lambda: vouched(parser().parse_args(argv), _run), "promote.py", argv)
 
 
 @dataclass

@@ -249,7 +249,7 @@ def _evaluation(out: Any, ledger: Ledger, version: Version, e: Evaluation, count
         for q in e.policies.values()
         if q is not mine
     )
-    note = "" if counts else " [does not count here: another setting, expired, or seen before registration]"
+    note = "" if counts else " [does not count here: another setting, expired, or days not between its registration and this evaluation]"
     out.print(printable(f"  evaluation {e.seq}, {date(e.ts_ns)}: {hold}; P&L {mean:,.2f} an episode; {others}{note}"),
               highlight=False, markup=False, soft_wrap=True)  # fmt: skip
     regimes = ((Regime(r), [p for p, own in zip(mine.pnl_e8, e.regime) if own == r]) for r in sorted(set(e.regime)))

@@ -16,6 +16,7 @@ from typing import Any
 
 from emp_gym import trust
 from emp_gym.experiments.commands import obstacles, streams
+from emp_gym.experiments.printed import command, program
 from emp_gym.printable import printable
 from emp_gym.types import EmpGymError
 
@@ -23,8 +24,9 @@ USAGE = 2
 """Exit status of a request that cannot be fulfilled as asked."""
 
 
-def guarded(story: Callable[[], int], name: str) -> int:
+def guarded(story: Callable[[], int], name: str, argv: Sequence[str] | None = None) -> int:
     """Runs `story`; an error of ours, and what the operating system refuses, becomes one line on stderr and status 2.
+    Who is asked for ``--trust`` is given the command, which was `argv`, with it.
 
     Ctrl-C ends it in silence with status 130, where `story` does not hear it itself; a reader of stdout that has gone is no error
     of the command: what it does it does to the end, and the status is 141.
@@ -33,10 +35,15 @@ def guarded(story: Callable[[], int], name: str) -> int:
         _begin()
         try:
             status = story()
+        except trust.Untrusted as error:
+            words = sys.argv[1:] if argv is None else argv
+            status = _refuse(name, f"{error}: {command(*program(name.removesuffix('.py')), *words, '--trust')}")
         except EmpGymError as error:
             status = _refuse(name, str(error))
         except OSError as error:
             status = _refuse(name, obstacles.told(error))
+        except MemoryError as error:
+            status = _refuse(name, f"not enough memory: {str(error) or 'the system gives no more'}; ask for less, or for fewer lanes")
         except KeyboardInterrupt:
             status = 128 + signal.SIGINT
         why = streams.lost()

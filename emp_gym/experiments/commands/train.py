@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emp_gym.experiments.commands import engines, obstacles, own_modules
+from emp_gym.experiments.commands.flags import Parser
 from emp_gym.experiments.commands.interrupts import Interrupts, Stopped, early_kill
 from emp_gym.experiments.commands.obstacles import unwritten_is_told_later, writing
 from emp_gym.experiments.commands.terminal import (
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from emp_gym.governance.record import Version
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+def parser() -> Parser:
+    p = Parser(
         prog="train.py",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Train an agent on an environment, judge it on the test split beside its baselines,\n"
@@ -95,14 +96,14 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; 0, or 2 with one line on stderr for what cannot be done as asked, 128 + N after signal N."""
-    return guarded(lambda: _heard(parser().parse_args(argv)), "train.py")
+    return guarded(lambda: _heard(parser().parse_args(argv), argv), "train.py")
 
 
-def _heard(arguments: argparse.Namespace) -> int:
+def _heard(arguments: argparse.Namespace, argv: Sequence[str] | None) -> int:
     """The command with an ear for signals."""
     listen = early_kill() if arguments.govern is not None else _deaf
     with Interrupts("stopping after this rollout; once more ends it at once, without saving") as stop:
-        status = guarded(lambda: vouched(arguments, lambda a: _run(a, stop, listen)), "train.py")
+        status = guarded(lambda: vouched(arguments, lambda a: _run(a, stop, listen)), "train.py", argv)
     return stop.status if stop() and status else status
 
 
@@ -124,7 +125,12 @@ def _run(a: argparse.Namespace, stop: Interrupts, listen: Callable[[Any], None])
     if a.engine is not None and a.govern is not None:
         raise ConfigError("--govern keeps one ledger and trains in this process, one seed after another; leave out --engine")
     if a.resume is not None:
-        return _train_and_judge(_parts_to_resume(a), a.resume, a, stop, listen)
+        from emp_gym.data.store import NoSuchData
+
+        try:
+            return _train_and_judge(_parts_to_resume(a), a.resume, a, stop, listen)
+        except NoSuchData as error:
+            raise DataError(f"{a.resume}: the run's data are not there any more: put them back at {error.name}") from error
     from emp_gym.experiments.config import validate
     from emp_gym.experiments.runs import SEEDS, RunFolder
 
@@ -186,10 +192,25 @@ def _parts_to_resume(a: argparse.Namespace) -> list[Part]:
         where = RunFolder(folder).governance.get("folder", "LOGDIR") if begun and RunFolder(folder).governance else ""
         if a.govern is None and where:
             raise ConfigError(f"{folder} began under governance and goes on under it: add --govern {shlex.quote(where)}")
+        if begun:
+            _as_it_was(RunFolder(folder))
         if a.total_timesteps is not None:
             config = replace(config, total_timesteps=a.total_timesteps)
         parts.append(Part(validate(config), folder, folder if begun else None))
     return parts
+
+
+def _as_it_was(run: RunFolder) -> None:
+    """Refuses to go on with a run whose configuration was edited: a model of two settings would be called one of the last."""
+    from emp_gym.experiments.origin import differences
+
+    trained = run.as_trained
+    changed = differences(replace(run.config, total_timesteps=trained.total_timesteps), trained)
+    if changed:
+        raise ConfigError(
+            f"{run.path / 'config.json'} was edited since the run began: {'; '.join(changed)}; put it back, or train anew with another "
+            "--run-dir (evaluate.py judges under other settings: --config, --set)"
+        )
 
 
 def _train_and_judge(
@@ -218,6 +239,8 @@ def _train_and_judge(
         else:
             done = _train_together(parts, where, stop, again)
         runs, agents = [run for run, _, _ in done], [agent for _, agent, _ in done]
+        for folder in dict.fromkeys([root, root.absolute().parent, *(part.folder for part in parts)]):
+            _say_of_report(folder)
         if not a.no_evaluation:
             say(f"judging on the {spoken(parts[0].config.evaluation.split)}")
             judge = backtest.judge if where is None else distributed.judging(where, runs)
@@ -234,6 +257,18 @@ def _train_and_judge(
     out.print(f"Run folder: {root}", soft_wrap=True, highlight=False, markup=False)
     out.print(f"Curves:     {command('tensorboard', '--logdir', root)}", soft_wrap=True, highlight=False, markup=False)
     return 0
+
+
+def _say_of_report(folder: Path) -> None:
+    """That the report in `folder` is of a model that is not there any more, on the terminal and in the report."""
+    from emp_gym.experiments.judged_run import is_stale
+    from emp_gym.experiments.report import disown
+
+    if is_stale(folder):
+        again = command(*program("evaluate"), "--run", folder, "--report", folder)
+        say(f"the report and evaluation.json in {folder} are of an earlier model; judge again: {again}")
+        with writing(folder):
+            disown(folder, again)
 
 
 def _train(

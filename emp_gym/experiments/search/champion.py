@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
+from emp_gym import bounded
 from emp_gym.agents.base import read_json
 from emp_gym.evaluation.metrics import Estimate
 from emp_gym.evaluation.reliability import stratified_interval
@@ -19,6 +20,7 @@ from emp_gym.experiments.config import RunConfig
 from emp_gym.experiments.engine import Engine
 from emp_gym.experiments.search.driver import Listener, Record, Search
 from emp_gym.experiments.search.work import Outcome, Unit, work
+from emp_gym.printable import printable
 from emp_gym.types import DataError
 
 FRESH = 1_000
@@ -46,7 +48,8 @@ def write(search: Search, record: Record) -> Path:
         "agent": config.agent, "env": config.env,
     }  # fmt: skip
     path = search.folder / CHAMPION
-    path.write_text(f"# trial {record.number} of {search.study.study_name}\n" + yaml.safe_dump(_plain(told), sort_keys=False))
+    title = f"# trial {record.number} of {printable(search.study.study_name)}\n"
+    bounded.write(path, title + yaml.safe_dump(_plain(told), sort_keys=False))
     return path
 
 
@@ -105,9 +108,7 @@ def _note_look(search: Search, look: Look) -> None:
     seen = looks(search.folder)
     if look not in seen:
         path = search.folder / FINAL
-        aside = path.with_suffix(".tmp")
-        aside.write_text(json.dumps({"looks": [one._asdict() for one in [*seen, look]]}) + "\n", encoding="utf-8")
-        aside.replace(path)
+        bounded.write(path, json.dumps({"looks": [one._asdict() for one in [*seen, look]]}) + "\n")
 
 
 def looks(folder: Path) -> list[Look]:

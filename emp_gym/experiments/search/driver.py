@@ -99,15 +99,27 @@ class Plan:
     @property
     def steps(self) -> int:
         """Environment steps of the whole, if all goes well."""
-        return self.trial_steps + self.finalists * self.more_seeds * self.budget
+        return self.steps_by(1)
+
+    def steps_by(self, rollout: int) -> int:
+        """The same where a training run ends with its last rollout of so many steps, which may go over the budget."""
+        return self._trial_steps(rollout) + self.finalists * self.more_seeds * _whole(self.budget, rollout)
 
     @property
     def trial_steps(self) -> int:
         """Those of its trials."""
+        return self._trial_steps(1)
+
+    def _trial_steps(self, rollout: int) -> int:
         sizes = [min(self.generation, self.trials - first) for first in range(0, self.trials, self.generation)]
         return sum(
-            self.survivors(begun, level) * rung.steps * rung.seeds for begun in sizes for level, rung in enumerate(self.rungs)
-        )
+            self.survivors(begun, level) * _whole(rung.steps, rollout) * rung.seeds
+            for begun in sizes for level, rung in enumerate(self.rungs)
+        )  # fmt: skip
+
+
+def _whole(steps: int, rollout: int) -> int:
+    return -(-steps // rollout) * rollout
 
 
 @dataclass(frozen=True)

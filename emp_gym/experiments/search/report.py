@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from emp_gym import bounded
 from emp_gym.evaluation.metrics import Estimate
 from emp_gym.evaluation.overfitting import (
     SharpeSample,
@@ -43,14 +44,14 @@ def write(search: Search, judged: Sequence[Judged]) -> Path:
     if search.complete():
         draw(search, records, folder / FRONT)
     blocks = document(search, records, judged)
-    (folder / "report.md").write_text(markdown(blocks), encoding="utf-8")
-    (folder / "report.html").write_text(html(blocks, folder, _title(search)), encoding="utf-8")
+    bounded.write(folder / "report.md", markdown(blocks))
+    bounded.write(folder / "report.html", html(blocks, folder, _title(search)))
     told = {
         "plan": asdict(search.plan), "commit": search.study.user_attrs["commit"], "trials": [asdict(one) for one in records],
         "front": [one.number for one in search.front()], "final": champion.as_json(judged),
         "looks_at_test": [one._asdict() for one in champion.looks(folder)],
     }  # fmt: skip
-    (folder / "search.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    bounded.write(folder / "search.json", json.dumps(told, indent=1) + "\n")
     return folder / "report.html"
 
 

@@ -42,7 +42,7 @@ PATIENCE = 1.0
 def driving(folder: Path) -> Iterator[None]:
     """This process, and no other, drives the study in `folder`, whose journal is then whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as file:
+    with bounded.unlinked(folder / LOCK).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -96,6 +96,8 @@ def load(folder: Path) -> optuna.Study:
         raise DataError(f"{folder} holds no study: it has no {JOURNAL}; begin one with --env and --out {shlex.quote(str(folder))}")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     bounded.must_be_regular(path, LARGEST)
+    if path.is_symlink():  # it will be written to
+        raise DataError(f"{path}: a link; expected the journal itself; name the folder in which that lies")
     try:
         storage = _storage(path)
         (summary,) = optuna.get_all_study_summaries(storage)
@@ -140,7 +142,5 @@ class Cells:
     def add(self, unit: Unit, outcome: Outcome) -> None:
         """Keeps an outcome: on disk first, so that nothing is told that a crash could take back."""
         path = self._folder / f"{unit.digest}.json"
-        aside = path.with_suffix(".tmp")
-        aside.write_text(work.to_json(unit, outcome), encoding="utf-8")
-        aside.replace(path)
+        bounded.write(path, work.to_json(unit, outcome))
         self._kept[unit.digest] = outcome

@@ -17,7 +17,6 @@ It may be killed and started again with the same ``--out``: it goes on.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -31,6 +30,7 @@ import numpy as np
 
 from emp_gym.evaluation import reliability
 from emp_gym.experiments import machine
+from emp_gym.experiments.commands.flags import Parser
 from emp_gym.experiments.commands.terminal import say
 from emp_gym.experiments.config import RunConfig, read_yaml
 from emp_gym.experiments.engine import Engine, engine
@@ -151,7 +151,7 @@ def _difference(each: Mapping[str, Sequence[float]]) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The long experiment: see the module."""
-    p = argparse.ArgumentParser(prog="versus", description="NSGA-II against random search at equal environment steps")
+    p = Parser(prog="versus", description="NSGA-II against random search at equal environment steps")
     p.add_argument("--envs", nargs="+", default=["emp-obizhaeva-wang-v0", "emp-almgren-chriss-v0"])
     p.add_argument("--agent", default="ppo")
     p.add_argument("--space", type=Path, help="default: the agent's own")

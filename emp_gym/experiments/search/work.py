@@ -23,6 +23,7 @@ from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from emp_gym.envs import CERTIFICATES
 from emp_gym.evaluation import measures
@@ -180,8 +181,10 @@ def to_json(unit: Unit, outcome: Outcome) -> str:
 def from_json(told: Mapping[str, Any], where: str) -> tuple[Unit, Outcome]:
     """What `to_json` wrote; raises `DataError` where it is something else."""
     try:
-        outcome = dict(told["outcome"])
-        outcome |= {name: tuple(outcome[name]) for name in ("objectives", "pnl")}
-        return Unit(**told["unit"]), Outcome(**outcome)
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{where}: not the outcome of a unit of work ({error}); remove it, and it is done again") from error
+        unit, outcome = TypeAdapter(Unit).validate_python(told["unit"]), TypeAdapter(Outcome).validate_python(told["outcome"])
+        if len(outcome.objectives) not in (0, len(Objectives.directions)) or not 0 <= outcome.env_steps < 1 << 63:
+            raise ValueError(f"{len(outcome.objectives)} objectives, {outcome.env_steps} steps")
+        return unit, outcome
+    except (KeyError, TypeError, ValueError, OverflowError) as error:  # ValueError: pydantic's is one
+        why = " ".join(str(error).split())[:200]
+        raise DataError(f"{where}: not the outcome of a unit of work ({why}); remove it, and it is done again") from error
