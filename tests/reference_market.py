@@ -16,7 +16,7 @@ from typing import NamedTuple
 from emp_gym.types import EMPTY_ASK, EMPTY_BID, Instrument, Kind, OrderKind, Outcome, RecordedDay, Status
 
 BEYOND_WINDOW = -1  # volume ahead of an order whose place nobody knows
-TAKING_NOTES = 8  # prices of consumed depth that a lane remembers, at the least
+BEYOND_FILE = 2  # times the side of a book: what was taken beyond its file
 OWN_ORDERS = 8
 
 
@@ -90,13 +90,28 @@ class Day:
         return r
 
 
+def further(day: Day, side: int, origin: int, r: int) -> tuple[int, int]:
+    """(price units between levels beyond `origin`, lots of each): what the visible levels of the last 16 looks were, 32 rows apart."""
+    sizes, apart, spreads = [], [], []
+    for row in (day.rows[at] for at in range(r, max(r - 16 * 32, -1), -32)):
+        for book in row.book.values():
+            sizes += book.values()
+            apart += [abs(one - next_one) for one, next_one in zip(list(book), list(book)[1:])]
+        if row.book[1] and row.book[-1]:
+            spreads.append(min(row.book[-1]) - max(row.book[1]))
+    wide = Fraction(3, 4) * Fraction(sum(apart), len(apart)) if apart else Fraction(sum(spreads), 5 * len(spreads)) if spreads else 0
+    tick = tick_of(day.instrument, origin if side > 0 else max(origin - 1, 0))
+    return max(math.ceil(wide), tick), max(sum(sizes) // max(len(sizes), 1), 1)
+
+
+def tick_of(instrument: Instrument, price: int) -> int:
+    """That of the last step not above `price`."""
+    return next((tick for from_price, tick in reversed(instrument.ticks) if price >= from_price), instrument.tick)
+
+
 def valid(instrument: Instrument, price: int) -> bool:
-    """Whether an order may stand at `price`: the tick is that of the last step not above it."""
-    tick = instrument.tick
-    for from_price, other in instrument.ticks:
-        if price >= from_price:
-            tick = other
-    return price % tick == 0
+    """Whether an order may stand at `price`."""
+    return price % tick_of(instrument, price) == 0
 
 
 def visible(prices: list[int], sizes: list[int]) -> dict[int, int]:
@@ -331,30 +346,51 @@ class Judge:
         """Takes from the visible book; a market order (limit None) is always done, at a worse price beyond it."""
         row = self.day.rows[r]
         reached = [price for price in row.book[-side] if limit is None or side * price <= side * limit]
+        past = next((note[1] for note in self.taken if note[0] == -side * BEYOND_FILE), 0)
+        gone = self._taken(-side * BEYOND_FILE, past, r, now_ns)
+        nearest = [past] if gone else []
         for price in reached:
-            part = min(quantity, row.book[-side][price] - self._taken(-side, price, r, now_ns))
+            there = row.book[-side][price] - self._taken(-side, price, r, now_ns)
+            if nearest and side * price > side * past:  # the file has come to show what was taken beyond it
+                missing = min(gone, there)
+                gone, there = gone - missing, there - missing
+            part = min(quantity, there)
             if part > 0:
                 self._book(order, side, price, part, now_ns, r, maker=False)
                 self._note(-side, price, part, r, now_ns)
                 quantity -= part
         if limit is None and quantity > 0:
-            price = row.mid2 // 2
-            if reached:
-                best, worst = reached[0], reached[-1]
-                price = worst + side  # at least the next valid price, and as far as the best one is on the other side
-                while price > 0 and not (valid(self.day.instrument, price) and abs(price - worst) >= abs(worst - best)):
-                    price += side
-                while price <= 0 or not valid(self.day.instrument, price):
-                    price += 1
-            self._book(order, side, price, quantity, now_ns, r, maker=False, beyond=True)
+            origin = reached[-1] if reached else row.mid2 // 2
+            self._book(order, side, self._beyond(side, origin, gone, quantity, r), quantity, now_ns, r, maker=False, beyond=True)
+            self._note(-side * BEYOND_FILE, side * min(side * price for price in [*nearest, origin]), quantity, r, now_ns)
             self.beyond += quantity
             quantity = 0
         return quantity
 
+    def _beyond(self, side: int, origin: int, gone: int, quantity: int, r: int) -> int:
+        """The price of `quantity` lots of levels beyond `origin`, of which the first `gone` lots are not there: level by level."""
+        own = self.day.instrument
+        step, size = further(self.day, side, origin, r)
+        end = 2 * origin if side > 0 else 1  # no level is further away
+        while end < 1 or not valid(own, end):
+            end += -side if end > 1 else 1
+        paid, left, level = 0, quantity, 0
+        while left:
+            level += 1
+            price = side * min(side * (origin + side * level * step), side * end)
+            size = left + gone if price == end else size  # the last level has what is wanted
+            missing = min(gone, size)
+            part = min(left, size - missing)
+            gone, left, paid = gone - missing, left - part, paid + part * price
+        price = side * math.ceil(Fraction(side * paid, quantity))
+        while side * price < side * end and not valid(own, price):
+            price += side
+        return side * min(side * price, side * end)
+
     def _taken(self, side: int, price: int, r: int, now_ns: int) -> int:
         half_life = self.rules.half_life_ns
         for noted_side, noted_price, lots, noted_ns, noted_row in self.taken:
-            if (noted_side, noted_price) == (side, price):
+            if noted_side == side and (noted_price == price or abs(side) == BEYOND_FILE):
                 if half_life < 0 or noted_row == r:
                     return lots
                 return 0 if half_life == 0 else int(lots * 0.5 ** ((now_ns - noted_ns) / half_life))
@@ -362,13 +398,7 @@ class Judge:
 
     def _note(self, side: int, price: int, lots: int, r: int, now_ns: int) -> None:
         note = [side, price, lots + self._taken(side, price, r, now_ns), now_ns, r]
-        places = [i for i, old in enumerate(self.taken) if old[:2] == [side, price]]
-        if places:
-            self.taken[places[0]] = note
-        elif len(self.taken) < max(TAKING_NOTES, 2 * self.day.levels):
-            self.taken.append(note)
-        else:
-            self.taken[min(range(len(self.taken)), key=lambda i: self.taken[i][3])] = note
+        self.taken = [old for old in self.taken if old[0] != side or (old[1] != price and abs(side) != BEYOND_FILE)] + [note]
 
     def close(self, target: int) -> None:
         self.orders, self.mail = [], []

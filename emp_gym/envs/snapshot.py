@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 Arrays = dict[str, np.ndarray]
 
 MOST_OF_GATES, MOST_OF_A_LANE = 1 << 26, 1 << 16  # bytes that all gates together may have in a file, for each lane more
+MOST_NOTES = 1 << 12  # of consumed depth that a lane may have in a file
+NOTES = "taken"  # the one array that grows
 STATELESS: tuple[type, ...] = (AllowAll, CapQuantity)
 
 
@@ -51,6 +53,8 @@ def restore(face: VectorFace, path: str | Path) -> None:
     layout of their memory. Gates that are there are restored, those of the file that are not (a replay has fewer) are left out."""
     own, where = _own(face), str(path)
     known = {name: array.nbytes for name, array in own.items()} | {"layout": 32, "again": 8 * face.num_envs}
+    if NOTES in own:
+        known[NOTES] = MOST_NOTES * face.num_envs * own[NOTES].itemsize
     room = MOST_OF_GATES + MOST_OF_A_LANE * face.num_envs
     try:
         saved = archived(Path(path), lambda name: known.get(name, room if name.startswith("gate.") else -1), room + sum(known.values()))
@@ -61,6 +65,9 @@ def restore(face: VectorFace, path: str | Path) -> None:
             f"{path}: saved of another environment: number of lanes, arguments, days or the version of this package differ; make it "
             "as it was made then, or begin new episodes"
         )
+    if NOTES in own:
+        _make_room(face, saved)
+        own = _own(face)
     snapshot_check.check(face.lanes, _typed(own, saved, where), where)
     again = _lanes_again(saved, face.num_envs, where)
     view: Any = face.lanes.market.view if hasattr(face.lanes, "market") else None  # without one there are no gates
@@ -86,13 +93,26 @@ def _own(face: VectorFace) -> Arrays:
     }  # fmt: skip
 
 
+def _make_room(face: VectorFace, saved: Arrays) -> None:
+    """Brings the notes of consumed depth of `face` and `saved`, which grow with the prices at which was taken, to one width."""
+    notes: Any = face.lanes.market.taken
+    stored = saved.get(NOTES, np.zeros(0, np.uint8))
+    width, rest = divmod(stored.nbytes, face.num_envs * notes.itemsize)
+    if rest:
+        return  # `_typed` refuses it
+    face.lanes.market.make_room(width)
+    there = face.lanes.market.taken
+    saved[NOTES] = np.zeros(there.nbytes, np.uint8)
+    saved[NOTES].view(there.dtype).reshape(there.shape)[:, :width] = stored.view(there.dtype).reshape(face.num_envs, width)
+
+
 def _gates(face: VectorFace) -> tuple[Any, ...]:
     return getattr(face.lanes, "gates", ())
 
 
 def _layout(face: VectorFace) -> np.ndarray:
     """32 bytes that are the same where the arrays have the same meaning: names, types and shapes, and what the lanes say."""
-    shapes = {name: (array.dtype.descr, array.shape) for name, array in _own(face).items()}
+    shapes = {name: (array.dtype.descr, array.shape[:1] if name == NOTES else array.shape) for name, array in _own(face).items()}
     return np.frombuffer(hashlib.sha256(f"{shapes} {face.lanes.layout}".encode()).digest(), np.uint8)
 
 

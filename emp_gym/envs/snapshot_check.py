@@ -13,7 +13,7 @@ import numpy as np
 
 from emp_gym.data.tape import NO_ROW
 from emp_gym.market.account import SEEN
-from emp_gym.market.records import FREE, IN_FLIGHT, LIMIT, LIVE, MARKET
+from emp_gym.market.records import BEYOND, FREE, IN_FLIGHT, LIMIT, LIVE, MARKET
 from emp_gym.market.replay import ENDLESS
 from emp_gym.risk.reasons import Latch
 from emp_gym.risk.state import FULL_SCALE
@@ -94,10 +94,11 @@ def _rows(array: np.ndarray) -> np.ndarray:
 def _state(bounds: _Bounds, lanes: Lanes, saved: Arrays, days: np.ndarray, begun: np.ndarray) -> None:
     state, last = saved["state"], days["rows"] - 1
     furthest = int(lanes.market.days["rows"].max()) - 1
+    notes = saved["taken"].shape[1] if lanes.market.config.half_life_ns else lanes.market.notes_of_a_row
     for name, high in (
         ("row", last), ("seen_row", state["row"]), ("last_row", state["seen_row"]), ("start_row", state["row"]), ("end_row", last),
         ("target", furthest), ("consumed_row", furthest), ("next_row", NO_ROW), ("decision", LOTS),
-        ("orders", saved["slots"].shape[1]), ("consumed", saved["taken"].shape[1]), ("fills", saved["fills"].shape[1]),
+        ("orders", saved["slots"].shape[1]), ("consumed", notes), ("fills", saved["fills"].shape[1]),
         ("status", max(Status)), ("exhausted", 1), *((name, MOST) for name in _COUNTED),
     ):  # fmt: skip
         bounds.within(f"state.{name}", state[name], 0, high)
@@ -187,7 +188,7 @@ def _logs(bounds: _Bounds, saved: Arrays, days: np.ndarray) -> None:
         bounds.within(f"{name}.time_ns", log["time_ns"], 0, latest, used)
         bounds.within(f"{name}.quantity", log["quantity"], 0, MOST, used)
         bounds.within(f"{name}.price", log["price"], -PRICE, PRICE, used)
-        bounds.within(f"{name}.side", np.abs(log["side"].astype(np.int64)), 1, 1, used)
+        bounds.within(f"{name}.side", np.abs(log["side"].astype(np.int64)), 1, BEYOND if name == "taken" else 1, used)
     for name in ("maker", "beyond"):
         log = saved["fills"]
         bounds.within(f"fills.{name}", log[name], 0, 1, np.arange(log.shape[1]) < state["fills"][:, None])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from emp_gym.jit import hot
 from emp_gym.market.account import book_fill
-from emp_gym.market.day_rules import on_tick, tick_at, ticks_away
+from emp_gym.market.ladder import continued, price_beyond
+from emp_gym.market.records import BEYOND
 
 
 @hot
@@ -41,83 +44,93 @@ def fill_maker(lane, day, slot, fills, quantity, row, mid2):
 
 
 @hot
+def _note_of(lane, taken, side, price):
+    """Place of what is noted of a level (of what lies beyond the file: `side` times `BEYOND`), -1 if nothing is."""
+    for j in range(lane["consumed"]):
+        if taken[j]["side"] == side and (taken[j]["price"] == price or abs(side) == BEYOND):
+            return j
+    return -1
+
+
+@hot
+def _left(note, now_ns, row, half_life_ns):
+    """Lots of a note that have not come back."""
+    if half_life_ns < 0 or note["row"] == row:
+        return note["quantity"]
+    if half_life_ns == 0:
+        return 0
+    return int(note["quantity"] * 0.5 ** ((now_ns - note["time_ns"]) / half_life_ns))
+
+
+@hot
 def taken_at(lane, taken, side, price, now_ns, row, half_life_ns):
     """Lots of a book level that we consumed and that have not come back."""
-    for j in range(lane["consumed"]):
-        entry = taken[j]
-        if entry["side"] == side and entry["price"] == price:
-            if half_life_ns < 0 or entry["row"] == row:
-                return entry["quantity"]
-            if half_life_ns == 0:
-                return 0
-            return int(entry["quantity"] * 0.5 ** ((now_ns - entry["time_ns"]) / half_life_ns))
-    return 0
+    at = _note_of(lane, taken, side, price)
+    return _left(taken[at], now_ns, row, half_life_ns) if at >= 0 else 0
 
 
 @hot
 def remember_taken(lane, taken, side, price, quantity, now_ns, row, half_life_ns):
-    """Notes consumed depth; when the notes are full the oldest goes."""
-    left = taken_at(lane, taken, side, price, now_ns, row, half_life_ns) + quantity
-    count, at = lane["consumed"], -1
-    for j in range(count):
-        if taken[j]["side"] == side and taken[j]["price"] == price:
-            at = j
-    if at < 0:
-        if count < len(taken):
-            at = count
-            lane["consumed"] = count + 1
-        else:
-            at = 0
-            for j in range(1, count):
-                if taken[j]["time_ns"] < taken[at]["time_ns"]:
+    """Notes consumed depth, where a note has nothing left in its place. Nothing else is forgotten: `ReplayMarket` makes room."""
+    at = _note_of(lane, taken, side, price)
+    if at >= 0:
+        quantity += _left(taken[at], now_ns, row, half_life_ns)
+    else:
+        count = at = lane["consumed"]
+        if half_life_ns > 0:
+            for j in range(count):
+                if _left(taken[j], now_ns, row, half_life_ns) == 0:
                     at = j
+                    break
+        if at == count:
+            lane["consumed"] = count + 1
     lane["consumed_row"] = row
-    entry = taken[at]
-    entry["side"], entry["price"], entry["quantity"], entry["time_ns"], entry["row"] = side, price, left, now_ns, row
-
-
-@hot
-def _beyond(day, side, first, worst):
-    """The price of what the visible levels from `first` to `worst` could not give."""
-    if day["steps"] == 0:
-        return max(worst + side * max(day["first_tick"], abs(worst - first)), day["first_tick"])
-    price, next_tick = worst + side * abs(worst - first), ticks_away(day, worst, side)
-    price = max(price, next_tick) if side > 0 else min(price, next_tick)
-    return max(on_tick(day, price, side), tick_at(day, 0))
+    note = taken[at]
+    note["side"], note["price"], note["quantity"], note["time_ns"], note["row"] = side, price, quantity, now_ns, row
 
 
 @hot
 def take(lane, day, rows, book, taken, fills, params, order, side, limit, quantity, row, now_ns, whole):
     """Takes from the recorded book after `row` up to `limit`; returns what remains.
 
-    With `whole`, what the visible levels cannot give is filled at one price beyond them: the worst visible price, plus its
-    distance from the best one (at least a tick) in our disfavour, never below one tick; at the last known mid if that side
-    is empty.
+    With `whole`, what the visible levels cannot give is filled beyond them, at one price (`emp_gym.market.ladder`); on an empty
+    side the levels beyond begin at the last known mid. Lots that were taken beyond a price, and have not come back, are missing
+    from the first ones past it, whether these are visible by now or not.
     """
-    at, s = day["row0"] + row, 1 if side > 0 else 0
+    at, s, half_life_ns = day["row0"] + row, 1 if side > 0 else 0, params["half_life_ns"]
     mid2 = rows[at]["mid2"]
-    first, worst = limit, limit
-    seen = False
-    if params["half_life_ns"] == 0 and lane["consumed_row"] != row:
+    worst = mid2 // 2
+    if half_life_ns == 0 and lane["consumed_row"] != row:
         lane["consumed"] = 0  # all of it is back
+    past, gone = np.int64(side) * (1 << 60), np.int64(0)
+    noted = _note_of(lane, taken, -side * BEYOND, 0)
+    if noted >= 0:
+        gone = np.int64(_left(taken[noted], now_ns, row, half_life_ns))
+        past = taken[noted]["price"] if gone > 0 else past
     for level in range(book.shape[2]):
         size, price = book[at, s, level]["size"], day["base"] + book[at, s, level]["price"]
         if size <= 0 or side * price > side * limit or quantity == 0:
             break
-        if not seen:
-            first, seen = price, True
         worst = price
-        part = min(quantity, size - taken_at(lane, taken, -side, price, now_ns, row, params["half_life_ns"]))
+        left = size - taken_at(lane, taken, -side, price, now_ns, row, half_life_ns)
+        if side * price > side * past and left > 0:
+            missing = min(gone, left)
+            gone -= missing
+            left -= missing
+        part = min(quantity, left)
         if part <= 0:
             continue
         fee = book_fill(lane, day, side, price, part, mid2, False)
         log_fill(lane, fills, order, side, price, part, fee, mid2, now_ns, row, 0, 0)
-        remember_taken(lane, taken, -side, price, part, now_ns, row, params["half_life_ns"])
+        remember_taken(lane, taken, -side, price, part, now_ns, row, half_life_ns)
         quantity -= part
     if whole and quantity > 0:
-        price = _beyond(day, side, first, worst) if seen else mid2 // 2
+        step, lots = continued(day, book, row, side, worst)
+        price = price_beyond(day, side, worst, step, lots, gone, quantity)
         fee = book_fill(lane, day, side, price, quantity, mid2, False)
         log_fill(lane, fills, order, side, price, quantity, fee, mid2, now_ns, row, 0, 1)
+        past = min(past, worst) if side > 0 else max(past, worst)
+        remember_taken(lane, taken, -side * BEYOND, past, quantity, now_ns, row, half_life_ns)
         lane["beyond"] += quantity
         quantity = 0
     return quantity

@@ -70,8 +70,10 @@ SLOT = np.dtype(
 )
 """One own order: two cache lines."""
 
-TAKEN = np.dtype([("price", "i8"), ("quantity", "i8"), ("time_ns", "i8"), ("row", "i8"), ("side", "i8")], align=True)
-"""Depth that we consumed: `side` is that of the book level."""
+BEYOND = 2  # times the side: what was taken beyond the file
+TAKEN = np.dtype([("price", "i8"), ("quantity", "i8"), ("time_ns", "i8"), ("row", "i4"), ("side", "i1")], align=True)
+"""Depth that we consumed: `side` is that of the book level. Of what was taken beyond the file it is `BEYOND` times that, and `price` the
+nearest one past which it was taken."""
 
 PARAMS = np.dtype(
     [

@@ -46,7 +46,6 @@ SLOTS = 8  # own orders a lane, in flight included
 REQUESTS = SLOTS + 2  # orders a lane may send in one decision
 AHEAD = 32  # lanes that are walked together, and how many lanes ahead memory is asked for
 MANY = 256  # lanes from which on it pays to use all cores, and to hold days and lanes in large memory pages
-TAKEN_NOTES = 8  # prices of consumed depth remembered a lane, at the least: both visible sides always fit
 ENDLESS = 1 << 62
 CLOSING_ID = -1  # id of the fills that close a position at the end of an episode
 
@@ -98,12 +97,13 @@ class ReplayMarket:
             tape.days, tape.info, (config.maker_fee_bps, config.taker_fee_bps),
             (config.maker_fee_per_lot, config.taker_fee_per_lot),
         )  # fmt: skip
-        zeros = zeros_in_large_pages if lanes >= MANY else np.zeros
+        zeros = self._zeros
         self.state = zeros(lanes, LANE)
         for name in ("price_to_cash", "midnight_utc_ns"):  # gates look before the first episode begins
             self.state[name] = self.days[0][name]
         self.slots = zeros((lanes, SLOTS), SLOT)
-        self.taken = zeros((lanes, max(TAKEN_NOTES, 2 * tape.levels)), TAKEN)
+        self.notes_of_a_row = 2 * (tape.levels + 1)  # both sides' levels, and what is beyond them
+        self.taken = zeros((lanes, 2 * self.notes_of_a_row), TAKEN)  # twice: a state from a file may bring a row's notes along
         self.fills = zeros((lanes, SLOTS + (SLOTS + 1) * (tape.levels + 1)), FILL)
         self.book = zeros((lanes, 4, tape.levels), np.int64)  # bid price, bid size, ask price, ask size
         self.outcome = np.zeros((lanes, REQUESTS), np.int8)
@@ -152,6 +152,23 @@ class ReplayMarket:
             least_tick=shown(state["least_tick"][:, None]),
         )
 
+    @property
+    def _zeros(self) -> Any:
+        return zeros_in_large_pages if self.lanes >= MANY else np.zeros
+
+    def make_room(self, notes: int) -> None:
+        """Room for at least `notes` notes of consumed depth in every lane."""
+        there = self.taken.shape[1]
+        if notes > there:
+            larger = self._zeros((self.lanes, max(notes, 2 * there)), TAKEN)
+            larger[:, :there] = self.taken
+            self.taken = larger
+
+    def _make_room_for(self, takers: int) -> None:
+        """So that none of so many orders of a lane makes it forget what it took. Without impact one row's notes are enough."""
+        if self.config.half_life_ns != 0:
+            self.make_room(int(self.state["consumed"].max(initial=0)) + takers * (self.tape.levels + 1))
+
     def reset(self, lanes: I64, day: I64, row: I64, end_row: I64) -> None:
         """Puts `lanes` [n] at `row` of `day`, flat and without orders; no lane will pass the last row of `end_row`'s time."""
         self.progress[lanes] = 0
@@ -167,6 +184,7 @@ class ReplayMarket:
             raise ConfigError(
                 f"orders must be [{self.lanes} lanes, at most {REQUESTS} requests], got [{lanes}, {requests}]"
             )
+        self._make_room_for(SLOTS)
         arrays = self._tape_arrays
         own = (
             self.state,
@@ -185,6 +203,7 @@ class ReplayMarket:
         """Cancels everything of `lanes` [n] and trades their positions to `target` [n] lots at once, at the stated price
         beyond visible depth."""
         t = self.tape
+        self._make_room_for(1)
         _close(
             lanes, target, self.state, self.slots, self.taken, self.fills, self.params, self.days, t.rows, t.book,
         )  # fmt: skip

@@ -64,7 +64,7 @@ def test_an_undamaged_state_passes(saved: Any) -> None:
 
 STATE = [
     ("day", 99), ("day", -1), ("row", FAR), ("row", -1), ("seen_row", FAR), ("seen_row", -1), ("last_row", FAR), ("start_row", -1),
-    ("end_row", FAR), ("target", FAR), ("target", -2), ("next_row", -1), ("orders", 9), ("orders", -1), ("consumed", 99),
+    ("end_row", FAR), ("target", FAR), ("target", -2), ("next_row", -1), ("orders", 9), ("orders", -1), ("consumed", 9_999),
     ("consumed_row", -1), ("fills", 10_000), ("fills", -1), ("status", 4), ("exhausted", 2), ("decision", -1), ("time_ns", 5),
     ("price_to_cash", 3), ("midnight_utc_ns", 3), ("least_tick", 0), ("tick", -100), ("mid2", 7), ("cash", (1 << 63) - 1), ("filled", -1),
 ]  # fmt: skip
@@ -75,7 +75,7 @@ SLOTS = [
     ("spell_row", FAR), ("spell_row", -2), ("cross_row", FAR), ("cross_row", 0), ("exec_row", -1), ("touch_row", FAR), ("touch_row", 0),
     ("touch", 1 << 40), ("touch", -9),
 ]  # fmt: skip
-TAKEN = [("row", FAR), ("row", -1), ("time_ns", 1 << 60), ("quantity", -1), ("side", 0)]
+TAKEN = [("row", FAR), ("row", -1), ("time_ns", 1 << 60), ("quantity", -1), ("side", 0), ("side", 3)]
 EPISODE = [("length", 0), ("parent_side", 0), ("tick", 0), ("steps", -1)]
 FIELDS = {"state": STATE, "slots": SLOTS, "taken": TAKEN, "episodes": EPISODE}
 TABLES = [(table, *entry) for table, entries in FIELDS.items() for entry in entries]

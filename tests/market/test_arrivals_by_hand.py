@@ -234,12 +234,12 @@ def test_beyond_the_book_nothing_is_sold_below_one_tick() -> None:
     assert lane.fills == [(order, 10, 5), (order, 2, 5), (order, 1, 10)]  # not at 2 - 8
 
 
-def test_on_an_empty_side_a_market_order_pays_the_last_known_mid() -> None:
+def test_on_an_empty_side_the_levels_beyond_begin_at_the_last_known_mid() -> None:
     lane = Lane(Hand(BIDS, {103: 40}).execute(-1, 103, 40).quiet())
     lane.step()
     order = lane.buy(10)
     lane.step()
-    assert lane.fills == [(order, 101, 10)]  # (100 + 103) // 2
+    assert lane.fills == [(order, 102, 10)]  # levels begin at the mid, (100 + 103) // 2, and stand a tick apart as the bids do
 
 
 def test_without_any_known_price_a_market_order_is_refused() -> None:
