@@ -239,7 +239,8 @@ def rates(episodes: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Per-episode means of the trade's numbers from summaries (arrays of any shape, one entry an episode).
 
     ``fill_rate`` = orders that got any fill / orders sent; ``maker_share`` = lots filled while resting / lots filled;
-    ``masked_rate`` = masked actions / decisions; ``pnl_per_lot`` = currency won per lot traded.
+    ``masked_rate`` = masked actions / decisions; ``pnl_per_lot`` = currency won per lot traded; ``beyond_share`` and ``retaken_share`` =
+    lots taken beyond the file, and more often than it showed them (`evaluation.retaken`) / lots taken.
     """
 
     def ratio(part: str, whole: str) -> float:
@@ -247,7 +248,11 @@ def rates(episodes: Mapping[str, np.ndarray]) -> dict[str, float]:
         return float(np.sum(episodes[part])) / total if total else 0.0
 
     means = {name: float(np.mean(values)) for name, values in episodes.items() if name not in ("day", "start")}
+    if {"filled", "maker_filled"} <= episodes.keys():
+        episodes = {**episodes, "taken": np.asarray(episodes["filled"]) - episodes["maker_filled"]}
     derived = {
+        "beyond_share": ("beyond_depth", "taken"),
+        "retaken_share": ("retaken", "taken"),
         "fill_rate": ("orders_filled", "orders"),
         "maker_share": ("maker_filled", "filled"),
         "masked_rate": ("masked", "length"),

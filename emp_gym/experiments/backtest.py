@@ -17,6 +17,7 @@ from emp_gym.agents import registry
 from emp_gym.agents.base import parameters
 from emp_gym.evaluation import metrics
 from emp_gym.evaluation.metrics import Estimate
+from emp_gym.evaluation.retaken import Retaken
 from emp_gym.evaluation.runlog import PER_WINDOW
 from emp_gym.experiments import spans
 from emp_gym.experiments.config import CONTRACT, EvaluationConfig, RunConfig
@@ -77,6 +78,8 @@ def evaluate(
     observation, info = env.reset(seed=seed, options=options)
     if record is not None:
         record.begin(env)
+    lanes: Any = getattr(env.unwrapped, "lanes", None)
+    takes = Retaken(lanes) if hasattr(lanes, "market") else None
     state = agent.initial_state(len(chosen))
     running = np.ones(len(chosen), bool)
     episodes: dict[str, np.ndarray] = {}
@@ -90,12 +93,16 @@ def evaluate(
             watch(env, running)
         if record is not None:
             record.step(running, action, rewards)
+        if takes is not None:
+            takes.step(running)
         ended = (terminated | truncated) & running
         if ended.any():
             _note(episodes, info, ended)
             running &= ~ended
     if gates_of(env):
         episodes["cut"] = cut  # orders that a gate changed or refused
+    if takes is not None:
+        episodes["retaken"] = takes.lots()
     dates = dates_of(env, chosen)
     env.close()
     config = {

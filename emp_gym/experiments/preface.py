@@ -26,9 +26,12 @@ from emp_gym.experiments.printed import command
 from emp_gym.experiments.rules import NO_RECORD, calibrated_on, is_rule, without_run
 from emp_gym.experiments.runs import SEEDS, RunFolder
 from emp_gym.experiments.spans import Played, Span, lot_price
+from emp_gym.experiments.wording import percent
 from emp_gym.types import DataError, Instrument
 
 SHOWN = 6  # symbols that a line names
+DEPTH = 0.02  # share of the lots taken, beyond the file or more often than it showed them, above which it is said
+TAKING = "docs/market.md, Taking"
 ALIKE = ("data", "threads", "info")
 """Keywords that are told elsewhere, or change no result."""
 
@@ -233,7 +236,7 @@ def _cautions(comparison: Comparison, config: RunConfig, runs: Sequence[RunFolde
         missing = [name for name in missing if name not in (config.agent_name, "oracle")]
         if missing:
             found.append(f"baselines left out by evaluation.baselines: {', '.join(missing)}")
-    found.append(_halted(comparison))
+    found += [_halted(comparison), *_depth(comparison)]
     return tuple(dict.fromkeys(text for text in found if text))
 
 
@@ -246,6 +249,19 @@ def _halted(comparison: Comparison) -> str:
         f"{int(closed.sum())} of {closed.size} episodes of {comparison.agent.name} ended while trading was halted, and what was left "
         "was closed at the halted book's prices: nobody could have had them"
     )
+
+
+def _depth(comparison: Comparison) -> list[str]:
+    """Figures that rest on lots which no file shows, or shows once: who took more than `DEPTH` of his so."""
+    found = []
+    for share, mark, words in (
+        ("beyond_share", "BEYOND THE FILE", "beyond the levels that it shows, at a stated price"),
+        ("retaken_share", "TAKEN AGAIN", "more often than it showed them, which nobody could have had"),
+    ):
+        over = [f"{row.name} {percent(row.rates[share], 1)}" for row in comparison.rows if row.rates.get(share, 0.0) > DEPTH]
+        if over:
+            found.append(f"{mark}: of the lots that they took, these took {words}: {', '.join(over)} (stated above {percent(DEPTH)}; {TAKING})")
+    return found
 
 
 def _cut_short(played: Sequence[Played], env: Any) -> str:
