@@ -461,6 +461,20 @@ def with_costs(folder: Path) -> Told:
     return judged(config("hold", **COSTS))
 
 
+# ---- from which depth
+
+
+def a_parent(lots: int) -> Callable[[Path], Told]:
+    """Taken whole at the deadline."""
+    asked = config("hold", parent=lots, order_quantity=lots, evaluation={"baselines": ("passive",)}, **COSTS)
+    return lambda folder: judged(replace(asked, env_id="emp-lob-execution-v0"))
+
+
+def every_message(impact: str) -> Callable[[Path], Told]:
+    """Clips at random after every message."""
+    return lambda folder: judged(config("random", evaluation={"baselines": ("hold",)}, every="1 messages", impact=impact))
+
+
 # ---- which skill
 
 
@@ -566,6 +580,8 @@ LIES = (
     Lie("fees a lot in name only", CHEAP_LOTS, f"careful.*OPTIMISTIC: taker fee .* bp where {FILE}", with_costs),
     Lie("latency in name only", in_name_only(latency_ns=1), f"careful.*OPTIMISTIC: order latency 1e-06 ms where {FILE}", with_costs),
     Lie("impact in name only", in_name_only(impact="resilient 1 ns"), f"careful.*OPTIMISTIC: impact .* where {FILE} has 1 s", with_costs),
+    Lie("beyond the file", a_parent(20_000), "careful.*BEYOND THE FILE: .*hold [0-9]+", a_parent(100)),
+    Lie("the same lots again", every_message("none"), "careful.*TAKEN AGAIN: .*random [0-9]+", every_message("permanent")),
     Lie("some of the windows", some_of_the_windows, "careful.*4 of the 8 windows of the test split were judged", eight_dates),
     Lie("a narrow interval", intervals(level=0.8), "careful.*intervals of 80%, narrower than those of 95%", intervals()),
     Lie("alpha for a level", intervals(level=0.05), "level", eight_dates, refused=True),

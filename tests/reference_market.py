@@ -350,7 +350,7 @@ class Judge:
         gone = self._taken(-side * BEYOND_FILE, past, r, now_ns)
         nearest = [past] if gone else []
         for price in reached:
-            there = row.book[-side][price] - self._taken(-side, price, r, now_ns)
+            there = max(row.book[-side][price] - self._taken(-side, price, r, now_ns), 0)
             if nearest and side * price > side * past:  # the file has come to show what was taken beyond it
                 missing = min(gone, there)
                 gone, there = gone - missing, there - missing

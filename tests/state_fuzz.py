@@ -293,7 +293,8 @@ def forge_lanes(arrays: dict[str, np.ndarray], own: dict[str, np.ndarray], rng: 
     if name not in own:
         arrays[name] = rng.integers(-9, 9, int(rng.integers(1, 4))).astype(np.int64).view(np.uint8)
         return name
-    array = arrays[name].copy().view(own[name].dtype).reshape(own[name].shape)
+    shape = (len(own[name]), -1) if name == snapshot.NOTES else own[name].shape  # it grows
+    array = arrays[name].copy().view(own[name].dtype).reshape(shape)
     field = str(rng.choice(array.dtype.names)) if array.dtype.names else ""
     values = array[field] if field else array
     if values.dtype.names:

@@ -8,7 +8,7 @@ from emp_gym.data.tape import TapeSet
 from emp_gym.types import ConfigError
 
 ROOM = 4
-"""An equity is kept doubled, and the stated price beyond the visible book is less than twice the highest ask in it."""
+"""An equity is kept doubled, and no lot beyond the visible book costs more than twice the price at which that book ends."""
 USUAL_PRICE = 2_000_000_000
 """Price units, 200,000 dollars in LOBSTER's: quantities that are right at this price are right without a look at the day."""
 

@@ -65,12 +65,13 @@ def restore(face: VectorFace, path: str | Path) -> None:
             f"{path}: saved of another environment: number of lanes, arguments, days or the version of this package differ; make it "
             "as it was made then, or begin new episodes"
         )
-    if NOTES in own:
-        _make_room(face, saved)
+    market: Any = getattr(face.lanes, "market", None)
+    if market is not None:
+        _make_room(market, saved)
         own = _own(face)
     snapshot_check.check(face.lanes, _typed(own, saved, where), where)
     again = _lanes_again(saved, face.num_envs, where)
-    view: Any = face.lanes.market.view if hasattr(face.lanes, "market") else None  # without one there are no gates
+    view: Any = None if market is None else market.view  # without one there are no gates
     of_gates = []
     for number, gate in enumerate(_gates(face)):
         prefix = f"gate.{number}."
@@ -93,17 +94,16 @@ def _own(face: VectorFace) -> Arrays:
     }  # fmt: skip
 
 
-def _make_room(face: VectorFace, saved: Arrays) -> None:
-    """Brings the notes of consumed depth of `face` and `saved`, which grow with the prices at which was taken, to one width."""
-    notes: Any = face.lanes.market.taken
+def _make_room(market: Any, saved: Arrays) -> None:
+    """Brings the notes of consumed depth of `market` and `saved`, which grow with the prices at which was taken, to one width."""
     stored = saved.get(NOTES, np.zeros(0, np.uint8))
-    width, rest = divmod(stored.nbytes, face.num_envs * notes.itemsize)
+    width, rest = divmod(stored.nbytes, market.lanes * market.taken.itemsize)
     if rest:
         return  # `_typed` refuses it
-    face.lanes.market.make_room(width)
-    there = face.lanes.market.taken
+    market.make_room(width)
+    there = market.taken
     saved[NOTES] = np.zeros(there.nbytes, np.uint8)
-    saved[NOTES].view(there.dtype).reshape(there.shape)[:, :width] = stored.view(there.dtype).reshape(face.num_envs, width)
+    saved[NOTES].view(there.dtype).reshape(there.shape)[:, :width] = stored.view(there.dtype).reshape(market.lanes, width)
 
 
 def _gates(face: VectorFace) -> tuple[Any, ...]:

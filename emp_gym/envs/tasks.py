@@ -125,8 +125,8 @@ class ExecuteParent(Task):
 
     Actions: 0 keep, 1 post one clip at the touch, 2 post one tick deeper, 3 take one clip, 4 take two clips, 5 cancel.
     Reward: basis points of the arrival mid on the parent's value, gained (+) or paid (-), fees included; the sum over an
-    episode is minus the implementation shortfall (Perold 1988). What remains at the deadline is taken from the book, at the
-    stated price beyond visible depth. The episode terminates when the parent is done or its time is up.
+    episode is minus the implementation shortfall (Perold 1988). What remains at the deadline is taken from the book, and
+    from the ladder beyond it that `docs/market.md` states. The episode terminates when the parent is done or its time is up.
     """
 
     code: ClassVar[int] = 2

@@ -260,7 +260,8 @@ def _depth(comparison: Comparison) -> list[str]:
     ):
         over = [f"{row.name} {percent(row.rates[share], 1)}" for row in comparison.rows if row.rates.get(share, 0.0) > DEPTH]
         if over:
-            found.append(f"{mark}: of the lots that they took, these took {words}: {', '.join(over)} (stated above {percent(DEPTH)}; {TAKING})")
+            whose = ", ".join(over)
+            found.append(f"{mark}: of the lots that they took, these took {words}: {whose} (said above {percent(DEPTH)}; {TAKING})")
     return found
 
 

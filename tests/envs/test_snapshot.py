@@ -148,3 +148,40 @@ def test_certificates_go_on_too(name, tmp_path):
         action = first.action_space.sample()
         one, other = first.step(action), second.step(action)
         assert all(same(x, y) for x, y in zip(one, other, strict=True))
+
+
+def test_what_was_taken_at_many_prices_is_kept_whatever_room_the_other_lanes_have(tmp_path):
+    def make():
+        return gym.make_vec("emp-lob-v0", num_envs=5, impact="permanent", every="30 messages", episode="200 decisions")
+
+    first = make()
+    first.action_space.seed(2)
+    first.reset(seed=4)
+    market = first.unwrapped.lanes.market
+    room = market.taken.shape[1]
+    for _ in range(150):
+        first.step(first.action_space.sample())
+    taken, consumed = market.taken, market.state["consumed"]
+    assert taken.shape[1] > room and consumed.max() > room
+    for lane, count in enumerate(consumed):
+        notes = taken[lane, :count]
+        assert len({(int(note["side"]), int(note["price"])) for note in notes}) == count, "a note a price"
+    snapshot.save(first, tmp_path / "lanes.npz")
+    second = make()
+    second.reset(seed=9, options={"state": str(tmp_path / "lanes.npz")})
+    again = second.unwrapped.lanes.market
+    assert (again.state["consumed"] == consumed).all() and (again.taken == market.taken).all()
+    for _ in range(40):
+        action = first.action_space.sample()
+        assert all(same(one, other) for one, other in zip(first.step(action)[:4], second.step(action)[:4], strict=True))
+
+
+def test_a_state_whose_notes_had_another_form_is_refused(tmp_path, monkeypatch):
+    env = gym.make_vec("emp-lob-v0", num_envs=2)
+    env.reset(seed=0)
+    snapshot.save(env, tmp_path / "lanes.npz")
+    market = env.unwrapped.lanes.market
+    earlier = np.dtype([("price", "i8"), ("quantity", "i8"), ("time_ns", "i8"), ("row", "i8"), ("side", "i8")])
+    monkeypatch.setattr(market, "taken", np.zeros(market.taken.shape, earlier))
+    with pytest.raises(DataError, match="the version of this package differ"):
+        env.reset(options={"state": str(tmp_path / "lanes.npz")})

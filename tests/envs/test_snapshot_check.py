@@ -120,6 +120,7 @@ ARRAYS = [
     ("observation", first_number("f4", np.inf)), ("book", first_number("i8", 1)), ("again", lambda a: np.array([4]).view(np.uint8)),
     ("again", lambda a: np.array([-1]).view(np.uint8)), ("again", lambda a: np.array([1, 1]).view(np.uint8)),
     ("again", lambda a: np.zeros(3, np.uint8)), ("slots", lambda a: a[:-1]), ("state", lambda a: np.zeros(1 << 20, np.uint8)),
+    ("taken", lambda a: a[:-1]), ("taken", lambda a: np.zeros(0, np.uint8)), ("taken", lambda a: np.zeros(1 << 22, np.uint8)),
     ("random", lambda a: a.view(np.int64)), ("gate.0.lane", first_byte(9)), ("gate.0.lane", lambda a: a[:-8]),
     ("gate.0.objections", lambda a: a[:-8]), ("gate.1.lanes", lambda a: a[:-8]), ("gate.1.new", first_byte(4)),
 ]  # fmt: skip

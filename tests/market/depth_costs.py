@@ -93,14 +93,14 @@ def judged(tape: TapeSet, deep: TapeSet, multiples: tuple[int, ...], count: int,
         }
         record: dict[str, Any] = {
             "levels": tape.levels, "lots": quantity, "orders": count, "shown_by_the_deeper": int(known.sum()),
-            "beyond_the_shallow": int(reached.sum()), "cost": _round(cost[reached].mean()), "cost_of_all": _round(cost.mean()),
+            "beyond_the_shallow": int(reached.sum()), "cost": _mean(cost[reached]), "cost_of_all": _round(cost.mean()),
         }  # fmt: skip
         for rule, error in off.items():
             assert (error[known & (beyond == 0)] == 0).all(), "what both files show costs the same"
             some = error[reached]
             record |= {
-                f"{rule}bias": _round(some.mean()), f"{rule}bias_se": _round(some.std() / np.sqrt(len(some))),
-                f"{rule}mean_absolute_error": _round(abs(some).mean()), f"{rule}bias_of_all": _round(error.mean()),
+                f"{rule}bias": _mean(some), f"{rule}bias_se": _round(some.std() / np.sqrt(len(some))) if len(some) else None,
+                f"{rule}mean_absolute_error": _mean(abs(some)), f"{rule}bias_of_all": _round(error.mean()),
             }  # fmt: skip
         found.append(record)
     return found
@@ -137,3 +137,8 @@ def calibrated(tape: TapeSet, deep: TapeSet, multiples: tuple[int, ...], count: 
 
 def _round(value: float) -> float:
     return round(float(value), 3)
+
+
+def _mean(values: np.ndarray) -> float | None:
+    """None of nothing."""
+    return _round(values.mean()) if len(values) else None

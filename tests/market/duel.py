@@ -188,12 +188,26 @@ class Trader:
         return max(tick, near + rng.choice((-2, -1, 0, 0, 0, 1, 2)) * tick)
 
 
-def walk(day: RecordedDay, rules: Rules, *, lanes: int, steps: int, seed: int, end: int | None = None) -> Any:
+class Taker(Trader):
+    """Market orders of all sizes, and limit orders that cross the touch."""
+
+    def _one(self, judge: Judge) -> Request:
+        rng, self.next_id = self.random, self.next_id + 1
+        side, quantity = rng.choice((1, -1)), rng.choice((1, 40, 40, 300, 2_000, 70_000))
+        best = list(judge.day.rows[judge.seen].book[-side])[:1]
+        if best and rng.random() < 0.4:
+            return int(LIMIT), side, best[0], quantity, self.next_id, 0, 0
+        return int(MARKET), side, 0, quantity, self.next_id, 0, 0
+
+
+def walk(
+    day: RecordedDay, rules: Rules, *, lanes: int, steps: int, seed: int, end: int | None = None, trader: type[Trader] = Trader
+) -> Any:  # fmt: skip
     """Random lanes for so many steps each, from random starts; lanes at the end of the day close and start again."""
     rng = random.Random(seed)
     last = len(day.time_ns) - 1 if end is None else end
     duel = Duel(day, rules, [rng.randrange(0, last // 2) for _ in range(lanes)], last)
-    traders = [Trader(seed * 1000 + i) for i in range(lanes)]
+    traders = [trader(seed * 1000 + i) for i in range(lanes)]
     for _ in range(steps):
         duel.step([trader.requests(judge) for trader, judge in zip(traders, duel.judges)])
         yield duel
