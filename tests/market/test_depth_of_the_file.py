@@ -82,7 +82,7 @@ def test_the_deeper_file_of_a_day_judges_the_shallow_ones(lobster_dir: Path, tmp
         assert signs[0] == (1 if parent >= 500 else 0), "the difference of the smallest parent is within noise, and only that"
     report = {
         "what": "market orders on the first levels of a day against all its levels, in ticks a lot, by the rule of docs/market.md "
-        "(Taking) and by the earlier one; the shares under which orders of 2 to 5 typical sizes cost the same in the mean; hold against ten slices",
+        "(Taking) and by the earlier one; shares under which orders of 2 to 5 typical sizes cost the same; hold against ten slices",
         "tier": "long", "commit": commit, "seed": SEED, "n": ORDERS,
         "command": "EMP_EVIDENCE=docs/evidence/depth_beyond_the_file.json pytest -n 0 -m long tests/market/test_depth_of_the_file.py",
         "few": "a whole day and 49 seconds of another one, both of one date: fitted on the first, the second shows how far others may be",
