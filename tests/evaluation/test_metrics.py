@@ -149,3 +149,11 @@ def test_dates_that_are_all_the_same_give_no_interval_and_one_that_differs_gives
         assert metrics.bootstrap(values, days, np.random.default_rng(0)).low is not None
     idle = metrics.bootstrap(np.zeros(18), days, np.random.default_rng(0))
     assert (idle.low, idle.high) == (0.0, 0.0), "nothing was done on any date: that is known"
+
+
+def test_shares_of_depth_are_of_all_lots_that_were_taken() -> None:
+    episodes = {"filled": [[10.0, 30.0]], "maker_filled": [[0.0, 10.0]], "beyond_depth": [[6.0, 0.0]], "retaken": [[0.0, 3.0]]}
+    found = metrics.rates({name: np.array(values) for name, values in episodes.items()})
+    assert (found["beyond_share"], found["retaken_share"]) == (6 / 30, 3 / 30)
+    nothing = metrics.rates({name: np.zeros((1, 2)) for name in episodes})
+    assert (nothing["beyond_share"], nothing["retaken_share"]) == (0.0, 0.0)
