@@ -57,8 +57,7 @@ def price_beyond(day, side, origin, step, lots, gone, quantity):
     end = max(on_tick(day, 2 * origin, -1), tick) if side > 0 else tick
     reach = max(side * (end - origin), np.int64(0))
     away = _distance(step, lots, reach, gone + quantity) - _distance(step, lots, reach, gone)
-    price = on_tick(day, origin + side * -(-away // quantity), side)
-    return min(price, end) if side > 0 else max(price, end)
+    return max(on_tick(day, origin + side * -(-away // quantity), side), tick)
 
 
 @hot

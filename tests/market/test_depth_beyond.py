@@ -94,6 +94,10 @@ def test_a_stock_below_a_dollar_pays_whole_cents_from_there_on() -> None:
     lane.sell(25)  # three quarters of 55 are 41.25
     lane.step()
     assert lane.fills[-1][1:] == (9_990 - 42, 5)
+    lane = Lane(Hand({10_100: 10, 10_000: 10}, {10_200: 10}, instrument=rules).quiet())
+    lane.sell(21)  # three quarters of 100: below a dollar a tick is 1
+    lane.step()
+    assert lane.fills[-1][1:] == (9_925, 1)
     lane = Lane(Hand({9_999: 10}, {10_000: 10, 10_100: 10}, instrument=rules).quiet())
     lane.buy(25)  # three quarters of 100, but no level is nearer than a tick
     lane.step()
@@ -106,6 +110,16 @@ def test_on_an_empty_side_the_ladder_begins_at_the_last_known_mid() -> None:
     order = lane.buy(120)  # from 101 on, 1 apart, with 55 lots: 55 at 102, 55 at 103, 10 at 104
     lane.step()
     assert lane.fills == [(order, 103, 120)]
+
+
+def test_where_no_price_was_ever_known_a_position_is_closed_at_one_tick() -> None:
+    """Bids there were none: 10 lots that came to a resting bid are sold to nobody knows whom."""
+    lane = Lane(Hand({}, {103: 40}).quiet().new(-1, 50, 10, 7).quiet())
+    lane.bid(50, 10)
+    lane.step(2)
+    assert lane.position == 10 and lane.market.state["mid2"][0] == 0
+    lane.market.close(np.zeros(1, np.int64), np.zeros(1, np.int64))
+    assert lane.market.last_fills().price[-1] == 1 and lane.cash == 10 * (1 - 50)
 
 
 # ---- what is remembered
