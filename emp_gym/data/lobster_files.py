@@ -182,10 +182,14 @@ def _in_folder(folder: Path) -> Found:
 
 def _refuse_damaged_zip(path: Path) -> None:
     """Raises for a file that begins as a zip and does not end as one: a download that was cut off."""
-    with path.open("rb") as file:
+    if kind_of(path) != REGULAR:
+        return
+    with opened(path) as file:
         if file.read(len(_ZIP)) == _ZIP:
-            size = path.stat().st_size
-            raise DataError(f"{path}: a damaged zip, cut off after {size:,} bytes: the list of its files is missing; get it again")
+            size = os.fstat(file.fileno()).st_size
+            raise DataError(
+                f"{path}: a damaged zip, cut off after {size:,} bytes: expected the list of its files at its end; get it again"
+            )
 
 
 def _in_zip(path: Path) -> Found:

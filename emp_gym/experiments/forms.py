@@ -132,7 +132,7 @@ class _Record(_Form):
     model: dict[str, str] = {}
     checkpoints: dict[str, dict[str, str]] = {}
     trained_as: _Config = _Config()
-    series: list[Count] = []
+    series: list[Count] | None = None
     trained_on: list[_Span] = []
     unproved: str = ""
 

@@ -45,7 +45,7 @@ def siblings(run: RunFolder) -> frozenset[int] | None:
     """Seeds of the series of `run`, itself included: as its record has them, as the folder around names them, and as they lie there.
     None where nobody knows: a run of an earlier version that stands alone."""
     own, folder = run.as_trained, run.path.resolve().parent
-    found = {*run.record.get("series", ()), *RunFolder(folder).seeds.get("seeds", ())}
+    found = {*(run.record.get("series") or ()), *RunFolder(folder).seeds.get("seeds", ())}
     if run.path.resolve().name.startswith("seed-"):
         beside = [RunFolder(path.parent).as_trained for path in folder.glob(f"seed-*/{CONFIG}")]
         found |= {one.seed for one in beside if likeness(asdict(one)) == likeness(asdict(own))}

@@ -410,7 +410,7 @@ def test_a_zip_that_was_cut_off_is_called_damaged(keep: float, tmp_path: Path) -
             store.tapes(source)
         assert "unpack" not in str(found.value)
     cut.write_bytes(whole[:-22].replace(b"PK\x01\x02", b"PK\x07\x07") + whole[-22:])  # its list of files is overwritten
-    with pytest.raises(DataError, match=r"cut.zip: a damaged zip \(.*\); get it again"):
+    with pytest.raises(DataError, match=r"cut.zip: a damaged zip \(.*\); expected a whole one; get it again"):
         store.tapes(cut)
 
 

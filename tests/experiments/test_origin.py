@@ -75,7 +75,7 @@ def test_seeds_that_were_struck_from_the_list_are_missed(three: Path, tmp_path: 
 def test_one_run_is_not_several_seeds(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edited(three / "seeds.json", seeds=[0, 0, 0])
     assert evaluate.main(["--run", str(three)]) == 2
-    assert "expected each seed once, got [0, 0, 0]" in capsys.readouterr().err
+    assert "a seed is there twice, got [0, 0, 0]" in capsys.readouterr().err
     (three / "seeds.json").unlink()
     shutil.rmtree(three / "seed-1")
     shutil.copytree(three / "seed-0", three / "seed-1")
