@@ -329,6 +329,14 @@ def test_thousands_of_leading_zeros_are_the_same_number(tmp_path):
     assert reading.rows_in == 200 and all(entry.rule in ("direction",) for entry in reading.quarantine.rows)
 
 
+def test_a_price_off_its_tick_behind_thousands_of_zeros_is_quarantined(tmp_path):
+    cells = MESSAGES[50].split(",")
+    cells[4] = f"{ZEROS}{int(cells[4]) + 1}"
+    (reading,) = read(write(tmp_path, [*MESSAGES[:50], ",".join(cells), *MESSAGES[51:]], BOOKS))
+    (entry,) = reading.quarantine.rows
+    assert (entry.row, entry.rule, entry.got) == (51, "off-tick", cells[4].lstrip("0"))
+
+
 def test_files_whose_every_field_is_too_long_are_refused(tmp_path):
     wild = [",".join([LONG] * 6) for _ in MESSAGES]
     refused(write(tmp_path, wild, BOOKS), "columns, expected 6|break a rule")
