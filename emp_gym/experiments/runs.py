@@ -33,13 +33,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from emp_gym import bounded
+from emp_gym import bounded, trust
 from emp_gym.agents.base import read_json
 from emp_gym.data.array_files import sync
 from emp_gym.experiments import forms
-from emp_gym.experiments.config import RunConfig, read, remember
+from emp_gym.experiments.config import RunConfig, parsed, question, remember
 from emp_gym.experiments.spans import Span, merged
 from emp_gym.types import ConfigError, DataError
 
@@ -96,8 +97,9 @@ class RunFolder:
 
     @property
     def config(self) -> RunConfig:
-        """How the run was made; `Untrusted` where that names code that nobody has vouched for."""
-        return read(_settings(self.path / CONFIG), self.path / CONFIG)
+        """How the run was made; `Untrusted` where the folder names code that nobody has vouched for."""
+        trust.ask_all(self.questions())
+        return self._parsed()
 
     def _tell(self, config: RunConfig) -> None:
         """``config.json``, by the program that makes the run: who reads it again here is not asked about what it names."""
@@ -107,7 +109,17 @@ class RunFolder:
     @property
     def as_trained(self) -> RunConfig:
         """As it was trained, whatever ``config.json`` says by now; as that says where the record is older and does not know."""
-        return read(_settings(self.path / CONFIG) | self.record.get("trained_as", {}), self.path / CONFIG)
+        trust.ask_all(self.questions())
+        return self._parsed(self.record.get("trained_as", {}))
+
+    def _parsed(self, known: Mapping[str, Any] = MappingProxyType({})) -> RunConfig:
+        return parsed(_settings(self.path / CONFIG) | known, self.path / (PROVENANCE if known else CONFIG))
+
+    def questions(self) -> list[trust.Question]:
+        """Of all that is named here, in ``config.json`` and in the record."""
+        found = [question(self._parsed(), self.path / CONFIG)]
+        known = self.record.get("trained_as", {})
+        return found + ([question(self._parsed(known), self.path / PROVENANCE)] if known else [])
 
     @property
     def governance(self) -> dict[str, Any]:
@@ -124,7 +136,10 @@ class RunFolder:
         path = self.path / SEEDS
         told = _settings(path)
         forms.series(told, path)
-        config = read(told["config"], path)
+        config = parsed(told["config"], path)
+        below = [RunFolder(self.path / f"seed-{seed}") for seed in told["seeds"]]
+        asked = [one for run in below if (run.path / CONFIG).exists() for one in run.questions()]
+        trust.ask_all([question(config, path), *asked])
         return [replace(config, seed=seed) for seed in told["seeds"]]
 
     def write_series(self, configs: Sequence[RunConfig]) -> None:
