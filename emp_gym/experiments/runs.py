@@ -113,7 +113,7 @@ class RunFolder:
         return self._parsed(self.record.get("trained_as", {}))
 
     def _parsed(self, known: Mapping[str, Any] = MappingProxyType({})) -> RunConfig:
-        return parsed(_settings(self.path / CONFIG) | known, self.path / (PROVENANCE if known else CONFIG))
+        return parsed({**_settings(self.path / CONFIG), **known}, self.path / (PROVENANCE if known else CONFIG))
 
     def questions(self) -> list[trust.Question]:
         """Of all that is named here, in ``config.json`` and in the record."""
