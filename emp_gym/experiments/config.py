@@ -95,8 +95,8 @@ SHORT = ("memory", "extractor", "residual")
 """Parameters of the agent that ``--set`` takes without ``agent.`` before them."""
 
 
-LONGEST = 500
-"""Characters of a name that a file tells, at most."""
+LONGEST, BASELINES = 500, 1000
+"""Characters of a name that a file tells, and baselines, at most."""
 
 
 CONTRACT = (
@@ -189,6 +189,8 @@ def parsed(told: Mapping[str, Any], where: object) -> RunConfig:
         config = override(RunConfig(), told)
     except ConfigError as error:
         raise DataError(f"{where}: not the configuration of a run: {str(error)[:600]}") from error
+    if len(config.evaluation.baselines or ()) > BASELINES:
+        raise DataError(f"{where}: {len(config.evaluation.baselines or ()):,} baselines; expected at most {BASELINES}")
     for name in (config.env_id, config.agent_name, *(config.evaluation.baselines or ())):
         if len(name) > LONGEST:
             raise DataError(f"{where}: a name of {len(name):,} characters; expected at most {LONGEST}")

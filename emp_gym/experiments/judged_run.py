@@ -89,8 +89,11 @@ def shelf(paths: Iterable[Path]) -> Shelf:
         told = _read(folder)
         if isinstance(told, Beside):
             found.beside.append(told)
-        else:
+            continue
+        try:
             found.judged += _parts(folder, told)
+        except DataError as error:
+            found.beside.append(Beside(folder, str(error)))
     found.judged = _with_seeds(found.judged, left)
     found.beside += [Beside(folder, "not judged yet") for folder in left if folder not in {one.folder for one in found.beside}]
     if not found.judged:
