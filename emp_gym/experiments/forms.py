@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ def _bounded(value: float) -> float:
     return value
 
 
+SEAL = "seal"
+"""Key of ``provenance.json`` and ``evaluation.json``."""
 Number = Annotated[float, AfterValidator(_bounded)]
 Whole = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
 Count = Annotated[int, Field(ge=0, lt=1 << 63)]
@@ -171,6 +174,17 @@ def evaluation(told: Mapping[str, Any], where: object) -> None:
         raise DataError(f"{where}: not an evaluation: {off} has {lengths[off]:,} entries for {count:,} windows; judge the run again")
     if form.agent not in form.results:
         raise DataError(f"{where}: not an evaluation: it has no results of its agent {form.agent[:80]!r}; judge the run again")
+
+
+def seal(told: Mapping[str, Any]) -> str:
+    """SHA-256 of all that `told` says, its own seal aside. Finds edits by hand; who edits can seal anew."""
+    rest = {name: value for name, value in told.items() if name != SEAL}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def edited(told: Mapping[str, Any]) -> bool:
+    """Whether `told` has a seal (files of earlier versions have none) that is not its own."""
+    return SEAL in told and told[SEAL] != seal(told)
 
 
 def _fit(form: type[F], told: Mapping[str, Any], where: object, what: str, remedy: str) -> F:

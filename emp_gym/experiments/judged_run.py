@@ -18,10 +18,9 @@ from emp_gym.experiments.learned_from import trained_on
 from emp_gym.experiments.origin import likeness, replaced
 from emp_gym.experiments.printed import command, program
 from emp_gym.experiments.report import SCHEMA
-from emp_gym.experiments.runs import CONFIG, PROVENANCE, SEEDS, RunFolder
+from emp_gym.experiments.runs import CONFIG, EVALUATION, PROVENANCE, SEEDS, RunFolder
 from emp_gym.types import DataError
 
-EVALUATION = "evaluation.json"
 STUDIES = {
     "walk_forward.json": (
         "a walk-forward: each fold is another model on other days, so it is no row of a table",
@@ -45,6 +44,7 @@ class JudgedRun:
     seeds: frozenset[int] = frozenset()  # training seeds of this agent that lie there, judged or not
     currency: str = ""
     replaced: bool = False  # another model lies here than the one that was judged
+    edited: bool = False  # its ``evaluation.json`` is not as it was written
 
     @property
     def run(self) -> Mapping[str, Any]:
@@ -177,8 +177,9 @@ def _parts(folder: Path, told: Mapping[str, Any]) -> list[JudgedRun]:
     """The evaluation, once for each currency of its windows."""
     origin = told["run"].get("trained") or {}
     one = JudgedRun(
-        folder, told, tuple(origin.get("symbols") or _trained_on(folder)), _seeds(folder, told), replaced=_replaced(folder, told)
-    )
+        folder, told, tuple(origin.get("symbols") or _trained_on(folder)), _seeds(folder, told), replaced=_replaced(folder, told),
+        edited=forms.edited(told),
+    )  # fmt: skip
     currencies = told.get("currencies") or []
     names = list(dict.fromkeys(currencies))
     if len(names) < 2:

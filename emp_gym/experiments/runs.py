@@ -45,7 +45,9 @@ from emp_gym.experiments.spans import Span, merged
 from emp_gym.types import ConfigError, DataError
 
 CONFIG, GOVERNED, LANES, SEEDS = "config.json", "governed.json", "lanes.npz", "seeds.json"
-PROVENANCE = "provenance.json"
+PROVENANCE, EVALUATION = "provenance.json", "evaluation.json"
+SEALED = (PROVENANCE, EVALUATION)
+EDITED = "the record was edited after the run wrote it (its seal does not fit), so what the model was trained on is not known"
 PACKAGES = ("emp-gym", "gymnasium", "stable-baselines3", "torch", "numpy", "numba")
 
 
@@ -150,7 +152,11 @@ class RunFolder:
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes `value` aside and renames, so that a reader never meets half a file."""
-        value = self._bound(value) | value if name == PROVENANCE else value
+        if name == PROVENANCE:
+            value = self._bound(value) | value | ({"unproved": EDITED} if forms.edited(self.record) else {})
+        if name in SEALED:
+            value = json.loads(json.dumps(value, default=_plain))
+            value[forms.SEAL] = forms.seal(value)
         bounded.write(self.path / name, json.dumps(value, indent=2, default=_plain) + "\n")
 
     def _bound(self, value: Mapping[str, Any]) -> dict[str, Any]:
@@ -221,6 +227,8 @@ class RunFolder:
         told = self.record
         if "trained_on" not in told or "model" not in told:
             raise DataError(f"{path} is of an earlier version and does not say what the model was trained on; train the run again")
+        if forms.edited(told):
+            raise DataError(f"{path}: {EDITED}")
         if "unproved" in told:
             raise DataError(f"{path}: {told['unproved']}")
         self.check_model()

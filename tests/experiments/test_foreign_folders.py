@@ -100,6 +100,15 @@ def test_a_journal_that_is_a_link_is_not_driven(tmp_path: Path) -> None:
     (tmp_path / store.JOURNAL).symlink_to(tmp_path / "other")
     with pytest.raises(DataError, match="a link"):
         store.load(tmp_path)
+    with pytest.raises(DataError, match="a link"), store.driving(tmp_path):
+        pytest.fail("it is driven")
+    assert (tmp_path / "other").read_text() == "half a line"
+
+
+def test_a_journal_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / store.JOURNAL)
+    with pytest.raises(DataError, match="a named pipe"), store.driving(tmp_path):
+        pytest.fail("it is driven")
 
 
 WRITES_AS_TOLD = {  # files that the person names, of folders that the program has just made, or exclusively
