@@ -38,7 +38,7 @@ LONGEST = 1000
 LOGGER = logging.getLogger(__name__)
 FOLDER = "trust"
 """Below the cache folder: a file for each content that was trusted."""
-HERE = "one in the working folder is found when the command line names it; else say where: PYTHONPATH=FOLDER"
+HERE = "one in the working folder is found when the command line names it; else say where it lies: PYTHONPATH=FOLDER before the command"
 PIP_NAMES = {"stable_baselines3": "stable-baselines3", "sb3_contrib": "sb3-contrib", "ray": '"emp-gym[ray]"', "yaml": "pyyaml"}
 """Packages that pip knows under another name than Python."""
 MOST, FILES, BYTES = 100, 10_000, 16 << 30
