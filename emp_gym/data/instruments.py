@@ -194,7 +194,7 @@ def _value(name: str, value: Any, where: str) -> Any:
     kind = NUMBERS[FIELDS[name]]
     fits = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
     if not fits or (kind is not str and not -LARGEST <= value <= LARGEST) or value == "":
-        expected = {int: "an integer of 64 bits", float: "a number", str: "text"}[kind]
+        expected = {int: "an integer", float: "a number", str: "text"}[kind]
         raise ConfigError(f"{where}: {name} must be {expected}, got {shown(value)}")
     return checked_fee(name, value, f"{where}: ") if name in MOST_FEE else kind(value)
 

@@ -11,7 +11,7 @@ import numpy as np
 from emp_gym.data import instruments, store
 from emp_gym.envs import schedule, task_kernels
 from emp_gym.envs.faces import NOBODY, Seed, seeded
-from emp_gym.envs.gates import GateRow, resolve, stop_if_money_differs
+from emp_gym.envs.gates import GateRow, answered, resolve, stop_if_money_differs
 from emp_gym.envs.lots import stop_if_money_wraps
 from emp_gym.envs.narrowing import narrow
 from emp_gym.envs.task_kernels import EPISODE, SETUP
@@ -212,7 +212,7 @@ class Lanes:
         orders, self.verdicts, view = self.orders, [], self.market.view
         try:
             for gate in self.gates:
-                orders, verdicts = gate(view, orders)
+                orders, verdicts = answered(gate, gate(view, orders))
                 self.verdicts.append(verdicts)
             self.sent = orders
             self.market.advance(orders)
