@@ -23,10 +23,13 @@ import numpy as np
 from emp_gym import bounded
 from emp_gym.data.clock import zone
 from emp_gym.data.tape import TapeSet
+from emp_gym.settings import LARGEST, number, shown
 from emp_gym.types import ConfigError, DataError, Instrument, Kind, RecordedDay
 
 Given = Mapping[str, Any] | str | Path | None
 """A mapping, the path of a file that holds one, or None: the days as they are."""
+MOST_FEE = {"maker_fee_bps": 1e4, "taker_fee_bps": 1e4, "maker_fee_per_lot": 1e9, "taker_fee_per_lot": 1e9}
+"""All of the notional, in basis points, and what 64 bits hold in 1e-8 currency."""
 DEFAULT = "default"  # in place of a symbol: every other one
 NUMBERS = {"int": int, "float": float, "str": str}
 FIELDS = {field.name: str(field.type) for field in fields(Instrument) if field.name != "symbol"}
@@ -45,7 +48,7 @@ class Instruments:
         if given is None:
             return
         if not isinstance(given, Mapping):
-            raise ConfigError(f"{where}: expected fields of an instrument, or symbols with such fields, got {given!r}")
+            raise ConfigError(f"{where}: expected fields of an instrument, or symbols with such fields, got {shown(given)}")
         if set(given) == {"instrument"} and isinstance(given["instrument"], Mapping):
             given = given["instrument"]
         keyed = [isinstance(value, Mapping) for value in given.values()]
@@ -190,16 +193,21 @@ def _checked(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _value(name: str, value: Any, where: str) -> Any:
     kind = NUMBERS[FIELDS[name]]
     fits = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
-    if not fits or (kind is float and not np.isfinite(value)) or value == "":
+    if not fits or (kind is not str and not -LARGEST <= value <= LARGEST) or value == "":
         expected = {int: "an integer", float: "a number", str: "text"}[kind]
-        raise ConfigError(f"{where}: {name} must be {expected}, got {value!r}")
-    return kind(value)
+        raise ConfigError(f"{where}: {name} must be {expected}, got {shown(value)}")
+    return checked_fee(name, value, f"{where}: ") if name in MOST_FEE else kind(value)
+
+
+def checked_fee(name: str, value: Any, where: str = "") -> float:
+    """A fee (a field of `Instrument`) within its bounds."""
+    return number(where + name, value, -MOST_FEE[name], MOST_FEE[name], f"; {'basis points of notional' if 'bps' in name else 'currency a lot'}")
 
 
 def _steps(value: Any, where: str) -> tuple[tuple[int, int], ...]:
     pairs: Any = value if isinstance(value, (list, tuple)) else [None]
-    if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 and all(type(x) is int for x in pair) for pair in pairs):
-        raise ConfigError(f"{where}: ticks must be a list of [price from which, tick], integers in price units, got {value!r}")
+    if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 and all(type(x) is int and abs(x) <= LARGEST for x in pair) for pair in pairs):
+        raise ConfigError(f"{where}: ticks must be a list of [price from which, tick], integers in price units, got {shown(value)}")
     return tuple((price, tick) for price, tick in pairs)
 
 

@@ -190,6 +190,8 @@ def _refuse_damaged_zip(path: Path) -> None:
             raise DataError(
                 f"{path}: a damaged zip, cut off after {size:,} bytes: expected the list of its files at its end; get it again"
             )
+    if path.suffix.lower() == ".zip":
+        raise DataError(f"{path}: no zip, whatever its name says: expected its first bytes to be PK; give it its own name, or get it again")
 
 
 def _in_zip(path: Path) -> Found:

@@ -224,7 +224,7 @@ def shaping(config: RunConfig) -> list[str]:
     if config.env_id.rpartition(":")[2] in CERTIFICATES:
         return ["reward"]
     task = _task(config)
-    return [field.name for field in fields(task) if field.name != "parent"] if is_dataclass(task) else []
+    return [field.name for field in fields(task) if field.name not in ("parent", *getattr(task, "unused", ()))] if is_dataclass(task) else []
 
 
 # ---- defaults
