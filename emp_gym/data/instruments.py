@@ -22,7 +22,9 @@ import numpy as np
 
 from emp_gym import bounded
 from emp_gym.data.clock import zone
+from emp_gym.data.instrument_bounds import instrument_fault
 from emp_gym.data.tape import TapeSet
+from emp_gym.printable import printable
 from emp_gym.types import ConfigError, DataError, Instrument, Kind, RecordedDay
 
 Given = Mapping[str, Any] | str | Path | None
@@ -116,6 +118,8 @@ def check(own: Instrument) -> None:
             f"{own.symbol}: the session must end after it starts, got {own.session_start_ns} to {own.session_end_ns} ns after midnight"
         )
     zone(own.timezone)
+    if fault := instrument_fault(own):
+        raise ConfigError(f"{printable(own.symbol)}: {fault}")
     before, tick = -1, own.tick
     for price, above in own.ticks:
         if price <= before or above < 1:
