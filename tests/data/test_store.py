@@ -510,5 +510,5 @@ def test_a_cached_set_without_hashes_is_made_again_without_a_word(tmp_path, monk
 
 def test_a_text_called_zip_is_told_as_one(tmp_path):
     (tmp_path / "day.zip").write_text("time,type\n")
-    with pytest.raises(DataError, match="day.zip: no zip, whatever its name says"):
+    with pytest.raises(DataError, match=r"day\.zip: no zip, whatever its name says"):
         store.tapes(tmp_path / "day.zip")
