@@ -212,12 +212,15 @@ def _plain(symbol: str) -> str:
 def _kept(folder: Path, make: Callable[[], TapeSet]) -> TapeSet:
     """The tape at `folder`, which is made where there is none, again where it cannot be opened, and without a word where an earlier
     version wrote it without hashes."""
-    if (folder / "meta.json").exists() and not _can_be_made_better(folder):
+    old = _can_be_made_better(folder)
+    if (folder / "meta.json").exists() and not old:
         try:
             return TapeSet.open(folder)
         except DataError:  # cut off by a full disk, or just being removed
             log.warning("%s cannot be opened any more and is made again", folder)
     tape = make()
+    if old:
+        shutil.rmtree(folder, ignore_errors=True)  # whoever has it open keeps it
     try:
         tape.save(folder, replace=True)
     except OSError as error:  # numpy's names neither file nor reason
