@@ -201,12 +201,15 @@ def _value(name: str, value: Any, where: str) -> Any:
 
 def checked_fee(name: str, value: Any, where: str = "") -> float:
     """A fee (a field of `Instrument`) within its bounds."""
-    return number(where + name, value, -MOST_FEE[name], MOST_FEE[name], f"; {'basis points of notional' if 'bps' in name else 'currency a lot'}")
+    unit = "basis points of notional" if "bps" in name else "currency a lot"
+    return number(where + name, value, -MOST_FEE[name], MOST_FEE[name], f"; {unit}")
 
 
 def _steps(value: Any, where: str) -> tuple[tuple[int, int], ...]:
     pairs: Any = value if isinstance(value, (list, tuple)) else [None]
-    if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 and all(type(x) is int and abs(x) <= LARGEST for x in pair) for pair in pairs):
+    if not all(
+        isinstance(pair, (list, tuple)) and len(pair) == 2 and all(type(x) is int and abs(x) <= LARGEST for x in pair) for pair in pairs
+    ):
         raise ConfigError(f"{where}: ticks must be a list of [price from which, tick], integers in price units, got {shown(value)}")
     return tuple((price, tick) for price, tick in pairs)
 

@@ -63,8 +63,8 @@ def test_a_value_that_a_keyword_cannot_mean_is_one_line_in_both_faces(name):
 
 
 @pytest.mark.parametrize("text", [
-    "latency_ns=2e5", "latency_ns=nan", "latency_ns=99999999999999999999", "latency_ns=[0, true]", "taker_fee_bps=.nan", "taker_fee_bps=inf",
-    "taker_fee_bps=abc", "taker_fee_bps=1e30", "maker_fee_per_lot=nan", "threads=nan", "threads=1.5", "order_quantity=true", "parent=1000",
+    "latency_ns=2e5", "latency_ns=nan", "latency_ns=99999999999999999999", "latency_ns=[0, true]", "taker_fee_bps=.nan",
+    "taker_fee_bps=inf", "taker_fee_bps=abc", "taker_fee_bps=1e30", "maker_fee_per_lot=nan", "threads=nan", "threads=1.5", "order_quantity=true", "parent=1000",
     "levels=1.5", "every=100", "episode=64", "max_position=1e3", "fills=[exact]", "instrument={lot: 99999999999999999999}",
 ])  # fmt: skip
 def test_the_same_holds_for_what_a_command_line_sets(text):
@@ -109,7 +109,8 @@ def test_a_seed_that_is_none_is_one_line(seed):
 
 @pytest.mark.parametrize("env_id", ["emp-lob-v0", "emp-glft-v0"])
 @pytest.mark.parametrize(("name", "value"), [
-    ("day", NAN), ("day", 0.5), ("day", True), ("day", -1), ("day", 10**20), ("day", "abc"), ("start", NAN), ("start", 10**20), ("start", "abc"),
+    ("day", NAN), ("day", 0.5), ("day", True), ("day", -1), ("day", 10**20), ("day", "abc"), ("start", NAN),
+    ("start", 10**20), ("start", "abc"),
 ])  # fmt: skip
 def test_a_reset_option_that_is_none_is_one_line(env_id, name, value):
     with pytest.raises(ConfigError) as raised:
