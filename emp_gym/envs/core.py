@@ -104,8 +104,9 @@ class Lanes:
             lot = day.instrument.lot
             used = [name for name in ("order_quantity", "parent") if name not in task.unused]
             if any(getattr(task, name) % lot for name in used):
+                what = "multiples" if len(used) > 1 else "a multiple"
                 raise ConfigError(
-                    f"{' and '.join(used)} must be multiples of every day's lot: that of {day} is {lot}, got "
+                    f"{' and '.join(used)} must be {what} of every day's lot: that of {day} is {lot}, got "
                     f"{' and '.join(str(getattr(task, name)) for name in used)}"
                 )
         name, most = task.largest

@@ -39,7 +39,7 @@ class CapQuantity:
     """Cuts every new order to at most `largest` lots."""
 
     def __init__(self, largest: int = 100) -> None:
-        self.largest = whole("cap-quantity: largest", largest, 1)
+        self.largest = whole("gate 'cap-quantity': largest", largest, 1)
 
     def __call__(self, view: View, orders: Orders) -> tuple[Orders, Verdicts]:
         too_large = (orders.kind != OrderKind.CANCEL) & (orders.quantity > self.largest)
