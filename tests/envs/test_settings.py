@@ -64,7 +64,8 @@ def test_a_value_that_a_keyword_cannot_mean_is_one_line_in_both_faces(name):
 
 @pytest.mark.parametrize("text", [
     "latency_ns=2e5", "latency_ns=nan", "latency_ns=99999999999999999999", "latency_ns=[0, true]", "taker_fee_bps=.nan",
-    "taker_fee_bps=inf", "taker_fee_bps=abc", "taker_fee_bps=1e30", "maker_fee_per_lot=nan", "threads=nan", "threads=1.5", "order_quantity=true", "parent=1000",
+    "taker_fee_bps=inf", "taker_fee_bps=abc", "taker_fee_bps=1e30", "maker_fee_per_lot=nan", "threads=nan", "threads=1.5",
+    "order_quantity=true", "parent=1000",
     "levels=1.5", "every=100", "episode=64", "max_position=1e3", "fills=[exact]", "instrument={lot: 99999999999999999999}",
 ])  # fmt: skip
 def test_the_same_holds_for_what_a_command_line_sets(text):
