@@ -7,9 +7,10 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from emp_gym.data import lobster_edits, lobster_orders, lobster_pairing
+from emp_gym.data import lobster_bytes, lobster_edits, lobster_orders, lobster_pairing
 from emp_gym.data.lobster import read
 from emp_gym.data.lobster_edits import Edits
 from emp_gym.data.lobster_orders import AGREES, SILENT, Orders
@@ -119,3 +120,12 @@ def test_an_order_of_more_events_than_are_weighed_says_nothing(
     assert len(orders.rows_of(long)) > 2 and orders.word_for(long) >= AGREES
     monkeypatch.setattr(lobster_orders, "MOST_EVENTS", len(orders.rows_of(long)) - 1)
     assert orders.word_for(long) == SILENT
+
+
+def test_a_refused_book_row_holds_zeros_and_not_what_stood_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = day(7, 200, 5, orders=60)[1]
+    text = "".join(f"x{line}\n" if n % 10 == 5 else f"{line}\n" for n, line in enumerate(lines)).encode()
+    monkeypatch.setattr(np, "empty", lambda shape, kind: np.full(shape, 7, kind))
+    books = lobster_bytes.books_of(np.frombuffer(text, np.uint8), 0, ord(","), 5)
+    assert np.flatnonzero(~books.ok).tolist() == list(range(5, 200, 10))
+    assert not books.price[~books.ok].any() and not books.size[~books.ok].any()
