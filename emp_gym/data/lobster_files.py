@@ -185,7 +185,11 @@ def _refuse_damaged_zip(path: Path) -> None:
     if kind_of(path) != REGULAR:
         return
     with opened(path) as file:
-        if file.read(len(_ZIP)) == _ZIP:
+        try:
+            head = file.read(len(_ZIP))
+        except OSError as error:  # a file of the system's own, a disk that fails
+            raise DataError(f"{path}: it cannot be read ({error.strerror or error}); get it again") from error
+        if head == _ZIP:
             size = os.fstat(file.fileno()).st_size
             raise DataError(
                 f"{path}: a damaged zip, cut off after {size:,} bytes: expected the list of its files at its end; get it again"

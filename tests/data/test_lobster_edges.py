@@ -83,6 +83,13 @@ def test_what_is_no_file_beside_a_day_is_left_alone(kind, tmp_path):
     assert len(read(tmp_path)) == 1
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="Linux only")
+def test_what_the_system_will_not_read_is_refused_with_its_path(tmp_path):
+    (tmp_path / "other.zip").symlink_to("/proc/self/mem")
+    with pytest.raises(DataError, match=r"other\.zip: it cannot be read"):
+        read(tmp_path / "other.zip")
+
+
 def test_what_may_not_be_read_is_refused_with_its_path(tmp_path, monkeypatch):
     message, book = write(tmp_path, MESSAGES, BOOKS)
     real = os.open
