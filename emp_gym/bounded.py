@@ -39,7 +39,10 @@ def read_bytes(path: Path, most: int = LARGE) -> bytes:
         os.close(handle)
         raise
     with os.fdopen(handle, "rb") as file:
-        data = file.read(most + 1)
+        try:
+            data = file.read(most + 1)
+        except OSError as error:  # a file of the system's own, a disk that fails
+            raise DataError(f"{path}: it cannot be read ({error.strerror or error})") from error
     if len(data) > most:
         raise DataError(f"{path}: it grows while it is read; expected at most {most:,} bytes")
     return data

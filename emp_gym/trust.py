@@ -15,14 +15,16 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +33,24 @@ from emp_gym.paths import home
 from emp_gym.types import ConfigError, DataError
 
 OURS = "emp_gym"
+LONGEST = 1000
+"""Letters of a name, or of a folder, that is asked about."""
+LOGGER = logging.getLogger(__name__)
 FOLDER = "trust"
 """Below the cache folder: a file for each content that was trusted."""
-HERE = "one in the working folder is found when the command line names it; else say where: PYTHONPATH=FOLDER"
+HERE = "one in the working folder is found when the command line names it; else say where it lies: PYTHONPATH=FOLDER before the command"
 PIP_NAMES = {"stable_baselines3": "stable-baselines3", "sb3_contrib": "sb3-contrib", "ray": '"emp-gym[ray]"', "yaml": "pyyaml"}
 """Packages that pip knows under another name than Python."""
-SHOWN, FILES, BYTES = 6, 10_000, 16 << 30
-"""Claims that an error names, and files and bytes of a folder that is unpickled, at most."""
+MOST, FILES, BYTES = 100, 10_000, 16 << 30
+"""Claims that one question names, and files and bytes of a folder that is unpickled, at most."""
 
 _START, _ON = r"A-Za-z_\x80-\U0010ffff", r"A-Za-z0-9_.\x80-\U0010ffff"
 _NAME = re.compile(f"(?<![{_ON}])([{_START}][{_ON}]*):[{_START}][{_ON}]*")
 """Whatever `resolve` could take for a name stands inside of such a match, in whatever text; so does more."""
 ENVIRONMENTS = ("env_id", "env")
 """Keys of environment ids, whose module is imported whatever stands behind the colon."""
+SYNTHETIC = "synthetic:"
+"""Begins the name of days that are made here (`emp_gym.data.store`); what is called ``data`` is never imported."""
 WRITTEN_TO = "folder"
 """Key of folders that something writes into: a kill switch, which would be somebody's else."""
 _CLAIM = re.compile(r"\btrusted\s*=")  # inside of a text such as "sb3[trusted=true]"
@@ -122,8 +129,8 @@ class Claim:
 
     def __str__(self) -> str:
         if self.pickle:
-            return f"{self.place} lets a file be unpickled"
-        return f"{self.place} {'writes into' if self.folder else 'names'} {self.text[:80]!r}"
+            return f"{self.place} vouches for a file that may hold pickles"
+        return f"{self.place} {'writes into' if self.folder else 'names'} {self.text[:LONGEST]!r}"
 
 
 def claims(tree: Any, where: object) -> list[Claim]:
@@ -133,7 +140,8 @@ def claims(tree: Any, where: object) -> list[Claim]:
     for place, key, value in bounded.walk(tree, where):
         texts = [str(name) for name in value] if isinstance(value, Mapping) else [value] if isinstance(value, str) else []
         for text in texts:
-            names = [name[0] for name in _NAME.finditer(text) if not is_ours(name[1])]
+            days = key == "data" and text.startswith(SYNTHETIC)
+            names = [] if days else [name[0] for name in _NAME.finditer(text) if not is_ours(name[1])]
             if not names and key in ENVIRONMENTS and ":" in text and not is_ours(text.rpartition(":")[0]):
                 names = [text]
             found += [Claim(place, name) for name in names]
@@ -164,18 +172,14 @@ def _spoken(text: str) -> str:
         return text.strip()
 
 
-def _digest(kind: str, tree: Any, told: list[Claim], where: object) -> str:
-    """Names the content: of `tree`, and of the files that would be unpickled."""
-    whole = hashlib.sha256(f"{kind}\n{json.dumps(_plain(tree), sort_keys=True)}\n".encode())
-    if any(claim.pickle for claim in told):
-        for path in _files(tree, where):
-            for file in _inside(path, where):
-                whole.update(f"{file}\n{_file_hash(file)}\n".encode("utf-8", "surrogateescape"))
-    return whole.hexdigest()
+def _pickles(tree: Any, told: Sequence[Claim], where: object) -> dict[str, str]:
+    """SHA-256 of the files that would be unpickled; `DataError` where one is not there."""
+    paths = _files(tree, where) if any(claim.pickle for claim in told) else ()
+    return {str(file): _file_hash(file) for path in paths for file in _inside(path, where)}
 
 
 def _inside(path: Path, where: object) -> list[Path]:
-    """Files at or below `path`; `DataError` where they are more, or more bytes, than a model has."""
+    """Files at or below `path`; `DataError` where there are none, or more of them, or more bytes, than a model has."""
     found = [path]
     try:
         if path.is_dir():
@@ -186,6 +190,8 @@ def _inside(path: Path, where: object) -> list[Path]:
                 if seen > FILES:
                     raise DataError(f"{where}: {str(path)[:200]!r} has more than {FILES:,} files; no model is that large")
         size = sum(each.stat().st_size for each in found if each.is_file())
+        if not path.exists():
+            raise DataError(f"{where}: there is no {str(path)[:200]!r}, looked for from {Path.cwd()}; put it there, or correct the path")
     except (OSError, ValueError) as error:
         raise DataError(f"{where}: {str(path)[:200]!r} cannot be looked at ({error})") from error
     if size > BYTES:
@@ -230,35 +236,77 @@ def word(given: bool = True) -> Iterator[None]:
         _word.reset(before)
 
 
+@dataclass(frozen=True)
+class Question:
+    """Settings of a `kind` that were found at `where`; `code` False: names of classes count as typed, only pickles are asked about."""
+
+    kind: str
+    tree: Any
+    where: object
+    code: bool = True
+
+    @cached_property
+    def told(self) -> list[Claim]:
+        """What is claimed, each once; `DataError` where that is more than anybody would read."""
+        found = list(dict.fromkeys(claim for claim in claims(self.tree, self.where) if self.code or claim.pickle))
+        long = next((claim.text for claim in found if len(claim.text) > LONGEST), None)
+        if len(found) > MOST or long is not None:
+            what = f"{len(found):,} names of code, folders or pickles" if long is None else f"a name of {len(long):,} letters"
+            raise DataError(f"{self.where}: {what}, expected at most {MOST if long is None else LONGEST}; no settings of ours have that")
+        return found
+
+    @cached_property
+    def pickles(self) -> dict[str, str]:
+        """SHA-256 of the files that would be unpickled."""
+        return _pickles(self.tree, self.told, self.where)
+
+    @cached_property
+    def digest(self) -> str:
+        """Names the content: of the settings, and of the files that would be unpickled."""
+        files = "".join(f"{file}\n{known}\n" for file, known in self.pickles.items())
+        text = f"{self.kind}\n{json.dumps(_plain(self.tree), sort_keys=True)}\n{files}"
+        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+    def __str__(self) -> str:
+        files = f" (files: {', '.join(map(repr, list(self.pickles)[:MOST]))})" if self.pickles else ""
+        return f"{'; '.join(map(str, self.told))}{files}"
+
+
 def ask(kind: str, tree: Any, where: object, *, code: bool = True) -> None:
     """`Untrusted` where `tree`, a `kind` of settings that was found at `where`, would run what nobody has vouched for.
 
     `code` False: names of classes count as typed, only pickles are asked about.
     """
-    told = [claim for claim in claims(tree, where) if code or claim.pickle]
-    if not told:
-        return
-    digest = _digest(kind, tree, told, where)
-    if digest in _noted or _recalled(digest):
+    ask_all([Question(kind, tree, where, code)])
+
+
+def ask_all(questions: Iterable[Question]) -> None:
+    """The same of all that one command will need, in one error: a word is given for what was shown, and for all of it."""
+    open_ones = {one.digest: one for one in questions if one.told}
+    left = [one for digest, one in open_ones.items() if digest not in _noted and not _recalled(digest)]
+    if not left:
         return
     if _word.get():
-        _note(digest, kind, told, str(where))
+        for one in left:
+            LOGGER.warning("trusted from now on: %s: %s", one.where, one)
+            _note(one)
         return
-    shown = "; ".join(str(claim) for claim in told[:SHOWN]) + (f"; and {len(told) - SHOWN} more" if len(told) > SHOWN else "")
-    if all(claim.folder for claim in told):
-        what = f"it would write into folders of yours: {shown}. If they are meant"
+    shown = "; ".join(f"{one.where}: {one}" for one in left)
+    if all(claim.folder for one in left for claim in one.told):
+        what, why = "it would write into folders of yours", "If they are meant"
     else:
-        what = f"it would run code that is not of {OURS}: {shown}. Code may do whatever you may do: if you know who made this"
+        what, why = f"it would run code that is not of {OURS}", "Code may do whatever you may do: if you know who made this"
     raise Untrusted(
-        f"{where}: {what}, give the command again with --trust (in Python: with emp_gym.trust.word()), once for what stands there now"
+        f"{what}: {shown}. {why}, give the command again with --trust (in Python: with emp_gym.trust.word()), once for what stands "
+        "there now"
     )
 
 
 def remember(kind: str, tree: Any, where: object) -> None:
     """Notes that `tree` was typed by the person, or made by their own program: it is not asked about when it is read again."""
-    told = claims(tree, where)
-    if told:
-        _note(_digest(kind, tree, told, where), kind, told, str(where))
+    one = Question(kind, tree, where)
+    if one.told:
+        _note(one)
 
 
 def noted() -> frozenset[str]:
@@ -291,14 +339,18 @@ def _recalled(digest: str) -> bool:
     return True
 
 
-def _note(digest: str, kind: str, told: list[Claim], where: str) -> None:
-    _noted.add(digest)
+def _note(one: Question) -> None:
+    _noted.add(one.digest)
     folder = home() / FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
-    aside = folder / f".{digest}.{os.getpid()}"
-    about = {"kind": kind, "where": where, "claims": [str(claim) for claim in told[:SHOWN]], "folders": _folders}
+    aside = folder / f".{one.digest}.{os.getpid()}"
+    where = os.path.abspath(one.where) if isinstance(one.where, os.PathLike) else str(one.where)
+    about = {"kind": one.kind, "where": where, "claims": [str(claim) for claim in one.told], "files": one.pickles, "folders": _folders}
     aside.write_text(json.dumps(about) + "\n", encoding="utf-8")
-    aside.replace(folder / f"{digest}.json")
+    aside.replace(folder / f"{one.digest}.json")
 
 
-__all__ = ["Claim", "MissingPackage", "Untrusted", "ask", "claims", "look_in", "noted", "remember", "resolve", "take_over", "word"]
+__all__ = [
+    "Claim", "MissingPackage", "Question", "Untrusted", "ask", "ask_all", "claims", "look_in", "noted", "remember", "resolve", "take_over",
+    "word",
+]  # fmt: skip

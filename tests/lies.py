@@ -18,6 +18,7 @@ from unittest import mock
 
 import numpy as np
 
+from emp_gym import trust
 from emp_gym.agents.base import BaseAgent
 from emp_gym.data import lobster, store, synthetic
 from emp_gym.data.tape import TapeSet, build
@@ -426,7 +427,8 @@ def edited_after_training(folder: Path) -> Told:
     run = trained(folder / "run", config())
     asked = run.config
     run.write_json("config.json", asdict(replace(asked, seed=7, env={**asked.env, **COSTS})))
-    return judged(run.config, [run])
+    with trust.word():
+        return judged(run.config, [run])
 
 
 def all_three_seeds(folder: Path) -> Told:

@@ -51,6 +51,7 @@ def test_the_table_of_ingest_keeps_names_and_numbers_whole(width, monkeypatch, c
 
     monkeypatch.setenv("COLUMNS", str(width))
     counts = dict(zip(ingest.COUNTS, (155_935, 155_934, 1, 155_933, 122_094, 33_839, 0), strict=True))
+    counts |= dict(zip(ingest.ORDER_COUNTS, (68_088, 68_083, 5, 0, 85_402, 2_445), strict=True))
     ingest._show([(Path("tapes/AMZN_2012-06-21_5.tape"), counts, Bad()), (Path("tapes/B.tape"), counts, ())], 1.0)  # type: ignore[arg-type]
     out = capsys.readouterr().out
     for word in ("AMZN_2012-06-21_5.tape", "155,935", "155,934", "unexplained", "AAPL_2012-06-21_34200000_57600000_message_5.csv"):

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (  # lowest first; a room may import from lower layers only, and from itself
     {"paths", "kernel_files", "printable"},
     {"types", "jit", "atomics"},
-    {"threads", "bounded"},
+    {"threads", "bounded", "settings"},
     {"trust"},
     {"data"},
     {"market"},

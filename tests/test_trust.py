@@ -152,7 +152,13 @@ def live(config: RunConfig) -> None:
 
 
 @pytest.mark.parametrize("case", NAMES)
-def test_a_run_folder_runs_nothing_that_nobody_has_vouched_for(case: str, tmp_path: Path, canary: Path, capsys: Any) -> None:
+def test_a_run_folder_runs_nothing_that_nobody_has_vouched_for(
+    case: str, tmp_path: Path, canary: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("model.zip", "checkpoint/policy.pkl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     folder = run_of(tmp_path / "run", **NAMES[case])
     with pytest.raises(Untrusted, match="--trust"):
         _ = RunFolder.open(folder).config
@@ -539,9 +545,45 @@ def test_pickles_are_asked_about_by_their_bytes(tmp_path: Path, canary: Path, mo
         _ = RunFolder.open(folder).config
     assert RunFolder.open(folder).config.agent["trusted"]
     (tmp_path / "model.zip").write_bytes(b"\x80\x04another one")
-    with pytest.raises(Untrusted, match="unpickled"):
+    with pytest.raises(Untrusted, match=r"may hold pickles \(files: 'model.zip'\)"):
+        _ = RunFolder.open(folder).config
+    (tmp_path / "model.zip").unlink()
+    with pytest.raises(DataError, match=f"no 'model.zip', looked for from {tmp_path}"):  # before anybody is asked
         _ = RunFolder.open(folder).config
     assert not canary.exists()
+
+
+def test_a_word_is_given_for_what_was_shown_and_all_of_it(tmp_path: Path, canary: Path, caplog: Any) -> None:
+    """The record says another gate than the settings; a seed says another agent than its series."""
+    kept = set((trust.home() / trust.FOLDER).glob("*.json"))
+    folder = run_of(tmp_path / "run", agent_name="hostile:Agent", agent={"of": str(tmp_path)})
+    told = json.loads((folder / "config.json").read_text())
+    (folder / "provenance.json").write_text(json.dumps({"trained_as": told | {"env": {"gates": [{"gate": "hostile:Gate"}]}}}))
+    with pytest.raises(Untrusted, match=r"config\.json: .*'hostile:Agent'; .*provenance\.json: .*'hostile:Gate'"):
+        _ = RunFolder.open(folder).config
+    series = tmp_path / "series"
+    run_of(series / "seed-0")
+    run_of(series / "seed-1", agent_name="hostile:Agent", seed=1)
+    (series / "seeds.json").write_text(json.dumps({"seeds": [0, 1], "config": told | {"agent_name": "hold"}}))
+    with pytest.raises(Untrusted, match=r"seed-1.config\.json: .*'hostile:Agent'"):
+        _ = RunFolder(series).series
+    assert set((trust.home() / trust.FOLDER).glob("*.json")) == kept, "nothing is kept of what was only asked"
+    with trust.word():
+        _ = RunFolder.open(folder).config
+    assert caplog.text.count("trusted from now on") == 2
+    assert "hostile:Gate" in caplog.text and len(set((trust.home() / trust.FOLDER).glob("*.json")) - kept) == 2
+
+
+@pytest.mark.parametrize("names", [[f"m{n}:C" for n in range(200)], ["m:" + "C" * 2_000]])
+def test_what_nobody_would_read_is_not_asked_but_refused(names: list[str], tmp_path: Path) -> None:
+    folder = run_of(tmp_path / "run", env={"gates": names})
+    with trust.word(), pytest.raises(DataError, match="expected at most"):
+        _ = RunFolder.open(folder).config
+
+
+def test_days_by_their_documented_name_are_no_code(tmp_path: Path) -> None:
+    folder = run_of(tmp_path / "run", env={"data": "synthetic:signal=20,rows=20000"})
+    assert RunFolder.open(folder).config.env["data"].startswith("synthetic:")
 
 
 def test_runs_of_ones_own_are_not_asked_about_wherever_they_lie(tmp_path: Path, canary: Path) -> None:

@@ -22,11 +22,15 @@ import numpy as np
 
 from emp_gym import bounded
 from emp_gym.data.clock import zone
+from emp_gym.data.instrument_bounds import BOUNDS, instrument_fault
 from emp_gym.data.tape import TapeSet
+from emp_gym.printable import printable
+from emp_gym.settings import LARGEST, number, shown
 from emp_gym.types import ConfigError, DataError, Instrument, Kind, RecordedDay
 
 Given = Mapping[str, Any] | str | Path | None
 """A mapping, the path of a file that holds one, or None: the days as they are."""
+"""All of the notional, in basis points, and what 64 bits hold in 1e-8 currency."""
 DEFAULT = "default"  # in place of a symbol: every other one
 NUMBERS = {"int": int, "float": float, "str": str}
 FIELDS = {field.name: str(field.type) for field in fields(Instrument) if field.name != "symbol"}
@@ -45,7 +49,7 @@ class Instruments:
         if given is None:
             return
         if not isinstance(given, Mapping):
-            raise ConfigError(f"{where}: expected fields of an instrument, or symbols with such fields, got {given!r}")
+            raise ConfigError(f"{where}: expected fields of an instrument, or symbols with such fields, got {shown(given)}")
         if set(given) == {"instrument"} and isinstance(given["instrument"], Mapping):
             given = given["instrument"]
         keyed = [isinstance(value, Mapping) for value in given.values()]
@@ -97,12 +101,12 @@ def changed(tape: TapeSet, given: Given) -> TapeSet:
         return tape
     said.stop_if_nobody({day.instrument.symbol for day in tape.info})
     info = []
-    for number, day in enumerate(tape.info):
+    for at, day in enumerate(tape.info):
         own = said.applied(day.instrument)
-        first = tape.messages[int(tape.days[number]["row0"])]
+        first = tape.messages[int(tape.days[at]["row0"])]
         _stop_if_other_unit(str(day), day.instrument, own.price_unit, int(first["price"]), said.where)
         if (own.tick, own.ticks) != (day.instrument.tick, day.instrument.ticks):
-            _refuse_off_tick(tape, number, own, said.where)
+            _refuse_off_tick(tape, at, own, said.where)
         info.append(replace(day, instrument=own))
     return replace(tape, info=tuple(info))
 
@@ -116,6 +120,8 @@ def check(own: Instrument) -> None:
             f"{own.symbol}: the session must end after it starts, got {own.session_start_ns} to {own.session_end_ns} ns after midnight"
         )
     zone(own.timezone)
+    if fault := instrument_fault(own):
+        raise ConfigError(f"{printable(own.symbol)}: {fault}")
     before, tick = -1, own.tick
     for price, above in own.ticks:
         if price <= before or above < 1:
@@ -190,17 +196,27 @@ def _checked(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _value(name: str, value: Any, where: str) -> Any:
     kind = NUMBERS[FIELDS[name]]
     fits = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
-    if not fits or (kind is float and not np.isfinite(value)) or value == "":
+    if not fits or (kind is not str and not -LARGEST <= value <= LARGEST) or value == "":
         expected = {int: "an integer", float: "a number", str: "text"}[kind]
-        raise ConfigError(f"{where}: {name} must be {expected}, got {value!r}")
-    return kind(value)
+        raise ConfigError(f"{where}: {name} must be {expected}, got {shown(value)}")
+    return checked_fee(name, value, f"{where}: ") if "_fee_" in name else kind(value)
+
+
+def checked_fee(name: str, value: Any, where: str = "") -> float:
+    """A fee (a field of `Instrument`) within its bounds."""
+    least, most, unit = BOUNDS[name]
+    return number(where + name, value, least, most, f"; {unit}{'' if name.endswith('bps') else ' a lot'}")
 
 
 def _steps(value: Any, where: str) -> tuple[tuple[int, int], ...]:
     pairs: Any = value if isinstance(value, (list, tuple)) else [None]
-    if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 and all(type(x) is int for x in pair) for pair in pairs):
-        raise ConfigError(f"{where}: ticks must be a list of [price from which, tick], integers in price units, got {value!r}")
+    if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 and all(map(_is_whole, pair)) for pair in pairs):
+        raise ConfigError(f"{where}: ticks must be a list of [price from which, tick], integers in price units, got {shown(value)}")
     return tuple((price, tick) for price, tick in pairs)
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int and abs(value) <= LARGEST
 
 
 # ---------------------------------------------------------------------------------------------------------- on a command line

@@ -89,7 +89,7 @@ def unpacked(path: Path, name: str) -> Bytes:
     content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     if len(content) != info.file_size:
         raise DataError(
-            f"{path}!{name}: the archive holds {len(content):,} bytes of it, expected {info.file_size:,}; download the archive again"
+            f"{path}!{name}: the archive holds {len(content):,} bytes of it, expected {info.file_size:,}; get it again"
         )
     return np.frombuffer(content, np.uint8)
 
@@ -107,10 +107,7 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
             raise
         except _BROKEN as error:
             told = str(error) or type(error).__name__
-            raise DataError(
-                f"{path}: the archive is damaged ({told[:200]}); expected a whole zip; download it again, or unpack it "
-                "yourself and give the files"
-            ) from error
+            raise DataError(f"{path}: a damaged zip ({told[:200]}); expected a whole one; get it again") from error
 
 
 def _stop_if_outside(path: Path, name: str) -> None:

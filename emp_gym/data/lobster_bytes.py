@@ -354,7 +354,8 @@ def books_of(
     """Parse a whole order book file from offset `at` on. extra: 1 if each line ends in a delimiter."""
     parts, rows = _parts(text, at)
     _stop_if_too_short(name, rows, len(text), 4 * levels)
-    price, size = np.empty((rows, 2, levels), np.int64), np.empty((rows, 2, levels), np.int32)
+    # zeros: what stands in a refused row is looked at where the search goes past it
+    price, size = np.zeros((rows, 2, levels), np.int64), np.zeros((rows, 2, levels), np.int32)
     ok = np.empty(rows, np.bool_)
     row = 0
     for part, begin in parts:

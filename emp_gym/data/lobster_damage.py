@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from emp_gym.data.lobster_lines import integer
 from emp_gym.types import EMPTY_ASK, EMPTY_BID
 
 MESSAGES, BOOKS = 0, 1
@@ -75,7 +76,7 @@ def _visible(copy: Copy, row: int) -> bool:
 
 
 def _message_size(copy: Copy, row: int, number: int, random: np.random.Generator) -> int:
-    size = int(copy.cells(MESSAGES, row)[3])
+    size = integer(copy.cells(MESSAGES, row)[3])
     more = int(random.choice((1, 10, 100, max(size, 1))))
     return int(_visible(copy, row) and copy.cell(MESSAGES, row, number, 3, size + more))
 
@@ -87,12 +88,12 @@ def _message_digit(copy: Copy, row: int, number: int, random: np.random.Generato
 
 
 def _message_price(copy: Copy, row: int, number: int, random: np.random.Generator) -> int:
-    price = int(copy.cells(MESSAGES, row)[4]) + copy.tick * int(random.choice((-3, -2, -1, 1, 2, 3)))
+    price = integer(copy.cells(MESSAGES, row)[4]) + copy.tick * int(random.choice((-3, -2, -1, 1, 2, 3)))
     return int(_visible(copy, row) and copy.cell(MESSAGES, row, number, 4, price))
 
 
 def _message_side(copy: Copy, row: int, number: int, random: np.random.Generator) -> int:
-    return int(_visible(copy, row) and copy.cell(MESSAGES, row, number, 5, -int(copy.cells(MESSAGES, row)[5])))
+    return int(_visible(copy, row) and copy.cell(MESSAGES, row, number, 5, -integer(copy.cells(MESSAGES, row)[5])))
 
 
 def _message_type(copy: Copy, row: int, number: int, random: np.random.Generator) -> int:
@@ -130,7 +131,7 @@ def _message_hidden(copy: Copy, row: int, number: int, random: np.random.Generat
     cells = copy.cells(MESSAGES, row)
     column = int(random.integers(3, 5))
     more = copy.tick if column == 4 else int(random.choice((1, 10, 100)))
-    return int(cells[1] == "5" and copy.cell(MESSAGES, row, number, column, int(cells[column]) + more))
+    return int(cells[1] == "5" and copy.cell(MESSAGES, row, number, column, integer(cells[column]) + more))
 
 
 def _message_time(copy: Copy, row: int, number: int, random: np.random.Generator) -> int:
@@ -203,7 +204,7 @@ def _book_size(copy: Copy, row: int, number: int, random: np.random.Generator) -
     column = _level(copy, row, random) + 1
     if not column:
         return 0
-    size = int(copy.cells(BOOKS, row)[column]) + int(random.choice((1, 10, 100)))
+    size = integer(copy.cells(BOOKS, row)[column]) + int(random.choice((1, 10, 100)))
     return int(copy.cell(BOOKS, row, number, column, size))
 
 
@@ -211,7 +212,7 @@ def _book_price(copy: Copy, row: int, number: int, random: np.random.Generator) 
     column = _level(copy, row, random)
     if column < 0:
         return 0
-    price = int(copy.cells(BOOKS, row)[column]) + copy.tick * int(random.choice((-1, 1)))
+    price = integer(copy.cells(BOOKS, row)[column]) + copy.tick * int(random.choice((-1, 1)))
     return int(copy.cell(BOOKS, row, number, column, price))
 
 
@@ -241,7 +242,7 @@ def _frozen(kind: str) -> Planter:
 def _clipped(copy: Copy, row: int, number: int, random: np.random.Generator) -> int:
     """The largest size of a row reads 50 wherever that price shows it in the next rows."""
     cells = copy.cells(BOOKS, row)
-    largest = max(range(1, len(cells), 2), key=lambda column: int(cells[column]))
+    largest = max(range(1, len(cells), 2), key=lambda column: integer(cells[column]))
     price, damaged = cells[largest - 1], 0
     for at in range(row, row + int(random.integers(SHORTEST, LONGEST + 1))):
         cells = copy.cells(BOOKS, at)

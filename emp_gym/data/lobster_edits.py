@@ -39,7 +39,8 @@ the book), in the message of the first row, in a level that moved in and out of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -49,10 +50,11 @@ from emp_gym.data.lobster_bytes import Books, Messages
 from emp_gym.data.lobster_check import ADD, EQUAL, EXPLAINED, UNCHECKED, UNEXPLAINED, chain, implied, verdict
 from emp_gym.data.lobster_frozen import REFUSED, RIGHT, UNSURE, WRONG, frozen
 from emp_gym.data.lobster_orders import AGREES, CONTRADICTS, SILENT, WHOLE, Orders
-from emp_gym.types import I8
+from emp_gym.types import I8, I64
 
 REACH = 64  # damaged book rows in a row that messages can bridge
 BACK = 32  # rows to look back for a damaged book row that was found out late
+CHEAP = 64  # rows that a kernel compares while Python touches one
 STILL = 2_000  # rows of a stretch in which book cells stand still
 _FOR_IT = {WHOLE: 1.0, AGREES: 0.3, SILENT: 0.0, CONTRADICTS: -0.3}  # what other messages of the order say of this one
 _FOR_THE_BOOK = {WHOLE: -0.3, AGREES: 0.0, SILENT: 0.0, CONTRADICTS: 0.3}  # ... and of what the book makes of it
@@ -67,28 +69,54 @@ class Row(NamedTuple):
     blame: str = ""  # "message", "book", "swap", "lost", "no message", "no book", "first"; "" = fine or refused earlier
 
 
+class Rows:
+    """The rows of an edit that may be long, made when they are asked for: of a hundred edits one is taken."""
+
+    def __init__(self, make: Callable[[], Iterable[Row]]) -> None:
+        self._make = make
+
+    @cached_property
+    def _all(self) -> tuple[Row, ...]:
+        return tuple(self._make())
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self._all)
+
+
 class Edit(NamedTuple):
     cost: float
     start: tuple[int, int]  # (message, book) trusted before it; earlier than the failing row for "book, earlier"
     message: int  # trusted behind it
     book: int
-    rows: tuple[Row, ...]
+    rows: tuple[Row, ...] | Rows
 
 
 class Edits:
-    """The edits that are possible at a place of two files."""
+    """The edits that are possible at a place of two files.
+
+    `work` counts what was looked at to tell them: one for each row that Python touched, or for `CHEAP` rows in a kernel.
+    """
 
     def __init__(self, messages: Messages, books: Books) -> None:
         self.messages, self.books = messages, books
         self.orders = Orders(messages)
         self.found = np.zeros(REACH + 1, np.int8)
         self.told = np.zeros(STILL, np.int8)
+        self.work = 0
+
+    @cached_property
+    def _next_sound(self) -> I64:
+        """Of each book row: the first from it on that can be read; the number of rows if none can."""
+        rows = len(self.books)
+        here = np.where(self.books.ok, np.arange(rows), rows)
+        return np.minimum.accumulate(here[::-1])[::-1]
 
     def at(self, m: int, b: int, agreed: int) -> Iterator[Edit]:
         """Every way to go on from the trusted pair (m, b), whose next pair does not agree.
 
         agreed: rows up to (m, b) that agreed one after the other and may be thought over.
         """
+        self.work += 1
         left_m, left_b = len(self.messages) - 1 - m, len(self.books) - 1 - b
         if left_m == 0 or left_b == 0:
             if left_m or left_b:
@@ -116,6 +144,7 @@ class Edits:
         return implied(price[before], size[before], price[after], size[after])
 
     def _verdict(self, message: int, before: int, after: int) -> int:
+        self.work += 1
         x, y = self.messages, self.books
         if not (x.ok[message] and y.ok[before] and y.ok[after]):
             return UNEXPLAINED
@@ -139,6 +168,7 @@ class Edits:
     def _chain(self, m: int, b: int, reach: int, skip_books: int) -> I8:
         x, y = self.messages, self.books
         found = self.found[:reach]
+        self.work += 1 + reach // CHEAP
         chain(x.kind, x.side, x.price, x.size, x.ok, y.price, y.size, y.ok, m, b, reach, skip_books, found)
         return found
 
@@ -179,6 +209,7 @@ class Edits:
         x, y = self.messages, self.books
         one = (x.kind, x.side, x.price, x.size, x.ok, y.price, y.size, y.ok, m, b, side, level, self.told)
         count, other = frozen(*one)
+        self.work += 1 + count // CHEAP
         told = self.told[:count].tolist()
         guilty = [n for n, word in enumerate(told) if word == WRONG]
         ends = [n for n in range(1, count) if told[n] in (RIGHT, UNSURE) and told[n - 1] in (WRONG, REFUSED)]
@@ -189,14 +220,15 @@ class Edits:
         for n in sorted({*ends[:2], *ends[-2:]}):
             last = max(at for at in guilty if at < n)
             wrong = sum(word == WRONG for word in told[:n])
-            rows = [
-                self._stood(m + 1 + at, b + 1 + at, word, guilty[0] < at < last)
-                for at, word in enumerate(told[: n + 1])
-            ]
+            rows = Rows(partial(self._stood_rows, m, b, told[: n + 1], guilty[0], last))
             price = cost + min(0.01 * (wrong - 1), 0.8)
             if self._verdict(m + 1 + n, b + n, b + 1 + n) != UNEXPLAINED:
                 price += (0.7 if y.price.shape[2] == 1 else 1.0) if other else 0.4  # nothing tells that it is over
-            yield Edit(price, (m, b), m + 1 + n, b + 1 + n, tuple(rows))
+            yield Edit(price, (m, b), m + 1 + n, b + 1 + n, rows)
+
+    def _stood_rows(self, m: int, b: int, told: list[int], first: int, last: int) -> Iterator[Row]:
+        for at, word in enumerate(told):
+            yield self._stood(m + 1 + at, b + 1 + at, word, first < at < last)
 
     def _stood(self, m: int, b: int, word: int, between: bool) -> Row:
         if word == WRONG or (word == UNSURE and between):
@@ -261,11 +293,10 @@ class Edits:
         if not sound and balance < 0:
             yield Edit(0.5, (m, b), m, b + 1, (Row(-1, b + 1, UNCHECKED),))
         if balance < -1 and self.books.ok[b - balance]:
-            block = tuple(Row(-1, b + 1 + n, UNEXPLAINED, "no message") for n in range(-balance))
-            yield Edit(2.0, (m, b), m, b - balance, block)
+            yield Edit(2.0, (m, b), m, b - balance, Rows(partial(_without_message, b + 1, b + 1 - balance)))
         if balance > 1 and sound:
-            block = tuple(Row(m + 1 + n, -1, UNEXPLAINED, "no book") for n in range(balance))
-            yield Edit(2.0, (m, b), m + balance + 1, b + 1, (*block, Row(m + balance + 1, b + 1, UNCHECKED)))
+            block = partial(_without_book, m + 1, m + 1 + balance, Row(m + balance + 1, b + 1, UNCHECKED))
+            yield Edit(2.0, (m, b), m + balance + 1, b + 1, Rows(block))
 
     def lost(self, m: int, b: int) -> Iterator[Edit]:
         """Give up the link: trust the next book row as it is, or the one behind it."""
@@ -274,22 +305,37 @@ class Edits:
         if not refused:
             row = Row(m + 1, b + 1, UNEXPLAINED, "lost")
             yield Edit(2.2 if last > 1 else 1.0, (m, b), m + 1, b + 1, (row,))
-        rows = [Row(m + 1, b + 1, UNCHECKED) if refused else Row(m + 1, b + 1, UNEXPLAINED, "lost")]
-        for n in range(2, last + 1):
-            if self.books.ok[b + n]:
-                yield Edit(2.2 if refused else 2.5, (m, b), m + n, b + n, (*rows, Row(m + n, b + n, UNCHECKED)))
-                return
-            rows.append(Row(m + n, b + n, UNCHECKED))
-        if refused:
-            yield Edit(2.2, (m, b), m + last, b + last, tuple(rows))
+        first = Row(m + 1, b + 1, UNCHECKED) if refused else Row(m + 1, b + 1, UNEXPLAINED, "lost")
+        n = int(self._next_sound[b + 2]) - b if last >= 2 else 2
+        if n <= last:
+            yield Edit(2.2 if refused else 2.5, (m, b), m + n, b + n, Rows(partial(_passed, first, n)))
+        elif refused:
+            yield Edit(2.2, (m, b), m + last, b + last, Rows(partial(_passed, first, last)))
 
     def _surplus(self, m: int, b: int, left_m: int, left_b: int) -> Edit:
         """One file goes on where the other has ended."""
         if left_m:
-            rows = tuple(Row(m + n, -1, UNEXPLAINED, "no book") for n in range(1, left_m + 1))
+            rows = Rows(partial(_without_book, m + 1, m + 1 + left_m))
         else:
-            rows = tuple(Row(-1, b + n, UNEXPLAINED, "no message") for n in range(1, left_b + 1))
-        return Edit(1.2 + 0.01 * len(rows), (m, b), m + left_m, b + left_b, rows)
+            rows = Rows(partial(_without_message, b + 1, b + 1 + left_b))
+        return Edit(1.2 + 0.01 * (left_m + left_b), (m, b), m + left_m, b + left_b, rows)
+
+
+def _without_message(first: int, end: int) -> Iterator[Row]:
+    """Book rows [first, end)."""
+    return (Row(-1, b, UNEXPLAINED, "no message") for b in range(first, end))
+
+
+def _without_book(first: int, end: int, *behind: Row) -> Iterator[Row]:
+    """Message rows [first, end), and what stands behind them."""
+    yield from (Row(m, -1, UNEXPLAINED, "no book") for m in range(first, end))
+    yield from behind
+
+
+def _passed(first: Row, count: int) -> Iterator[Row]:
+    """`first` and the pairs behind it, `count` in all."""
+    yield first
+    yield from (Row(first.message + n, first.book + n, UNCHECKED) for n in range(1, count))
 
 
 def wrong_fields(messages: Messages, row: int, change: tuple[int, int, int, int]) -> list[tuple[str, str, str]]:

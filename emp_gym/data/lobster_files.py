@@ -182,10 +182,20 @@ def _in_folder(folder: Path) -> Found:
 
 def _refuse_damaged_zip(path: Path) -> None:
     """Raises for a file that begins as a zip and does not end as one: a download that was cut off."""
-    with path.open("rb") as file:
-        if file.read(len(_ZIP)) == _ZIP:
-            size = path.stat().st_size
-            raise DataError(f"{path}: a damaged zip, cut off after {size:,} bytes: the list of its files is missing; get it again")
+    if kind_of(path) != REGULAR:
+        return
+    with opened(path) as file:
+        try:
+            head = file.read(len(_ZIP))
+        except OSError as error:  # a file of the system's own, a disk that fails
+            raise DataError(f"{path}: it cannot be read ({error.strerror or error}); get it again") from error
+        if head == _ZIP:
+            size = os.fstat(file.fileno()).st_size
+            raise DataError(
+                f"{path}: a damaged zip, cut off after {size:,} bytes: expected the list of its files at its end; get it again"
+            )
+    if path.suffix.lower() == ".zip":
+        raise DataError(f"{path}: no zip, whatever its name says: expected its first bytes to be PK; give it its own name, or get it again")
 
 
 def _in_zip(path: Path) -> Found:

@@ -57,10 +57,10 @@ def book_column(index: int) -> str:
 
 def _is_integer(text: str) -> bool:
     digits = text.removeprefix("-")
-    return digits.isascii() and digits.isdigit() and len(digits.lstrip("0")) <= 19 and abs(_integer(text)) <= INT64_MAX
+    return digits.isascii() and digits.isdigit() and len(digits.lstrip("0")) <= 19 and abs(integer(text)) <= INT64_MAX
 
 
-def _integer(text: str) -> int:
+def integer(text: str) -> int:
     """The number of decimal digits, however many zeros it begins with: Python reads 4,300 digits at most."""
     digits = text.removeprefix("-").lstrip("0") or "0"
     return -int(digits) if text.startswith("-") else int(digits)
@@ -89,7 +89,7 @@ def _time_fault(text: str) -> Fault | None:
         return Fault(
             "time", "time-digits", "at most 9 fractional digits, or a double's noise behind them", repr(text[:60])
         )
-    if len(whole.lstrip("0")) > 5 or _integer(whole) >= DAY_SECONDS:
+    if len(whole.lstrip("0")) > 5 or integer(whole) >= DAY_SECONDS:
         return Fault("time", "time-range", f"less than {DAY_SECONDS} seconds", repr(text[:60]))
     return None
 
@@ -104,7 +104,7 @@ def explain_message(line: str, delimiter: str, ended: bool, extra: int = 0) -> F
     for name, cell in zip(MESSAGE_COLUMNS[1:], cells[1:], strict=True):
         if not _is_integer(cell):
             return Fault(name, "not-a-number" if ended else "truncated-line", "an integer (int64)", repr(cell[:60]))
-    kind, order_id, size, price, side = (_integer(cell) for cell in cells[1:])
+    kind, order_id, size, price, side = (integer(cell) for cell in cells[1:])
     if not 1 <= kind <= 7:
         return Fault("type", "unknown-type", "1 to 7", str(kind))
     if kind == 7:
@@ -143,7 +143,7 @@ def explain_book(line: str, delimiter: str, ended: bool, levels: int, extra: int
             return Fault(
                 book_column(index), "not-a-number" if ended else "truncated-line", "an integer (int64)", repr(cell[:60])
             )
-    numbers = [_integer(cell) for cell in cells]
+    numbers = [integer(cell) for cell in cells]
     for index in range(0, 4 * levels, 2):
         fault = _level_fault(numbers, index)
         if fault:

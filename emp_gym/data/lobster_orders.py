@@ -17,6 +17,7 @@ from emp_gym.types import I64
 
 WHOLE, AGREES, SILENT, CONTRADICTS = 2, 1, 0, -1
 _NEW, _DELETE, _VISIBLE = 1, 3, 4
+MOST_EVENTS = 1 << 14  # of one order, of which each is weighed against all others
 
 
 class Orders:
@@ -41,13 +42,13 @@ class Orders:
         """What the order's other messages say of message `row`, as it stands or as if it were `change`.
 
         WHOLE: the order's life is in the file from entry to end and adds up. AGREES: side and price are theirs, and no
-        more is taken than was there. SILENT: there are no others. CONTRADICTS: anything else.
+        more is taken than was there. SILENT: there are no others, or too many. CONTRADICTS: anything else.
         """
         x = self.messages
         if x.kind[row] > _VISIBLE or not x.ok[row]:
             return SILENT
         rows = self.rows_of(row)
-        if len(rows) < 2:
+        if not 2 <= len(rows) <= MOST_EVENTS:
             return SILENT
         at = int(np.searchsorted(rows, row))
         kind, size = x.kind[rows].astype(np.int64), x.size[rows].astype(np.int64)

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import numpy as np
 
 from emp_gym.data.lobster_bytes import Books, Messages
 from emp_gym.data.lobster_check import UNCHECKED, UNEXPLAINED, walk
-from emp_gym.data.lobster_edits import REACH, Edit, Edits, Row
+from emp_gym.data.lobster_edits import CHEAP, REACH, Edit, Edits, Row
 from emp_gym.types import I8, I64, DataError
 
 ENOUGH = 12  # messages that moved the book and agree again: a wrong hypothesis does not get that far
 RECONSIDERED = 3  # edits that are thought over again when the next failure comes within REACH rows
+WORK, WORK_A_ROW, MOST_WORK = 50_000, 25, 5_000_000
+"""What may be looked at (`Edits.work`) to find edits: at first, more for each row gone by, and in all. One damaged row in 350 takes 0.3 for
+each row of the file, 8 where rows stand still for a while; one in ten takes 15."""
 EXPANSIONS = 200  # nodes of one search before it gives up and calls the row lost
 BRIDGED = 3  # rows that a bridged stretch counts for at the most when the files may not belong together
 _NOTHING = np.empty(0, np.int8)
@@ -88,15 +92,17 @@ class _Aligner:
         """
         first = self._recent(m)
         if first < len(self.edits):
-            before = (self.edits[:], self.segments[:], self.place, self.accused)
-            start = self.edits[first][1].start
-            self.accused -= sum(_accused(edit) for _, edit in self.edits[first:])
+            edits, kept = self.edits[first:], max(self.edits[first][0] - 1, 0)  # segments before it stay as they are
+            segments, place, accused = self.segments[kept:], self.place, self.accused
+            start = edits[0][1].start
+            self.accused -= sum(_accused(edit) for _, edit in edits)
             del self.edits[first:]
             self._cut_back(start)
             path = self._cheapest(*self._go_on(*start), beyond=m)
             if path:
                 return path
-            self.edits, self.segments, self.place, self.accused = before
+            self.edits[first:], self.segments[kept:] = edits, segments
+            self.place, self.accused = place, accused
         return self._cheapest(m, b, beyond=m) or [next(self.options.lost(m, b))]
 
     def _recent(self, m: int) -> int:
@@ -146,15 +152,24 @@ class _Aligner:
         surplus = sum(row.blame in ("no message", "no book") for row in edit.rows)
         most = max(len(self.messages), len(self.books))
         if surplus > max(100, most // 100) or self.accused > max(50, max(self.place) // 4):
-            raise DataError(
-                f"message file has {len(self.messages):,} rows, order book file {len(self.books):,}: they disagree "
-                f"first at {self._first_accused()} and no way to pair the rest was found; expected two files of the "
-                "same day with one book row per message; take both files from the same download, unedited"
-            )
+            self._stop("")
+
+    def _stop_if_endless(self, row: int) -> None:
+        most = min(WORK + WORK_A_ROW * row, MOST_WORK)
+        if self.options.work > most:
+            self._stop(f"up to row {row + 1:,} the search took {self.options.work:,} comparisons, expected at most {most:,};")
+
+    def _stop(self, why: str) -> NoReturn:
+        raise DataError(
+            f"message file has {len(self.messages):,} rows, order book file {len(self.books):,}: they disagree "
+            f"first at {self._first_accused()} and no way to pair the rest was found; {f'{why} ' if why else ''}expected two files "
+            "of the same day with one book row per message; take both files from the same download, unedited"
+        )
 
     def _first_accused(self) -> str:
-        rows = [row for _, edit in self.edits for row in edit.rows if row.verdict == UNEXPLAINED]
-        return f"row {max(rows[0].message, rows[0].book) + 1:,}"
+        """The first row that an edit accuses; if none does, the first that no edit was found for."""
+        accused = (max(row.message, row.book) for _, edit in self.edits for row in edit.rows if row.verdict == UNEXPLAINED)
+        return f"row {next(accused, max(self.place) + 1) + 1:,}"
 
     def _pairing(self) -> Pairing:
         parts: list[tuple[I64, I64, I8]] = []
@@ -199,11 +214,13 @@ class _Aligner:
                 return list(path)
             if seen.get(place, np.inf) <= cost:
                 continue
+            self._stop_if_endless(max(m, b))
             seen[place] = cost
             for edit in self.options.at(*place, agreed=0 if path else self._agreed(m, b)):
                 enough = ENOUGH + max(0, beyond - edit.message)
                 at_m, at_b, moved = self._walk(edit.message, edit.book, enough, _NOTHING)
                 number += 1
+                self.options.work += 1 + (at_m - edit.message) // CHEAP
                 over = moved >= enough or (at_m, at_b) == end
                 heapq.heappush(heap, (cost + edit.cost, number, (at_m, at_b), (*path, edit), over))
         return []

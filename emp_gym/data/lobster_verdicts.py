@@ -15,7 +15,7 @@ from emp_gym.data.lobster_bytes import Books, Messages
 from emp_gym.data.lobster_check import expected_book, implied
 from emp_gym.data.lobster_edits import wrong_fields
 from emp_gym.data.lobster_files import DayFiles
-from emp_gym.data.lobster_lines import Fault, Lines, book_column
+from emp_gym.data.lobster_lines import Fault, Lines, book_column, integer
 from emp_gym.data.lobster_pairing import Pairing
 from emp_gym.data.lobster_tick import off_tick
 from emp_gym.types import I64, NS, EmpGymError, Instrument
@@ -71,7 +71,7 @@ class Accuser:
 
     def _refused_message(self, row: int) -> Fault:
         fault = self.message_lines.message_fault(row)
-        return fault or off_tick(int(self.message_lines.cells(row)[4]), self.instrument)
+        return fault or off_tick(integer(self.message_lines.cells(row)[4]), self.instrument)
 
     def _late(self, row: int) -> Fault:
         before = self.messages.time_ns[:row][self.messages.ok[:row]]

@@ -25,6 +25,7 @@ from emp_gym.types import DataError, Instrument, RecordedDay
 
 SAMPLE = 128  # rows of a day that are compared with those of other days
 SHARED = 4  # of them in both days: more than chance, since times are to the nanosecond
+MOST_HOLDERS = 64  # days that hold a row, with which each further one that holds it is compared
 RUN = 8  # steps from row to row that are hashed together in a `shape`
 IRREGULAR = 4  # different pauses that a run must have: sweeps of one moment and clocks of whole seconds look alike on all days
 RUNS = 256  # runs of a day that are compared with those of other days
@@ -110,9 +111,9 @@ def _sharing(days: Sequence[Given], sketches: Sequence[Iterable[int]], why: str)
     """Days of which a part of the sketch is in that of another day too."""
     holders: dict[int, list[int]] = defaultdict(list)
     for number, sketch in enumerate(sketches):
-        for row in sketch:
+        for row in set(sketch):
             holders[row].append(number)
-    shared = Counter((i, j) for at in holders.values() for k, j in enumerate(at) for i in at[:k])
+    shared = Counter((i, j) for at in holders.values() for k, j in enumerate(at) for i in at[: min(k, MOST_HOLDERS)])
     for (i, j), count in sorted(shared.items()):
         one, other = days[i], days[j]
         if count < SHARED:

@@ -21,6 +21,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from emp_gym import bounded
 from emp_gym.data import lobster_files
 from emp_gym.data.lobster_files import Found, Half
 from emp_gym.data.lobster_plain import expanded, opened
@@ -209,13 +210,17 @@ def _plain(symbol: str) -> str:
 
 
 def _kept(folder: Path, make: Callable[[], TapeSet]) -> TapeSet:
-    """The tape at `folder`, which is made where there is none and again where it cannot be opened."""
-    if (folder / "meta.json").exists():
+    """The tape at `folder`, which is made where there is none, again where it cannot be opened, and without a word where an earlier
+    version wrote it without hashes."""
+    old = _can_be_made_better(folder)
+    if (folder / "meta.json").exists() and not old:
         try:
             return TapeSet.open(folder)
         except DataError:  # cut off by a full disk, or just being removed
             log.warning("%s cannot be opened any more and is made again", folder)
     tape = make()
+    if old:
+        shutil.rmtree(folder, ignore_errors=True)  # whoever has it open keeps it
     try:
         tape.save(folder, replace=True)
     except OSError as error:  # numpy's names neither file nor reason
@@ -224,6 +229,15 @@ def _kept(folder: Path, make: Callable[[], TapeSet]) -> TapeSet:
         what = error.strerror or "No space left on device, or files may not be so large (ulimit -f)"
         raise OSError(error.errno or errno.ENOSPC, f"{what}; EMP_GYM_HOME=DIR keeps the cache elsewhere", str(folder)) from error
     return TapeSet.open(folder)
+
+
+def _can_be_made_better(folder: Path) -> bool:
+    """Whether the tape at `folder` has no hashes, and the cache may be written."""
+    try:
+        meta = bounded.read_object(folder / "meta.json")
+    except (DataError, OSError):  # whoever opens the tape says so
+        return False
+    return "columns" not in meta and "seal" not in meta and os.access(folder.parent, os.W_OK)
 
 
 def _joined(days: Sequence[Given]) -> TapeSet:

@@ -33,6 +33,7 @@ import numpy as np
 
 from emp_gym.data.clock import midnight_utc_ns
 from emp_gym.data.pages import in_large_pages
+from emp_gym.printable import printable
 from emp_gym.types import (
     EMPTY_ASK,
     EMPTY_BID,
@@ -386,12 +387,15 @@ def _content_hash(day: RecordedDay) -> str:
 
 
 def build(day: RecordedDay) -> TapeSet:
-    """The tape of one recorded day (in memory). `DataError` if the day has fewer than two rows."""
+    """The tape of one recorded day (in memory). `DataError` if the day has fewer than two rows, or a rule or date beyond its bounds."""
     from emp_gym.data import tape_index
+    from emp_gym.data.instrument_bounds import date_fault, instrument_fault
     from emp_gym.data.repeats import sample, shape
 
     if len(day.time_ns) < 2:
         raise DataError(f"{day.instrument.symbol} {day.date}: {len(day.time_ns)} usable rows, expected at least 2")
+    if fault := date_fault(day.date) or instrument_fault(day.instrument):
+        raise DataError(f"{printable(day.instrument.symbol)} {printable(day.date)}: {fault}; give the day other rules")
     rows = len(day.time_ns)
     order, first_seen, birth = tape_index.number_orders(day.kind, day.order_id)
     window = tape_index.window_events(day.kind, day.side, day.price, day.size, day.book_price, day.book_size)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emp_gym.data import tape_check_kernels as kernels
+from emp_gym.data.instrument_bounds import date_fault, instrument_fault
 from emp_gym.data.tape import BLOCK, NO_ROW, NO_TOUCH, DayInfo, until_next
 from emp_gym.types import DataError, Instrument, Regime
 
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from emp_gym.data.tape import TapeSet
 
 AGAIN = "make the tape again with scripts/ingest.py"
-LARGEST_META = 1 << 28  # bytes of meta.json
+SMALL_META, LARGEST_META = 4 << 20, 64 << 20  # bytes of meta.json beside few and beside many bytes of columns; a day takes some 12,000
+META_SHARE = 16  # the bytes of the columns for each of meta.json, between them
+MOST_HASHES = 1 << 12  # rows in a day's `sample` and in its `shape`; repeats writes 128 and 256
 MOST_DEPTH = 1 << 10  # book levels a side
 
 _WORDS = {  # rule: (array, field, what is expected)
@@ -106,14 +109,35 @@ def check_meta(days: Any, where: str) -> None:
         for half in ("message", "orderbook"):
             if not isinstance(day["source"].get(half, {}), dict):
                 raise DataError(f"{place}: source: {half}: expected an object, got {day['source'][half]!r:.60}; {AGAIN}")
-        if not _is_sample(day["source"].get("sample", [])):
-            raise DataError(f"{place}: source: sample: expected a list of integers, got {day['source']['sample']!r:.60}; {AGAIN}")
+        for sketch in ("sample", "shape"):
+            value = day["source"].get(sketch, [])
+            if not _is_sketch(value):
+                raise DataError(
+                    f"{place}: source: {sketch}: expected a list of at most {MOST_HASHES:,} unlike integers, got "
+                    f"{f'{len(value):,}: ' if isinstance(value, list) else ''}{value!r:.60}; {AGAIN}"
+                )
+        fault = date_fault(day["date"]) or instrument_fault(Instrument(**day["instrument"]))
+        if fault:
+            raise DataError(f"{place}: {fault}; {AGAIN}")
         if not 2 <= day["rows"] < NO_ROW or not 1 <= day["levels"] <= MOST_DEPTH:
             raise DataError(f"{place}: rows and levels: got {day['rows']} and {day['levels']}; {AGAIN}")
 
 
-def _is_sample(value: Any) -> bool:
-    return isinstance(value, list) and all(type(row) is int for row in value)
+def _is_sketch(value: Any) -> bool:
+    fits = isinstance(value, list) and len(value) <= MOST_HASHES
+    return fits and all(type(row) is int for row in value) and len(set(value)) == len(value)
+
+
+def largest_meta(columns: int) -> int:
+    """Bytes that meta.json may have beside columns of so many bytes."""
+    return min(max(SMALL_META, columns // META_SHARE), LARGEST_META)
+
+
+def stop_if_hollow(text: str) -> None:
+    """`ValueError` where the text of a meta.json holds so many lists and objects that reading it takes a multiple of its size."""
+    held, most = text.count("[") + text.count("{"), 1_024 + len(text) // 16
+    if held > most:
+        raise ValueError(f"{held:,} lists and objects in {len(text):,} letters, expected at most {most:,}")
 
 
 def _typed(entry: Any, types: Mapping[str, type], record: type, place: str) -> None:

@@ -62,7 +62,10 @@ def write(tape: TapeSet, folder: str | os.PathLike[str], replace: bool) -> Path:
 def write_meta(folder: Path, info: Sequence[DayInfo], hashes: Mapping[str, str]) -> None:
     """`META` of the columns in `folder`, which are of these days and have these hashes."""
     told = {"format": FORMAT, "hash": hash_of(info), "days": [asdict(day) for day in info], "columns": dict(hashes)}
-    (folder / META).write_text(json.dumps(told | {"seal": tape_check.seal(told)}, indent=1), encoding="utf-8")
+    text, most = json.dumps(told | {"seal": tape_check.seal(told)}, indent=1), _largest_meta(folder)
+    if len(text) > most:
+        raise DataError(f"{folder / META}: {len(text):,} bytes of {len(info):,} days, expected at most {most:,}; save fewer days in a tape")
+    (folder / META).write_text(text, encoding="utf-8")
     sync(folder / META)
     sync(folder)
 
@@ -130,14 +133,21 @@ def _meta(path: Path) -> dict[str, Any]:
     try:
         if not file.is_file():
             raise OSError("missing, or not a file")
-        if file.stat().st_size > tape_check.LARGEST_META:
-            raise ValueError(f"{file.stat().st_size} bytes, expected at most {tape_check.LARGEST_META}")
-        meta = json.loads(file.read_text(encoding="utf-8"))
+        most = _largest_meta(path)
+        if file.stat().st_size > most:
+            raise ValueError(f"{file.stat().st_size:,} bytes, expected at most {most:,} beside columns of this size")
+        text = file.read_text(encoding="utf-8")
+        tape_check.stop_if_hollow(text)
+        meta = json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: not a tape: no readable {META} ({error}); make one with scripts/ingest.py") from error
     if not isinstance(meta, dict):
         raise DataError(f"{path}: not a tape: {META} holds {meta!r:.40}, expected an object; make one with scripts/ingest.py")
     return meta
+
+
+def _largest_meta(folder: Path) -> int:
+    return tape_check.largest_meta(sum(column.stat().st_size for column in folder.glob("*.npy")))
 
 
 def _instrument(fields: dict[str, Any]) -> Instrument:

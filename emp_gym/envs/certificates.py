@@ -28,7 +28,7 @@ paid, risk penalties aside), turnover, cost, max_inventory, mean_abs_inventory (
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -37,8 +37,19 @@ from gymnasium.vector import AutoresetMode
 
 from emp_gym.envs import certificate_kernels as kernels
 from emp_gym.envs.certificate_kernels import STATE
-from emp_gym.envs.faces import NOBODY, Published, ScalarFace, Seed, VectorFace, at_least_one, drawable, seeded
+from emp_gym.envs.faces import (
+    NOBODY,
+    Published,
+    ScalarFace,
+    Seed,
+    VectorFace,
+    at_least_one,
+    autoreset,
+    drawable,
+    seeded,
+)
 from emp_gym.evaluation import optimal
+from emp_gym.settings import shown, whole, word
 from emp_gym.types import F32, F64, I64, Bool, ConfigError, Feature
 
 SALTS = {
@@ -210,8 +221,7 @@ class CertificateLanes:
     """N lanes of one problem: see `emp_gym.envs.faces.NativeLanes`."""
 
     def __init__(self, problem: str, lanes: int, split: str = "train", reward: str = "own", **parameters: Any) -> None:
-        if split not in SALTS:
-            raise ConfigError(f"split must be one of {list(SALTS)}, got {split!r}")
+        word("split", split, SALTS)
         optimal.check_parameters(problem, parameters, ARGUMENTS)
         self.problem = optimal.problem(problem, **parameters)
         self._reward = _known_reward(reward, self.problem)
@@ -242,10 +252,10 @@ class CertificateLanes:
         if unknown:
             raise ConfigError(f"unknown reset option {sorted(unknown)}; known: day, stagger, reset_mask")
         if np.any(np.asarray(options.get("start", 0)) != 0):
-            raise ConfigError(f"start: episodes of a certificate begin at 0, got {options['start']!r}")
-        day = np.broadcast_to(np.asarray(options.get("day", -1), np.int64), self.lanes)[lanes]
-        if "day" in options and (day < 0).any():
-            raise ConfigError(f"day: the number of an episode is at least 0, got {day.min()}")
+            raise ConfigError(f"start: episodes of a certificate begin at 0, got {shown(options['start'])}")
+        given = options.get("day")
+        days = [-1] if given is None else [whole("day", own) for own in (given if isinstance(given, Iterable) else [given])]
+        day = np.broadcast_to(np.array(days, np.int64), self.lanes)[lanes]
         stagger = bool(options.get("stagger", False))
         kernels.begin(lanes, self.random, day, self._salt, stagger, self.steps, self.state)
         self.rules.begin(lanes, self.state)
@@ -314,8 +324,7 @@ class CertificateLanes:
 
 
 def _known_reward(reward: str, problem: Any) -> str:
-    if reward not in ("own", "certain"):
-        raise ConfigError(f"reward must be 'own' or 'certain', got {reward!r}")
+    word("reward", reward, ("own", "certain"))
     if reward == "certain" and getattr(problem, "aversion", 0.0) <= 0.0:
         raise ConfigError(f"reward='certain' is for problems with risk aversion, which {type(problem).__name__} has not; leave it out")
     return reward
@@ -405,6 +414,7 @@ class CertificateEnv(_Face, ScalarFace):
         **arguments: Any,
     ) -> None:
         drawable(render_mode, ())
+        autoreset(AutoresetMode.NEXT_STEP if autoreset_mode is None else autoreset_mode)
         lanes = CertificateLanes(problem, 1, **arguments)
         super().__init__(lanes, _observation_space(lanes), lanes.rules.action_space)
 

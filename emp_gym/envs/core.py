@@ -11,17 +11,20 @@ import numpy as np
 from emp_gym.data import instruments, store
 from emp_gym.envs import schedule, task_kernels
 from emp_gym.envs.faces import NOBODY, Seed, seeded
-from emp_gym.envs.gates import GateRow, resolve, stop_if_money_differs
+from emp_gym.envs.gates import GateRow, answered, resolve, stop_if_money_differs
 from emp_gym.envs.lots import stop_if_money_wraps
 from emp_gym.envs.narrowing import narrow
 from emp_gym.envs.task_kernels import EPISODE, SETUP
 from emp_gym.envs.tasks import REWARDS, Task, make_task
-from emp_gym.market.replay import MANY, REQUESTS, ReplayConfig, ReplayMarket
+from emp_gym.evaluation.assumptions import FEES, UNITS
+from emp_gym.market.replay import FILL_RULES, MANY, REQUESTS, ReplayConfig, ReplayMarket
 from emp_gym.sensory import lob
-from emp_gym.threads import run
+from emp_gym.settings import shown, whole, word
+from emp_gym.threads import MOST, run
 from emp_gym.types import I8, Bool, ConfigError, DataError, Feature, Gate, Orders, Status, Verdicts
 
 MARKETS = ("replay",)
+MOST_LATENCY_NS = 24 * 60 * UNITS["min"]
 
 
 class Lanes:
@@ -53,27 +56,28 @@ class Lanes:
         instrument: instruments.Given = None,
         **parameters: Any,
     ) -> None:
-        if market not in MARKETS:
-            raise ConfigError(f"market must be one of {list(MARKETS)}, got {market!r}")
+        word("market", market, MARKETS)
+        word("fills", fills, FILL_RULES)
+        threads = checked_threads(threads)
+        order_ns, feed_ns = _latencies(latency_ns)
+        given = zip(FEES, (maker_fee_bps, taker_fee_bps, maker_fee_per_lot, taker_fee_per_lot), strict=True)
+        fees = {name: None if fee is None else instruments.checked_fee(name, fee) for name, fee in given}
         self.task: Task = make_task(task, parameters)
         self.lanes = lanes
         self.pace, self.episode = schedule.parse_pace(every), schedule.parse_episode(episode)
         self.tape = instruments.changed(store.tapes(data, in_memory=lanes >= MANY), instrument)
         self.windows = schedule.split_windows(self.tape, split, self.pace, self.episode)
-        order_ns, feed_ns = _latencies(latency_ns)
         self.market = ReplayMarket(
             self.tape,
             lanes,
             ReplayConfig(
                 fills=fills, order_latency_ns=order_ns, feed_latency_ns=feed_ns, half_life_ns=schedule.parse_impact(impact),
-                every_rows=self.pace.rows, every_ns=self.pace.ns, maker_fee_bps=maker_fee_bps, taker_fee_bps=taker_fee_bps,
-                maker_fee_per_lot=maker_fee_per_lot, taker_fee_per_lot=taker_fee_per_lot,
+                every_rows=self.pace.rows, every_ns=self.pace.ns, **fees,
             ),
             threads,
         )  # fmt: skip
-        self.levels = min(5, self.tape.levels) if levels is None else int(levels)
-        if not 1 <= self.levels <= self.tape.levels:
-            raise ConfigError(f"levels must be 1 to {self.tape.levels} (the data's depth), got {levels}")
+        deepest = self.tape.levels
+        self.levels = min(5, deepest) if levels is None else whole("levels", levels, 1, deepest, ", the depth of the data")
         self.features: tuple[Feature, ...] = lob.features(self.levels) + self.task.features
         self._transform = lob.transforms(self.features)
         self._raw = np.zeros(
@@ -98,10 +102,12 @@ class Lanes:
         task = self.task
         for day in self.tape.info:
             lot = day.instrument.lot
-            if task.order_quantity % lot or task.parent % lot:
+            used = [name for name in ("order_quantity", "parent") if name not in task.unused]
+            if any(getattr(task, name) % lot for name in used):
+                what = "multiples" if len(used) > 1 else "a multiple"
                 raise ConfigError(
-                    f"order_quantity and parent must be multiples of every day's lot: that of {day} is {lot}, got "
-                    f"{task.order_quantity} and {task.parent}"
+                    f"{' and '.join(used)} must be {what} of every day's lot: that of {day} is {lot}, got "
+                    f"{' and '.join(str(getattr(task, name)) for name in used)}"
                 )
         name, most = task.largest
         stop_if_money_wraps(most, name, self.tape, self.market.days)
@@ -167,9 +173,8 @@ class Lanes:
             return
         for j, lane in enumerate(lanes):
             if days is not None:
-                day[j] = days[lane] if isinstance(days, (list, tuple, np.ndarray)) else days
-            if not 0 <= day[j] < len(self.tape.info):
-                raise ConfigError(f"day must be in [0, {len(self.tape.info)}), got {day[j]}")
+                own_day = days[lane] if isinstance(days, (list, tuple, np.ndarray)) else days
+                day[j] = whole("day", own_day, 0, len(self.tape.info) - 1, "; a place in tape_set.info")
             times = self.tape.rows["time_ns"][self.tape.day_slice(int(day[j]))]
             if starts is not None:
                 start = starts[lane] if isinstance(starts, (list, tuple, np.ndarray)) else starts
@@ -208,7 +213,7 @@ class Lanes:
         orders, self.verdicts, view = self.orders, [], self.market.view
         try:
             for gate in self.gates:
-                orders, verdicts = gate(view, orders)
+                orders, verdicts = answered(gate, gate(view, orders))
                 self.verdicts.append(verdicts)
             self.sent = orders
             self.market.advance(orders)
@@ -314,10 +319,17 @@ _NO_LEVERS = np.zeros((1, 3), np.float32)
 _NO_CHOICES = np.zeros(1, np.int64)
 
 
-def _latencies(latency_ns: int | Sequence[int]) -> tuple[int, int]:
+def checked_threads(threads: Any) -> int | None:
+    """`threads`, or `ConfigError`."""
+    return None if threads is None else whole("threads", threads, 1, MOST, "; None takes what suits the machine")
+
+
+def _latencies(latency_ns: Any) -> tuple[int, int]:
     """(order, feed) latency in ns from one number (both) or a pair."""
-    if isinstance(latency_ns, (int, np.integer)):
-        return int(latency_ns), int(latency_ns)
-    if len(latency_ns) != 2 or not all(isinstance(ns, (int, np.integer)) for ns in latency_ns):
-        raise ConfigError(f"latency_ns must be an integer or [order, feed], got {latency_ns!r}")
-    return int(latency_ns[0]), int(latency_ns[1])
+    several = isinstance(latency_ns, (list, tuple, np.ndarray))
+    pair = list(latency_ns) if several else [latency_ns, latency_ns]
+    if len(pair) != 2:
+        raise ConfigError(f"latency_ns must be a whole number of nanoseconds or [order, feed], got {shown(latency_ns)}")
+    more = ", nanoseconds or [order, feed]"
+    order, feed = (whole("latency_ns", ns, 0, MOST_LATENCY_NS, f" in {shown(latency_ns)}{more}" if several else more) for ns in pair)
+    return order, feed

@@ -7,7 +7,7 @@ Gymnasium's conventions: spaces, the three autoreset modes, infos, and the promi
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import gymnasium as gym
@@ -16,11 +16,16 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
+from emp_gym.settings import is_whole, shown, whole
 from emp_gym.types import F32, F64, I64, Bool, ConfigError, EmpGymError, Feature
 
 NOBODY: I64 = np.zeros(0, np.int64)
 Seed = int | Sequence[int | None] | None
 """Of a reset: one for all lanes, or one a lane; None goes on with what there is."""
+
+
+MOST_SEED = (1 << 128) - 1  # as much as numpy draws where no seed is given
+MOST_LANES = 1 << 24
 
 
 class ResetNeeded(EmpGymError):
@@ -108,7 +113,7 @@ class VectorFace(VectorEnv):
     ) -> None:
         num_envs = lanes.lanes
         self.num_envs, self.lanes = num_envs, lanes
-        self.autoreset_mode = _autoreset(autoreset_mode)
+        self.autoreset_mode = autoreset(autoreset_mode)
         self.metadata = self.metadata | {"autoreset_mode": self.autoreset_mode}
         self.single_observation_space, self.single_action_space = observation_space, action_space
         self.observation_space = batch_space(observation_space, num_envs)
@@ -139,11 +144,11 @@ class VectorFace(VectorEnv):
         reset_mask = options.pop("reset_mask", None)
         if reset_mask is not None:
             lanes = np.flatnonzero(np.asarray(reset_mask, np.bool_))
-        if isinstance(seed, (int, np.integer)):
-            super().reset(seed=int(seed))
+        self.lanes.seed(seed)
+        if is_whole(seed):
+            super().reset(seed=int(seed))  # type: ignore[arg-type]
         elif seed is not None:
             self._np_random, self._np_random_seed = None, -1  # Gymnasium's word for a seed that is no number
-        self.lanes.seed(seed)
         self._begin(lanes, options)
         self._ended[lanes] = False
         self._flags[0][lanes] = self._flags[1][lanes] = False
@@ -277,8 +282,9 @@ class ScalarFace(gym.Env):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Starts a new episode; options: day, start, stagger, as the environment says."""
-        super().reset(seed=seed)
-        self.lanes.seed(seed)
+        own = None if seed is None else whole("seed", seed, 0, MOST_SEED)
+        super().reset(seed=own)
+        self.lanes.seed(own)
         self.lanes.reset(LANE_0, options)
         self.lanes.forget()
         self._running = self._started = True
@@ -345,18 +351,21 @@ def seeded(seed: Seed, random: np.ndarray) -> tuple[np.ndarray, Bool]:
     draws fresh entropy.
     """
     lanes = len(random)
-    if isinstance(seed, (int, np.integer)):
-        pairs = [(int(seed), lane) for lane in range(lanes)]
+    if is_whole(seed):
+        first = whole("seed", seed, 0, MOST_SEED)
+        pairs = [(first, lane) for lane in range(lanes)]
         return np.array([_stream(pair) for pair in pairs], np.uint64), np.ones(lanes, np.bool_)
     if seed is None and random.all():
         return random, np.zeros(lanes, np.bool_)
-    given = [None] * lanes if seed is None else list(seed)
+    if isinstance(seed, (str, Mapping)) or not (seed is None or isinstance(seed, Iterable)):
+        raise ConfigError(f"seed must be a whole number of at least 0, or a list of one a lane, got {shown(seed)}")
+    given = [None] * lanes if seed is None else [own if own is None else whole("seed", own, 0, MOST_SEED) for own in seed]
     if len(given) != lanes:
         raise ConfigError(f"one seed a lane: expected {lanes}, got {len(given)}")
     new = np.array([own is not None for own in given], np.bool_)
     state = random.copy()
     for lane in np.flatnonzero(new):
-        state[lane] = _stream((int(given[lane]), 0))  # type: ignore[arg-type]
+        state[lane] = _stream((given[lane], 0))  # type: ignore[arg-type]
     bare = ~new & (random == 0)
     if bare.any():
         state[bare] = np.random.SeedSequence().generate_state(lanes, np.uint64)[bare]
@@ -369,18 +378,14 @@ def _stream(pair: tuple[int, int]) -> np.uint64:
 
 def at_least_one(num_envs: int) -> int:
     """`num_envs`, or `ConfigError`."""
-    if num_envs < 1:
-        raise ConfigError(f"num_envs must be at least 1, got {num_envs}")
-    return num_envs
+    return whole("num_envs", num_envs, 1, MOST_LANES)
 
 
 def _limit(max_episode_steps: int | None) -> int:
     """0 without a limit."""
     if max_episode_steps is None:
         return 0
-    if not isinstance(max_episode_steps, (int, np.integer)) or max_episode_steps < 1:
-        raise ConfigError(f"max_episode_steps must be a whole number of at least 1, or None, got {max_episode_steps!r}")
-    return int(max_episode_steps)
+    return whole("max_episode_steps", max_episode_steps, 1, more="; None for no limit")
 
 
 def drawable(render_mode: str | None, modes: Sequence[str]) -> str | None:
@@ -390,12 +395,13 @@ def drawable(render_mode: str | None, modes: Sequence[str]) -> str | None:
     expected = f"one of {[*modes]} or None" if modes else "None, since there is nothing to draw"
     window = "; for a window, put gymnasium.wrappers.vector.HumanRendering around one with render_mode='rgb_array'"
     raise ConfigError(
-        f"render_mode must be {expected}, got {render_mode!r}{window if render_mode == 'human' and modes else ''}"
+        f"render_mode must be {expected}, got {shown(render_mode)}{window if render_mode == 'human' and modes else ''}"
     )
 
 
-def _autoreset(mode: str | AutoresetMode) -> AutoresetMode:
+def autoreset(mode: str | AutoresetMode) -> AutoresetMode:
+    """`mode`, or `ConfigError`."""
     try:
         return AutoresetMode(mode)
     except ValueError as error:
-        raise ConfigError(f"autoreset_mode must be one of {[m.value for m in AutoresetMode]}, got {mode!r}") from error
+        raise ConfigError(f"autoreset_mode must be one of {[m.value for m in AutoresetMode]}, got {shown(mode)}") from error

@@ -11,7 +11,7 @@ import numpy as np
 
 from emp_gym import trust
 from emp_gym.risk.gates import AllowAll, CapQuantity
-from emp_gym.types import I8, ConfigError, Gate, Instrument, View
+from emp_gym.types import I8, ConfigError, Gate, Instrument, Orders, Verdicts, View
 
 
 def _risk(**parameters: Any) -> Gate:
@@ -88,6 +88,17 @@ def _built(cls: type, name: str, parameters: Mapping[str, Any]) -> Gate:
     if not _takes(cls, **parameters):
         raise ConfigError(f"gate {name!r}: {cls.__qualname__} does not take the parameters {sorted(parameters)}")
     return cls(**parameters)
+
+
+def answered(gate: Gate, answer: Any) -> tuple[Orders, Verdicts]:
+    """What `gate` gave back, or `ConfigError` where that is no pair of orders and verdicts."""
+    if type(answer) is tuple and len(answer) == 2 and isinstance(answer[0], Orders) and isinstance(answer[1], Verdicts):
+        return answer
+    got = f"({', '.join(type(part).__name__ for part in answer)})" if isinstance(answer, tuple) else type(answer).__name__
+    raise ConfigError(
+        f"gate {getattr(gate, '__qualname__', type(gate).__qualname__)}: expected (orders, verdicts), an Orders and a Verdicts, got {got}; "
+        "docs/risk.md, \"A gate of your own\""
+    )
 
 
 PRICE_UNIT = "currency and price unit"

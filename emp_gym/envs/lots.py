@@ -24,7 +24,7 @@ def stop_if_money_wraps(quantity: int, name: str, tape: TapeSet, days: np.ndarra
             raise ConfigError(
                 f"{name} must be at most {most:,} on {info} (highest ask {price * info.instrument.price_unit:,.2f} "
                 f"{info.instrument.currency}), got {quantity:,}: its value would not fit the 64 bits of cash in 1e-8 "
-                f"{info.instrument.currency}; trade smaller clips"
+                f"{info.instrument.currency}; use a smaller {name.removeprefix('twice the ')}"
             )
 
 

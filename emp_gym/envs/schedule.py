@@ -11,6 +11,7 @@ import numpy as np
 
 from emp_gym.data.tape import TapeSet
 from emp_gym.evaluation.assumptions import UNITS, half_life_of
+from emp_gym.settings import LARGEST, shown, whole, word
 from emp_gym.types import NS, ConfigError, DataError
 
 SPLITS = ("train", "test", "all", "fit", "validation")
@@ -35,21 +36,21 @@ class Pace:
 
 def parse_pace(text: Any) -> Pace:
     """'100 messages', '250 ms', '1 s'."""
-    match = re.fullmatch(r"\s*(\d+)\s*([a-z]+)\s*", text) if isinstance(text, str) else None
+    match = re.fullmatch(r"\s*(\d{1,18})\s*([a-z]+)\s*", text) if isinstance(text, str) else None
     if match and int(match[1]) > 0:
         count, unit = int(match[1]), match[2]
         if unit in ("message", "messages"):
             return Pace(count, 0)
         if unit in UNITS:
             return Pace(0, count * UNITS[unit])
-    raise ConfigError(f"every must be like '100 messages', '250 ms' or '1 s', got {text!r}")
+    raise ConfigError(f"every must be like '100 messages', '250 ms' or '1 s', got {shown(text)}")
 
 
 def parse_episode(text: Any) -> int:
     """'256 decisions' -> 256."""
-    match = re.fullmatch(r"\s*(\d+)\s*decisions?\s*", text) if isinstance(text, str) else None
+    match = re.fullmatch(r"\s*(\d{1,18})\s*decisions?\s*", text) if isinstance(text, str) else None
     if not match or int(match[1]) < 1:
-        raise ConfigError(f"episode must be like '256 decisions', got {text!r}")
+        raise ConfigError(f"episode must be like '256 decisions', got {shown(text)}")
     return int(match[1])
 
 
@@ -57,7 +58,7 @@ def parse_impact(text: Any) -> int:
     """Half-life of consumed depth in ns; see `half_life_of`."""
     half_life = half_life_of(text)
     if half_life is None:
-        raise ConfigError(f"impact must be 'none', 'resilient', 'resilient 250 ms' or 'permanent', got {text!r}")
+        raise ConfigError(f"impact must be 'none', 'resilient', 'resilient 250 ms' or 'permanent', got {shown(text)}")
     return half_life
 
 
@@ -96,8 +97,9 @@ def split_windows(tape: TapeSet, split: str, pace: Pace, episode: int) -> Window
     "validation" are the training part cut once more: for a search, which must not choose on the test. `DataError` when
     nothing is long enough for an episode.
     """
-    if split not in SPLITS:
-        raise ConfigError(f"split must be one of {SPLITS}, got {split!r}")
+    word("split", split, SPLITS)
+    if (pace.rows or pace.ns) * episode > LARGEST // 2:
+        raise ConfigError(f"an episode of {episode:,} decisions every {pace} does not fit the 64 bits of a clock; use a smaller one")
     windows = _windows(tape, split, pace, episode)
     if windows is None:
         raise DataError(
@@ -232,7 +234,4 @@ def parse_start(start: Any, times: np.ndarray) -> int:
         if row < 0:
             raise ConfigError(f"start {start!r} is before the first message of the day")
         return row
-    row = int(start)
-    if not 0 <= row < len(times):
-        raise ConfigError(f"start row must be in [0, {len(times)}), got {start}")
-    return row
+    return whole("start", start, 0, len(times) - 1, "; a row, or a time like '10:15:00'")

@@ -9,10 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 from gymnasium import spaces
 
+from emp_gym.settings import number, shown, whole, word
 from emp_gym.types import ConfigError, Feature, UnknownKeyword
 
 MOST_LOTS = 1 << 40  # of any quantity; what a day's money holds is less (`emp_gym.envs.lots`)
 MOST_TICKS = 1 << 20
+MOST_PENALTY = 1e9
 REWARDS = {"pnl": 0, "inventory": 1, "damped": 2, "shortfall": 3}
 
 
@@ -23,6 +25,7 @@ class Task:
     code: ClassVar[int]
     rewards: ClassVar[tuple[str, ...]] = ("pnl", "inventory", "damped")
     menu: ClassVar[tuple[str, ...]] = ()
+    unused: ClassVar[tuple[str, ...]] = ("parent", "max_offset")  # parameters that mean nothing here
 
     order_quantity: int = 100  # one clip
     max_position: int = 500
@@ -34,24 +37,15 @@ class Task:
 
     def __post_init__(self) -> None:
         if self.reward not in self.rewards:
-            raise ConfigError(
-                f"reward must be one of {list(self.rewards)} for {type(self).__name__}, got {self.reward!r}"
-            )
+            raise ConfigError(f"reward must be one of {list(self.rewards)} for {type(self).__name__}, got {shown(self.reward)}")
         for name in ("order_quantity", "max_position", "parent", "max_offset"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, np.integer)) or value <= 0:
-                raise ConfigError(f"{name} must be an integer > 0, got {value!r}")
-            most = MOST_TICKS if name == "max_offset" else MOST_LOTS
-            if value > most:
-                raise ConfigError(f"{name} must be at most {most:,}, got {value:,}; use a smaller one")
+            whole(name, getattr(self, name), 1, MOST_TICKS if name == "max_offset" else MOST_LOTS)
         if self.max_position < self.order_quantity:
             raise ConfigError(
                 f"max_position ({self.max_position}) must be at least order_quantity ({self.order_quantity})"
             )
-        if not (self.inventory_penalty >= 0 and 0 <= self.damping <= 1):
-            raise ConfigError(
-                f"inventory_penalty must be >= 0 and damping in [0, 1], got {self.inventory_penalty} and {self.damping}"
-            )
+        number("inventory_penalty", self.inventory_penalty, 0, MOST_PENALTY)
+        number("damping", self.damping, 0, 1)
 
     @property
     def largest(self) -> tuple[str, int]:
@@ -113,6 +107,7 @@ class MakeMarket(Task):
     """
 
     code: ClassVar[int] = 1
+    unused: ClassVar[tuple[str, ...]] = ("parent",)
 
     @property
     def action_space(self) -> spaces.Space:
@@ -132,6 +127,7 @@ class ExecuteParent(Task):
     code: ClassVar[int] = 2
     rewards: ClassVar[tuple[str, ...]] = ("shortfall",)
     menu: ClassVar[tuple[str, ...]] = ("keep", "post", "post deeper", "take one", "take two", "cancel")
+    unused: ClassVar[tuple[str, ...]] = ("max_offset", "inventory_penalty", "damping")
 
     reward: str = "shortfall"
     max_position: int = field(default=MOST_LOTS)
@@ -154,13 +150,17 @@ TASKS: dict[str, type[Task]] = {"trade": TradeBook, "make": MakeMarket, "execute
 
 
 def make_task(name: str, parameters: Mapping[str, Any]) -> Task:
-    """The task of that name; `UnknownKeyword` names the nearest parameter when one is unknown."""
-    task = TASKS[name]
+    """The task of that name; `UnknownKeyword` names the nearest parameter when one is unknown. `ConfigError` for one that means
+    nothing to it."""
+    task = TASKS[word("task", name, TASKS)]
     known = {entry.name for entry in fields(task)}
     for key in parameters:
         if key not in known:
             arguments = f" (task: {sorted(known)}; market: {sorted(MARKET_ARGUMENTS)})"
             raise UnknownKeyword.of(key, [*known, *MARKET_ARGUMENTS], arguments)
+        if key in task.unused:
+            users = " and ".join(sorted(other for other, cls in TASKS.items() if key not in cls.unused))
+            raise ConfigError(f"{key} means nothing to the task {name!r}, only to {users}, got {shown(parameters[key])}; leave it out")
     return task(**parameters)
 
 

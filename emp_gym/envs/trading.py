@@ -17,7 +17,7 @@ every              "100 messages"         a decision every n messages or "1 s"
 episode            "256 decisions"        length of an episode
 levels             5 (or the data's)      book levels in the observation
 reward             the task's             see the task
-order_quantity     100                    lots of one clip
+order_quantity     100                    lots of one clip; quantities and latencies are whole numbers (200000, not 2e5)
 max_position       500                    lots
 gates              None                   rules between agent and market: names, "module:Class", {"gate": name, ...}
 info               "lean"                 "lean" or "full" (fills, outcomes, verdicts of each step)
@@ -47,10 +47,11 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
-from emp_gym.envs.core import Lanes
-from emp_gym.envs.faces import Published, ScalarFace, VectorFace, at_least_one, drawable
+from emp_gym.envs.core import Lanes, checked_threads
+from emp_gym.envs.faces import Published, ScalarFace, VectorFace, at_least_one, autoreset, drawable
 from emp_gym.sensory.lob import CLIP
-from emp_gym.types import Bool, ConfigError, Fills, Verdicts, View
+from emp_gym.settings import word
+from emp_gym.types import Bool, Fills, Verdicts, View
 
 INFO = ("lean", "full")
 NO_MASKS = "no action masks: the actions of this environment are numbers"
@@ -199,6 +200,8 @@ class TradingEnv(_Face, ScalarFace):
         **arguments: Any,
     ) -> None:
         self.render_mode, self._info = drawable(render_mode, self.metadata["render_modes"]), _info_mode(info)
+        autoreset(AutoresetMode.NEXT_STEP if autoreset_mode is None else autoreset_mode)
+        checked_threads(threads)
         lanes = Lanes(task, 1, threads=1, **arguments)
         super().__init__(lanes, _observation_space(lanes), lanes.task.action_space)
         self._trail: Any = None
@@ -270,9 +273,7 @@ def fills_by_lane(fills: Fills, lanes: int) -> dict[str, np.ndarray]:
 
 
 def _info_mode(info: str) -> str:
-    if info not in INFO:
-        raise ConfigError(f"info must be one of {INFO}, got {info!r}")
-    return info
+    return word("info", info, INFO)
 
 
 def _observation_space(lanes: Lanes) -> spaces.Box:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from emp_gym.settings import LARGEST
 from emp_gym.types import NS
 
 HONEST: Mapping[str, Any] = {
@@ -128,8 +129,9 @@ def half_life_of(impact: Any) -> int | None:
         return None
     if (known := {"none": 0, "permanent": -1, "resilient": NS}.get(impact)) is not None:
         return known
-    match = re.fullmatch(r"resilient\s+(\d+)\s*(ns|us|ms|s|min)", impact)
-    return int(match[1]) * UNITS[match[2]] if match and int(match[1]) else None
+    match = re.fullmatch(r"resilient\s+(\d{1,18})\s*(ns|us|ms|s|min)", impact)
+    half_life = int(match[1]) * UNITS[match[2]] if match else 0
+    return half_life if 0 < half_life <= LARGEST else None
 
 
 def below_honest(assumed: Assumptions, own: Iterable[Fees | None] = ()) -> list[str]:

@@ -36,7 +36,7 @@ SAID = "OPTIMISTIC|NOT HELD OUT|NOT SHOWN TO BE|baselines left out|(one seed|[0-
 
 def of_run(one: JudgedRun) -> list[str]:
     """Why a run does not rank beside others: each a sentence; empty for one that does."""
-    told = [_standing(one), _market(one), _replaced(one)]
+    told = [_edited(one), _standing(one), _market(one), _replaced(one)]
     return [text for text in told if text]
 
 
@@ -60,6 +60,10 @@ def _market(one: JudgedRun) -> str:
     if not one.trained_on or not judged or judged & set(one.trained_on):
         return ""
     return f"OF ANOTHER MARKET: trained on {_some(one.trained_on)}, judged on {_some(sorted(judged))}"
+
+
+def _edited(one: JudgedRun) -> str:
+    return "" if not one.edited else "EDITED: its evaluation.json is not as it was written (its seal does not fit); judge again"
 
 
 def _replaced(one: JudgedRun) -> str:

@@ -95,8 +95,8 @@ SHORT = ("memory", "extractor", "residual")
 """Parameters of the agent that ``--set`` takes without ``agent.`` before them."""
 
 
-LONGEST = 500
-"""Characters of a name that a file tells, at most."""
+LONGEST, BASELINES = 500, 1000
+"""Characters of a name that a file tells, and baselines, at most."""
 
 
 CONTRACT = (
@@ -172,15 +172,28 @@ def subject(config: RunConfig) -> dict[str, Any]:
 
 def read(told: Mapping[str, Any], where: object) -> RunConfig:
     """The configuration that a file at `where` tells: `Untrusted` where it names code that nobody has vouched for."""
+    config = parsed(told, where)
+    trust.ask_all([question(config, where)])
+    return config
+
+
+def question(config: RunConfig, where: object) -> trust.Question:
+    """What of `config`, found at `where`, somebody must have vouched for."""
+    return trust.Question("run", subject(config), where)
+
+
+def parsed(told: Mapping[str, Any], where: object) -> RunConfig:
+    """The same, of which nothing may be made before `question` was asked."""
     deque(bounded.walk(told, where), maxlen=0)
     try:
         config = override(RunConfig(), told)
     except ConfigError as error:
         raise DataError(f"{where}: not the configuration of a run: {str(error)[:600]}") from error
+    if len(config.evaluation.baselines or ()) > BASELINES:
+        raise DataError(f"{where}: {len(config.evaluation.baselines or ()):,} baselines; expected at most {BASELINES}")
     for name in (config.env_id, config.agent_name, *(config.evaluation.baselines or ())):
         if len(name) > LONGEST:
             raise DataError(f"{where}: a name of {len(name):,} characters; expected at most {LONGEST}")
-    trust.ask("run", subject(config), where)
     return config
 
 

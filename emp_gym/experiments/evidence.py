@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from emp_gym import bounded
+from emp_gym import bounded, trust
 from emp_gym.data.tape import rules_of
 from emp_gym.evaluation.assumptions import Fees
 from emp_gym.experiments import backtest, training
-from emp_gym.experiments.config import RunConfig, read, remember
-from emp_gym.experiments.runs import RunFolder, commit
+from emp_gym.experiments.config import RunConfig, parsed, question, remember
+from emp_gym.experiments.runs import CONFIG, RunFolder, commit
 from emp_gym.experiments.spans import Window, lot_price
 from emp_gym.experiments.verifying import before_evidence
 from emp_gym.governance.errors import LedgerError
@@ -175,13 +175,10 @@ def execute_again(registry: Registry, seq: int, label: Label | None = None) -> l
 
     `LedgerError` where files or data are no longer those that were recorded, or cannot be found.
     """
+    trust.ask_all(questions(registry, seq))
     recorded = registry.ledger.log.entry(seq).value
     version = registry.ledger.find(recorded["version"])
-    where = f"{registry.ledger.log.path}, configuration of entry {seq}"
-    told = bounded.loads(registry.text(recorded["config"]), where, numbers=True)
-    if not isinstance(told, dict):
-        raise DataError(f"{where}: expected a JSON object, got {type(told).__name__}")
-    config = read(told, where)
+    config, _ = _configured(registry, seq)
     companions = [policy["name"] for policy in recorded["policies"] if policy["role"] == "champion"]
     try:
         found = Execution(registry, config, label).play(version, companions)
@@ -190,6 +187,24 @@ def execute_again(registry: Registry, seq: int, label: Label | None = None) -> l
     known = set(recorded["days"][0])  # an entry of an earlier version says less of a day
     found["days"] = [{name: value for name, value in day.items() if name in known} for day in found["days"]]
     return [text for name in PLAYED for text in _differences(recorded[name], found[name], name)]
+
+
+def questions(registry: Registry, seq: int) -> list[trust.Question]:
+    """Of all that the evaluation at entry `seq` names, its policies' folders included."""
+    policies = registry.ledger.log.entry(seq).value["policies"]
+    versions = [policy["name"] for policy in policies if policy["role"] in ("candidate", "champion")]
+    runs = [RunFolder(registry.artefacts / registry.ledger.find(name).version) for name in versions]
+    known = [one for run in runs if (run.path / CONFIG).exists() for one in run.questions()]
+    return [question(*_configured(registry, seq)), *known]
+
+
+def _configured(registry: Registry, seq: int) -> tuple[RunConfig, str]:
+    """The configuration of the evaluation at entry `seq`, of which nothing may be made before it was asked about, and where it is."""
+    where = f"{registry.ledger.log.path}, configuration of entry {seq}"
+    told = bounded.loads(registry.text(registry.ledger.log.entry(seq).value["config"]), where, numbers=True)
+    if not isinstance(told, dict):
+        raise DataError(f"{where}: expected a JSON object, got {type(told).__name__}")
+    return parsed(told, where), where
 
 
 def _differences(recorded: Any, found: Any, where: str) -> Iterator[str]:

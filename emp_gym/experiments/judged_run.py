@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from emp_gym.agents.base import read_json
-from emp_gym.experiments import evaluation_form
+from emp_gym.experiments import forms
 from emp_gym.experiments.facts import learning_time
 from emp_gym.experiments.learned_from import trained_on
 from emp_gym.experiments.origin import likeness, replaced
 from emp_gym.experiments.printed import command, program
 from emp_gym.experiments.report import SCHEMA
+from emp_gym.experiments.runs import CONFIG, EVALUATION, PROVENANCE, SEEDS, RunFolder
 from emp_gym.types import DataError
 
-EVALUATION, CONFIG, SEEDS, PROVENANCE = "evaluation.json", "config.json", "seeds.json", "provenance.json"
 STUDIES = {
     "walk_forward.json": (
         "a walk-forward: each fold is another model on other days, so it is no row of a table",
@@ -44,6 +44,7 @@ class JudgedRun:
     seeds: frozenset[int] = frozenset()  # training seeds of this agent that lie there, judged or not
     currency: str = ""
     replaced: bool = False  # another model lies here than the one that was judged
+    edited: bool = False  # its ``evaluation.json`` is not as it was written
 
     @property
     def run(self) -> Mapping[str, Any]:
@@ -88,8 +89,11 @@ def shelf(paths: Iterable[Path]) -> Shelf:
         told = _read(folder)
         if isinstance(told, Beside):
             found.beside.append(told)
-        else:
+            continue
+        try:
             found.judged += _parts(folder, told)
+        except DataError as error:
+            found.beside.append(Beside(folder, str(error)))
     found.judged = _with_seeds(found.judged, left)
     found.beside += [Beside(folder, "not judged yet") for folder in left if folder not in {one.folder for one in found.beside}]
     if not found.judged:
@@ -126,24 +130,29 @@ def _not_judged(path: Path, judged: list[Path]) -> Iterator[Path]:
 
 
 def _broken(path: Path) -> Iterator[tuple[Path, str]]:
-    """Folders whose configuration cannot be read, and why."""
-    for file in sorted(path.rglob(CONFIG)):
+    """Folders whose settings or record are not those of a run, and why."""
+    for folder in dict.fromkeys(file.parent for name in (CONFIG, SEEDS, PROVENANCE) for file in sorted(path.rglob(name))):
         try:
-            read_json(file)
+            _ = RunFolder(folder).settings, RunFolder(folder).seeds
         except DataError as error:
-            yield file.parent, str(error)
+            yield folder, str(error)
 
 
 def _config(folder: Path) -> Mapping[str, Any]:
     """The configuration of a run; empty where the folder has none that can be read (see `_broken`)."""
     try:
-        told = read_json(folder / CONFIG) if (folder / CONFIG).exists() else {}
+        told = RunFolder(folder).settings
     except DataError:
         return {}
-    if not {"env_id", "agent_name", "seed"} <= told.keys():
+    return told if {"env_id", "agent_name", "seed"} <= told.keys() else {}
+
+
+def _series(folder: Path) -> Mapping[str, Any]:
+    """Seeds and configuration of a series of runs; empty likewise."""
+    try:
+        return RunFolder(folder).seeds
+    except DataError:
         return {}
-    record = read_json(folder / PROVENANCE) if (folder / PROVENANCE).exists() else {}
-    return told | record.get("trained_as", {})
 
 
 def _read(folder: Path) -> Mapping[str, Any] | Beside:
@@ -157,7 +166,7 @@ def _read(folder: Path) -> Mapping[str, Any] | Beside:
     if missing:
         return Beside(folder, f"its {EVALUATION} is not whole: {', '.join(missing)} missing")
     try:
-        evaluation_form.check(told, folder / EVALUATION)
+        forms.evaluation(told, folder / EVALUATION)
     except DataError as error:
         return Beside(folder, str(error))
     seeds = told["run"]["training_seeds"]
@@ -168,8 +177,9 @@ def _parts(folder: Path, told: Mapping[str, Any]) -> list[JudgedRun]:
     """The evaluation, once for each currency of its windows."""
     origin = told["run"].get("trained") or {}
     one = JudgedRun(
-        folder, told, tuple(origin.get("symbols") or _trained_on(folder)), _seeds(folder, told), replaced=_replaced(folder, told)
-    )
+        folder, told, tuple(origin.get("symbols") or _trained_on(folder)), _seeds(folder, told), replaced=_replaced(folder, told),
+        edited=forms.edited(told),
+    )  # fmt: skip
     currencies = told.get("currencies") or []
     names = list(dict.fromkeys(currencies))
     if len(names) < 2:
@@ -221,19 +231,13 @@ def _replaced(folder: Path, told: Mapping[str, Any]) -> bool:
 def _seeds(folder: Path, told: Mapping[str, Any]) -> frozenset[int]:
     """Training seeds of the agent that was judged: those of its series, as its evaluation says and as the folders say."""
     run = told["run"]
-    found = {int(seed) for seed in (run.get("trained") or {}).get("series") or ()}
+    found = set((run.get("trained") or {}).get("series") or ())
     if not run["training_seeds"]:  # a rule
         return frozenset()
     for root in (folder, folder.parent):
-        if (root / SEEDS).exists() and (root == folder or _in_series(folder, [root])):
-            found |= _numbers(read_json(root / SEEDS).get("seeds"), root / SEEDS)
-    return frozenset(found | _numbers([one["seed"] for one in _own(folder, told)], folder))
-
-
-def _numbers(seeds: Any, where: Path) -> set[int]:
-    if not isinstance(seeds, list) or not all(type(seed) is int for seed in seeds):
-        raise DataError(f"{where}: expected training seeds as whole numbers, got {str(seeds)[:200]}")
-    return set(seeds)
+        if root == folder or _in_series(folder, [root]):
+            found.update(_series(root).get("seeds", ()))
+    return frozenset(found.union(one["seed"] for one in _own(folder, told)))
 
 
 def _own(folder: Path, told: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -248,11 +252,10 @@ def _with_seeds(judged: list[JudgedRun], left: Iterable[Path]) -> list[JudgedRun
         for name in _alike(one):
             families.setdefault(name, set()).update(one.seeds, one.run["training_seeds"])
     for folder in left:
-        if (folder / SEEDS).exists():
-            told = read_json(folder / SEEDS)
-            families.setdefault(likeness(told["config"]), set()).update(map(int, told["seeds"]))
+        if told := _series(folder):
+            families.setdefault(likeness(told["config"]), set()).update(told["seeds"])
         elif config := _config(folder):
-            families.setdefault(likeness(config), set()).add(int(config["seed"]))
+            families.setdefault(likeness(config), set()).add(config["seed"])
     return [replace(one, seeds=one.seeds.union(*(families[name] for name in _alike(one)))) for one in judged]
 
 

@@ -15,6 +15,7 @@ from emp_gym.experiments.judged_run import Beside
 from emp_gym.experiments.leaderboard import Board, Row, rows
 from emp_gym.experiments.report import told_columns
 from emp_gym.experiments.wording import bare, interval, number
+from emp_gym.printable import printable
 
 MARK = "†"
 """Behind the name of a run with a caveat."""
@@ -63,7 +64,7 @@ def notes(board: Board, found: Sequence[Row]) -> list[str]:
     """What must be known of the table whose lines are `found`, the gravest first."""
     apart = f"A table of its own, not to be compared with the first of {board.env}: {', '.join(board.differs)}."
     marked = [f"{MARK} {', '.join(who)}: {caveat}" for caveat, who in _grouped((c, r.agent) for r in found for c in r.caveats)]
-    return [*([apart] if board.differs else []), *marked, *board.notes]
+    return [printable(note) for note in (*([apart] if board.differs else []), *marked, *board.notes)]
 
 
 def beside_lines(found: Sequence[Beside]) -> list[str]:

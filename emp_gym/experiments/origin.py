@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from emp_gym.agents.base import read_json
 from emp_gym.experiments.config import RunConfig
 from emp_gym.experiments.runs import CONFIG, PROVENANCE, SEEDS, RunFolder, hash_of
 from emp_gym.types import DataError
@@ -46,9 +45,7 @@ def siblings(run: RunFolder) -> frozenset[int] | None:
     """Seeds of the series of `run`, itself included: as its record has them, as the folder around names them, and as they lie there.
     None where nobody knows: a run of an earlier version that stands alone."""
     own, folder = run.as_trained, run.path.resolve().parent
-    found = {int(seed) for seed in run.record.get("series") or ()}
-    if (folder / SEEDS).exists():
-        found |= {int(seed) for seed in read_json(folder / SEEDS)["seeds"]}
+    found = {*(run.record.get("series") or ()), *RunFolder(folder).seeds.get("seeds", ())}
     if run.path.resolve().name.startswith("seed-"):
         beside = [RunFolder(path.parent).as_trained for path in folder.glob(f"seed-*/{CONFIG}")]
         found |= {one.seed for one in beside if likeness(asdict(one)) == likeness(asdict(own))}
@@ -110,7 +107,7 @@ def owner(folder: Path) -> str:
     seeds = sorted(path.parent.name for path in folder.glob(f"seed-*/{CONFIG}"))
     if (folder / SEEDS).exists() or seeds:
         return f"the runs of several seeds ({', '.join(seeds) or SEEDS})"
-    told = read_json(folder / CONFIG) if (folder / CONFIG).exists() else {}
+    told = RunFolder(folder).settings
     if "env_id" in told and "agent_name" in told:
         return f"the run of {told['agent_name']} on {told['env_id']}, seed {told.get('seed', 0)}"
     return "a model" if any((folder / name).exists() for name in ("model.json", PROVENANCE)) else ""

@@ -14,4 +14,8 @@ def command(*words: object) -> str:
 
 def program(name: str) -> tuple[str, ...]:
     """How the command called `name` is begun by somebody who began this one as he did."""
-    return (f"emp-{name}",) if Path(sys.argv[0]).name.startswith("emp-") else ("python", f"scripts/{name}.py")
+    begun = Path(sys.argv[0])
+    if begun.name.startswith("emp-"):
+        return (f"emp-{name}",)
+    scripts = begun.parent if begun.parent.name == "scripts" and begun.suffix == ".py" else Path("scripts")
+    return "python", str(scripts / f"{name}.py")

@@ -434,9 +434,9 @@ def disown(folder: Path, again: str) -> None:
     text_of = {"report.md": ("", f"**{STALE}**: `{again}`\n\n"), "report.html": ("<main>\n", f"<p><strong>{STALE}</strong></p>\n")}
     for name, (begin, line) in text_of.items():
         path = folder / name
-        text = path.read_text(encoding="utf-8") if path.exists() else STALE
+        text = bounded.text(path) if path.exists() else STALE
         if STALE not in text:
-            path.write_text(text.replace(begin, begin + line, 1), encoding="utf-8")
+            bounded.write(path, text.replace(begin, begin + line, 1))
 
 
 __all__ = [

@@ -33,18 +33,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from emp_gym import bounded
+from emp_gym import bounded, trust
 from emp_gym.agents.base import read_json
 from emp_gym.data.array_files import sync
-from emp_gym.experiments.config import RunConfig, read, remember
+from emp_gym.experiments import forms
+from emp_gym.experiments.config import RunConfig, parsed, question, remember
 from emp_gym.experiments.spans import Span, merged
 from emp_gym.types import ConfigError, DataError
 
 CONFIG, GOVERNED, LANES, SEEDS = "config.json", "governed.json", "lanes.npz", "seeds.json"
-PROVENANCE = "provenance.json"
-MOST_SEEDS = 10_000
+PROVENANCE, EVALUATION = "provenance.json", "evaluation.json"
+SEALED = (PROVENANCE, EVALUATION)
+EDITED = "the record was edited after the run wrote it (its seal does not fit), so what the model was trained on is not known"
 PACKAGES = ("emp-gym", "gymnasium", "stable-baselines3", "torch", "numpy", "numba")
 
 
@@ -96,8 +99,9 @@ class RunFolder:
 
     @property
     def config(self) -> RunConfig:
-        """How the run was made; `Untrusted` where that names code that nobody has vouched for."""
-        return read(_settings(self.path / CONFIG), self.path / CONFIG)
+        """How the run was made; `Untrusted` where the folder names code that nobody has vouched for."""
+        trust.ask_all(self.questions())
+        return self._parsed()
 
     def _tell(self, config: RunConfig) -> None:
         """``config.json``, by the program that makes the run: who reads it again here is not asked about what it names."""
@@ -107,7 +111,17 @@ class RunFolder:
     @property
     def as_trained(self) -> RunConfig:
         """As it was trained, whatever ``config.json`` says by now; as that says where the record is older and does not know."""
-        return read(_settings(self.path / CONFIG) | self.record.get("trained_as", {}), self.path / CONFIG)
+        trust.ask_all(self.questions())
+        return self._parsed(self.record.get("trained_as", {}))
+
+    def _parsed(self, known: Mapping[str, Any] = MappingProxyType({})) -> RunConfig:
+        return parsed({**_settings(self.path / CONFIG), **known}, self.path / (PROVENANCE if known else CONFIG))
+
+    def questions(self) -> list[trust.Question]:
+        """Of all that is named here, in ``config.json`` and in the record."""
+        found = [question(self._parsed(), self.path / CONFIG)]
+        known = self.record.get("trained_as", {})
+        return found + ([question(self._parsed(known), self.path / PROVENANCE)] if known else [])
 
     @property
     def governance(self) -> dict[str, Any]:
@@ -123,12 +137,12 @@ class RunFolder:
         """The configurations of the runs of several seeds below this folder."""
         path = self.path / SEEDS
         told = _settings(path)
-        seeds, config = told.get("seeds"), told.get("config")
-        if not isinstance(config, dict) or not isinstance(seeds, list) or not all(type(seed) is int for seed in seeds):
-            raise DataError(f'{path}: expected {{"seeds": [0, 1, ...], "config": {{...}}}}')
-        if not 0 < len(set(seeds)) == len(seeds) <= MOST_SEEDS or min(seeds) < 0:
-            raise DataError(f"{path}: expected 1 to {MOST_SEEDS:,} different seeds from 0 up, got {str(seeds)[:200]}")
-        return [replace(read(config, path), seed=seed) for seed in seeds]
+        forms.series(told, path)
+        config = parsed(told["config"], path)
+        below = [RunFolder(self.path / f"seed-{seed}") for seed in told["seeds"]]
+        asked = [one for run in below if (run.path / CONFIG).exists() for one in run.questions()]
+        trust.ask_all([question(config, path), *asked])
+        return [replace(config, seed=seed) for seed in told["seeds"]]
 
     def write_series(self, configs: Sequence[RunConfig]) -> None:
         """Says which runs lie, or will lie, below this folder: alike but for their seeds."""
@@ -138,38 +152,47 @@ class RunFolder:
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes `value` aside and renames, so that a reader never meets half a file."""
-        value = self._bound(value) | value if name == PROVENANCE else value
+        if name == PROVENANCE:
+            value = self._bound(value) | value | ({"unproved": EDITED} if forms.edited(self.record) else {})
+        if name in SEALED:
+            value = json.loads(json.dumps(value, default=_plain))
+            value[forms.SEAL] = forms.seal(value)
         bounded.write(self.path / name, json.dumps(value, indent=2, default=_plain) + "\n")
 
     def _bound(self, value: Mapping[str, Any]) -> dict[str, Any]:
         """How the run is trained, for the record `value`: kept from its first writing on, since ``config.json`` can be edited and the
         folder be moved out of its series. Nothing where a model is older than that."""
-        told, series = self.record, self.path.parent / SEEDS
+        told = self.record
         if "trained_as" in told or "model" in told or "unproved" in value or not (self.path / CONFIG).exists():
             return {name: told[name] for name in ("trained_as", "series") if name in told}
         config = read_json(self.path / CONFIG)
-        return {"trained_as": config, "series": read_json(series)["seeds"] if series.exists() else [config["seed"]]}
+        return {"trained_as": config, "series": RunFolder(self.path.parent).seeds.get("seeds", [config["seed"]])}
 
     # ---- what was learned from
 
     @property
     def record(self) -> dict[str, Any]:
         """``provenance.json``; empty where there is none."""
-        path = self.path / PROVENANCE
-        told = read_json(path) if path.exists() else {}
-        known = told.get("checkpoints", {})
-        hashes = [told.get("model", {}), *(known.values() if isinstance(known, dict) else [known])]
-        if not all(isinstance(each, dict) and all(isinstance(value, str) for value in each.values()) for each in hashes):
-            raise DataError(f"{path}: expected SHA-256 by names of files in model, and in each of checkpoints; put back the run's own")
-        return told
+        return _told(self.path / PROVENANCE, forms.record)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """``config.json``, with what the record knows better of how the run was trained, as it stands there: for who builds nothing of
+        it. Empty where there is none."""
+        return _told(self.path / CONFIG, forms.settings) | self.record.get("trained_as", {})
+
+    @property
+    def seeds(self) -> dict[str, Any]:
+        """``seeds.json``, in the same way."""
+        return _told(self.path / SEEDS, forms.series)
 
     def noted(self) -> list[Span]:
         """The rows that the run has learned from so far, as far as its record says; empty without one."""
-        return _spans(self.record.get("trained_on", []), self.path / PROVENANCE)
+        return self._spans(self.record.get("trained_on", []))
 
     def note_trained(self, found: Sequence[Span]) -> None:
         """Adds stretches of rows to those that the run learns from."""
-        before, told = self.noted(), read_json(self.path / PROVENANCE)
+        before, told = self.noted(), self.record
         if set(found) - set(before):
             self.write_json(PROVENANCE, told | {"trained_on": [span.as_json() for span in merged([*before, *found])]})
 
@@ -201,13 +224,18 @@ class RunFolder:
         path = self.path / PROVENANCE
         if not path.exists():
             raise DataError(f"{self.path} has no {PROVENANCE}, which says what its model was trained on")
-        told = read_json(path)
+        told = self.record
         if "trained_on" not in told or "model" not in told:
             raise DataError(f"{path} is of an earlier version and does not say what the model was trained on; train the run again")
+        if forms.edited(told):
+            raise DataError(f"{path}: {EDITED}")
         if "unproved" in told:
             raise DataError(f"{path}: {told['unproved']}")
         self.check_model()
-        return _spans(told["trained_on"], path)
+        return self._spans(told["trained_on"])
+
+    def _spans(self, entries: list[dict[str, Any]]) -> list[Span]:
+        return [Span.read(entry, str(self.path / PROVENANCE)) for entry in entries]
 
     def check_model(self) -> bool:
         """Whether the record knows the model in this folder; `DataError` where it knows another one."""
@@ -276,10 +304,13 @@ def _settings(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} does not exist; is this the folder of a finished run?") from error
 
 
-def _spans(entries: Any, path: Path) -> list[Span]:
-    if not isinstance(entries, list):
-        raise DataError(f"{path}: expected trained_on as a list, got {type(entries).__name__}")
-    return [Span.read(entry, str(path)) for entry in entries]
+def _told(path: Path, check: Callable[[Mapping[str, Any], object], None]) -> dict[str, Any]:
+    """What stands in `path`, if anything does, once `check` has nothing against its form."""
+    if not path.exists():
+        return {}
+    told = read_json(path)
+    check(told, path)
+    return told
 
 
 def hashes_of(folder: Path) -> dict[str, str]:

@@ -266,9 +266,16 @@ def deflated(evidence: Evidence, gate: Gate, rng: np.random.Generator) -> list[F
     remedy = (
         f"about {needed:,} sessions would show it, if it stays as good; every further trial raises the bar"
         if needed
-        else f"no record of up to {LONGEST:,} sessions would do: the search explains this ratio"
+        else _why_never(sample.ratio, trials)
     )
     return [Finding("deflated Sharpe ratio", value >= gate.deflated_sharpe, expected, got, remedy)]
+
+
+def _why_never(ratio: float, trials: int) -> str:
+    if ratio <= 0:
+        return f"it loses ({ratio:.3f} a session): more sessions would only show it better; train another strategy"
+    why = "the search explains this ratio" if trials > 1 else "the ratio is too small"
+    return f"no record of up to {LONGEST:,} sessions would do: {why}"
 
 
 def _tried(evidence: Evidence, gate: Gate) -> int:

@@ -6,8 +6,10 @@ checkpoint of two connections at the same time could corrupt a database in WAL m
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -143,12 +145,27 @@ def create_tables(db: apsw.Connection, about: bytes, signature: bytes) -> None:
     db.execute("INSERT INTO log VALUES (0, ?, ?)", (about.decode(), signature))
 
 
+def _own_file(path: Path) -> int:
+    """A handle of the regular file `path`, made where there is none; `LogError` where it is anything else."""
+    what = "a link, a folder or a pipe"
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+        if stat.S_ISREG(os.fstat(handle).st_mode):
+            return handle
+        os.close(handle)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise
+        what = error.strerror or what
+    raise LogError(f"{path}: expected the lock of a log, a plain file, got {what}; remove what stands there")
+
+
 class WriterLock:
     """At most one writer a log: an advisory lock on ``LOG.lock``, which ends with its process, however that ends."""
 
     def __init__(self, log: Path) -> None:
         self.path = log.with_name(log.name + ".lock")
-        self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        self._handle = _own_file(self.path)
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

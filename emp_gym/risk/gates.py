@@ -10,7 +10,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from emp_gym.types import ConfigError, OrderKind, Orders, Verdicts, View
+from emp_gym.settings import whole
+from emp_gym.types import OrderKind, Orders, Verdicts, View
 
 CAPPED = np.uint64(1 << 6)  # reason bit: above the largest quantity
 
@@ -38,9 +39,7 @@ class CapQuantity:
     """Cuts every new order to at most `largest` lots."""
 
     def __init__(self, largest: int = 100) -> None:
-        if largest <= 0:
-            raise ConfigError(f"largest must be > 0 lots, got {largest}")
-        self.largest = largest
+        self.largest = whole("gate 'cap-quantity': largest", largest, 1)
 
     def __call__(self, view: View, orders: Orders) -> tuple[Orders, Verdicts]:
         too_large = (orders.kind != OrderKind.CANCEL) & (orders.quantity > self.largest)

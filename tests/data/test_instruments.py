@@ -154,7 +154,7 @@ def test_files_that_are_not_there_or_no_yaml_are_refused(tmp_path: Path) -> None
     with pytest.raises(DataError, match="no readable file of instruments"):
         Instruments(tmp_path / "none.yaml")
     (tmp_path / "bad.yaml").write_text("{a: [")
-    with pytest.raises(DataError, match="neither YAML nor JSON"):
+    with pytest.raises(DataError, match=r"bad\.yaml: not YAML"):
         Instruments(tmp_path / "bad.yaml")
 
 

@@ -83,6 +83,13 @@ def test_what_is_no_file_beside_a_day_is_left_alone(kind, tmp_path):
     assert len(read(tmp_path)) == 1
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="Linux only")
+def test_what_the_system_will_not_read_is_refused_with_its_path(tmp_path):
+    (tmp_path / "other.zip").symlink_to("/proc/self/mem")
+    with pytest.raises(DataError, match=r"other\.zip: it cannot be read"):
+        read(tmp_path / "other.zip")
+
+
 def test_what_may_not_be_read_is_refused_with_its_path(tmp_path, monkeypatch):
     message, book = write(tmp_path, MESSAGES, BOOKS)
     real = os.open
@@ -327,6 +334,15 @@ def test_thousands_of_leading_zeros_are_the_same_number(tmp_path):
     messages[100] = ZEROS + messages[100] + "0" if "." in messages[100].split(",")[0] else ZEROS + messages[100]
     (reading,) = read(write(tmp_path, messages, BOOKS))
     assert reading.rows_in == 200 and all(entry.rule in ("direction",) for entry in reading.quarantine.rows)
+
+
+def test_a_price_off_its_tick_behind_thousands_of_zeros_is_quarantined(tmp_path):
+    at = next(n for n in range(50, 200) if MESSAGES[n].split(",")[1] in ("1", "2", "3", "4"))
+    cells = MESSAGES[at].split(",")
+    cells[4] = f"{ZEROS}{int(cells[4]) + 1}"
+    (reading,) = read(write(tmp_path, [*MESSAGES[:at], ",".join(cells), *MESSAGES[at + 1 :]], BOOKS))
+    (entry,) = reading.quarantine.rows
+    assert (entry.row, entry.rule, entry.got) == (at + 1, "off-tick", cells[4].lstrip("0"))
 
 
 def test_files_whose_every_field_is_too_long_are_refused(tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from emp_gym.data import lobster, store, synthetic
-from emp_gym.data.repeats import IRREGULAR, RUN, RUNS, SHARED, shape, shape_of, shares
+from emp_gym.data.repeats import IRREGULAR, RUN, RUNS, SHARED, Given, _sharing, shape, shape_of, shares
 from emp_gym.data.tape import TapeSet, build, hash_of
 from emp_gym.types import EMPTY_ASK, EMPTY_BID, MESSAGE, DataError, RecordedDay
 
@@ -114,3 +114,30 @@ def test_sweeps_and_clocks_of_whole_seconds_look_alike_on_all_days_and_are_left_
 
 def test_days_share_from_so_many_runs_on() -> None:
     assert shares(range(10), range(10 - SHARED, 20)) and not shares(range(10), range(11 - SHARED, 20))
+
+
+class Counted(int):
+    """A row of a sketch that counts how often it is looked up."""
+
+    looked = 0
+
+    def __hash__(self) -> int:
+        Counted.looked += 1
+        return int(self) % 7
+
+
+def test_equal_values_of_one_sketch_are_no_pairs_and_cost_what_they_are(day: RecordedDay) -> None:
+    tape = build(day)
+    one, other = Given("a", 0, tape), Given("b", 1, tape)
+    Counted.looked = 0
+    sketches = [[Counted(1)] * 2_000, [Counted(2)] * 2_000]
+    assert not list(_sharing([one, other], sketches, "{}"))
+    assert Counted.looked < 5_000, "not the four million pairs"
+
+
+def test_a_row_that_hundreds_of_days_hold_still_finds_each_of_them(day: RecordedDay) -> None:
+    tape = build(day)
+    many = [Given(str(number), number, tape) for number in range(300)]
+    found = list(_sharing(many, [range(SHARED)] * len(many), "{}"))
+    assert {other.where for _, other, _ in found} == {str(number) for number in range(1, 300)}
+    assert len(found) == 64 * 63 // 2 + 64 * (300 - 64), "each with the first 64"

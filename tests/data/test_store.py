@@ -410,7 +410,7 @@ def test_a_zip_that_was_cut_off_is_called_damaged(keep: float, tmp_path: Path) -
             store.tapes(source)
         assert "unpack" not in str(found.value)
     cut.write_bytes(whole[:-22].replace(b"PK\x01\x02", b"PK\x07\x07") + whole[-22:])  # its list of files is overwritten
-    with pytest.raises(DataError, match=r"cut.zip: a damaged zip \(.*\); get it again"):
+    with pytest.raises(DataError, match=r"cut.zip: a damaged zip \(.*\); expected a whole one; get it again"):
         store.tapes(cut)
 
 
@@ -492,3 +492,23 @@ def test_a_synthetic_day_stays_one_in_any_set_and_under_any_name(tmp_path: Path)
     assert told["days"][0]["source"].pop("synthetic")
     meta.write_text(json.dumps({name: told[name] for name in ("format", "hash", "days")}))
     assert TapeSet.open(meta.parent).info[0].synthetic, "a tape of an earlier version has its truth beside it"
+
+
+def test_a_cached_set_without_hashes_is_made_again_without_a_word(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("EMP_GYM_HOME", str(tmp_path))
+    told = "synthetic:rows=2000"
+    made = store.tapes(told)
+    meta = made.path / "meta.json"
+    whole = json.loads(meta.read_text())
+    meta.write_text(json.dumps({name: whole[name] for name in ("format", "hash", "days")}))
+    store._tapes.cache_clear()
+    with caplog.at_level(logging.INFO):
+        again = store.tapes(told)
+    assert again.hash == made.hash and again.verify() and "without hashes" not in caplog.text
+    assert json.loads(meta.read_text())["columns"] == whole["columns"]
+
+
+def test_a_text_called_zip_is_told_as_one(tmp_path):
+    (tmp_path / "day.zip").write_text("time,type\n")
+    with pytest.raises(DataError, match=r"day\.zip: no zip, whatever its name says"):
+        store.tapes(tmp_path / "day.zip")

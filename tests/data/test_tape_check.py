@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +17,12 @@ import pytest
 
 from emp_gym.data import store, tape_check
 from emp_gym.data import tape_check_kernels as kernels
+from emp_gym.data.instrument_bounds import BOUNDS, instrument_fault
 from emp_gym.data.synthetic import DayConfig
 from emp_gym.data.tape import COLUMNS, NO_ROW, TapeSet, build
 from emp_gym.data.tape_files import META
 from emp_gym.experiments.commands import check as check_command
-from emp_gym.types import DataError, Kind
+from emp_gym.types import NS, DataError, Instrument, Kind
 from tests.data.test_tape import NAMES, day_of
 from tests.market.duel import synthetic_day
 
@@ -356,3 +357,90 @@ def test_ten_thousand_damages(tmp_path: Path) -> None:
     }  # fmt: skip
     if "EMP_EVIDENCE" in os.environ:
         Path(os.environ["EMP_EVIDENCE"]).write_text(json.dumps(report, indent=1) + "\n")
+
+
+def sealed_with(folder: Path, part: str, **said: object) -> Path:
+    """The tape with other values in the `instrument`, the `source` or the entry itself ("") of its first day, and a new seal."""
+    meta = json.loads((folder / META).read_text())
+    day = meta["days"][0]
+    (day[part] if part else day).update(said)
+    (folder / META).write_text(json.dumps(meta | {"seal": tape_check.seal(meta)}))
+    return folder
+
+
+BEYOND = [
+    ("instrument", {"price_unit": 1e308}, r"price_unit: expected 1e-08 to 100 currency, got 1e\+308"),
+    ("instrument", {"price_unit": 0.0}, "price_unit: expected"),
+    ("instrument", {"maker_fee_bps": 1e308}, "maker_fee_bps: expected -1,000 to 1,000 bp of notional"),
+    ("instrument", {"maker_fee_bps": -1e6}, "maker_fee_bps: expected"),
+    ("instrument", {"taker_fee_per_lot": 1e308}, "taker_fee_per_lot: expected"),
+    ("instrument", {"maker_fee_per_lot": 1e12}, "maker_fee_per_lot: expected"),
+    ("instrument", {"maker_fee_per_lot": -1e12}, "maker_fee_per_lot: expected"),
+    ("instrument", {"session_end_ns": 1 << 60}, "session_end_ns: expected"),
+    ("instrument", {"sector": -1}, "sector: expected"),
+    ("instrument", {"lot": 0}, "lot: expected"),
+    ("instrument", {"ticks": [[0, 1 << 61]]}, "ticks: expected prices from 0"),
+    ("instrument", {"ticks": [[n, 1] for n in range(65)]}, "ticks: expected 64 entries at most, got 65"),
+    ("instrument", {"symbol": "\x1b[31mRED"}, r"symbol: expected 1 to 255 printable letters, got '\\x1b\[31mRED'"),
+    ("instrument", {"symbol": ""}, "symbol: expected"),
+    ("instrument", {"currency": "US\u202eD"}, r"currency: expected 1 to 32 printable letters, got 'US\\u202eD'"),
+    ("", {"date": "9999-12-31"}, "date: expected YEAR-MONTH-DAY in the calendar of 1970 to 2199, got '9999-12-31'"),
+    ("", {"date": "1677-01-01"}, "date: expected"),
+    ("", {"date": "2012-06-21T00"}, "date: expected"),
+    ("", {"date": "2013-02-29"}, "date: expected"),
+    ("source", {"sample": [1] * 300}, "sample: expected a list of at most 4,096 unlike integers, got 300:"),
+    ("source", {"sample": list(range(5_000))}, "sample: expected a list of at most 4,096 unlike integers, got 5,000:"),
+    ("source", {"shape": [[1]]}, "shape: expected a list"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("part", "said", "why"), BEYOND)
+def test_what_no_venue_and_no_calendar_has_is_refused_when_a_tape_is_opened(
+    part: str, said: dict[str, object], why: str, folder: Path
+) -> None:
+    with pytest.raises(DataError, match=why):
+        TapeSet.open(sealed_with(folder, part, **said))
+
+
+def test_every_field_of_an_instrument_has_bounds() -> None:
+    assert set(BOUNDS) == {field.name for field in fields(Instrument)}
+
+
+HONEST = [
+    {}, {"symbol": "BTC-USDT", "price_unit": 1e-8, "currency": "USDT", "maker_fee_bps": -0.5, "taker_fee_bps": 60.0, "lot": 100_000,
+         "session_start_ns": 0, "session_end_ns": 86_400 * NS, "timezone": "UTC"},
+    {"taker_fee_per_lot": 0.0035, "maker_fee_per_lot": -0.002, "ticks": ((0, 1), (10_000, 100))},
+    {"symbol": "ÆØÅ 7203.T", "price_unit": 1.0, "currency": "JPY"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("rules", HONEST)
+def test_rules_that_venues_have_are_within_the_bounds(rules: dict[str, object]) -> None:
+    assert not instrument_fault(replace(Instrument("AAA"), **rules))
+
+
+def test_a_day_beyond_the_bounds_does_not_become_a_tape_that_nobody_could_open() -> None:
+    day = day_of("by hand")
+    with pytest.raises(DataError, match="taker_fee_bps: expected -1,000 to 1,000"):
+        build(replace(day, instrument=replace(day.instrument, taker_fee_bps=1e4)))
+    with pytest.raises(DataError, match="date: expected YEAR-MONTH-DAY"):
+        build(replace(day, date="21.6.2012"))
+
+
+def test_the_largest_meta_grows_with_the_columns_between_two_bounds() -> None:
+    assert [tape_check.largest_meta(size) for size in (0, 160 << 20, 1 << 40)] == [4 << 20, 10 << 20, 64 << 20]
+
+
+@pytest.mark.parametrize("text", ['{"x": "' + "y" * (4 << 20) + '"}', '{"format": 6, "x": [' + "[]," * 100_000 + "[]]}"])
+def test_a_meta_of_millions_of_nothings_is_refused_before_it_is_read(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / META).write_text(text)
+    monkeypatch.setattr(json, "loads", lambda *_: pytest.fail("it was read"))
+    with pytest.raises(DataError, match=r"expected at most [\d,]+"):
+        TapeSet.open(folder)
+
+
+def test_a_tape_whose_meta_would_be_too_large_is_not_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tape_check, "SMALL_META", 100)
+    with pytest.raises(DataError, match=r"bytes of 1 days, expected at most [\d,]+; save fewer days"):
+        build(day_of("by hand")).save(tmp_path / "a.tape")
+    assert not any(tmp_path.iterdir())

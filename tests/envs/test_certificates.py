@@ -160,6 +160,6 @@ def test_the_kernels_are_plain_python():
 
 def test_reset_options_that_cannot_be_are_refused():
     env = gym.make_vec("emp-cartea-jaimungal-v0", num_envs=2)
-    for options, words in (({"day": -1}, "at least 0"), ({"start": 5}, "begin at 0"), ({"dya": 1}, "dya")):
+    for options, words in (({"day": -1}, "day must be a whole number"), ({"start": 5}, "begin at 0"), ({"dya": 1}, "dya")):
         with pytest.raises(ConfigError, match=words):
             env.reset(options=options)

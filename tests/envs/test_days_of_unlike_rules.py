@@ -145,7 +145,7 @@ def test_pictures_show_the_prices_and_the_currency_of_the_lanes_own_day(paths: d
 
 def test_an_order_must_be_a_multiple_of_every_days_lot(paths: dict[str, str]) -> None:
     for data in (list(paths.values()), list(paths.values())[::-1]):
-        with pytest.raises(ConfigError, match=r"that of BBB .* is 100, got 50 and 1000"):
+        with pytest.raises(ConfigError, match=r"that of BBB .* is 100, got 50$"):
             lanes_of(1, data=data, order_quantity=50)
     assert lanes_of(1, data=[paths["AAA"]], order_quantity=50)
 

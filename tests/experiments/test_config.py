@@ -92,7 +92,8 @@ def test_rules_of_instruments_are_set_like_any_other_argument_and_survive_json()
         ("evaluation.level=-0.9", "got -0.9"), ("evaluation.level=0", "got 0.0"), ("evaluation.level=1", "got 1.0"),
         ("evaluation.level=1.5", "got 1.5"), ("evaluation.level=.nan", "got nan"), ("evaluation.resamples=0", "at least 40 .*got 0"),
         ("evaluation.resamples=1", "at least 40 .*got 1"), ("evaluation.resamples=-3", "got -3"), ("evaluation.resamples=39", "got 39"),
-        ("evaluation.seed=-1", "at least 0, got -1"), ("evaluation.episodes=0", "at least 1, got 0"), ("evaluation.episodes=-2", "got -2"),
+        ("evaluation.seed=-1", r"from 0 up to 2\^63, got -1"),
+        ("evaluation.episodes=0", "at least 1, got 0"), ("evaluation.episodes=-2", "got -2"),
     ],
 )  # fmt: skip
 def test_what_no_interval_can_be_made_of_is_refused(pair: str, said: str) -> None:

@@ -21,7 +21,7 @@ from emp_gym import bounded, trust
 from emp_gym.agents.base import write_arrays
 from emp_gym.data import instruments
 from emp_gym.experiments import config as configs
-from emp_gym.experiments import drawing, evaluation_form
+from emp_gym.experiments import drawing, forms
 from emp_gym.experiments.commands import evaluate, leaderboard
 from emp_gym.experiments.config import RunConfig
 from emp_gym.experiments.facts import curve_rows
@@ -82,10 +82,10 @@ def test_what_a_link_leads_to_is_left_alone(case: str, aside: str, tmp_path: Pat
     name, write = WRITERS[case]
     folder, precious = tmp_path / "run", tmp_path / "precious"
     folder.mkdir()
-    precious.write_text("mine")
+    precious.write_text("{}")
     (folder / (name + aside)).symlink_to(precious)
     write(folder / name)
-    assert precious.read_text() == "mine"
+    assert precious.read_text() == "{}"
     assert (folder / name).is_file() and not (folder / name).is_symlink()
 
 
@@ -100,6 +100,15 @@ def test_a_journal_that_is_a_link_is_not_driven(tmp_path: Path) -> None:
     (tmp_path / store.JOURNAL).symlink_to(tmp_path / "other")
     with pytest.raises(DataError, match="a link"):
         store.load(tmp_path)
+    with pytest.raises(DataError, match="a link"), store.driving(tmp_path):
+        pytest.fail("it is driven")
+    assert (tmp_path / "other").read_text() == "half a line"
+
+
+def test_a_journal_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / store.JOURNAL)
+    with pytest.raises(DataError, match="a named pipe"), store.driving(tmp_path):
+        pytest.fail("it is driven")
 
 
 WRITES_AS_TOLD = {  # files that the person names, of folders that the program has just made, or exclusively
@@ -184,9 +193,9 @@ def test_every_value_of_an_evaluation_may_be_anything(tmp_path: Path, capsys: An
     ],
 )
 def test_what_does_not_fit_an_evaluation_is_named(place: tuple[Any, ...], bait: Any, said: str) -> None:
-    evaluation_form.check(EVALUATION, "here")
+    forms.evaluation(EVALUATION, "here")
     with pytest.raises(DataError, match=said):
-        evaluation_form.check(damaged(EVALUATION, place, bait), "here")
+        forms.evaluation(damaged(EVALUATION, place, bait), "here")
 
 
 # ------------------------------------------------------------------------------------------------------- settings, keys, heads
@@ -268,14 +277,60 @@ def test_a_label_that_cannot_be_read_is_an_error(label: str) -> None:
         configs.variant(label)
 
 
+SPAN: dict[str, Any] = {
+    "identity": "i", "content": "c", "symbol": "A", "date": "2030-01-01", "first_row": 0, "last_row": 9, "split": "train", "shape": [1, 2],
+}  # fmt: skip
+TRAINED: dict[str, Any] = {
+    "env_id": "emp-lob-v0", "agent_name": "ppo", "seed": 0, "env": {"levels": 5}, "agent": {}, "total_timesteps": 100,
+}  # fmt: skip
+RUN: dict[str, dict[str, Any]] = {
+    "config.json": TRAINED,
+    "seeds.json": {"seeds": [0, 1], "config": TRAINED},
+    "provenance.json": {
+        "checkpoints": {"000000000100": {"a": "b"}}, "model": {"model.json": "c"}, "trained_as": TRAINED, "series": [0, 1],
+        "trained_on": [SPAN],
+    },
+    "evaluation.json": EVALUATION | {
+        "run": EVALUATION["run"] | {"trained": {"symbols": ["A"], "series": [0, 1], "alike": "x", "models": [{"model.json": "c"}]}},
+        "preface": {"data": "days", "below": ["no fees"], "cautions": ["one window"]},
+    },
+}  # fmt: skip
+
+
+def test_every_value_of_what_lies_beside_an_evaluation_may_be_anything(tmp_path: Path, capsys: Any) -> None:
+    """A folder whose files do not fit is named beside the table, where another run stands all the same."""
+    draws = random.Random(17)
+    cases = [(name, place, bait) for name, tree in RUN.items() for place in places(tree) if place for bait in BAIT]
+    for folder in ("whole", "run"):
+        (tmp_path / folder).mkdir()
+        for name, tree in RUN.items():
+            (tmp_path / folder / name).write_text(json.dumps(tree))
+    assert leaderboard.main([str(tmp_path)]) == 0
+    honest = "".join(capsys.readouterr())
+    named = 0
+    for name, place, bait in draws.sample(cases, 120):
+        (tmp_path / "run" / name).write_text(json.dumps(damaged(RUN[name], place, bait)))
+        status = leaderboard.main([str(tmp_path)])
+        told = "".join(capsys.readouterr())
+        assert status == 0 and "\x1b" not in told and "\u202e" not in told, (name, place, bait)
+        named += told != honest
+        (tmp_path / "run" / name).write_text(json.dumps(RUN[name]))
+    assert named > 40
+
+
 @pytest.mark.parametrize(
-    "told", [{"checkpoints": ""}, {"checkpoints": []}, {"checkpoints": {"1": "x"}}, {"model": {"a": 1}}, {"model": None}]
-)
-def test_a_record_of_hashes_is_one(told: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / "provenance.json").write_text(json.dumps({"checkpoints": {"0": {"a": "b"}}, "model": {}}))
+    "told",
+    [
+        {"checkpoints": ""}, {"checkpoints": []}, {"checkpoints": {"1": "x"}}, {"model": {"a": 1}}, {"model": None}, {"series": 3},
+        {"series": ["0"]}, {"trained_as": None}, {"trained_as": {"env": []}}, {"trained_on": {}},
+        {"trained_on": [SPAN | {"first_row": "1"}]}, {"trained_on": [{"symbol": "A"}]}, {"unproved": 1},
+    ],
+)  # fmt: skip
+def test_the_record_of_a_run_is_one(told: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "provenance.json").write_text(json.dumps(RUN["provenance.json"]))
     assert RunFolder(tmp_path).record["checkpoints"]
     (tmp_path / "provenance.json").write_text(json.dumps(told))
-    with pytest.raises(DataError, match="SHA-256 by names"):
+    with pytest.raises(DataError, match="not the record of a run"):
         _ = RunFolder(tmp_path).record
 
 

@@ -114,6 +114,9 @@ def test_a_run_goes_on_where_it_began_or_not_at_all(tmp_path, capsys):
 
 def test_a_wrong_folder_is_no_success(tmp_path, capsys):
     assert kill.main([str(tmp_path), "--reason", "x"]) == 2 and "NOTHING was stopped" in capsys.readouterr().err
+    assert kill.main([str(tmp_path), "--status"]) == 2
+    told = capsys.readouterr().err
+    assert "NOTHING" not in told and "given to train.py as --govern LOGDIR" in told
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").write_text("")
     assert train.main([*SHORT, "--govern", str(tmp_path / "file")]) == 2

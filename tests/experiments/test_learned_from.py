@@ -29,7 +29,7 @@ def span(symbol: str, date: str, first: int = 0) -> dict[str, Any]:
 def test_each_day_is_named_once_and_a_run_without_a_record_names_none(tmp_path: Path) -> None:
     run = left(tmp_path / "a", [span("A", "2030-01-07"), span("A", "2030-01-07", 50), span("B", "2030-01-07")])
     assert trained_on(run.path) == [("A", "2030-01-07"), ("B", "2030-01-07")]
-    assert trained_on(tmp_path) == [] and trained_on(left(tmp_path / "b", None).path) == []
+    assert trained_on(tmp_path) == [] and trained_on(left(tmp_path / "b", []).path) == []
     for broken in ([{"symbol": "A"}], ["A"], 7):
         with pytest.raises(DataError, match=r"provenance\.json"):
             trained_on(left(tmp_path / f"broken {broken!r}", broken).path)

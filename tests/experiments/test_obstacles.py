@@ -17,6 +17,7 @@ import fakes
 import numpy as np
 import pytest
 
+from emp_gym import bounded
 from emp_gym.agents import registry
 from emp_gym.data import store
 from emp_gym.experiments.commands import (
@@ -188,17 +189,17 @@ def test_a_cache_that_refuses_to_go_is_one_line(tmp_path, monkeypatch, capsys):
 
 def test_a_disk_that_fills_during_training_leaves_the_last_checkpoint_and_resume_goes_on(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "a run"
-    written = Path.write_bytes
+    written = bounded.write
     models = []
 
-    def full_at_the_second(path: Path, data: bytes) -> int:
+    def full_at_the_second(path: Path, data: str | bytes) -> None:
         if "checkpoints" in path.parts and path.name.startswith("model.safetensors"):
             models.append(path)
             if len(models) == 2:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return written(path, data)
+        written(path, data)
 
-    monkeypatch.setattr(Path, "write_bytes", full_at_the_second)
+    monkeypatch.setattr(bounded, "write", full_at_the_second)
     assert train.main([*NEW, "checkpoints=4", "--run-dir", str(folder)]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     (kept,) = (folder / "checkpoints").iterdir()

@@ -12,6 +12,8 @@ import pytest
 
 from emp_gym.agents import registry
 from emp_gym.experiments.commands import evaluate, leaderboard, train
+from emp_gym.experiments.runs import RunFolder
+from emp_gym.types import DataError
 
 fakes.register()
 SMALL = ["agent.batch_size=256", "agent.n_epochs=1", "agent.threads=1", "agent.layers=[16]", "env.days=40", "evaluation.episodes=4"]
@@ -66,6 +68,29 @@ def test_a_seed_that_left_its_folder_knows_of_how_many_it_is_one(three: Path, tm
     assert not any("one seed" in text for text in judged(alone, alone)), "of a run of an earlier version nobody knows"
 
 
+def test_an_evaluation_that_was_edited_is_named(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    judged(three, three)
+    assert "EDITED" not in board(three, capsys=capsys)
+    told = json.loads((three / "evaluation.json").read_text())
+    agent = told["results"][told["agent"]]
+    agent["pnl_by_window"] = [[value + 5_000 for value in seed] for seed in agent["pnl_by_window"]]
+    (three / "evaluation.json").write_text(json.dumps(told))
+    assert "EDITED: its evaluation.json is not as it was written" in board(three, capsys=capsys)
+
+
+def test_a_record_that_was_edited_proves_nothing_nor_does_what_goes_on_from_it(three: Path, tmp_path: Path) -> None:
+    run = RunFolder(three / "seed-0")
+    assert run.trained_on() == []  # the environment here has no days
+    span = {"identity": "i", "content": "c", "symbol": "A", "date": "2001-01-01", "first_row": 0, "last_row": 9, "split": "train"}
+    edited(run.path / "provenance.json", trained_on=[span])
+    with pytest.raises(DataError, match="edited after the run wrote it"):
+        run.trained_on()
+    assert any("NOT SHOWN TO BE HELD OUT" in text for text in judged(run.path, tmp_path / "report"))
+    run.write_json("provenance.json", run.record | {"versions": {}})  # written again, with a seal that fits
+    with pytest.raises(DataError, match="edited after the run wrote it"):
+        run.trained_on()
+
+
 def test_seeds_that_were_struck_from_the_list_are_missed(three: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edited(three / "seeds.json", seeds=[0, 1])
     assert any(text.startswith("2 seeds (0, 1) of 3;") for text in judged(three, three))
@@ -75,7 +100,7 @@ def test_seeds_that_were_struck_from_the_list_are_missed(three: Path, tmp_path: 
 def test_one_run_is_not_several_seeds(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edited(three / "seeds.json", seeds=[0, 0, 0])
     assert evaluate.main(["--run", str(three)]) == 2
-    assert "expected each seed once, got [0, 0, 0]" in capsys.readouterr().err
+    assert "a seed is there twice, got [0, 0, 0]" in capsys.readouterr().err
     (three / "seeds.json").unlink()
     shutil.rmtree(three / "seed-1")
     shutil.copytree(three / "seed-0", three / "seed-1")

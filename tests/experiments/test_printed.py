@@ -16,6 +16,7 @@ from emp_gym.experiments.printed import command, program
     ("called", "begins"),
     [
         ("scripts/train.py", ["python", "scripts/evolve.py"]),
+        ("../repo/scripts/train.py", ["python", "../repo/scripts/evolve.py"]),
         ("/opt/bin/emp-train", ["emp-evolve"]),
         ("pytest", ["python", "scripts/evolve.py"]),
     ],

@@ -164,7 +164,7 @@ def test_seconds_of_training_are_those_of_all_its_lives(words, tmp_path, monkeyp
     run = tmp_path / "run"
     assert train.main([*words, "--run-dir", str(tmp_path / "whole")]) == 0
     assert learning_time(tmp_path / "whole" / "curves.csv") == (512, 80.0)
-    status, _ = in_a_child([*words, "--run-dir", str(run)], 30)
+    status, _ = in_a_child([*words, "--run-dir", str(run)], 45)
     assert status == -signal.SIGKILL and not (run / "model.json").exists()
     assert max(int(path.name) for path in (run / "checkpoints").iterdir() if path.name.isdigit()) in range(1, 512)
     assert train.main(["--resume", str(run), "--no-evaluation"]) == 0

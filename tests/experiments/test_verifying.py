@@ -12,7 +12,7 @@ import pytest
 
 from emp_gym.data.synthetic import DayConfig
 from emp_gym.data.tape import TapeSet, build
-from emp_gym.experiments.commands import evaluate, train
+from emp_gym.experiments.commands import check, evaluate, train
 from emp_gym.experiments.config import EvaluationConfig, RunConfig
 from emp_gym.experiments.evidence import Execution
 from emp_gym.types import DataError, Kind
@@ -71,3 +71,9 @@ def test_evidence_is_not_made_of_damaged_days(folder: Path, caplog: pytest.LogCa
     harm(folder)
     with pytest.raises(DataError, match="touches: other bytes"):
         Execution(None, config, label=lambda tape: np.zeros(len(tape.rows), np.int8))._where  # type: ignore[arg-type]
+
+
+def test_a_tape_without_its_meta_is_told_as_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "meta.json").unlink()
+    assert check.main(["--tape", str(folder)]) == 2
+    assert "not a tape: meta.json is missing" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -162,3 +163,13 @@ def test_the_end_of_a_log_is_judged_alike_by_reader_and_writer(tmp_path):
         head, kept = reader.check_end(Witness(tmp_path / "w"))
         assert head is not None and kept is not None and head.size == kept.size == 9
         assert head.signed_by(key().public_key)
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, os.mkdir, lambda path: os.symlink("elsewhere", path)])
+def test_a_lock_that_is_none_keeps_no_switch_open(put, folder, capsys):
+    (folder / "ledger.log.lock").unlink(missing_ok=True)
+    put(folder / "ledger.log.lock")
+    assert command.main([str(folder), "--reason", "stop now"]) == 0
+    told = capsys.readouterr().out
+    assert "not in ledger.log yet" in told and "the lock of a log, a plain file" in told
+    assert command.main([str(folder), "--status"]) == 1

@@ -208,6 +208,14 @@ def test_a_ratio_that_the_search_explains_has_no_remedy_in_length() -> None:
     assert not found.passed and "the search explains this ratio" in found.remedy
 
 
+def test_a_strategy_that_loses_is_told_so_and_nothing_of_a_search() -> None:
+    losing = replace(sound(), candidate=performance(rng(8).normal(-0.8, 1, 40)), trials=1, trial_pnl=None)
+    found = finding(losing, "deflated")
+    assert not found.passed and found.remedy.startswith("it loses (-") and "search" not in found.remedy
+    slight = promotion._why_never(0.01, 1)
+    assert "the ratio is too small" in slight and "search" not in slight
+
+
 def test_rivals_count_only_where_the_sessions_came_after_registration() -> None:
     evidence = replace(sound(25), trials=100_000, trial_pnl=None, rivals=2)
     assert "of 2 without skill" in finding(evidence, "deflated", GATES["pilot"]).got

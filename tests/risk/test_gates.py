@@ -26,7 +26,7 @@ def test_cap_cuts_only_what_is_too_large_and_says_so():
 
 def test_the_cap_is_100_lots_unless_said_and_at_least_1():
     assert CapQuantity().largest == 100 and CapQuantity(1).largest == 1
-    with pytest.raises(ConfigError, match="largest must be > 0 lots, got 0"):
+    with pytest.raises(ConfigError, match="largest must be a whole number from 1"):
         CapQuantity(0)
 
 

@@ -185,7 +185,7 @@ def test_a_broken_file_says_so(tmp_path):
     path.write_text("order")
     with pytest.raises(ConfigError, match="expected keys and values"):
         load(path)
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="expected a regular file, got a folder"):
         load(tmp_path)
 
 

@@ -17,6 +17,7 @@ from emp_gym.evaluation.optimal.liquidation import AlmgrenChriss, ObizhaevaWang
 from emp_gym.evaluation.optimal.quoting import AvellanedaStoikov, CarteaJaimungal, Glft, avellaneda_stoikov_table
 from emp_gym.evaluation.optimal.tabular import FiniteMDP, Judgement
 from emp_gym.evaluation.optimal.tracking import GarleanuPedersen
+from emp_gym.settings import shown
 from emp_gym.types import ConfigError, UnknownKeyword
 
 __all__ = [
@@ -52,8 +53,8 @@ def problem(name: str, **parameters: Any) -> Problem:
 def check_parameters(name: str, parameters: Iterable[str], besides: Sequence[str] = ()) -> None:
     """ConfigError where there is no problem `name`, or one of `parameters` is not its own; `besides` are keywords that
     whoever asks takes himself, for the hint."""
-    if name not in PROBLEMS:
-        raise ConfigError(f"unknown problem {name!r}{_near(name, list(PROBLEMS))}; known: {', '.join(PROBLEMS)}")
+    if not isinstance(name, str) or name not in PROBLEMS:
+        raise ConfigError(f"unknown problem {shown(name)}{_near(str(name), list(PROBLEMS))}; known: {', '.join(PROBLEMS)}")
     known = [*(field.name for field in fields(PROBLEMS[name])), *besides]
     for key in parameters:
         if key not in known:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any, ClassVar
 
+from emp_gym.settings import LARGEST, shown
 from emp_gym.types import F64, I64, ConfigError, DataError
 
 Policy = Callable[[I64, F64], F64]  # (step [N], state [N, S]) -> action [N, A], all in natural units
@@ -89,24 +90,25 @@ class Problem:
             assert name in known, name
             value = getattr(self, name)
             if not _obeys(value, rule):
-                raise ConfigError(f"{type(self).__name__}: {name} must be {_SAID.get(rule, rule)}, got {value!r}")
+                raise ConfigError(f"{type(self).__name__}: {name} must be {_SAID.get(rule, rule)}, got {shown(value)}")
 
 
+MOST_COUNT = 1_000_000_000
 _SAID = {
     "positive": "a finite number above 0",
     "not negative": "a finite number, 0 or more",
     "share": "a number from 0 to 1",
-    "count": "a whole number, 1 or more",
+    "count": f"a whole number from 1 to {MOST_COUNT:,}",
 }
 
 
 def _obeys(value: Any, rule: str) -> bool:
     if rule not in _SAID:
-        return value in rule.split(" | ")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return isinstance(value, str) and value in rule.split(" | ")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -LARGEST <= value <= LARGEST:
         return False
     if rule == "count":
-        return isinstance(value, int) and value >= 1
+        return isinstance(value, int) and 1 <= value <= MOST_COUNT
     return value > 0 if rule == "positive" else 0 <= value <= (1 if rule == "share" else math.inf)
 
 

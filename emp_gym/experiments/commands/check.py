@@ -217,8 +217,12 @@ def _tape(arguments: argparse.Namespace) -> int:
     from emp_gym.data import store
     from emp_gym.types import DataError
 
-    if not Path(arguments.tape).exists():
+    path = Path(arguments.tape)
+    if not path.exists():
         raise DataError(f"{arguments.tape}: no such file or folder; give a .tape folder")
+    looks_like_one = path.is_dir() and (path.suffix == ".tape" or (path / "rows.npy").exists())
+    if looks_like_one and not (path / "meta.json").exists():
+        raise DataError(f"{arguments.tape}: not a tape: meta.json is missing; make it again with scripts/ingest.py")
     found: dict[str, Any] = {"tape": arguments.tape, "ok": True, "days": 0, "rows": 0, "hashes": False, "finding": ""}
     try:
         tape = store.tapes(arguments.tape)

@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from emp_gym import trust
 from emp_gym.experiments.commands import engines, own_modules
 from emp_gym.experiments.commands.flags import Parser
 from emp_gym.experiments.commands.obstacles import unwritten_is_told_later, writing
@@ -256,6 +257,7 @@ def _from_run(a: argparse.Namespace) -> tuple[Any, list[Any], list[Any]]:
 
     folders = _folders(a.run)
     runs = [RunFolder.open(folder) for folder in folders]
+    trust.ask_all(one for run in runs for one in run.questions())
     distinct(runs)
     if not (folders[0] / "model.json").exists():
         raise DataError(f"{folders[0]} holds no model yet; finish it with {command('train.py', '--resume', folders[0])}")

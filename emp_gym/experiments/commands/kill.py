@@ -49,13 +49,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return guarded(lambda: _run(parser().parse_args(argv)), "kill.py")
 
 
+GOVERNED = "the folder that was given to train.py as --govern LOGDIR"
+
+
 def _run(a: argparse.Namespace) -> int:
+    nothing = "" if a.status else ", so NOTHING was stopped"
     if not a.folder.is_dir():
-        other = f"{a.folder.parent}, which it lies in" if a.folder.exists() else "that of train.py --govern"
-        raise ConfigError(f"{a.folder}: no such folder, so NOTHING was stopped; name the folder {other}")
+        other = f"{a.folder.parent}, which it lies in" if a.folder.exists() else GOVERNED
+        raise ConfigError(f"{a.folder}: no such folder{nothing}; name {other}")
     if not (a.folder / "ledger.log").exists() and not (a.folder / "kill").exists():
         raise ConfigError(
-            f"{a.folder}: neither a ledger nor a kill switch is here, so NOTHING was stopped; name the folder of train.py --govern"
+            f"{a.folder}: neither a ledger nor a kill switch is here{nothing}; name {GOVERNED}"
         )
     if a.status:
         return _status(a.folder)

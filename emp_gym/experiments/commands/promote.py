@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emp_gym import trust
 from emp_gym.experiments.commands.flags import Parser
 from emp_gym.experiments.commands.terminal import guarded, say, trust_argument, vouched
 from emp_gym.printable import printable
@@ -393,12 +394,16 @@ def _files(desk: Desk, version: str) -> Finding:
 
 def _executed_again(desk: Desk, case: Case) -> Finding:
     """Whether the evidence comes out again, to the last digit, from files and data as they are here and now."""
-    from emp_gym.experiments.evidence import execute_again
+    from emp_gym.experiments.evidence import execute_again, questions
     from emp_gym.governance.errors import LedgerError
     from emp_gym.governance.promotion import Finding
 
     differences, episodes = [], 0
-    for evaluation in case.used:
+    try:
+        trust.ask_all(one for evaluation in case.used for one in questions(desk.registry, evaluation.seq))
+    except LedgerError as error:
+        differences.append(str(error))
+    for evaluation in case.used if not differences else ():
         say(f"executing evaluation {evaluation.seq} again ({len(evaluation.day)} episodes)")
         episodes += len(evaluation.day)
         try:

@@ -40,13 +40,14 @@ def read(kind: type[Plan], study: optuna.Study, folder: Path, *, flat: bool = Tr
     numbers = batches if isinstance(batches, list) and all(type(end) is int and 0 <= end <= plan.trials for end in batches) else None
     if numbers is None or numbers != sorted(numbers):
         raise DataError(f"{where}: expected batches as rising numbers up to {plan.trials}, got {str(batches)[:200]}")
-    trust.ask("study", subject(plan), where)
+    asked = [trust.Question("study", subject(plan), where)]
     genomes = [trial.user_attrs["genome"] for trial in study.get_trials(deepcopy=False) if "genome" in trial.user_attrs]
     if flat:
         for genome in genomes:
             _must_be_of(plan.table, genome, where)
     else:
-        trust.ask("genomes", genomes, where)
+        asked.append(trust.Question("genomes", genomes, where))
+    trust.ask_all(asked)
     return plan
 
 

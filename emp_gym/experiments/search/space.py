@@ -224,7 +224,8 @@ def shaping(config: RunConfig) -> list[str]:
     if config.env_id.rpartition(":")[2] in CERTIFICATES:
         return ["reward"]
     task = _task(config)
-    return [field.name for field in fields(task) if field.name != "parent"] if is_dataclass(task) else []
+    left_out = ("parent", *getattr(task, "unused", ()))
+    return [field.name for field in fields(task) if field.name not in left_out] if is_dataclass(task) else []
 
 
 # ---- defaults

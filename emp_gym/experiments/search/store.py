@@ -13,6 +13,7 @@ that it left is removed.
 from __future__ import annotations
 
 import fcntl
+import os
 import shlex
 import time
 import warnings
@@ -58,8 +59,9 @@ def _mend(journal: Path) -> None:
     while left.is_symlink() and time.monotonic() < until:
         time.sleep(0.01)
     left.unlink(missing_ok=True)
-    if not journal.exists():
+    if not os.path.lexists(journal):
         return
+    _must_be_own(journal)
     with journal.open("r+b") as file:
         data = file.read()
         whole = data.rfind(b"\n") + 1
@@ -95,9 +97,7 @@ def load(folder: Path) -> optuna.Study:
     if not path.exists():
         raise DataError(f"{folder} holds no study: it has no {JOURNAL}; begin one with --env and --out {shlex.quote(str(folder))}")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    bounded.must_be_regular(path, LARGEST)
-    if path.is_symlink():  # it will be written to
-        raise DataError(f"{path}: a link; expected the journal itself; name the folder in which that lies")
+    _must_be_own(path)
     try:
         storage = _storage(path)
         (summary,) = optuna.get_all_study_summaries(storage)
@@ -107,6 +107,13 @@ def load(folder: Path) -> optuna.Study:
     if not isinstance(study.user_attrs.get("plan"), dict):
         raise DataError(f"{path}: a study of somebody else: it has no plan")
     return study
+
+
+def _must_be_own(journal: Path) -> None:
+    """`DataError` where `journal`, which will be written to, leads elsewhere, or is no file."""
+    if journal.is_symlink():
+        raise DataError(f"{journal}: a link; expected the journal itself; name the folder in which that lies")
+    bounded.must_be_regular(journal, LARGEST)
 
 
 def _storage(path: Path) -> JournalStorage:
