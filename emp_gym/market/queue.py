@@ -23,6 +23,7 @@ from emp_gym.market.records import (
     EVICT,
     EXACT,
     EXECUTE,
+    HIDDEN,
     KEPT,
     LIVE,
     NEW,
@@ -38,7 +39,7 @@ LOOK_BACK = 64  # rows before a level comes back that are looked at: more cost a
 
 
 @hot
-def rest(lane, day, slot, tape, row):
+def rest(lane, day, slot, tape, params, row):
     """Puts an order into the book after `row`: its place is behind the visible volume at its price."""
     at, s = day["row0"] + row, 0 if slot["side"] > 0 else 1
     levels, price = tape.book.shape[2], slot["price"] - day["base"]
@@ -56,6 +57,8 @@ def rest(lane, day, slot, tape, row):
             slot["touch"], slot["touch_row"] = day["touch0"] + link["touch"], NO_ROW
             if link["touch"] != NO_TOUCH:
                 slot["touch_row"] = row + 1  # it is not earlier; to look would mean to wait for it
+            if params["hidden_prints"]:  # the tape's links know nothing of them
+                find_cross(tape, day, slot, row)
             return
         if slot["side"] * level["price"] < slot["side"] * price:
             inside = True
@@ -66,7 +69,7 @@ def rest(lane, day, slot, tape, row):
         slot["ahead"], slot["nameless"], slot["spell_row"] = UNKNOWN_PLACE, ANY, row
         lane["unknown_place"] += 1
     find_touch(tape, day, slot, row)
-    if better >= 0:  # nothing crosses us before it crosses a better level: look then
+    if better >= 0 and not params["hidden_prints"]:  # nothing crosses us before it crosses a better level: look then
         slot["cross_row"] = tape.links[at, s, better]["cross"]
     else:
         find_cross(tape, day, slot, row)
@@ -310,7 +313,7 @@ def serve(lane, day, slots, fills, tape, params, row, kind, side, price, size, m
         fill_touched(lane, day, slots, fills, tape, params, row, kind, side, price, mid2)
     if kind == NEW:
         side = -side  # a new order trades with those of the other side
-    elif kind != EXECUTE:
+    elif kind != EXECUTE and kind != HIDDEN:
         return
     for k in range(count):
         slots[k]["passed"] = 0
