@@ -79,6 +79,16 @@ def test_no_queue_is_jumped_but_an_order_whose_queue_has_gone_is_filled() -> Non
     assert lane.fills == [(bid, 100, 10)]
 
 
+def test_an_order_between_levels_is_filled_once_the_better_ones_were_cancelled() -> None:
+    day = Hand({100: 50, 98: 60}, ASKS, date=TOLD).hidden(99, 30).delete(1, 100, 50, 1).hidden(99, 30)
+    lane = lane_on(day)
+    bid = lane.bid(99, 10)
+    lane.step(2)
+    assert not lane.fills
+    lane.step()
+    assert lane.fills == [(bid, 99, 10)]
+
+
 @pytest.mark.parametrize(("price", "untold"), [(101, {"bid"}), (103, set()), (105, {"offer"})])
 def test_the_side_is_the_one_told_and_where_none_is_told_the_nearer_touch(price: int, untold: set[str]) -> None:
     for date, expected in ((TOLD, {"offer"}), (UNTOLD, untold)):
