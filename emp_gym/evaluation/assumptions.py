@@ -97,7 +97,7 @@ class Assumptions:
         order, feed = _latencies(keywords.get("latency_ns", 0))
         return cls(
             str(keywords.get("fills", "exact")), order, feed, str(keywords.get("impact", "none")),
-            *(_number(keywords.get(name)) for name in FEES), str(keywords.get("hidden_prints", "ignore")),
+            *(_number(keywords.get(name)) for name in FEES), hidden_prints=str(keywords.get("hidden_prints", "ignore")),
         )  # fmt: skip
 
     def fees(self, own: Fees | None) -> Fees | None:
