@@ -82,6 +82,7 @@ class Assumptions:
     """Of one setting. A latency is None where the keyword is none that an environment takes."""
 
     fills: str
+    hidden_prints: str
     order_latency_ns: int | None
     feed_latency_ns: int | None
     impact: str
@@ -89,15 +90,15 @@ class Assumptions:
     taker_fee_bps: float | None
     maker_fee_per_lot: float | None = None
     taker_fee_per_lot: float | None = None
-    hidden_prints: str = "ignore"
 
     @classmethod
     def of(cls, keywords: Mapping[str, Any]) -> Assumptions:
         """Those of an environment that was made with `keywords`."""
         order, feed = _latencies(keywords.get("latency_ns", 0))
         return cls(
-            str(keywords.get("fills", "exact")), order, feed, str(keywords.get("impact", "none")),
-            *(_number(keywords.get(name)) for name in FEES), hidden_prints=str(keywords.get("hidden_prints", "ignore")),
+            str(keywords.get("fills", "exact")), str(keywords.get("hidden_prints", "ignore")), order, feed,
+            str(keywords.get("impact", "none")),
+            *(_number(keywords.get(name)) for name in FEES),
         )  # fmt: skip
 
     def fees(self, own: Fees | None) -> Fees | None:

@@ -176,7 +176,7 @@ def below(env: Any) -> list[str]:
     told, tape = market.config, lanes.tape
     given = [getattr(told, name, None) for name in ("maker_fee_bps", "taker_fee_bps", "maker_fee_per_lot", "taker_fee_per_lot")]
     impact = {0: "none", -1: "permanent"}.get(told.half_life_ns, f"resilient {told.half_life_ns} ns")
-    assumed = Assumptions(told.fills, told.order_latency_ns, told.feed_latency_ns, impact, *given, hidden_prints=told.hidden_prints)
+    assumed = Assumptions(told.fills, told.hidden_prints, told.order_latency_ns, told.feed_latency_ns, impact, *given)
     own = [Fees.of(info.instrument) for info in tape.info]
     if any(given[2:]) or any(fees.maker_per_lot or fees.taker_per_lot for fees in own):
         own = [replace(fees, price=lot_price(tape, day)) for day, fees in enumerate(own)]
