@@ -145,7 +145,7 @@ def _first_fills(
         lane["orders"], lane["fills"], lane["next_row"] = 1, 0, NO_ROW
         slot["id"], slot["price"], slot["side"], slot["kind"] = 1, price[k], side[k], 1
         slot["quantity"], slot["filled"], slot["cancel_row"] = 1, 0, NO_ROW
-        rest(lane, day, slot, tape, params, arrive[k])
+        rest(lane, day, slot, tape, arrive[k])
         walk(lane, day, slots, taken, fills, tape, setup, until[k], 0)
         hidden[k] = slot["spell_row"] >= 0
         if lane["fills"] > 0:

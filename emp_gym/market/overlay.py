@@ -11,7 +11,7 @@ import numpy as np
 
 from emp_gym.data.tape import NEVER_BID, NO_ROW
 from emp_gym.jit import hot
-from emp_gym.market.index import crossing_price, find_cross
+from emp_gym.market.index import crossing_price, find_cross, find_cross_beside_links
 from emp_gym.market.liquidity import take
 from emp_gym.market.queue import mid_before, pass_touches, rest, serve
 from emp_gym.market.records import FREE, HIDDEN, IN_FLIGHT, LIVE, MARKET, TRADING
@@ -89,7 +89,9 @@ def arrive(lane, day, slots, k, taken, fills, tape, params):
     if slot["quantity"] == 0:
         drop(slot)
     else:
-        rest(lane, day, slot, tape, params, row)
+        rest(lane, day, slot, tape, row)
+        if params["hidden_prints"]:  # the tape's links know nothing of them
+            find_cross_beside_links(tape, day, slot, row)
 
 
 # ------------------------------------------------------------------------------------------------------------------- a walk

@@ -39,7 +39,7 @@ LOOK_BACK = 64  # rows before a level comes back that are looked at: more cost a
 
 
 @hot
-def rest(lane, day, slot, tape, params, row):
+def rest(lane, day, slot, tape, row):
     """Puts an order into the book after `row`: its place is behind the visible volume at its price."""
     at, s = day["row0"] + row, 0 if slot["side"] > 0 else 1
     levels, price = tape.book.shape[2], slot["price"] - day["base"]
@@ -57,8 +57,6 @@ def rest(lane, day, slot, tape, params, row):
             slot["touch"], slot["touch_row"] = day["touch0"] + link["touch"], NO_ROW
             if link["touch"] != NO_TOUCH:
                 slot["touch_row"] = row + 1  # it is not earlier; to look would mean to wait for it
-            if params["hidden_prints"]:  # the tape's links know nothing of them
-                find_cross(tape, day, slot, row)
             return
         if slot["side"] * level["price"] < slot["side"] * price:
             inside = True
@@ -69,7 +67,7 @@ def rest(lane, day, slot, tape, params, row):
         slot["ahead"], slot["nameless"], slot["spell_row"] = UNKNOWN_PLACE, ANY, row
         lane["unknown_place"] += 1
     find_touch(tape, day, slot, row)
-    if better >= 0 and not params["hidden_prints"]:  # nothing crosses us before it crosses a better level: look then
+    if better >= 0:  # nothing crosses us before it crosses a better level: look then
         slot["cross_row"] = tape.links[at, s, better]["cross"]
     else:
         find_cross(tape, day, slot, row)
