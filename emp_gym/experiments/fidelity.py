@@ -282,8 +282,9 @@ def document(fidelity: Fidelity, picture: str) -> list[Block]:
                 f"Differences are paired; intervals are {100 * fidelity.level:g}% block bootstraps over dates (windows, where there "
                 f"is one date; of other dates such an interval says nothing); below {FEWEST} none is given.",
                 "`touch`: filled when a trade prints at the price, whatever the queue. `optimistic`: filled whole when the "
-                "price is touched. Latency holds for orders and for the feed. `resilient`: depth that was taken comes back "
-                "with a half-life of 1 s; `permanent`: not within the episode. Fees: maker/taker, basis points of the value.",
+                "price is touched. `hidden prints fill`: those inside the spread fill as a trade-through does. Latency "
+                "holds for orders and for the feed. `resilient`: depth that was taken comes back with a half-life of 1 s; "
+                "`permanent`: not within the episode. Fees: maker/taker, basis points of the value.",
                 "The honest setting is not the truth: nobody answers our orders in a replay (`docs/market.md`).",
             )
         ),
