@@ -450,7 +450,7 @@ def every_baseline(folder: Path) -> Told:
 
 def without(key: str) -> Callable[[Path], Told]:
     """The honest setting with one assumption as optimistic as it can be."""
-    free: dict[str, Any] = {"fills": "optimistic", "latency_ns": 0, "impact": "none", "taker_fee_bps": 0.0}
+    free: dict[str, Any] = {"fills": "optimistic", "hidden_prints": "fill", "latency_ns": 0, "impact": "none", "taker_fee_bps": 0.0}
     return lambda folder: judged(config("hold", **{**COSTS, key: free[key]}))
 
 
@@ -574,6 +574,7 @@ LIES = (
     Lie("a configuration edited after training", edited_after_training, r"otherwise than trained: .*seed 7 \(", the_test_split),
     Lie("a baseline left out", a_baseline_left_out, "left out by evaluation.baselines: long, short", every_baseline),
     Lie("optimistic fills", without("fills"), "optimistic fills: an optimistic setting", with_costs),
+    Lie("fills by hidden prints", without("hidden_prints"), f"careful.*OPTIMISTIC: fills by hidden prints where {FILE}", with_costs),
     Lie("no fees", without("taker_fee_bps"), "no fees.*optimistic setting", with_costs),
     Lie("no latency", without("latency_ns"), "no latency.*optimistic setting", with_costs),
     Lie("no impact", without("impact"), "no impact.*optimistic setting", with_costs),

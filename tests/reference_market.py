@@ -51,6 +51,7 @@ class Day:
     def __init__(self, day: RecordedDay) -> None:
         self.instrument = day.instrument
         self.levels = day.book_price.shape[2]
+        self.side_told = day.date < "2014-07-14"  # from then on every hidden execution says "buy"
         self.rows: list[Row] = []
         births: dict[int, int] = {}
         mentions: dict[int, int] = {}
@@ -143,6 +144,7 @@ def window_events(side: int, expected: dict[int, int], found: dict[int, int]) ->
 @dataclass(frozen=True)
 class Rules:
     fills: str = "exact"
+    hidden_prints: str = "ignore"
     order_latency_ns: int = 0
     feed_latency_ns: int = 0
     half_life_ns: int = 0
@@ -437,9 +439,7 @@ class Judge:
                 touched = (own.side, own.price) == (row.side, row.price)
                 if touched and not any(own.side * price > own.side * own.price for price in better):
                     self._made(own, own.quantity, r)
-        if row.kind not in (Kind.EXECUTE, Kind.NEW):
-            return
-        side = row.side if row.kind == Kind.EXECUTE else -row.side
+        side = self._passive_side(r)
         line = [own for own in resting if own.side == side and side * own.price >= side * row.price and own.quantity]
         line.sort(key=lambda own: -side * own.price)  # stable: price, then age
         if optimistic:
@@ -460,6 +460,21 @@ class Judge:
         for own in line:
             if made[own.id]:
                 self._made(own, made[own.id], r)
+
+    def _passive_side(self, r: int) -> int:
+        """The side whose resting orders the message of row r can fill, 0 for none."""
+        row = self.day.rows[r]
+        if row.kind == Kind.NEW:
+            return -row.side
+        if row.kind == Kind.EXECUTE_HIDDEN and self.rules.hidden_prints == "fill":
+            bids, offers = self.day.rows[r - 1].book[1], self.day.rows[r - 1].book[-1]
+            if not bids or not offers or not max(bids) < row.price < min(offers):
+                return 0
+            if self.day.side_told:
+                return row.side
+            from_bid, from_offer = row.price - max(bids), min(offers) - row.price
+            return 0 if from_bid == from_offer else 1 if from_bid < from_offer else -1
+        return row.side if row.kind == Kind.EXECUTE else 0
 
     # --------------------------------------------------------------------------------------------------------- money
 

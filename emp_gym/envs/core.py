@@ -42,6 +42,7 @@ class Lanes:
         split: str = "train",
         market: str = "replay",
         fills: str = "exact",
+        hidden_prints: str = "ignore",
         latency_ns: int | Sequence[int] = 0,
         impact: str = "none",
         every: str = "100 messages",
@@ -71,8 +72,8 @@ class Lanes:
             self.tape,
             lanes,
             ReplayConfig(
-                fills=fills, order_latency_ns=order_ns, feed_latency_ns=feed_ns, half_life_ns=schedule.parse_impact(impact),
-                every_rows=self.pace.rows, every_ns=self.pace.ns, **fees,
+                fills=fills, hidden_prints=hidden_prints, order_latency_ns=order_ns, feed_latency_ns=feed_ns,
+                half_life_ns=schedule.parse_impact(impact), every_rows=self.pace.rows, every_ns=self.pace.ns, **fees,
             ),
             threads,
         )  # fmt: skip

@@ -165,7 +165,7 @@ def make_task(name: str, parameters: Mapping[str, Any]) -> Task:
 
 
 MARKET_ARGUMENTS = (
-    "data", "split", "market", "fills", "latency_ns", "impact", "every", "episode", "levels", "gates", "info",
+    "data", "split", "market", "fills", "hidden_prints", "latency_ns", "impact", "every", "episode", "levels", "gates", "info",
     "threads", "autoreset_mode", "maker_fee_bps", "taker_fee_bps", "maker_fee_per_lot", "taker_fee_per_lot", "instrument",
     "render_mode", "num_envs", "max_episode_steps",
 )  # fmt: skip

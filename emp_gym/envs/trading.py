@@ -11,6 +11,8 @@ split              "train"                "train", "test", "all"; "fit", "valida
                                           is that of `emp_gym.envs.schedule.halves`
 market             "replay"               how the rest of the world answers
 fills              "exact"                "exact" queue place, "touch" (the price trades), "optimistic" (the price is touched)
+hidden_prints      "ignore"               hidden executions fill nobody; "fill": those inside the spread fill orders at their price
+                                          or better (`emp_gym.market.hidden`)
 latency_ns         0                      order and feed latency, one number or [order, feed]
 impact             "none"                 depth that we consumed: "none", "resilient", "resilient 250 ms", "permanent"
 every              "100 messages"         a decision every n messages or "1 s"

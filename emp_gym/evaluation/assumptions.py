@@ -1,6 +1,7 @@
-"""What a setting assumes of our own orders: fills, latency, impact, fees. Read from the keywords of an environment.
+"""What a setting assumes of our own orders: fills, hidden prints, latency, impact, fees. Read from the keywords of an environment.
 
-A keyword that is left out has the environment's default: exact fills, no latency, no impact, the instrument's own fees.
+A keyword that is left out has the environment's default: exact fills, hidden prints that fill nobody, no latency, no impact, the
+instrument's own fees.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from emp_gym.types import NS
 
 HONEST: Mapping[str, Any] = {
     "fills": "exact",
+    "hidden_prints": "ignore",  # whose passive side nobody is told of since 2014
     "latency_ns": 200_000,  # order and feed, each: software in the exchange's building
     "impact": "resilient",  # depth that was taken comes back with a half-life of 1 s
     "maker_fee_bps": 0.0,  # no rebate is counted on
@@ -81,6 +83,7 @@ class Assumptions:
     """Of one setting. A latency is None where the keyword is none that an environment takes."""
 
     fills: str
+    hidden_prints: str
     order_latency_ns: int | None
     feed_latency_ns: int | None
     impact: str
@@ -94,7 +97,8 @@ class Assumptions:
         """Those of an environment that was made with `keywords`."""
         order, feed = _latencies(keywords.get("latency_ns", 0))
         return cls(
-            str(keywords.get("fills", "exact")), order, feed, str(keywords.get("impact", "none")),
+            str(keywords.get("fills", "exact")), str(keywords.get("hidden_prints", "ignore")), order, feed,
+            str(keywords.get("impact", "none")),
             *(_number(keywords.get(name)) for name in FEES),
         )  # fmt: skip
 
@@ -139,6 +143,8 @@ def below_honest(assumed: Assumptions, own: Iterable[Fees | None] = ()) -> list[
     instruments; None, or none at all: not known, and nothing is said of fees that the setting does not name."""
     honest = Assumptions.of(HONEST)
     found = [] if assumed.fills == honest.fills else [f"{assumed.fills} fills"]
+    if assumed.hidden_prints != honest.hidden_prints:
+        found.append(f"fills by hidden prints where {FILE} ignores them")
     found += _latency_below(assumed, HONEST["latency_ns"])
     if not assumed.half_life_ns:
         found.append("no impact" if assumed.impact == "none" else f"an impact that nobody can read ({assumed.impact!r})")

@@ -21,9 +21,10 @@ from emp_gym.experiments.wording import number
 SOUND = ("held-out", "rule", "drawn")
 """Standings (`experiments.heldout`) of which a figure is what it is called: proved, nothing was trained, every episode is drawn anew."""
 DEFAULTS: Mapping[str, Any] = {
-    "fills": "exact", "latency_ns": [0, 0], "impact": "none", "market": "replay", "every": "100 messages", "episode": "256 decisions",
-    "gates": None, "levels": None, "reward": None, "order_quantity": 100, "max_position": 500, "maker_fee_bps": None,
-    "taker_fee_bps": None, "maker_fee_per_lot": None, "taker_fee_per_lot": None,
+    "fills": "exact", "hidden_prints": "ignore", "latency_ns": [0, 0], "impact": "none", "market": "replay",
+    "every": "100 messages", "episode": "256 decisions", "gates": None, "levels": None, "reward": None,
+    "order_quantity": 100, "max_position": 500, "maker_fee_bps": None, "taker_fee_bps": None, "maker_fee_per_lot": None,
+    "taker_fee_per_lot": None,
 }  # fmt: skip
 """What an order book takes where nothing else is asked for: said or left out, it is the same setting."""
 IDLE = ("threads", "info")  # keywords that change no figure

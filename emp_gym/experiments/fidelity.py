@@ -29,14 +29,14 @@ from emp_gym.types import F64, ConfigError
 
 KEYS = tuple(HONEST)
 JUDGED: dict[str, Any] = {
-    "fills": "exact", "latency_ns": 0, "impact": "none", "maker_fee_bps": None, "taker_fee_bps": None,
+    "fills": "exact", "hidden_prints": "ignore", "latency_ns": 0, "impact": "none", "maker_fee_bps": None, "taker_fee_bps": None,
     "maker_fee_per_lot": None, "taker_fee_per_lot": None,
 }  # fmt: skip
 """The environments' own defaults; a fee of None is the instrument's."""
 LATENCIES = {"0 ms": 0, "1 ms": 1_000_000, "10 ms": 10_000_000}
 NO_FEES = {"maker_fee_bps": 0.0, "taker_fee_bps": 0.0, "maker_fee_per_lot": 0.0, "taker_fee_per_lot": 0.0}
 REBATE = {"maker_fee_bps": -0.2, "taker_fee_bps": 0.3}
-OPTIMISTIC = {"fills": "optimistic", "latency_ns": 0, "impact": "none", **NO_FEES}
+OPTIMISTIC = {"fills": "optimistic", "hidden_prints": "ignore", "latency_ns": 0, "impact": "none", **NO_FEES}
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,7 @@ def settings(env: Mapping[str, Any], own: Sequence[Fees] = (CHEAPEST,)) -> list[
 
     for fills in ("touch", "optimistic"):
         turned(f"fills {fills}", "fills", fills=fills)
+    turned("hidden prints fill", "fills", hidden_prints="fill")
     for name, latency in LATENCIES.items():
         turned(f"latency {name}", "latency", latency_ns=latency)
     for impact in ("none", "resilient", "permanent"):
@@ -142,6 +143,7 @@ def settings(env: Mapping[str, Any], own: Sequence[Fees] = (CHEAPEST,)) -> list[
 def described(setting: Mapping[str, Any]) -> str:
     """``exact queue, 0.2 ms, resilient, fees 0/0.3 bp``."""
     fills = {"exact": "exact queue"}.get(setting["fills"], f"{setting['fills']} fills")
+    fills += ", hidden prints fill" if setting["hidden_prints"] == "fill" else ""
     impact = {"none": "no impact"}.get(setting["impact"], setting["impact"])
     bps, lots = ([setting.get(f"{side}_fee_{unit}") for side in ("maker", "taker")] for unit in ("bps", "per_lot"))
     paid = "the instrument's fees" if bps == [None, None] else f"fees {_pair(bps)} bp"
@@ -280,8 +282,9 @@ def document(fidelity: Fidelity, picture: str) -> list[Block]:
                 f"Differences are paired; intervals are {100 * fidelity.level:g}% block bootstraps over dates (windows, where there "
                 f"is one date; of other dates such an interval says nothing); below {FEWEST} none is given.",
                 "`touch`: filled when a trade prints at the price, whatever the queue. `optimistic`: filled whole when the "
-                "price is touched. Latency holds for orders and for the feed. `resilient`: depth that was taken comes back "
-                "with a half-life of 1 s; `permanent`: not within the episode. Fees: maker/taker, basis points of the value.",
+                "price is touched. `hidden prints fill`: those inside the spread fill as a trade-through does. Latency "
+                "holds for orders and for the feed. `resilient`: depth that was taken comes back with a half-life of 1 s; "
+                "`permanent`: not within the episode. Fees: maker/taker, basis points of the value.",
                 "The honest setting is not the truth: nobody answers our orders in a replay (`docs/market.md`).",
             )
         ),

@@ -165,6 +165,7 @@ def setting(env: Any) -> str:
         f"impact that fades with a half-life of {told.half_life_ns / 1e9:g} s"
     )
     fills = {"exact": "exact queue", "touch": "fills whenever the price trades (optimistic)"}.get(told.fills, f"{told.fills} fills")
+    fills += ", hidden prints fill (optimistic)" if told.hidden_prints == "fill" else ""
     text = f"{fees}, {latency}, {impact}, {fills}"
     return f"{text}: an optimistic setting; --config {HONEST} has costs" if below(env) else text
 
@@ -178,7 +179,7 @@ def below(env: Any) -> list[str]:
     told, tape = market.config, lanes.tape
     given = [getattr(told, name, None) for name in ("maker_fee_bps", "taker_fee_bps", "maker_fee_per_lot", "taker_fee_per_lot")]
     impact = {0: "none", -1: "permanent"}.get(told.half_life_ns, f"resilient {told.half_life_ns} ns")
-    assumed = Assumptions(told.fills, told.order_latency_ns, told.feed_latency_ns, impact, *given)
+    assumed = Assumptions(told.fills, told.hidden_prints, told.order_latency_ns, told.feed_latency_ns, impact, *given)
     own = [Fees.of(info.instrument) for info in tape.info]
     if any(given[2:]) or any(fees.maker_per_lot or fees.taker_per_lot for fees in own):
         own = [replace(fees, price=lot_price(tape, day)) for day, fees in enumerate(own)]

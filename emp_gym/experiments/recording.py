@@ -194,6 +194,7 @@ class Recorder:
             "menu": list(lanes.task.menu),
             "clip": int(lanes.task.order_quantity),
             "fills": market.config.fills,
+            "hidden_prints": market.config.hidden_prints,
             "order_latency_ns": int(params["order_latency_ns"]),
             "feed_latency_ns": int(params["feed_latency_ns"]),
             "half_life_ns": int(params["half_life_ns"]),

@@ -96,9 +96,10 @@ def findings(keywords: Mapping[str, Any], own: Iterable[Fees | None], least: Cos
     """Fill model, latency, fees and impact of a setting with `keywords`; `own`: fees of the instruments of the days that
     the evidence is on, with the price at which those per lot are weighed (None: not on record)."""
     assumed = Assumptions.of(keywords)
+    fills = f"fills={assumed.fills}" + ("" if assumed.hidden_prints == "ignore" else f", hidden_prints={assumed.hidden_prints}")
     return [
-        Finding("fill model", assumed.fills == "exact", "fills=exact", f"fills={assumed.fills}",
-                "train and evaluate with exact queue places"),
+        Finding("fill model", fills == "fills=exact", "fills=exact", fills,
+                "train and evaluate with exact queue places, and hidden prints ignored"),
         _latency(assumed, least),
         _fees(assumed, list(dict.fromkeys(own)), least),
         _impact(assumed, least),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from emp_gym.data.tape import BLOCK, NEVER_ASK, NEVER_BID, NO_ROW, NO_TOUCH
-from emp_gym.jit import hot
+from emp_gym.jit import hot, rare
 
 HORIZON = 1024  # rows for which the next crossing is looked up at a time
 
@@ -113,3 +113,9 @@ def find_cross(tape, day, slot, row):
                     return
         i = end + 1
     slot["cross_row"] = stop if stop < day["rows"] - 1 else NO_ROW
+
+
+@rare
+def find_cross_beside_links(tape, day, slot, row):
+    """`find_cross`, where the tape's links do not know of all crossings."""
+    find_cross(tape, day, slot, row)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from emp_gym.data.tape import NO_ROW
+from emp_gym.data.tape import NEVER_BID, NO_ROW
 from emp_gym.jit import hot
-from emp_gym.market.index import crossing_price, find_cross
+from emp_gym.market.index import crossing_price, find_cross, find_cross_beside_links
 from emp_gym.market.liquidity import take
 from emp_gym.market.queue import mid_before, pass_touches, rest, serve
-from emp_gym.market.records import FREE, IN_FLIGHT, LIVE, MARKET, TRADING
+from emp_gym.market.records import FREE, HIDDEN, IN_FLIGHT, LIVE, MARKET, TRADING
 
 
 @hot
@@ -90,6 +90,8 @@ def arrive(lane, day, slots, k, taken, fills, tape, params):
         drop(slot)
     else:
         rest(lane, day, slot, tape, row)
+        if params["hidden_prints"]:  # the tape's links know nothing of them
+            find_cross_beside_links(tape, day, slot, row)
 
 
 # ------------------------------------------------------------------------------------------------------------------- a walk
@@ -192,6 +194,8 @@ def happen(lane, day, slots, fills, tape, params, row, reached):
     elif crossed(lane, day, slots, tape, row):
         message = tape.messages[day["row0"] + row]
         kind, side, price, size = message["kind"], message["side"], message["price"], message["size"]
+        if kind == HIDDEN:  # its direction need not be told: see `market.hidden`
+            side = np.int8(1 if tape.cross[0, day["row0"] + row] < NEVER_BID else -1)
         serve(lane, day, slots, fills, tape, params, row, kind, side, price, size, message["mid2"])
     else:  # it was only time to look further: what the message is to queues comes up in its turn
         look_further(lane, day, slots, tape, row)

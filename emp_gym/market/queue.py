@@ -23,6 +23,7 @@ from emp_gym.market.records import (
     EVICT,
     EXACT,
     EXECUTE,
+    HIDDEN,
     KEPT,
     LIVE,
     NEW,
@@ -310,7 +311,7 @@ def serve(lane, day, slots, fills, tape, params, row, kind, side, price, size, m
         fill_touched(lane, day, slots, fills, tape, params, row, kind, side, price, mid2)
     if kind == NEW:
         side = -side  # a new order trades with those of the other side
-    elif kind != EXECUTE:
+    elif kind != EXECUTE and kind != HIDDEN:
         return
     for k in range(count):
         slots[k]["passed"] = 0

@@ -9,7 +9,7 @@ import numpy as np
 from emp_gym.types import I32, Kind, OrderKind, Outcome, Status
 
 NEW, REDUCE, DELETE, EXECUTE = int(Kind.NEW), int(Kind.REDUCE), int(Kind.DELETE), int(Kind.EXECUTE)
-ADOPT, EVICT = int(Kind.ADOPT), int(Kind.EVICT)
+HIDDEN, ADOPT, EVICT = int(Kind.EXECUTE_HIDDEN), int(Kind.ADOPT), int(Kind.EVICT)
 TRADING = int(Status.TRADING)
 NONE, LIMIT, MARKET, CANCEL, REPLACE = (int(kind) for kind in OrderKind)
 ACCEPTED, NO_SLOT, MALFORMED, REFUSED_HALT, UNKNOWN_ORDER = (int(outcome) for outcome in Outcome if outcome)
@@ -83,6 +83,7 @@ PARAMS = np.dtype(
         ("every_rows", "i8"),  # messages a decision, 0 if by time
         ("every_ns", "i8"),
         ("fills", "i8"),  # EXACT, TOUCHED, OPTIMISTIC
+        ("hidden_prints", "i8"),  # 1: they fill, and `Tape.cross` holds them
         ("births", "i8"),  # 1; 0 makes the mutant that ignores births, KEPT that of the earlier rule
     ],
     align=True,

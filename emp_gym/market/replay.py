@@ -13,6 +13,7 @@ from emp_gym.jit import hot, inner, prefetch
 from emp_gym.market import account
 from emp_gym.market.account import FILL, LANE
 from emp_gym.market.day_rules import market_days, tick_at
+from emp_gym.market.hidden import with_hidden_prints
 from emp_gym.market.index import row_at, row_before
 from emp_gym.market.liquidity import take
 from emp_gym.market.overlay import arrive_at_once, drop, find_order, sweep, walk
@@ -42,6 +43,7 @@ from emp_gym.threads import MOST, chunk_size, default_threads, fan_out, next_chu
 from emp_gym.types import EMPTY_ASK, EMPTY_BID, I64, ConfigError, Fills, Orders, View
 
 FILL_RULES = {"exact": EXACT, "touch": TOUCHED, "optimistic": OPTIMISTIC}
+HIDDEN_PRINTS = {"ignore": 0, "fill": 1}
 SLOTS = 8  # own orders a lane, in flight included
 REQUESTS = SLOTS + 2  # orders a lane may send in one decision
 AHEAD = 32  # lanes that are walked together, and how many lanes ahead memory is asked for
@@ -57,6 +59,7 @@ class ReplayConfig:
     fills: str = (
         "exact"  # "exact" queue place; "touch": when the price trades; "optimistic": whole, when the price is touched
     )
+    hidden_prints: str = "ignore"  # "fill": those inside the spread fill orders at their price or better, as a trade-through does
     order_latency_ns: int = 0  # from decision to the market
     feed_latency_ns: int = 0  # from the market to the view (own executions are reported at once)
     half_life_ns: int = 0  # of depth that we consumed: 0 = back at once, -1 = never back
@@ -70,6 +73,8 @@ class ReplayConfig:
     def __post_init__(self) -> None:
         if self.fills not in FILL_RULES:
             raise ConfigError(f"fills must be one of {sorted(FILL_RULES)}, got {self.fills!r}")
+        if self.hidden_prints not in HIDDEN_PRINTS:
+            raise ConfigError(f"hidden_prints must be one of {sorted(HIDDEN_PRINTS)}, got {self.hidden_prints!r}")
         if min(self.order_latency_ns, self.feed_latency_ns) < 0:
             raise ConfigError(f"latencies must be >= 0 ns, got {self.order_latency_ns} and {self.feed_latency_ns}")
         if (self.every_rows > 0) == (self.every_ns > 0) or min(self.every_rows, self.every_ns) < 0:
@@ -88,7 +93,8 @@ class ReplayMarket:
     """
 
     def __init__(self, tape: TapeSet, lanes: int, config: ReplayConfig, threads: int | None = None) -> None:
-        self.tape, self.lanes, self.config = tape, lanes, config
+        self.lanes, self.config = lanes, config
+        self.tape = tape = self._crossed(tape)
         self.threads = default_threads(lanes) if threads is None else int(threads)
         if not 1 <= self.threads <= MOST:
             raise ConfigError(f"threads must be 1 to {MOST}, got {threads}; None takes what suits the machine")
@@ -110,6 +116,9 @@ class ReplayMarket:
         self.active = np.ones(lanes, np.bool_)  # lanes that `advance` moves
         self.progress = np.zeros(lanes, np.int64)  # decisions taken in the episode, ENDLESS once the tape is exhausted
         self.view = self._view()
+
+    def _crossed(self, tape: TapeSet) -> TapeSet:
+        return with_hidden_prints(tape) if self.config.hidden_prints == "fill" else tape
 
     @property
     def _tape_arrays(self) -> tuple[np.ndarray, ...]:
@@ -227,9 +236,10 @@ class ReplayMarket:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         tape = state["tape"]
+        self.config = state["config"]
         if not isinstance(tape, TapeSet):
             tape = replace(TapeSet.open(tape), info=state.pop("info"))
-            tape = tape.in_memory(LARGEST_IN_MEMORY) if state["lanes"] >= MANY else tape
+            tape = self._crossed(tape.in_memory(LARGEST_IN_MEMORY) if state["lanes"] >= MANY else tape)
         self.__dict__.update(state | {"tape": tape})
         self.view = self._view()
 
@@ -245,6 +255,7 @@ def _params(config: ReplayConfig) -> np.ndarray:
     params = np.zeros(1, PARAMS)
     params["order_latency_ns"], params["feed_latency_ns"] = config.order_latency_ns, config.feed_latency_ns
     params["half_life_ns"], params["fills"], params["births"] = config.half_life_ns, FILL_RULES[config.fills], 1
+    params["hidden_prints"] = HIDDEN_PRINTS[config.hidden_prints]
     params["every_rows"], params["every_ns"] = config.every_rows, config.every_ns
     return params
 

@@ -372,13 +372,14 @@ def test_the_registered_environment_does_not_look_ahead(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arguments", [{"every": "1 s"}, {"latency_ns": [200_000, 100_000]}, {"fills": "touch"}])
+@pytest.mark.parametrize("arguments", [{"every": "1 s"}, {"latency_ns": [200_000, 100_000]}, {"fills": "touch"}, {"hidden_prints": "fill"}])
 def test_other_settings_do_not_look_ahead(arguments):
     report = lookahead_id("emp-lob-v0", **arguments)
     assert report.clean, report
 
 
 @pytest.mark.slow
-def test_a_recorded_day_is_not_looked_ahead(lobster_dir):
-    report = lookahead_id("emp-lob-v0", str(next(lobster_dir.glob("*AMZN*.zip"))))
+@pytest.mark.parametrize("arguments", [{}, {"hidden_prints": "fill"}])
+def test_a_recorded_day_is_not_looked_ahead(arguments, lobster_dir):
+    report = lookahead_id("emp-lob-v0", str(next(lobster_dir.glob("*AMZN*.zip"))), **arguments)
     assert report.clean, report

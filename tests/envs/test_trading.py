@@ -37,7 +37,8 @@ def test_unknown_argument_names_the_nearest():
 @pytest.mark.parametrize(
     ("argument", "value"),
     [
-        ("fills", "maybe"), ("every", "100"), ("every", "0 messages"), ("episode", "many"), ("impact", "resilient -1 s"),
+        ("fills", "maybe"), ("hidden_prints", "maybe"),
+        ("every", "100"), ("every", "0 messages"), ("episode", "many"), ("impact", "resilient -1 s"),
         ("split", "tests"), ("market", "moon"), ("levels", 99), ("reward", "shortfall"), ("info", "fat"),
         ("max_position", 1), ("order_quantity", 0), ("latency_ns", -1), ("gates", "nobody"), ("data", []),
     ],

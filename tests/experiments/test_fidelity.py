@@ -31,7 +31,7 @@ def outcome(found: Fidelity, name: str) -> Outcome:
 
 def test_settings_turn_one_dial_at_a_time_and_name_every_one() -> None:
     honest, *others = fidelity.settings({})
-    dials = {"fills": {"fills"}, "latency": {"latency_ns"}, "impact": {"impact"},
+    dials = {"fills": {"fills", "hidden_prints"}, "latency": {"latency_ns"}, "impact": {"impact"},
              "fees": {f"{side}_fee_{unit}" for side in ("maker", "taker") for unit in ("bps", "per_lot")}}  # fmt: skip
     assert dict(honest.keywords) == HONEST and honest.name.startswith("honest: exact queue, 0.2 ms, resilient")
     assert len({one.name for one in others}) == len(others) == len({str(sorted(one.keywords.items(), key=str)) for one in others})
@@ -39,20 +39,26 @@ def test_settings_turn_one_dial_at_a_time_and_name_every_one() -> None:
         turned = {key for key in KEYS if one.keywords[key] != HONEST[key]}
         assert one.dial == "all" or (turned and turned <= dials[one.dial]), one.name
     assert dict(others[-1].keywords) == OPTIMISTIC
-    every = {key: {one.keywords[key] for one in (honest, *others)} for key in ("fills", "impact")}
-    assert every == {"fills": {"exact", "touch", "optimistic"}, "impact": {"none", "resilient", "permanent"}}
+    every = {key: {one.keywords[key] for one in (honest, *others)} for key in ("fills", "hidden_prints", "impact")}
+    assert every == {
+        "fills": {"exact", "touch", "optimistic"}, "hidden_prints": {"ignore", "fill"}, "impact": {"none", "resilient", "permanent"},
+    }  # fmt: skip
 
 
 def test_what_a_run_assumed_more_strictly_is_the_honest_setting() -> None:
     own = {"latency_ns": [5_000_000, 300_000], "impact": "permanent", "taker_fee_bps": 2.0, "maker_fee_bps": 1.0}
     honest = fidelity.settings(own)[0]
-    assert dict(honest.keywords) == {"fills": "exact", "maker_fee_per_lot": None, "taker_fee_per_lot": None, **own}
+    given = {"fills": "exact", "hidden_prints": "ignore", "maker_fee_per_lot": None, "taker_fee_per_lot": None}
+    assert dict(honest.keywords) == given | own
     assert honest.name == "honest: exact queue, 5 ms + 0.3 ms, permanent, fees 1/2 bp"
     per_share = fidelity.settings({"taker_fee_per_lot": 0.0035})
     assert per_share[0].name == "honest: exact queue, 0.2 ms, resilient, the instrument's fees and –/0.0035 a lot"
     free = next(one for one in per_share if one.name == "no fees")
     assert free.keywords["taker_fee_per_lot"] == free.keywords["taker_fee_bps"] == 0.0, "a fee per share is one of the fees"
     assert fidelity.settings({"fills": "optimistic"})[0].keywords["fills"] == "exact", "that is what is in question"
+    hidden = fidelity.settings({**HONEST, "hidden_prints": "fill"})
+    assert hidden[0].keywords["hidden_prints"] == "ignore", "and that"
+    assert [one.name for one in hidden if one.keywords["hidden_prints"] == "fill"] == ["hidden prints fill"]
 
 
 def test_a_policy_that_only_takes_does_not_care_about_queues() -> None:

@@ -37,7 +37,7 @@ def test_file_fidelity_report_and_guard_mean_the_same_by_honest(honest: Path, ro
 
 def test_it_says_why_each_value(honest: Path) -> None:
     lines = [line for line in honest.read_text().splitlines() if line.startswith("  ")]
-    assert len(lines) == 9 and all(len(line.partition("#")[2]) > 20 for line in lines)
+    assert len(lines) == 10 and all(len(line.partition("#")[2]) > 20 for line in lines)
 
 
 @pytest.mark.parametrize("env_id", ["emp-lob-v0", "emp-lob-market-making-v0", "emp-lob-execution-v0"])
@@ -127,6 +127,7 @@ def test_the_half_life_is_the_one_that_the_market_takes(impact: str) -> None:
         ({"latency_ns": [200_000, 0]}, ["no feed latency"]), ({"latency_ns": 0}, ["no order latency"]),
         ({"impact": "resilient 1 ns"}, ["impact with a half-life of 1e-09 s where configs/honest.yaml has 1 s"]),
         ({"impact": "none"}, ["no impact"]), ({"fills": "touch"}, ["touch fills"]),
+        ({"hidden_prints": "fill"}, ["fills by hidden prints where configs/honest.yaml ignores them"]),
     ],
 )  # fmt: skip
 def test_what_is_cheaper_than_honest_is_named_with_both_numbers(changes: dict[str, object], said: list[str]) -> None:

@@ -180,6 +180,10 @@ TABLE: dict[str, tuple[Plant, str]] = {
     ),
     "a model of another market": (elsewhere, r"OF ANOTHER MARKET: trained on ZZZ, judged on AAA"),
     "optimistic fills": (lie(**setting(fills="optimistic")), r"fills optimistic instead of exact.*OPTIMISTIC: optimistic fills;"),
+    "hidden prints that fill": (
+        lie(**setting(hidden_prints="fill")),
+        r"hidden_prints fill instead of ignore.*OPTIMISTIC: fills by hidden prints where configs/honest.yaml ignores them;",
+    ),
     "no fees": (
         lie(fees=0.0, **setting(taker_fee_bps=None, maker_fee_bps=None)),
         r"taker_fee_bps the default instead of 0.3.*OPTIMISTIC: no fees;",

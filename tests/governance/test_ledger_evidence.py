@@ -63,11 +63,18 @@ def test_an_oracle_is_no_rival(desk: Desk) -> None:
     assert desk.ledger.examine(version).passed
 
 
-def test_optimistic_fills_are_refused(desk: Desk) -> None:
-    where = setting("emp-lob-v0", {**HONEST, "fills": "optimistic"})
+@pytest.mark.parametrize("change", [{"fills": "optimistic"}, {"hidden_prints": "fill"}])
+def test_optimistic_fills_are_refused(change: dict[str, str], desk: Desk) -> None:
+    where = setting("emp-lob-v0", {**HONEST, **change})
     version = desk.version(where=where)
     desk.evaluate(version, where=where)
     assert refused(desk, version) == {"fill model"}
+
+
+def test_a_setting_of_before_there_were_hidden_prints_is_the_same_with_the_default() -> None:
+    before = {name: value for name, value in HONEST.items() if name != "hidden_prints"}
+    assert setting("emp-lob-v0", HONEST) == setting("emp-lob-v0", before)
+    assert "fill" in setting("emp-lob-v0", {"hidden_prints": "fill"})
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,10 @@ class Hand:
     """A day that keeps its own book. Row 0 shows the opening book; later rows come a second after the one before."""
 
     def __init__(
-        self, bids: dict[int, int], asks: dict[int, int], levels: int = 5, instrument: Instrument = CENT
+        self, bids: dict[int, int], asks: dict[int, int], levels: int = 5, instrument: Instrument = CENT, date: str = "2030-01-07"
     ) -> None:
         self.book = {1: dict(bids), -1: dict(asks)}
-        self.levels, self.instrument = levels, instrument
+        self.levels, self.instrument, self.date = levels, instrument, date
         self.rows: list[tuple[int, ...]] = []
         self.books: list[np.ndarray] = []
         self.now_ns = 34_200 * NS
@@ -50,8 +50,8 @@ class Hand:
         """`side` is that of the resting order."""
         return self._less(Kind.EXECUTE, side, price, size, order, **when)
 
-    def hidden(self, price: int, size: int, **when: Any) -> Hand:
-        return self._row(Kind.EXECUTE_HIDDEN, 1, price, size, 0, **when)
+    def hidden(self, price: int, size: int, side: int = 1, **when: Any) -> Hand:
+        return self._row(Kind.EXECUTE_HIDDEN, side, price, size, 0, **when)
 
     def cross(self, price: int, size: int) -> Hand:
         return self._row(Kind.CROSS, -1, price, size, -1)
@@ -87,7 +87,7 @@ class Hand:
         time_ns, kind, order, size, price, side = (np.array(column, np.int64) for column in zip(*self.rows))
         books = np.stack(self.books)
         return RecordedDay(
-            instrument=self.instrument, date="2030-01-07", time_ns=time_ns, kind=kind.astype(np.int8), order_id=order,
+            instrument=self.instrument, date=self.date, time_ns=time_ns, kind=kind.astype(np.int8), order_id=order,
             size=size.astype(np.int32), price=price, side=side.astype(np.int8), book_price=books[:, 0],
             book_size=books[:, 1].astype(np.int32),
         )  # fmt: skip

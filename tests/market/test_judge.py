@@ -37,6 +37,7 @@ CONFIGS = {
     "wide tick": DayConfig(seed=4, rows=3_000, tick_regime="wide", halts=2, thin=True, levels=3),
     "one level": DayConfig(seed=5, rows=3_000, levels=1),
     "two levels, wide": DayConfig(seed=6, rows=3_000, levels=2, tick_regime="wide"),
+    "wide tick, sides told": DayConfig(seed=9, rows=3_000, tick_regime="wide", hidden_side=True, date="2012-06-21"),
     "ten levels": DayConfig(seed=8, rows=3_000, levels=10, tick_regime="wide", stressed=0.6),
 }
 RULES = {
@@ -51,6 +52,9 @@ RULES = {
         every_rows=2, order_latency_ns=60 * NS, half_life_ns=-1, maker_fee_bps=-1.7, taker_fee_bps=2.5
     ),
     "by time": Rules(every_rows=0, every_ns=25 * NS, order_latency_ns=3 * NS, half_life_ns=5 * NS),
+    "hidden prints": Rules(hidden_prints="fill", every_rows=5, order_latency_ns=NS, maker_fee_bps=-0.2),
+    "hidden prints, touch": Rules(fills="touch", hidden_prints="fill", every_rows=7),
+    "hidden prints, optimistic": Rules(fills="optimistic", hidden_prints="fill", every_rows=4),
     "every message": Rules(every_rows=1, half_life_ns=-1, taker_fee_bps=0.0001),
 }
 
