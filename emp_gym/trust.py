@@ -50,7 +50,8 @@ _NAME = re.compile(f"(?<![{_ON}])([{_START}][{_ON}]*):[{_START}][{_ON}]*")
 ENVIRONMENTS = ("env_id", "env")
 """Keys of environment ids, whose module is imported whatever stands behind the colon."""
 SYNTHETIC = "synthetic:"
-"""Begins the name of days that are made here (`emp_gym.data.store`); what is called ``data`` is never imported."""
+"""Begins the name of days that are made here (`emp_gym.data.store`), which are no code where the environment's days stand."""
+_DAYS = re.compile(r"env\.data(\[\d+\])?")
 WRITTEN_TO = "folder"
 """Key of folders that something writes into: a kill switch, which would be somebody's else."""
 _CLAIM = re.compile(r"\btrusted\s*=")  # inside of a text such as "sb3[trusted=true]"
@@ -140,7 +141,7 @@ def claims(tree: Any, where: object) -> list[Claim]:
     for place, key, value in bounded.walk(tree, where):
         texts = [str(name) for name in value] if isinstance(value, Mapping) else [value] if isinstance(value, str) else []
         for text in texts:
-            days = key == "data" and text.startswith(SYNTHETIC)
+            days = text.startswith(SYNTHETIC) and _DAYS.fullmatch(place) is not None
             names = [] if days else [name[0] for name in _NAME.finditer(text) if not is_ours(name[1])]
             if not names and key in ENVIRONMENTS and ":" in text and not is_ours(text.rpartition(":")[0]):
                 names = [text]

@@ -584,6 +584,9 @@ def test_what_nobody_would_read_is_not_asked_but_refused(names: list[str], tmp_p
 def test_days_by_their_documented_name_are_no_code(tmp_path: Path) -> None:
     folder = run_of(tmp_path / "run", env={"data": "synthetic:signal=20,rows=20000"})
     assert RunFolder.open(folder).config.env["data"].startswith("synthetic:")
+    hostile = {"agent_name": "emp_gym.agents.adapters:SB3Agent", "agent": {"policy_kwargs": {"data": "synthetic:Agent"}}}
+    with pytest.raises(Untrusted, match="synthetic:Agent"):
+        _ = RunFolder.open(run_of(tmp_path / "hostile", **hostile)).config
 
 
 def test_runs_of_ones_own_are_not_asked_about_wherever_they_lie(tmp_path: Path, canary: Path) -> None:

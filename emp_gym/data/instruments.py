@@ -30,7 +30,6 @@ from emp_gym.types import ConfigError, DataError, Instrument, Kind, RecordedDay
 
 Given = Mapping[str, Any] | str | Path | None
 """A mapping, the path of a file that holds one, or None: the days as they are."""
-"""All of the notional, in basis points, and what 64 bits hold in 1e-8 currency."""
 DEFAULT = "default"  # in place of a symbol: every other one
 NUMBERS = {"int": int, "float": float, "str": str}
 FIELDS = {field.name: str(field.type) for field in fields(Instrument) if field.name != "symbol"}

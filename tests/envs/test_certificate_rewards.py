@@ -65,5 +65,5 @@ def test_it_is_refused_where_there_is_no_risk_aversion() -> None:
     for env_id in ("emp-cartea-jaimungal-v0", "emp-ladder-trend-v0"):
         with pytest.raises(ConfigError, match="risk aversion"):
             gym.make_vec(env_id, num_envs=2, reward="certain")
-    with pytest.raises(ConfigError, match="'own' or 'certain'"):
+    with pytest.raises(ConfigError, match=r"one of \['own', 'certain'\]"):
         gym.make_vec("emp-glft-v0", num_envs=2, reward="utility")

@@ -170,9 +170,9 @@ def judged(log: RunLog, horizon: Horizon) -> list[dict[str, int]]:
 def test_whatever_happened_nothing_is_left_and_the_judge_agrees(
     env_id: str, seed: int, horizon: Horizon, latency: Any, every: str, impact: str, fills: str, clip: int, fee: float
 ) -> None:
-    own = {} if env_id == IDS[2] else {"max_position": 10 * clip}
+    own = {"parent" if env_id == IDS[2] else "max_position": 10 * clip}
     log = recorded(
-        env_id, 3, seed, latency_ns=latency, every=every, impact=impact, fills=fills, order_quantity=clip, parent=10 * clip,
+        env_id, 3, seed, latency_ns=latency, every=every, impact=impact, fills=fills, order_quantity=clip,
         gates=["cap-quantity"], maker_fee_bps=-fee, taker_fee_bps=fee, episode="20 decisions", horizons=[horizon], **own,
     )  # fmt: skip
     found = attribute(log, horizon)

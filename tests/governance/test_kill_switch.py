@@ -449,7 +449,7 @@ def test_the_command_closes_shows_and_opens(tmp_path, root):
     assert "by alice (command): test" in opened.stdout and "by carol (command): too" in opened.stdout
     assert not switch.check() and entries(tmp_path) == ["kill", "kill-noted", "rearm"]
     file = command(tmp_path / "ledger.log", root=root)
-    assert file.returncode == 2 and f"name the folder {tmp_path}" in file.stderr
+    assert file.returncode == 2 and f"name {tmp_path}, which it lies in" in file.stderr
     typo = command(tmp_path / "typo", root=root)
     assert typo.returncode == 2 and "no such folder" in typo.stderr
 
