@@ -17,7 +17,7 @@ from emp_gym.envs.narrowing import narrow
 from emp_gym.envs.task_kernels import EPISODE, SETUP
 from emp_gym.envs.tasks import REWARDS, Task, make_task
 from emp_gym.evaluation.assumptions import FEES, UNITS
-from emp_gym.market.replay import FILL_RULES, MANY, REQUESTS, ReplayConfig, ReplayMarket
+from emp_gym.market.replay import FILL_RULES, HIDDEN_PRINTS, MANY, REQUESTS, ReplayConfig, ReplayMarket
 from emp_gym.sensory import lob
 from emp_gym.settings import shown, whole, word
 from emp_gym.threads import MOST, run
@@ -59,6 +59,7 @@ class Lanes:
     ) -> None:
         word("market", market, MARKETS)
         word("fills", fills, FILL_RULES)
+        word("hidden_prints", hidden_prints, HIDDEN_PRINTS)
         threads = checked_threads(threads)
         order_ns, feed_ns = _latencies(latency_ns)
         given = zip(FEES, (maker_fee_bps, taker_fee_bps, maker_fee_per_lot, taker_fee_per_lot), strict=True)

@@ -24,7 +24,7 @@ NO_TIME = [NAN, True, 100, "abc", "0 messages", "1.5 messages", "9" * 30 + " mes
 PAIRS = [[NAN, 0], [0, True], [0, 1.5], [10**20, 0], [0, -1], ["1", 0], [0], [0, 0, 0]]
 
 BAIT = {
-    "data": [NAN, True, 3, [], [3], {}], "split": NO_WORD, "market": NO_WORD, "fills": NO_WORD,
+    "data": [NAN, True, 3, [], [3], {}], "split": NO_WORD, "market": NO_WORD, "fills": NO_WORD, "hidden_prints": NO_WORD,
     "latency_ns": [bait for bait in NO_COUNT if bait is not False and bait != 0] + [False, *PAIRS],
     "impact": [*NO_WORD, "resilient 0 s", "resilient " + "9" * 30 + " ms", "resilient " + "9" * 18 + " min"],
     "every": NO_TIME, "episode": [bait.replace("messages", "decisions") if isinstance(bait, str) else bait for bait in NO_TIME],
