@@ -214,7 +214,7 @@ class Judge:
     end: int
     orders: list[Own] = field(default_factory=list)  # in order of age, in flight included
     mail: list[Letter] = field(default_factory=list)
-    taken: list[list[int]] = field(default_factory=list)  # [side, price, lots, time, row] of consumed depth
+    taken: list[tuple[int, int, Fraction, int, int]] = field(default_factory=list)  # side, price, lots, time, row of consumed depth
     cash: int = 0
     fees: int = 0
     position: int = 0
@@ -362,12 +362,36 @@ class Judge:
                 self._note(-side, price, part, r, now_ns)
                 quantity -= part
         if limit is None and quantity > 0:
-            origin = reached[-1] if reached else row.mid2 // 2
+            origin = reached[-1] if reached else self._empty_side(side, row)
+            gone += self._out_of_sight(side, origin, gone, quantity, r, now_ns)
             self._book(order, side, self._beyond(side, origin, gone, quantity, r), quantity, now_ns, r, maker=False, beyond=True)
             self._note(-side * BEYOND_FILE, side * min(side * price for price in [*nearest, origin]), quantity, r, now_ns)
             self.beyond += quantity
             quantity = 0
         return quantity
+
+    def _empty_side(self, side: int, row: Row) -> int:
+        """The last known mid (half a unit goes against the taker), but beyond the other side's best price by a tick at the least."""
+        mid = math.ceil(Fraction(row.mid2, 2)) if side > 0 else math.floor(Fraction(row.mid2, 2))
+        if not row.book[side]:
+            return mid
+        best = max(side * price for price in row.book[side]) * side
+        past = best + side * tick_of(self.day.instrument, best if side > 0 else best - 1)
+        return max(side * max(side * mid, side * past), 0)
+
+    def _out_of_sight(self, side: int, origin: int, gone: int, quantity: int, r: int, now_ns: int) -> int:
+        """Lots taken at prices beyond `origin`: the nearest first, as long as the levels that it takes without those before reach them."""
+        step, size = further(self.day, side, origin, r)
+        notes = sorted((side * price, price) for noted, price, *_ in self.taken if noted == -side and side * price > side * origin)
+        lots = Fraction(0)
+        while notes:
+            levels = math.ceil(Fraction(gone + self._whole(lots) + quantity, size))
+            reached = [price for far, price in notes if far <= side * origin + levels * step]
+            if not reached:
+                break
+            lots += sum(self._left(-side, price, r, now_ns) for price in reached)
+            notes = notes[len(reached) :]
+        return self._whole(lots)
 
     def _beyond(self, side: int, origin: int, gone: int, quantity: int, r: int) -> int:
         """The price of `quantity` lots of levels beyond `origin`, of which the first `gone` lots are not there: level by level."""
@@ -389,17 +413,27 @@ class Judge:
             price += side
         return side * min(side * price, side * end)
 
+    @staticmethod
+    def _whole(lots: Fraction) -> int:
+        """The nearest number of lots; half a lot is one."""
+        return math.floor(lots + Fraction(1, 2))
+
     def _taken(self, side: int, price: int, r: int, now_ns: int) -> int:
+        return self._whole(self._left(side, price, r, now_ns))
+
+    def _left(self, side: int, price: int, r: int, now_ns: int) -> Fraction:
+        """Lots, in parts of 1/65,536, that have not come back; less than half a lot is nothing."""
         half_life = self.rules.half_life_ns
         for noted_side, noted_price, lots, noted_ns, noted_row in self.taken:
             if noted_side == side and (noted_price == price or abs(side) == BEYOND_FILE):
                 if half_life < 0 or noted_row == r:
                     return lots
-                return 0 if half_life == 0 else int(lots * 0.5 ** ((now_ns - noted_ns) / half_life))
-        return 0
+                parts = int(lots * 65_536 * 0.5 ** ((now_ns - noted_ns) / half_life)) if half_life else 0
+                return Fraction(parts, 65_536) if 2 * parts >= 65_536 else Fraction(0)
+        return Fraction(0)
 
     def _note(self, side: int, price: int, lots: int, r: int, now_ns: int) -> None:
-        note = [side, price, lots + self._taken(side, price, r, now_ns), now_ns, r]
+        note = (side, price, lots + self._left(side, price, r, now_ns), now_ns, r)
         self.taken = [old for old in self.taken if old[0] != side or (old[1] != price and abs(side) != BEYOND_FILE)] + [note]
 
     def close(self, target: int) -> None:

@@ -12,7 +12,7 @@ from emp_gym.data import instruments, store
 from emp_gym.envs import schedule, task_kernels
 from emp_gym.envs.faces import NOBODY, Seed, seeded
 from emp_gym.envs.gates import GateRow, answered, resolve, stop_if_money_differs
-from emp_gym.envs.lots import stop_if_money_wraps
+from emp_gym.envs.lots import stop_if_money_ran_out, stop_if_money_wraps
 from emp_gym.envs.narrowing import narrow
 from emp_gym.envs.task_kernels import EPISODE, SETUP
 from emp_gym.envs.tasks import REWARDS, Task, make_task
@@ -112,7 +112,7 @@ class Lanes:
                     f"{' and '.join(str(getattr(task, name)) for name in used)}"
                 )
         name, most = task.largest
-        stop_if_money_wraps(most, name, self.tape, self.market.days)
+        self._between_looks, self._until_look = stop_if_money_wraps(most, name, self.tape, self.market.days), 1  # decisions
         setup = np.zeros(1, SETUP)
         setup["task"], setup["reward"], setup["clip"] = task.code, REWARDS[task.reward], task.order_quantity
         setup["max_position"], setup["episode"], setup["parent"] = task.max_position, self.episode, task.parent
@@ -184,6 +184,12 @@ class Lanes:
             else:
                 own = self.windows.table[self.windows.table[:, 0] == day[j]]
                 row[j] = own[0, 1] if len(own) else 0
+            first = schedule.first_price(self.tape, int(day[j]))
+            if row[j] < first:
+                raise ConfigError(
+                    f"start {int(row[j])} is before row {first} of {self.tape.info[int(day[j])]}, the first by which both sides had been "
+                    "quoted: nothing has a price yet; start there or later"
+                )
             ends = [int(w[3]) for w in self.windows.table if w[0] == day[j] and w[1] <= row[j] <= w[3]]
             end_row[j] = ends[0] if ends else len(times) - 1
 
@@ -191,6 +197,10 @@ class Lanes:
         """Advances the active lanes by one decision. Returns (ended, terminated, truncated) flags [N], closed flat."""
         self._request(actions)
         self._send()
+        self._until_look -= 1
+        if self._until_look == 0:
+            stop_if_money_ran_out(self.market.view.cash, self.task.largest[0])
+            self._until_look = self._between_looks
         truncated = (self.market.progress >= self._length) & self.market.active
         terminated = np.zeros(self.lanes, np.bool_)
         ended = truncated.copy()  # the flags are given away

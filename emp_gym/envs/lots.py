@@ -7,32 +7,53 @@ import numpy as np
 from emp_gym.data.tape import TapeSet
 from emp_gym.types import ConfigError
 
-ROOM = 4
-"""An equity is kept doubled, and no lot beyond the visible book costs more than twice the price at which that book ends."""
-USUAL_PRICE = 2_000_000_000
-"""Price units, 200,000 dollars in LOBSTER's: quantities that are right at this price are right without a look at the day."""
+MOST_CASH = 1 << 60
+"""Cash units that an account may owe or own when it is looked at. Before the next look it may grow by as much again, and equity is kept
+doubled."""
+TRADES = 20
+"""Times the largest quantity at the highest visible price: what one decision trades at the most. Ten orders, and no lot beyond the visible
+book costs more than twice the price at which that book ends."""
+RISE = 100
+"""Times the first price of a day: quantities that are right at this price are right without a look at the whole day."""
 
 
-def stop_if_money_wraps(quantity: int, name: str, tape: TapeSet, days: np.ndarray) -> None:
-    """`ConfigError` where `quantity` lots, which are called `name`, could come to more than a day's money holds. `days`: MARKET_DAY."""
+def stop_if_money_wraps(quantity: int, name: str, tape: TapeSet, days: np.ndarray) -> int:
+    """`ConfigError` where `quantity` lots, which are called `name`, could in one decision come to more than a day's money holds.
+
+    Returns the number of decisions after which accounts have to be looked at (`stop_if_money_ran_out`). `days`: MARKET_DAY.
+    """
+    most = MOST_CASH
     for number, (day, info) in enumerate(zip(days, tape.info, strict=True)):
-        if quantity <= most_lots(day, USUAL_PRICE):
-            continue
-        price = highest_price(tape, number)
-        most = most_lots(day, price)
-        if quantity > most:
+        price = RISE * int(tape.rows["mid2"][tape.day_slice(number).start]) // 2
+        of_day = most_lots(day, price) if price else 0
+        if quantity > of_day:
+            price = highest_price(tape, number)
+            of_day = most_lots(day, price)
+        if quantity > of_day:
             raise ConfigError(
-                f"{name} must be at most {most:,} on {info} (highest ask {price * info.instrument.price_unit:,.2f} "
+                f"{name} must be at most {of_day:,} on {info} (highest ask {price * info.instrument.price_unit:,.2f} "
                 f"{info.instrument.currency}), got {quantity:,}: its value would not fit the 64 bits of cash in 1e-8 "
                 f"{info.instrument.currency}; use a smaller {name.removeprefix('twice the ')}"
             )
+        most = min(most, of_day)
+    return most // max(quantity, 1)
+
+
+def stop_if_money_ran_out(cash: np.ndarray, name: str) -> None:
+    """`ConfigError` where an account of `cash` [N] (1e-8 currency) comes near the end of its 64 bits."""
+    lane = int(np.argmax(np.abs(cash)))
+    if abs(int(cash[lane])) > MOST_CASH:
+        raise ConfigError(
+            f"lane {lane}: 64 bits hold cash of {MOST_CASH / 1e8:,.0f} of the day's currency, got {int(cash[lane]) / 1e8:,.0f}: the "
+            f"episode cannot go on; use a smaller {name.removeprefix('twice the ')}"
+        )
 
 
 def most_lots(day: np.void, price: int) -> int:
-    """Lots whose value and fees at `price` (price units) fit 64 bits with `ROOM`."""
+    """Lots of which `TRADES` times the value and fees at `price` (price units) fit `MOST_CASH`."""
     lot = max(int(day["price_to_cash"]), abs(int(day["maker_numerator"])), abs(int(day["taker_numerator"]))) * max(price, 1)
     lot += max(abs(int(day["maker_per_lot"])), abs(int(day["taker_per_lot"])))
-    return int(np.iinfo(np.int64).max) // (ROOM * lot)
+    return MOST_CASH // (TRADES * lot)
 
 
 def highest_price(tape: TapeSet, number: int) -> int:

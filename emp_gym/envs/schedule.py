@@ -138,6 +138,15 @@ def _what_fits(tape: TapeSet, split: str, pace: Pace, episode: int) -> str:
     return _else(split)
 
 
+def first_price(tape: TapeSet, day: int) -> int:
+    """First row by which both sides of the book have been quoted: nothing has a price before. The number of rows where there is none."""
+    rows = tape.day_slice(day)
+    mid2 = tape.rows["mid2"][rows.start : rows.start + 1]
+    if mid2[0] <= 0:  # seldom: a day begins with both sides, as a rule
+        mid2 = tape.rows["mid2"][rows]
+    return int(np.argmax(mid2 > 0)) if np.any(mid2 > 0) else rows.stop - rows.start
+
+
 def _else(split: str) -> str:
     return "give more data or split='all'" + (" (on a command line: --set evaluation.split=all)" if split == "test" else "")
 
@@ -148,7 +157,9 @@ _Part = tuple[int, int, int]  # day, first row, last row
 def _parts(tape: TapeSet, split: str, pace: Pace, episode: int) -> list[_Part]:
     """What belongs to `split`, in order of time."""
     days = range(len(tape.info))
-    whole = [(day, 0, len(tape.rows["time_ns"][tape.day_slice(day)]) - 1) for day in days]
+    rows = [tape.day_slice(day) for day in days]
+    whole = [(day, first_price(tape, day), rows[day].stop - rows[day].start - 1) for day in days]
+    whole = [part for part in whole if part[1] <= part[2]]
     if split == "all":
         return whole
     train, test = halves(tape, whole, pace, episode)

@@ -33,15 +33,23 @@ if TYPE_CHECKING:
 Arrays = dict[str, np.ndarray]
 
 MOST_OF_GATES, MOST_OF_A_LANE = 1 << 26, 1 << 16  # bytes that all gates together may have in a file, for each lane more
-MOST_NOTES = 1 << 12  # of consumed depth that a lane may have in a file
+MOST_NOTES = 1 << 13  # of consumed depth that a lane may have in a file: prices at which it took
 NOTES = "taken"  # the one array that grows
 STATELESS: tuple[type, ...] = (AllowAll, CapQuantity)
 
 
 def save(env: Any, path: Path) -> None:
-    """Writes where the lanes of a native vector environment stand. `ConfigError` if one of its gates cannot tell."""
+    """Writes where the lanes of a native vector environment stand. `ConfigError` if one of its gates cannot tell, or where a lane
+    has taken at more prices than a file may hold."""
     face = env.unwrapped
     arrays = _own(face) | {"layout": _layout(face), "again": face._again}
+    if NOTES in arrays:
+        used = int(arrays["state"]["consumed"].max(initial=0))
+        if used > MOST_NOTES:
+            raise ConfigError(
+                f"{path}: a lane remembers what it took at {used:,} prices, a file holds at most {MOST_NOTES:,}; use shorter episodes"
+            )
+        arrays[NOTES] = _bytes(arrays[NOTES]).reshape(face.num_envs, -1)[:, : used * arrays[NOTES].itemsize]
     for number, gate in enumerate(_gates(face)):
         arrays |= {f"gate.{number}.{name}": array for name, array in _of_gate(gate).items()}
     with path.open("wb") as stream:

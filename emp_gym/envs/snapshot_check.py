@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emp_gym.data.tape import NO_ROW
+from emp_gym.envs.lots import MOST_CASH
 from emp_gym.market.account import SEEN
 from emp_gym.market.records import BEYOND, FREE, IN_FLIGHT, LIMIT, LIVE, MARKET
 from emp_gym.market.replay import ENDLESS
@@ -103,7 +104,8 @@ def _state(bounds: _Bounds, lanes: Lanes, saved: Arrays, days: np.ndarray, begun
     ):  # fmt: skip
         bounds.within(f"state.{name}", state[name], 0, high)
     for name in _AMOUNTS:
-        bounds.within(f"state.{name}", state[name], -MOST, MOST)
+        most = 2 * MOST_CASH if name == "cash" else MOST
+        bounds.within(f"state.{name}", state[name], -most, most)
     rows = lanes.tape.rows[days["row0"] + state["row"]]
     bounds.within("state.time_ns", state["time_ns"], rows["time_ns"], LATEST_NS, begun)
     for name in ("price_to_cash", "midnight_utc_ns", "least_tick"):
@@ -186,7 +188,8 @@ def _logs(bounds: _Bounds, saved: Arrays, days: np.ndarray) -> None:
         used = np.arange(log.shape[1]) < state[count][:, None]
         bounds.within(f"{name}.row", log["row"], 0, last, used)
         bounds.within(f"{name}.time_ns", log["time_ns"], 0, latest, used)
-        bounds.within(f"{name}.quantity", log["quantity"], 0, MOST, used)
+        amount = "parts" if name == "taken" else "quantity"
+        bounds.within(f"{name}.{amount}", log[amount], 0, MOST, used)
         bounds.within(f"{name}.price", log["price"], -PRICE, PRICE, used)
         bounds.within(f"{name}.side", np.abs(log["side"].astype(np.int64)), 1, BEYOND if name == "taken" else 1, used)
     for name in ("maker", "beyond"):

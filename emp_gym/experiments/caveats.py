@@ -119,7 +119,7 @@ def flaws(one: JudgedRun) -> int:
 
 def _assumed(one: JudgedRun) -> str:
     parts = _costless(one)
-    return f"OPTIMISTIC: {', '.join(parts)}; what {HONEST} charges is missing from every figure." if parts else ""
+    return f"OPTIMISTIC: {', '.join(parts)}; every figure is of a setting below {HONEST}." if parts else ""
 
 
 def _costless(one: JudgedRun) -> list[str]:

@@ -167,7 +167,10 @@ def setting(env: Any) -> str:
     fills = {"exact": "exact queue", "touch": "fills whenever the price trades (optimistic)"}.get(told.fills, f"{told.fills} fills")
     fills += ", hidden prints fill (optimistic)" if told.hidden_prints == "fill" else ""
     text = f"{fees}, {latency}, {impact}, {fills}"
-    return f"{text}: an optimistic setting; --config {HONEST} has costs" if below(env) else text
+    if not (parts := below(env)):
+        return text
+    costs = any("fills" not in part for part in parts)
+    return f"{text}: an optimistic setting; --config {HONEST} has {'costs' if costs else 'exact fills and ignores hidden prints'}"
 
 
 def below(env: Any) -> list[str]:

@@ -20,6 +20,7 @@ from emp_gym.market.records import PARAMS, SLOT, TAKEN, Tape
 from emp_gym.types import I64, NS, ConfigError, DataError, Status
 
 NEVER = -1  # fill time of an order that is not filled
+ALIKE = 0.99  # share of the moments at which two files of one day must show the same first levels
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,9 @@ class Comparison:
     deeper_levels: int
     orders: int
     filled: int  # in the deeper file
-    out_of_sight: int  # orders whose level left the shallow file's window before their end in it
+    neither: int  # of `same`: filled in neither file
+    out_of_sight_later: int  # of `out_of_sight`: filled later, or in the deeper file only
+    out_of_sight: int  # orders whose level was beyond the shallow file's window at some time before their end in it
     earlier: int
     same: int
     later: int
@@ -116,15 +119,19 @@ def first_fills(tape: TapeSet, orders: Orders, day: int = 0, *, births: int = 1)
 def compare(
     tape: TapeSet, deeper: TapeSet, orders: Orders, day: tuple[int, int] = (0, 0), *, births: int = 1
 ) -> Comparison:
-    """What the shallow tape says of `orders` against what the deeper one says."""
+    """What the shallow tape says of `orders` against what the deeper one says. `DataError` where they are not of the same book."""
+    _same_book(tape, deeper, day)
     mine, hidden = first_fills(tape, orders, day[0], births=births)
     theirs, _ = first_fills(deeper, orders, day[1])
     both = (mine != NEVER) & (theirs != NEVER)
+    later = (theirs != NEVER) & ((mine > theirs) | (mine == NEVER))
     return Comparison(
         levels=tape.levels,
         deeper_levels=deeper.levels,
         orders=len(mine),
         filled=int((theirs != NEVER).sum()),
+        neither=int(((mine == NEVER) & (theirs == NEVER)).sum()),
+        out_of_sight_later=int((hidden & later).sum()),
         out_of_sight=int(hidden.sum()),
         earlier=int((both & (mine < theirs)).sum()),
         same=int((mine == theirs).sum()),
@@ -132,6 +139,22 @@ def compare(
         only_shallow=int(((mine != NEVER) & (theirs == NEVER)).sum()),
         only_deeper=int(((mine == NEVER) & (theirs != NEVER)).sum()),
     )
+
+
+def _same_book(tape: TapeSet, deeper: TapeSet, day: tuple[int, int]) -> None:
+    """`DataError` unless the deeper file's first levels are those of the shallow one, at nearly every moment that both have."""
+    rows, theirs = tape.rows[tape.day_slice(day[0])], deeper.rows[deeper.day_slice(day[1])]["time_ns"]
+    ends = np.flatnonzero(rows["group_end"] == np.arange(len(rows)))
+    ends = ends[(rows["time_ns"][ends] >= theirs[0]) & (rows["time_ns"][ends] <= theirs[-1])]
+    at = np.searchsorted(theirs, rows["time_ns"][ends], side="right") - 1
+    price, size = tape.book_at(ends, day[0])
+    deep_price, deep_size = (array[:, :, : tape.levels] for array in deeper.book_at(at, day[1]))
+    wrong = np.flatnonzero(((price != deep_price) | (size != deep_size)).any(axis=(1, 2)))
+    if len(ends) == 0 or len(wrong) > (1 - ALIKE) * len(ends):
+        found = f"another book at {len(wrong):,} of {len(ends):,} moments" + (
+            f", first at {int(rows['time_ns'][ends[wrong[0]]]):,} ns" if len(wrong) else ""
+        )
+        raise DataError(f"{deeper.described}: {found} than {tape.described}; give two files of the same day and stock")
 
 
 @njit
@@ -147,6 +170,19 @@ def _first_fills(
         slot["quantity"], slot["filled"], slot["cancel_row"] = 1, 0, NO_ROW
         rest(lane, day, slot, tape, arrive[k])
         walk(lane, day, slots, taken, fills, tape, setup, until[k], 0)
-        hidden[k] = slot["spell_row"] >= 0
+        last = until[k]
         if lane["fills"] > 0:
-            out[k] = rows[day["row0"] + fills[0]["row"]]["time_ns"]
+            last = fills[0]["row"]
+            out[k] = rows[day["row0"] + last]["time_ns"]
+        hidden[k] = _left_the_window(day, book, side[k], price[k], arrive[k], last)
+
+
+@njit
+def _left_the_window(day, book, side, price, first, last):
+    """Whether a price is beyond the visible levels after a row from `first` to before `last`."""
+    own, deepest = 0 if side > 0 else 1, book.shape[2] - 1
+    for row in range(first, last):
+        worst = book[day["row0"] + row, own, deepest]
+        if worst["size"] > 0 and side * (day["base"] + worst["price"]) > side * price:
+            return True
+    return False

@@ -47,6 +47,19 @@ def continued(day, book, row, side, origin):
 
 
 @hot
+def origin_of_empty(day, book, at, side, mid2):
+    """Where the ladder begins on an empty side: at the last known mid (0: none yet), rounded against us, and never nearer to us than
+    a tick past the best price of the other side."""
+    origin = (mid2 + 1) // 2 if side > 0 else mid2 // 2
+    other = book[at, 0 if side > 0 else 1, 0]
+    if other["size"] > 0:
+        price = day["base"] + np.int64(other["price"])
+        edge = price + side * tick_at(day, price if side > 0 else price - 1)
+        origin = max(origin, edge) if side > 0 else min(origin, edge)
+    return max(origin, np.int64(0))
+
+
+@hot
 def price_beyond(day, side, origin, step, lots, gone, quantity):
     """The one price at which `quantity` lots are taken beyond `origin`, where `gone` lots were taken before.
 

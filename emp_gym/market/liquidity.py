@@ -6,8 +6,8 @@ import numpy as np
 
 from emp_gym.jit import hot
 from emp_gym.market.account import book_fill
-from emp_gym.market.ladder import continued, price_beyond
-from emp_gym.market.records import BEYOND
+from emp_gym.market.ladder import continued, origin_of_empty, price_beyond
+from emp_gym.market.records import BEYOND, PARTS
 
 
 @hot
@@ -54,27 +54,51 @@ def _note_of(lane, taken, side, price):
 
 @hot
 def _left(note, now_ns, row, half_life_ns):
-    """Lots of a note that have not come back."""
+    """Parts of lots of a note that have not come back; less than half a lot is nothing."""
     if half_life_ns < 0 or note["row"] == row:
-        return note["quantity"]
+        return note["parts"]
     if half_life_ns == 0:
         return 0
-    return int(note["quantity"] * 0.5 ** ((now_ns - note["time_ns"]) / half_life_ns))
+    parts = int(note["parts"] * 0.5 ** ((now_ns - note["time_ns"]) / half_life_ns))
+    return parts if 2 * parts >= PARTS else 0
+
+
+@hot
+def _in_lots(parts):
+    """The nearest number of lots."""
+    return (np.int64(parts) + PARTS // 2) // PARTS
 
 
 @hot
 def taken_at(lane, taken, side, price, now_ns, row, half_life_ns):
     """Lots of a book level that we consumed and that have not come back."""
     at = _note_of(lane, taken, side, price)
-    return _left(taken[at], now_ns, row, half_life_ns) if at >= 0 else 0
+    return _in_lots(_left(taken[at], now_ns, row, half_life_ns)) if at >= 0 else 0
+
+
+@hot
+def _gone_in_reach(lane, taken, side, origin, step, lots, gone, quantity, now_ns, row, half_life_ns):
+    """`gone`, and what was consumed at prices beyond `origin` which the file does not show now: as far as the ladder has to reach,
+    with these lots missing, to give `quantity`."""
+    total = gone
+    while True:
+        furthest, parts = origin + side * step * -(-(total + quantity) // lots), np.int64(0)
+        for j in range(lane["consumed"]):
+            price = taken[j]["price"]
+            if taken[j]["side"] == -side and side * origin < side * price <= side * furthest:
+                parts += _left(taken[j], now_ns, row, half_life_ns)
+        missing = gone + _in_lots(parts)
+        if missing <= total:
+            return total
+        total = missing
 
 
 @hot
 def remember_taken(lane, taken, side, price, quantity, now_ns, row, half_life_ns):
     """Notes consumed depth, where a note has nothing left in its place. Nothing else is forgotten: `ReplayMarket` makes room."""
-    at = _note_of(lane, taken, side, price)
+    at, parts = _note_of(lane, taken, side, price), np.int64(quantity) * PARTS
     if at >= 0:
-        quantity += _left(taken[at], now_ns, row, half_life_ns)
+        parts += _left(taken[at], now_ns, row, half_life_ns)
     else:
         count = at = lane["consumed"]
         if half_life_ns > 0:
@@ -86,26 +110,26 @@ def remember_taken(lane, taken, side, price, quantity, now_ns, row, half_life_ns
             lane["consumed"] = count + 1
     lane["consumed_row"] = row
     note = taken[at]
-    note["side"], note["price"], note["quantity"], note["time_ns"], note["row"] = side, price, quantity, now_ns, row
+    note["side"], note["price"], note["parts"], note["time_ns"], note["row"] = side, price, parts, now_ns, row
 
 
 @hot
 def take(lane, day, rows, book, taken, fills, params, order, side, limit, quantity, row, now_ns, whole):
     """Takes from the recorded book after `row` up to `limit`; returns what remains.
 
-    With `whole`, what the visible levels cannot give is filled beyond them, at one price (`emp_gym.market.ladder`); on an empty
-    side the levels beyond begin at the last known mid. Lots that were taken beyond a price, and have not come back, are missing
-    from the first ones past it, whether these are visible by now or not.
+    With `whole`, what the visible levels cannot give is filled beyond them, at one price (`emp_gym.market.ladder`). Lots that
+    were taken beyond a price, and have not come back, are missing from the first ones past it, whether these are visible by now
+    or not; those taken at prices that have left the file's window are missing from the ladder, as far as it has to reach.
     """
     at, s, half_life_ns = day["row0"] + row, 1 if side > 0 else 0, params["half_life_ns"]
     mid2 = rows[at]["mid2"]
-    worst = mid2 // 2
+    worst = np.int64(0)
     if half_life_ns == 0 and lane["consumed_row"] != row:
         lane["consumed"] = 0  # all of it is back
     past, gone = np.int64(side) * (1 << 60), np.int64(0)
     noted = _note_of(lane, taken, -side * BEYOND, 0)
     if noted >= 0:
-        gone = np.int64(_left(taken[noted], now_ns, row, half_life_ns))
+        gone = _in_lots(_left(taken[noted], now_ns, row, half_life_ns))
         past = taken[noted]["price"] if gone > 0 else past
     for level in range(book.shape[2]):
         size, price = book[at, s, level]["size"], day["base"] + book[at, s, level]["price"]
@@ -125,7 +149,10 @@ def take(lane, day, rows, book, taken, fills, params, order, side, limit, quanti
         remember_taken(lane, taken, -side, price, part, now_ns, row, half_life_ns)
         quantity -= part
     if whole and quantity > 0:
+        if book[at, s, 0]["size"] <= 0:
+            worst = origin_of_empty(day, book, at, side, mid2)
         step, lots = continued(day, book, row, side, worst)
+        gone = _gone_in_reach(lane, taken, side, worst, step, lots, gone, quantity, now_ns, row, half_life_ns)
         price = price_beyond(day, side, worst, step, lots, gone, quantity)
         fee = book_fill(lane, day, side, price, quantity, mid2, False)
         log_fill(lane, fills, order, side, price, quantity, fee, mid2, now_ns, row, 0, 1)

@@ -71,7 +71,8 @@ SLOT = np.dtype(
 """One own order: two cache lines."""
 
 BEYOND = 2  # times the side: what was taken beyond the file
-TAKEN = np.dtype([("price", "i8"), ("quantity", "i8"), ("time_ns", "i8"), ("row", "i4"), ("side", "i1")], align=True)
+PARTS = 1 << 16  # of a lot: what comes back by and by is kept in them, so that looking at it often does not bring it back sooner
+TAKEN = np.dtype([("price", "i8"), ("parts", "i8"), ("time_ns", "i8"), ("row", "i4"), ("side", "i1")], align=True)
 """Depth that we consumed: `side` is that of the book level. Of what was taken beyond the file it is `BEYOND` times that, and `price` the
 nearest one past which it was taken."""
 

@@ -66,17 +66,48 @@ def test_the_largest_that_is_let_through_keeps_every_sum_exact(path):
     )
 
 
+@pytest.mark.parametrize("part", [1, 5])
+@pytest.mark.parametrize("impact", ["none", "permanent"])
+def test_an_episode_that_loses_more_than_64_bits_hold_is_ended_by_an_error_before_a_sum_wraps(path, part, impact):
+    """Buys and sells all it may in turn, beyond the file; judged by Python's integers."""
+    most = largest(Lanes("trade", 1, data=path, split="all")) // part // 100 * 100
+    lanes = Lanes("trade", 1, data=path, split="all", order_quantity=most, max_position=most, impact=impact, every="1 messages",
+                  episode="3000 decisions")  # fmt: skip
+    lanes.seed(3)
+    lanes.reset(np.zeros(1, np.int64))
+    cash, unit = 0, int(lanes.market.days["price_to_cash"][0])
+    with pytest.raises(ConfigError, match=r"lane 0: 64 bits hold cash of .*, got -.*; use a smaller max_position"):
+        for _ in range(3_000):
+            try:
+                lanes.step(np.array([7 if lanes.market.state["position"][0] <= 0 else 8]))
+            finally:
+                fills = lanes.market.last_fills()
+                for side, price, quantity, fee in zip(fills.side, fills.price, fills.quantity, fills.fee, strict=True):
+                    cash -= int(side) * int(price) * int(quantity) * unit + int(fee)
+                assert int(lanes.market.state["cash"][0]) == cash and abs(2 * cash) < 1 << 63
+                equity2 = 2 * cash + int(lanes.market.state["position"][0]) * int(lanes.market.state["mid2"][0]) * unit
+                assert int(lanes.market.view.equity2[0]) == equity2
+            lanes.settle_and_observe()
+
+
+def test_accounts_are_looked_at_as_seldom_as_their_quantities_allow(path):
+    lanes = Lanes("trade", 1, data=path, split="all")
+    most = largest(lanes)
+    assert lanes._between_looks > 300
+    assert Lanes("trade", 1, data=path, split="all", max_position=most // 100 * 100)._between_looks == 1
+
+
 def test_usual_quantities_are_let_through_without_a_look_at_the_day(path, monkeypatch):
     monkeypatch.setattr(lots, "highest_price", None)
     for name in IDS:
         gym.make(name, data=path, **SHORT).close()
-        gym.make(name, data=path, **SHORT, order_quantity=1_000, max_position=20_000).close()
+        gym.make(name, data=path, **SHORT, order_quantity=100, max_position=2_000).close()
 
 
 def test_the_bound_follows_fees_and_the_worth_of_a_price_unit(path):
     day = Lanes("trade", 1, data=path, split="all").market.days[0].copy()
     price, before = 1_000_000, lots.most_lots(day, 1_000_000)
-    assert before == ((1 << 63) - 1) // (4 * price * int(day["price_to_cash"]))
+    assert before == (1 << 60) // (20 * price * int(day["price_to_cash"]))
     day["price_to_cash"] *= 10
     assert lots.most_lots(day, price) == before // 10
     day["taker_numerator"] = 100 * day["price_to_cash"]

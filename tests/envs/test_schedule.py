@@ -18,7 +18,7 @@ from emp_gym.data.tape import TapeSet, build
 from emp_gym.envs.core import Lanes
 from emp_gym.envs.schedule import Pace, parse_episode, parse_impact, parse_pace, parse_start, split_windows
 from emp_gym.experiments.config import assignments
-from emp_gym.types import NS, ConfigError, DataError
+from emp_gym.types import EMPTY_ASK, EMPTY_BID, NS, ConfigError, DataError
 from tests.market.duel import rows_of, synthetic_day
 
 CONFIG = DayConfig(seed=51, rows=4_000)
@@ -169,7 +169,7 @@ def clocks(days: list[tuple[str, str, int, int]], seed: int = 0) -> Any:
     """What a split knows of a set of days (symbol, date, rows, session): their names and their clocks, sessions of an hour."""
     rng = np.random.default_rng(seed)
     times = [np.sort(rng.choice(3_600, rows, replace=False)) + 3_600 * session for _, _, rows, session in days]
-    rows = np.zeros(sum(map(len, times)), [("time_ns", np.int64)])
+    rows = np.ones(sum(map(len, times)), [("time_ns", np.int64), ("mid2", np.int64)])
     rows["time_ns"] = np.concatenate(times) * NS
     ends = np.cumsum([len(own) for own in times])
     info = [SimpleNamespace(date=date, instrument=SimpleNamespace(symbol=symbol), source={}) for symbol, date, *_ in days]
@@ -276,6 +276,36 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def made(data: str, lanes: int, pace: Pace, split: str) -> Lanes:
     return Lanes("trade", lanes, data=data, every=told(pace), episode=f"{EPISODE} decisions", split=split, threads=1)
+
+
+@pytest.mark.parametrize("blank", [-1, 1])
+@pytest.mark.parametrize("split", ["all", "train"])
+def test_no_episode_starts_before_both_sides_have_been_quoted(blank: int, split: str, tmp_path: Any) -> None:
+    day = synthetic_day(CONFIG)
+    price, size, side = day.book_price.copy(), day.book_size.copy(), 0 if blank > 0 else 1
+    price[:500, side], size[:500, side] = EMPTY_BID if blank > 0 else EMPTY_ASK, 0
+    path = str(build(replace(day, book_price=price, book_size=size)).save(tmp_path / "day.tape"))
+    lanes = Lanes("execute", 64, data=path, split=split, episode="20 decisions", every="10 messages")
+    assert lanes.windows.table[:, 1].tolist() == [500]
+    lanes.seed(0)
+    lanes.reset(np.arange(64))
+    assert (lanes.market.view.mid2 > 0).all()
+    for start in (499, 0):
+        with pytest.raises(ConfigError, match=f"start {start} is before row 500 of SYN.*start there or later"):
+            lanes.reset(np.arange(64), {"start": start})
+    lanes.reset(np.arange(64), {"start": 500})
+    while not (ended := lanes.step(np.full(64, 0))[0]).any():
+        lanes.settle_and_observe()
+    assert ended.all() and np.isfinite(lanes.settle_and_observe()[1]).all()
+
+
+def test_a_day_of_one_side_has_no_window(tmp_path: Any) -> None:
+    day = synthetic_day(CONFIG)
+    price, size = day.book_price.copy(), day.book_size.copy()
+    price[:, 1], size[:, 1] = EMPTY_ASK, 0
+    path = str(build(replace(day, book_price=price, book_size=size)).save(tmp_path / "day.tape"))
+    with pytest.raises(DataError, match="no train window of 1 day"):
+        Lanes("trade", 1, data=path)
 
 
 @pytest.mark.parametrize("split", ["train", "test", "all"])

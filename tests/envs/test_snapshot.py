@@ -170,10 +170,23 @@ def test_what_was_taken_at_many_prices_is_kept_whatever_room_the_other_lanes_hav
     second = make()
     second.reset(seed=9, options={"state": str(tmp_path / "lanes.npz")})
     again = second.unwrapped.lanes.market
-    assert (again.state["consumed"] == consumed).all() and (again.taken == market.taken).all()
+    used = consumed.max()
+    assert (again.state["consumed"] == consumed).all() and (again.taken[:, :used] == market.taken[:, :used]).all()
     for _ in range(40):
         action = first.action_space.sample()
         assert all(same(one, other) for one, other in zip(first.step(action)[:4], second.step(action)[:4], strict=True))
+
+
+def test_only_the_notes_in_use_are_kept_and_more_than_a_file_may_hold_are_refused_when_saved(tmp_path, monkeypatch):
+    env = gym.make_vec("emp-lob-v0", num_envs=2, impact="permanent")
+    env.reset(seed=0)
+    market = env.unwrapped.lanes.market
+    market.make_room(4 * snapshot.MOST_NOTES)  # of an earlier episode
+    snapshot.save(env, tmp_path / "lanes.npz")
+    env.reset(options={"state": str(tmp_path / "lanes.npz")})
+    market.state["consumed"][1] = snapshot.MOST_NOTES + 1
+    with pytest.raises(ConfigError, match=r"a lane remembers what it took at 8,193 prices, a file holds at most 8,192"):
+        snapshot.save(env, tmp_path / "lanes.npz")
 
 
 def test_a_state_whose_notes_had_another_form_is_refused(tmp_path, monkeypatch):

@@ -75,7 +75,7 @@ SLOTS = [
     ("spell_row", FAR), ("spell_row", -2), ("cross_row", FAR), ("cross_row", 0), ("exec_row", -1), ("touch_row", FAR), ("touch_row", 0),
     ("touch", 1 << 40), ("touch", -9),
 ]  # fmt: skip
-TAKEN = [("row", FAR), ("row", -1), ("time_ns", 1 << 60), ("quantity", -1), ("side", 0), ("side", 3)]
+TAKEN = [("row", FAR), ("row", -1), ("time_ns", 1 << 60), ("parts", -1), ("side", 0), ("side", 3)]
 EPISODE = [("length", 0), ("parent_side", 0), ("tick", 0), ("steps", -1)]
 FIELDS = {"state": STATE, "slots": SLOTS, "taken": TAKEN, "episodes": EPISODE}
 TABLES = [(table, *entry) for table, entries in FIELDS.items() for entry in entries]
@@ -86,7 +86,7 @@ def test_a_field_out_of_bounds_is_refused_with_its_lane(table: str, field: str, 
     env, _, arrays = saved
     own = snapshot._own(env.unwrapped)[table]
     forged = arrays[table].copy()
-    view = forged.view(own.dtype).reshape(own.shape)[0 if own.ndim == 1 else (0, 0)]
+    view = forged.view(own.dtype).reshape(len(own), -1)[0 if own.ndim == 1 else (0, 0)]
     assert value is None or view[field] != value
     if value is None:
         view[field] = not view[field]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 
 from emp_gym.data import store, synthetic
-from emp_gym.data.shallow import shallow_tape
+from emp_gym.data.shallow import recorded, shallow, shallow_tape
 from emp_gym.data.synthetic import DayConfig
+from emp_gym.data.tape import build
 from emp_gym.experiments.commands.check import main
 from emp_gym.market import depths
 from emp_gym.market.records import KEPT
@@ -51,6 +53,34 @@ def test_two_files_of_a_day_are_compared(day: str, tmp_path: Path, capsys: Any) 
     assert "give the deeper file" in capsys.readouterr().err
 
 
+def test_files_that_show_other_books_are_refused(day: str, tmp_path: Path, capsys: Any) -> None:
+    """The same day with every size doubled: touch, date and symbol agree."""
+    deep = store.tapes(day)
+    two = shallow(recorded(deep), 2)
+    doubled = str(build(replace(two, size=two.size * 2, book_size=two.book_size * 2)).save(tmp_path / "doubled.tape"))
+    assert main(["--queue", doubled, "--against", day, *ASKED]) == 2
+    told = capsys.readouterr().err
+    assert re.search(r"another book at [\d,]+ of [\d,]+ moments, first at [\d,]+ ns than .*give two files of the same day", told)
+
+
+def test_where_no_order_is_filled_nothing_was_judged(day: str, capsys: Any) -> None:
+    asked = ["--queue", day, "--depth", "1", "--orders", "20", "--hold", "0.000001"]
+    assert main(asked) == 2
+    assert "nothing was judged: no order was filled in either file" in capsys.readouterr().out
+    assert main([*asked, "--json"]) == 2 and not json.loads(capsys.readouterr().out)["ok"]
+
+
+def test_shares_say_of_how_many_they_are(day: str, capsys: Any) -> None:
+    main(["--queue", day, "--depth", "1", *ASKED, "--json"])
+    (pair,) = json.loads(capsys.readouterr().out)["pairs"]
+    assert pair["neither"] == pair["orders"] - pair["filled"] - pair["only_shallow"]
+    assert 0 < pair["out_of_sight"] < 300 and pair["out_of_sight_later"] == pair["later"] + pair["only_deeper"]
+    main(["--queue", day, "--depth", "1", *ASKED])
+    shown = capsys.readouterr().out
+    assert f"all shares are of 300; {pair['filled']} were filled in the deeper file, {pair['neither']} in neither" in shown
+    assert f"levels of {pair['out_of_sight']}, of which {pair['out_of_sight_later'] / pair['out_of_sight']:.3%} filled later" in shown
+
+
 def test_a_rule_that_fills_too_early_is_told_with_exit_code_1(
     day: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
@@ -77,6 +107,8 @@ def test_mutants_fill_too_early_on_a_synthetic_day(day: str) -> None:
         ["--queue", "x", "--hold", "5"],
         ["--queue", "x", "--depth", "1", "--orders", "0"],
         ["--queue", "x", "--seed", "5"],
+        ["--queue", "x", "--depth", "1", "--seed", "-1"],
+        ["--queue", "x", "--depth", "1", "--hold", "1e-12"],
     ],
 )
 def test_what_does_not_go_together_is_said(wrong: list[str]) -> None:

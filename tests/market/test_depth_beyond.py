@@ -107,9 +107,9 @@ def test_a_stock_below_a_dollar_pays_whole_cents_from_there_on() -> None:
 def test_on_an_empty_side_the_ladder_begins_at_the_last_known_mid() -> None:
     lane = Lane(Hand(BIDS, {103: 40}).execute(-1, 103, 40).quiet())
     lane.step()
-    order = lane.buy(120)  # from 101 on, 1 apart, with 55 lots: 55 at 102, 55 at 103, 10 at 104
+    order = lane.buy(120)  # from 102 (101.5) on, 1 apart, with 55 lots: 55 at 103, 55 at 104, 10 at 105
     lane.step()
-    assert lane.fills == [(order, 103, 120)]
+    assert lane.fills == [(order, 104, 120)]
 
 
 def test_where_no_price_was_ever_known_a_position_is_closed_at_one_tick() -> None:
@@ -120,6 +120,27 @@ def test_where_no_price_was_ever_known_a_position_is_closed_at_one_tick() -> Non
     assert lane.position == 10 and lane.market.state["mid2"][0] == 0
     lane.market.close(np.zeros(1, np.int64), np.zeros(1, np.int64))
     assert lane.market.last_fills().price[-1] == 1 and lane.cash == 10 * (1 - 50)
+
+
+def test_on_an_empty_side_the_ladder_begins_beyond_what_the_other_side_shows() -> None:
+    """Asks have gone from 103 down to 50 while there are no bids: nobody sells at 99 what is offered at 50."""
+    day = Hand({100: 50}, {102: 40, 103: 40}).execute(1, 100, 50).new(-1, 50, 30, 7).quiet().quiet()
+    lane = Lane(day, half_life_ns=-1)
+    lane.step(2)
+    order = lane.buy(30)
+    lane.step()
+    lane.market.close(np.zeros(1, np.int64), np.zeros(1, np.int64))
+    assert lane.fills[-1] == (order, 50, 30) and int(lane.market.last_fills().price[-1]) < 50 and lane.cash < 0
+
+
+def test_half_a_unit_of_the_last_known_mid_goes_against_the_taker() -> None:
+    """The mid is 95.5, levels beyond stand a tick apart (a row with one side has no spread)."""
+    for emptied, price in ((-1, 96 + 1), (1, 95 - 1)):
+        lane = Lane(Hand({90: 40}, {101: 40}).execute(emptied, 101 if emptied < 0 else 90, 40).quiet().quiet())
+        lane.step()
+        order = lane.buy(10) if emptied < 0 else lane.sell(10)
+        lane.step()
+        assert lane.fills == [(order, price, 10)]
 
 
 # ---- what is remembered
@@ -197,6 +218,39 @@ def test_notes_of_which_nothing_is_left_make_room() -> None:
         lane.bid(103 + k, 10)
         lane.step(3)
     assert lane.position == 600 and lane.market.state["consumed"][0] == 1
+
+
+def test_what_was_taken_at_prices_that_left_the_window_is_missing_beyond_it() -> None:
+    """40 at 103 are taken, then 101 and 102 come in front of them: 103 is past the window of two levels, and has nothing more."""
+    day = Hand({100: 50}, {103: 40, 104: 40}, levels=2).quiet().new(-1, 101, 40, 7).new(-1, 102, 40, 8).quiet().quiet()
+    lane = Lane(day, half_life_ns=-1)
+    lane.buy(40)
+    lane.step(4)
+    lane.buy(80 + 40)
+    lane.step()
+    assert lane.fills[-1][1:] == (104, 40)  # 103 would be the next level: its 40 are gone
+    far = Hand({100: 50}, {203: 40, 204: 40}, levels=2).quiet().new(-1, 101, 40, 7).new(-1, 102, 40, 8).quiet().quiet()
+    lane = Lane(far, half_life_ns=-1)
+    lane.buy(40)
+    lane.step(4)
+    lane.buy(80 + 1)
+    lane.step()
+    assert lane.fills[-1][1] < 203  # so far the ladder need not reach: nothing is missing before
+
+
+def test_one_at_a_time_is_as_dear_as_all_at_once_where_what_was_taken_comes_back_slowly() -> None:
+    """Half-life of a thousand seconds, an order every millisecond: what is kept in lots would be back at every look."""
+    costs = []
+    for clip in (60, 20, 1):
+        day = Hand({100: 50}, {103: 20, 104: 20, 105: 40})
+        for _ in range(60 // clip + 1):
+            day.quiet(seconds=0.001)
+        lane = Lane(day, half_life_ns=1_000 * NS)
+        for _ in range(60 // clip):
+            lane.buy(clip)
+            lane.step()
+        costs.append(sum(price * lots for _, price, lots in lane.fills))
+    assert costs == [20 * (103 + 104 + 105)] * 3
 
 
 # ---- kernel and judge

@@ -27,22 +27,25 @@ OUTCOMES = {
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the table of every pair. 1 if a shallow file fills an order earlier than the deeper one."""
+    """Prints the table of every pair. 1 if a shallow file fills an order earlier than the deeper one, 2 if no order is filled at all."""
     found = [_record(pair, arguments) for pair in _pairs(arguments)]
     too_early = sum(record["earlier"] + record["only_shallow"] for record in found)
+    judged = all(record["filled"] or record["only_shallow"] for record in found)
     if arguments.json:
-        sys.stdout.write(json.dumps({"queue": arguments.queue, "ok": not too_early, "pairs": found}) + "\n")
-        return int(bool(too_early))
+        sys.stdout.write(json.dumps({"queue": arguments.queue, "ok": judged and not too_early, "pairs": found}) + "\n")
+        return int(bool(too_early)) or 2 * (not judged)
     for record in found:
         _show(record)
     verdict = (
         f"{too_early} orders are filled too early"
         if too_early
         else "no order is filled earlier than the deeper file says"
+        if judged
+        else "nothing was judged: no order was filled in either file; take more orders, or hold them longer"
     )
     caution = "The deeper file has spells out of sight of its own. The 95 % intervals take orders as independent: they overlap in time."
     sys.stdout.write(f"{verdict}\n{caution}\n")
-    return int(bool(too_early))
+    return int(bool(too_early)) or 2 * (not judged)
 
 
 def _pairs(arguments: argparse.Namespace) -> Iterator[Comparison]:
@@ -98,7 +101,7 @@ def _show(record: dict[str, Any]) -> None:
     for name, words in OUTCOMES.items():
         low, high = record["intervals"][name]
         lines.append(f"  {words:<32} {record[name]:>8,}  {record[name] / n:>8.3%}  [{low:.3%}, {high:.3%}]")
-    lines.append(
-        f"  {record['filled']:,} were filled in the deeper file; the shallow one lost sight of the level of {record['out_of_sight']:,}"
-    )
+    later = record["out_of_sight_later"] / max(record["out_of_sight"], 1)
+    lines.append(f"  all shares are of {n:,}; {record['filled']:,} were filled in the deeper file, {record['neither']:,} in neither")
+    lines.append(f"  out of the shallow file's sight for a time: levels of {record['out_of_sight']:,}, of which {later:.3%} filled later")
     sys.stdout.write("\n".join(lines) + "\n")
