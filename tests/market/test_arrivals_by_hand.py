@@ -239,7 +239,7 @@ def test_on_an_empty_side_the_levels_beyond_begin_at_the_last_known_mid() -> Non
     lane.step()
     order = lane.buy(10)
     lane.step()
-    assert lane.fills == [(order, 102, 10)]  # levels begin at the mid, (100 + 103) // 2, and stand a tick apart as the bids do
+    assert lane.fills == [(order, 103, 10)]  # levels begin at the mid, 101.5 rounded up, and stand a tick apart as the bids do
 
 
 def test_without_any_known_price_a_market_order_is_refused() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -62,7 +62,7 @@ class PPO(BaseAgent):
                 c.residual, observation_space, action_space, spec, seed, c.residual_options, c.residual_scale
             )
         self.learns_first = self.residual is not None and self.residual.waits
-        with _global_torch_seed(seed):
+        with _global_torch_seed(seed), _torch_threads(c.threads):  # orthogonal weights depend on their number in the last bits
             self.policy = LanePolicy(observation_space, action_space, lambda _: 0.0, **self._policy_arguments())
         if self.residual is not None:
             for parameter in self.policy.action_net.parameters():
@@ -154,16 +154,11 @@ class PPO(BaseAgent):
 
         if self.residual is not None:
             self.residual.calibrate(make_env)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(self.config.threads)
         env = NativeVecEnv(make_env(num_envs=self.config.num_envs), stagger=True)
-        try:
+        with closing(env), _torch_threads(self.config.threads):
             self._trainer = self._make_trainer(env, total_timesteps, callback)
             self._trainer.learn(total_timesteps - self.num_timesteps, reset_num_timesteps=self.num_timesteps == 0)
             self.num_timesteps = self._trainer.num_timesteps
-        finally:
-            env.close()
-            torch.set_num_threads(threads)
 
     def _make_trainer(self, env: Any, total_timesteps: int, callback: Callback | None) -> LanePPO:
         c = self.config
@@ -247,6 +242,16 @@ class PPO(BaseAgent):
         self.num_timesteps = steps
         self._resumed, self._trainer = read_arrays(folder / "training.safetensors"), None
         self._boundary = self._resumed
+
+
+@contextmanager
+def _torch_threads(threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

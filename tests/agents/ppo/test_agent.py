@@ -100,6 +100,20 @@ def test_the_same_seed_learns_the_same_and_another_seed_does_not() -> None:
     assert not same(learned(0), learned(1))
 
 
+def test_weights_do_not_depend_on_how_many_threads_torch_happens_to_have() -> None:
+    """A worker begins with one, a command with as many as there are cores."""
+
+    def drawn(threads: int) -> dict[str, np.ndarray]:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            return agent(layers=(256, 256), threads=2).arrays()
+        finally:
+            torch.set_num_threads(before)
+
+    assert same(drawn(1), drawn(2))
+
+
 def test_global_generators_are_left_alone() -> None:
     torch.manual_seed(5)
     before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[index]
