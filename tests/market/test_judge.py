@@ -64,6 +64,8 @@ def through_a_dollar(day: RecordedDay) -> RecordedDay:
     shift = 10_000 - int(np.median(day.price[day.kind <= 4])) // 100 * 100
     moved = {name: getattr(day, name) for name in ("price", "book_price")}
     moved = {name: np.where(np.abs(prices) < 1 << 33, np.maximum(prices + shift, 100), prices) for name, prices in moved.items()}
+    book, size = moved["book_price"], day.book_size
+    assert not ((book[:, :, 1:] == book[:, :, :-1]) & (size[:, :, 1:] > 0)).any(), "levels that fell together; take another seed"
     return replace(day, **moved, instrument=replace(day.instrument, tick=1, ticks=((0, 1), (10_000, 100))))
 
 
