@@ -13,8 +13,9 @@ doubled."""
 TRADES = 20
 """Times the largest quantity at the highest visible price: what one decision trades at the most. Ten orders, and no lot beyond the visible
 book costs more than twice the price at which that book ends."""
-RISE = 100
-"""Times the first price of a day: quantities that are right at this price are right without a look at the whole day."""
+RISE, LEAST = 100, 1_000_000
+"""Times the first price of a day, and price units that it is taken for at the least: quantities that are right at this price are right
+without a look at the whole day."""
 
 
 def stop_if_money_wraps(quantity: int, name: str, tape: TapeSet, days: np.ndarray) -> int:
@@ -24,8 +25,8 @@ def stop_if_money_wraps(quantity: int, name: str, tape: TapeSet, days: np.ndarra
     """
     most = MOST_CASH
     for number, (day, info) in enumerate(zip(days, tape.info, strict=True)):
-        price = RISE * int(tape.rows["mid2"][tape.day_slice(number).start]) // 2
-        of_day = most_lots(day, price) if price else 0
+        first = int(tape.rows["mid2"][tape.day_slice(number).start]) // 2
+        of_day = most_lots(day, max(RISE * first, LEAST)) if first else 0
         if quantity > of_day:
             price = highest_price(tape, number)
             of_day = most_lots(day, price)
