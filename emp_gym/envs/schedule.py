@@ -101,6 +101,8 @@ def split_windows(tape: TapeSet, split: str, pace: Pace, episode: int) -> Window
     if (pace.rows or pace.ns) * episode > LARGEST // 2:
         raise ConfigError(f"an episode of {episode:,} decisions every {pace} does not fit the 64 bits of a clock; use a smaller one")
     windows = _windows(tape, split, pace, episode)
+    if windows is None and not _parts(tape, "all", pace, episode):
+        raise DataError(f"{tape.described}: the two sides of the book are never both quoted, so nothing has a price; give other days")
     if windows is None:
         raise DataError(
             f"no {split} window of {len(tape.info)} day(s) holds an episode of {episode} decisions every {pace}; "
