@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Test modules load torch before the package does, which would ask for the same (agents/registry.py): idle OpenMP threads
+# sleep. Spinning ones, beside another worker of the tests, have made a test of seconds last minutes.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Found cases repeat: the same examples every time, and no deadline (the first call of a kernel compiles it).
