@@ -111,7 +111,7 @@ def test_shortfall_rewards_sum_to_the_closed_form_and_the_parent_is_done_exactly
         total += rewards
         for i in np.flatnonzero(ended):
             side, arrival = int(episodes[i]["parent_side"]), int(episodes[i]["arrival2"]) / 2
-            assert state[i]["position"] == side * 1_000
+            assert game.lanes.market.view.position[i, 0] == side * 1_000
             paid = -int(state[i]["cash"]) / CASH  # price units times lots, fees included; negative when we sold
             shortfall_bps = 1e4 * (paid - side * 1_000 * arrival) / (1_000 * arrival)
             assert total[i] == pytest.approx(-shortfall_bps, rel=1e-9, abs=1e-9)
