@@ -366,8 +366,12 @@ class View:
     tick: I64  # [N, M] price units; where the tick depends on the price, that at the mid
     price_to_cash: I64  # [N, M] cash units per price unit and lot
     midnight_utc_ns: I64  # [N] local midnight of the lane's day, nanoseconds after 1970 in UTC
-    order_instrument: I32 | None = None  # [N, K]; None: all of instrument 0
+    order_instrument: npt.NDArray[np.signedinteger[Any]] | None = None  # [N, K]; None: all of instrument 0
     least_tick: I64 | None = None  # [N, M] the smallest tick that any price has; None: `tick` holds at every price
+    order_kind: I8 | None = None  # [N, K] LIMIT or MARKET, of no meaning in an empty slot; None, here and below: not told
+    order_leaving: Bool | None = None  # [N, K] its cancel is on its way
+    order_decision: I32 | None = None  # [N, K] decision in which it was sent
+    named: Mapping[str, np.ndarray] = field(default_factory=dict)  # [N, M, ...] what else the market publishes, by name
 
     def __repr__(self) -> str:
         """Short, whatever the number of lanes: the shape, and lane 0."""
@@ -402,7 +406,7 @@ class Market(Protocol):
 
     def reset(self, lanes: I64, day: I64, row: I64, end_row: I64) -> None: ...
     def advance(self, orders: Orders) -> None: ...
-    def close(self, lanes: I64, target: I64) -> None: ...
+    def close(self, lanes: I64, target: I64) -> Bool: ...
 
 
 class Gate(Protocol):

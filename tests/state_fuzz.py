@@ -196,8 +196,8 @@ def trade(tape: TapeSet, seed: int) -> None:
         for lane in range(lanes):
             for slot in range(3):
                 side = int(rng.choice([1, -1]))
-                best = int(market.book[lane, 0 if side > 0 else 2, 0])
-                tick = int(market.state["tick"][lane])
+                best = int((market.view.bid_price if side > 0 else market.view.ask_price)[lane, 0, 0])
+                tick = int(market.view.tick[lane, 0])
                 kind = int(rng.choice([OrderKind.LIMIT, OrderKind.MARKET, OrderKind.CANCEL]))
                 orders.put(
                     lane, slot, kind, side=side, quantity=int(rng.integers(1, 300)),

@@ -21,7 +21,7 @@ from emp_gym.market.replay import FILL_RULES, HIDDEN_PRINTS, MANY, REQUESTS, Rep
 from emp_gym.sensory import lob
 from emp_gym.settings import shown, whole, word
 from emp_gym.threads import MOST, run
-from emp_gym.types import I8, Bool, ConfigError, DataError, Feature, Gate, Orders, Status, Verdicts
+from emp_gym.types import I8, Bool, ConfigError, DataError, Feature, Gate, Orders, Verdicts
 
 MARKETS = ("replay",)
 MOST_LATENCY_NS = 24 * 60 * UNITS["min"]
@@ -77,6 +77,7 @@ class Lanes:
                 half_life_ns=schedule.parse_impact(impact), every_rows=self.pace.rows, every_ns=self.pace.ns, **fees,
             ),
             threads,
+            lob.LOOKS,
         )  # fmt: skip
         deepest = self.tape.levels
         self.levels = min(5, deepest) if levels is None else whole("levels", levels, 1, deepest, ", the depth of the data")
@@ -157,7 +158,7 @@ class Lanes:
             self._pin(lanes, options, day, row, end_row)
         self.market.reset(lanes, day, row, end_row)
         self.market.active[lanes] = True
-        task_kernels.begin(lanes, self.market.state, self.episodes, self.random, stagger, self.setup)
+        task_kernels.begin(lanes, self.market.public.quote, self.episodes, self.random, stagger, self.setup)
         self._length[lanes] = self.episodes["length"][lanes]
 
     def forget(self) -> None:
@@ -205,9 +206,9 @@ class Lanes:
         terminated = np.zeros(self.lanes, np.bool_)
         ended = truncated.copy()  # the flags are given away
         if self.task.code == task_kernels.EXECUTE_PARENT:
-            state = self.market.state
-            done = state["position"] * self.episodes["parent_side"] >= self.task.parent
-            terminated = (done | (state["decision"] >= self._length)) & self.market.active
+            view = self.market.view
+            done = view.position[:, 0] * self.episodes["parent_side"] >= self.task.parent
+            terminated = (done | (view.decision >= self._length)) & self.market.active
             truncated = truncated & ~terminated
             ended = truncated | terminated
         self.truncated_by = self.row.stopped()
@@ -239,18 +240,15 @@ class Lanes:
         if self.task.code == task_kernels.EXECUTE_PARENT:
             target = self.episodes["parent_side"][lanes] * self.task.parent
             if self.truncated_by is not None:
-                target = np.where(self.truncated_by[lanes] > 0, self.market.state["position"][lanes], target)
-        state = self.market.state[lanes]
-        status = self.tape.rows["status"][self.tape.days["row0"][state["day"]] + state["row"]]
-        self._closed_halted[lanes] = (status != Status.TRADING) & (state["position"] != target)
-        self.market.close(lanes, target)
+                target = np.where(self.truncated_by[lanes] > 0, self.market.view.position[lanes, 0], target)
+        self._closed_halted[lanes] = self.market.close(lanes, target)
 
     def _request(self, actions: np.ndarray) -> None:
         market = self.market
         choices, levers = (actions, _NO_LEVERS) if self.task.menu else (_NO_CHOICES, actions)
         arrays = (
-            choices, levers, self.orders.kind, self.orders.records, market.state, market.slots, market.book, self.episodes, self.mask,
-            market.days, market.active, self.setup,
+            choices, levers, self.orders.kind, self.orders.records, *market.public, self.episodes, self.mask, market.active,
+            self.setup,
         )  # fmt: skip
         run(market.threads, task_kernels.request_lanes, self.lanes, *arrays)
 
@@ -259,8 +257,7 @@ class Lanes:
         out, rewards = np.empty((self.lanes, len(self.features)), np.float32), np.empty(self.lanes, np.float64)
         market = self.market
         arrays = (
-            market.state, market.slots, market.book, self.episodes, market.days, self.tape.rows, market.active,
-            rewards, out, self.mask, self._raw, self._transform, self.setup,
+            *market.public, self.episodes, market.active, rewards, out, self.mask, self._raw, self._transform, self.setup,
         )  # fmt: skip
         run(market.threads, task_kernels.settle_and_observe_lanes, self.lanes, *arrays)
         narrow(self)
@@ -268,18 +265,15 @@ class Lanes:
 
     def observe(self, lanes: np.ndarray, out: np.ndarray) -> None:
         """Writes the observations of `lanes` into out [N, D] and their masks into `mask`."""
-        market = self.market
-        task_kernels.observe(
-            lanes, market.state, market.slots, market.book, self.episodes, market.days, self.tape.rows,
-            out, self.mask, self._raw[0], self._transform, self.setup,
-        )  # fmt: skip
+        arrays = (*self.market.public, self.episodes, out, self.mask, self._raw[0], self._transform, self.setup)
+        task_kernels.observe(lanes, *arrays)
         narrow(self)
 
     # ------------------------------------------------------------------------------------------------------------- to be kept
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All that one step leaves to the next, gates apart: the arrays themselves, not copies."""
-        kept = ("state", "slots", "taken", "fills", "book", "outcome", "active", "progress")
+        kept = ("state", "quote", "seen", "slots", "taken", "fills", "book", "outcome", "active", "progress")
         return {name: getattr(self.market, name) for name in kept} | {
             "kind": self.orders.kind, "records": self.orders.records, "episodes": self.episodes, "length": self._length,
             "random": self.random,
@@ -288,7 +282,7 @@ class Lanes:
     @property
     def layout(self) -> str:
         """Days and their rules, task and market: where they are the same, `arrays` mean the same."""
-        own = (self.setup, self.market.params, self.market.days)
+        own = (self.setup, self.market.params, self.market.looks, self.market.days)
         return " ".join([self.tape.hash, *(array.tobytes().hex() for array in own)])
 
     # ------------------------------------------------------------------------------------------------------------- reports
@@ -298,7 +292,8 @@ class Lanes:
         `emp_gym.envs.trading` for their meaning."""
         amounts = np.zeros((len(task_kernels.AMOUNTS), self.lanes), np.float64)
         counts = np.zeros((len(task_kernels.COUNTS), self.lanes), np.int64)
-        task_kernels.summarise(lanes, self.market.state, self.episodes, amounts, counts, self.setup)
+        lane, quote = self.market.public[:2]
+        task_kernels.summarise(lanes, lane, quote, self.episodes, amounts, counts, self.setup)
         halted = np.zeros(self.lanes, np.int64)
         ended = np.intersect1d(lanes, self.ended)  # of an episode that goes on nothing was closed
         halted[ended] = self._closed_halted[ended]
@@ -309,7 +304,8 @@ class Lanes:
         """(signal f4 [N], regime i1 [N]) planted at the lanes' rows. Synthetic days only, for oracles only."""
         if self.tape.signal is None or self.tape.regime is None:
             raise DataError("recorded days have no planted signal; an oracle needs synthetic days (data=None)")
-        at = self.tape.days["row0"][self.market.state["day"]] + self.market.state["row"]
+        lane = self.market.public.lane
+        at = self.tape.days["row0"][lane["day"]] + lane["row"]
         return self.tape.signal[at], self.tape.regime[at]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Lanes:

@@ -42,7 +42,7 @@ def _narrow(lanes: Lanes, gate: Any) -> None:
         if not lanes.mask[:, action].any():
             continue
         run(
-            1, task_kernels.request_lanes, n, np.full(n, action), _NO_LEVERS, wanted.kind, wanted.records, market.state,
-            market.slots, market.book, lanes.episodes, unmasked, market.days, everyone, lanes.setup,
+            1, task_kernels.request_lanes, n, np.full(n, action), _NO_LEVERS, wanted.kind, wanted.records, *market.public,
+            lanes.episodes, unmasked, everyone, lanes.setup,
         )  # fmt: skip
         lanes.mask[:, action] &= gate.allowed(market.view, candidates, observed=True)[:, 0]

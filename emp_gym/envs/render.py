@@ -61,7 +61,7 @@ def show(lanes: Lanes, lane: int, mode: str | None, trail: Trail | None = None) 
 
 def day_of(lanes: Lanes, lane: int) -> DayInfo:
     """The day that a lane is on."""
-    return lanes.tape.info[int(lanes.market.state[lane]["day"])]
+    return lanes.tape.info[int(lanes.market.public.lane["day"][lane])]
 
 
 def clock(time_ns: int) -> str:
@@ -85,14 +85,14 @@ def own_orders(lanes: Lanes, lane: int) -> dict[tuple[int, int], str]:
 
 def ladder(lanes: Lanes, lane: int) -> str:
     """The visible book with own orders and their queue, best prices in the middle."""
-    view, state, day = lanes.market.view, lanes.market.state[lane], day_of(lanes, lane)
+    view, day = lanes.market.view, day_of(lanes, lane)
     unit = day.instrument.price_unit
     own = own_orders(lanes, lane)
     lines = [
-        f"{day.instrument.symbol} {day.date} {clock(state['time_ns'])}  {Status(int(state['status'])).name.lower()}"
-        f"  decision {int(state['decision'])}/{int(lanes.episodes[lane]['length'])}",
-        f"position {int(state['position'])}  equity {int(view.equity2[lane]) / (2 * CASH_UNITS):+.2f}"
-        f"  fees {int(state['fees']) / CASH_UNITS:.2f} {day.instrument.currency}",
+        f"{day.instrument.symbol} {day.date} {clock(view.time_ns[lane])}  {Status(int(view.status[lane, 0])).name.lower()}"
+        f"  decision {int(view.decision[lane])}/{int(lanes.episodes[lane]['length'])}",
+        f"position {int(view.position[lane, 0])}  equity {int(view.equity2[lane]) / (2 * CASH_UNITS):+.2f}"
+        f"  fees {int(view.fees[lane]) / CASH_UNITS:.2f} {day.instrument.currency}",
         f"{'own':>28} {'bid':>8} {'price':>12} {'ask':<8} own",
     ]
     sides = ((-1, view.ask_price, view.ask_size), (1, view.bid_price, view.bid_size))
@@ -121,8 +121,8 @@ def picture(lanes: Lanes, lane: int, trail: Trail | None) -> np.ndarray:
     _draw_ladder(figure.add_subplot(grid[:, 0]), lanes, lane)
     if trail is not None and trail.time_s:
         draw_episode([figure.add_subplot(grid[i, 1]) for i in range(3)], trail)
-    state, day = lanes.market.state[lane], day_of(lanes, lane)
-    figure.suptitle(f"{day.instrument.symbol} {day.date} {clock(state['time_ns'])}", color=INK, fontsize=12, y=0.96)
+    day, now = day_of(lanes, lane), clock(lanes.market.view.time_ns[lane])
+    figure.suptitle(f"{day.instrument.symbol} {day.date} {now}", color=INK, fontsize=12, y=0.96)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from emp_gym.data.tape import NO_ROW
 from emp_gym.envs.lots import MOST_CASH
-from emp_gym.market.account import SEEN
-from emp_gym.market.records import BEYOND, FREE, IN_FLIGHT, LIMIT, LIVE, MARKET
+from emp_gym.market.public import FREE, IN_FLIGHT, LIMIT, LIVE, MARKET, SEEN
+from emp_gym.market.records import BEYOND
 from emp_gym.market.replay import ENDLESS
 from emp_gym.risk.reasons import Latch
 from emp_gym.risk.state import FULL_SCALE
@@ -29,7 +29,8 @@ LOTS = 1 << 40  # of one order, and of a queue
 PRICE = 1 << 50
 LATEST_NS = 1 << 57  # four years after midnight
 _COUNTED = ("filled", "maker_filled", "sent", "hit", "refused", "beyond", "unknown_place", "max_position", "position_sum")
-_AMOUNTS = ("cash", "fees", "position", "bought", "sold", "flow", "hidden", "mid2_before", "captured2")
+_AMOUNTS = ("cash", "fees", "position", "captured2")
+_QUOTED = ("bought", "sold", "flow", "hidden", "mid2_before")
 
 
 class _Bounds:
@@ -76,7 +77,7 @@ def check(lanes: Lanes | Any, saved: Arrays, where: str) -> None:
         _certificate(bounds, lanes, state)
         return
     bounds.within("state.day", state["day"], 0, len(lanes.tape.info) - 1)
-    begun = state["tick"] != 0  # a lane that no reset has begun holds zeros
+    begun = saved["quote"]["tick"][:, 0] != 0  # a lane that no reset has begun holds zeros
     days = lanes.market.days[state["day"]]
     _state(bounds, lanes, saved, days, begun)
     _seen(bounds, lanes, saved, days, begun)
@@ -93,42 +94,51 @@ def _rows(array: np.ndarray) -> np.ndarray:
 
 
 def _state(bounds: _Bounds, lanes: Lanes, saved: Arrays, days: np.ndarray, begun: np.ndarray) -> None:
-    state, last = saved["state"], days["rows"] - 1
+    state, quote, last = saved["state"], saved["quote"][:, 0], days["rows"] - 1
     furthest = int(lanes.market.days["rows"].max()) - 1
     notes = saved["taken"].shape[1] if lanes.market.config.half_life_ns else lanes.market.notes_of_a_row
     for name, high in (
         ("row", last), ("seen_row", state["row"]), ("last_row", state["seen_row"]), ("start_row", state["row"]), ("end_row", last),
         ("target", furthest), ("consumed_row", furthest), ("next_row", NO_ROW), ("decision", LOTS),
         ("orders", saved["slots"].shape[1]), ("consumed", notes), ("fills", saved["fills"].shape[1]),
-        ("status", max(Status)), ("exhausted", 1), *((name, MOST) for name in _COUNTED),
+        ("exhausted", 1), *((name, MOST) for name in _COUNTED),
     ):  # fmt: skip
         bounds.within(f"state.{name}", state[name], 0, high)
     for name in _AMOUNTS:
         most = 2 * MOST_CASH if name == "cash" else MOST
         bounds.within(f"state.{name}", state[name], -most, most)
+    for name in _QUOTED:
+        bounds.within(f"quote.{name}", quote[name], -MOST, MOST)
+    bounds.within("quote.status", quote["status"], 0, max(Status))
+    bounds.equal("quote.position", quote["position"], state["position"])
     rows = lanes.tape.rows[days["row0"] + state["row"]]
     bounds.within("state.time_ns", state["time_ns"], rows["time_ns"], LATEST_NS, begun)
-    for name in ("price_to_cash", "midnight_utc_ns", "least_tick"):
-        bounds.equal(f"state.{name}", state[name], days[name], begun)
-    ticks = (state["tick"] == days["first_tick"]) | (
-        (days["step_tick"] == state["tick"][:, None]) & (np.arange(days["step_tick"].shape[1]) < days["steps"][:, None])
+    bounds.equal("state.midnight_utc_ns", state["midnight_utc_ns"], days["midnight_utc_ns"], begun)
+    bounds.equal("quote.rules", quote["rules"], state["day"])
+    for name in ("price_to_cash", "least_tick"):
+        bounds.equal(f"quote.{name}", quote[name], days[name], begun)
+    ticks = (quote["tick"] == days["first_tick"]) | (
+        (days["step_tick"] == quote["tick"][:, None]) & (np.arange(days["step_tick"].shape[1]) < days["steps"][:, None])
     ).any(axis=1)
-    bounds.within("state.tick", np.where(ticks, state["tick"], -1), 1, MOST, begun)
+    bounds.within("quote.tick", np.where(ticks, quote["tick"], -1), 1, MOST, begun)
 
 
 def _seen(bounds: _Bounds, lanes: Lanes, saved: Arrays, days: np.ndarray, begun: np.ndarray) -> None:
     """What the view shows is what the tape has."""
-    state, at = saved["state"], days["row0"] + saved["state"]["seen_row"]
-    rows, levels = lanes.tape.rows[at], lanes.tape.book[at]
-    for name in SEEN.names or ():
-        bounds.equal(f"state.now.{name}", state["now"][name], rows[name], begun)
+    number = saved["state"]["seen_row"]
+    rows, levels = lanes.tape.rows[days["row0"] + number], lanes.tape.book[days["row0"] + number]
+    for w, look in enumerate([0, *lanes.market.looks.tolist()]):
+        seen, then = saved["seen"][:, 0, w], np.maximum(number - look, 0)
+        bounds.equal("seen.messages", seen["messages"], then, begun)
+        for name in SEEN.names[:-1] if SEEN.names else ():
+            bounds.equal(f"seen.{name}", seen[name], lanes.tape.rows[days["row0"] + then][name], begun)
     for name in ("mid2", "status"):
-        bounds.equal(f"state.{name}", state[name], rows[name], begun)
+        bounds.equal(f"quote.{name}", saved["quote"][name][:, 0], rows[name], begun)
     size = levels["size"].astype(np.int64)
     price = levels["price"] + days["base"][:, None, None]
     for s, empty in enumerate((EMPTY_BID, EMPTY_ASK)):
-        bounds.equal("book", saved["book"][:, 2 * s], np.where(size[:, s] > 0, price[:, s], empty), begun[:, None])
-        bounds.equal("book", saved["book"][:, 2 * s + 1], size[:, s], begun[:, None])
+        bounds.equal("book", saved["book"][:, 0, 2 * s], np.where(size[:, s] > 0, price[:, s], empty), begun[:, None])
+        bounds.equal("book", saved["book"][:, 0, 2 * s + 1], size[:, s], begun[:, None])
 
 
 def _orders(bounds: _Bounds, lanes: Lanes, saved: Arrays, days: np.ndarray) -> None:
@@ -144,7 +154,7 @@ def _orders(bounds: _Bounds, lanes: Lanes, saved: Arrays, days: np.ndarray) -> N
     within("state", FREE, FREE, ~used)
     within("id", 0, 0, ~used)
     within("quantity", 0, 0, ~used)
-    bounds.equal("slots.live", slots["live"], live)
+    bounds.equal("slots.live", slots["live"].view(np.uint8), live)
     within("id", 1, MOST, used)
     within("quantity", 1, LOTS, used)
     within("kind", LIMIT, MARKET, used)
@@ -159,6 +169,8 @@ def _orders(bounds: _Bounds, lanes: Lanes, saved: Arrays, days: np.ndarray) -> N
     within("arrive_row", 0, last, used)
     within("arrive_ns", 0, LATEST_NS, used)
     leaving = used & (slots["cancel_row"] != NO_ROW)
+    bounds.equal("slots.leaving", slots["leaving"].view(np.uint8), leaving, used)
+    within("instrument", 0, 0, used)
     within("cancel_row", 0, last, leaving)
     within("cancel_ns", 0, LATEST_NS, leaving)
     within("ahead", -1, LOTS, live)

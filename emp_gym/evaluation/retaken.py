@@ -21,7 +21,7 @@ class Retaken:
     """Notes what the lanes of a market of ours take from the visible book: `step` after every step, then `lots`."""
 
     def __init__(self, lanes: Any) -> None:
-        self._market, self._day = lanes.market, lanes.market.state["day"].copy()
+        self._market, self._day = lanes.market, lanes.market.public.lane["day"].copy()
         self._takes: list[np.ndarray] = []
 
     def step(self, running: Bool) -> None:

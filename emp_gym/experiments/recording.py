@@ -95,9 +95,9 @@ class Recorder:
         self._step_type = runlog.extended("steps", [(name, "<f4") for name in self._levers])
         self._fill_type = runlog.extended("fills", [(horizon.column, "<i8") for horizon in self.horizons])
         self._rows = np.zeros(lanes.lanes, np.int64)  # of `steps`, so far
-        self._arrival2 = lanes.market.state["mid2"].copy()
-        self._day = lanes.market.state["day"].copy()
-        self._tick = lanes.market.state["tick"].copy()
+        view = lanes.market.view
+        self._arrival2, self._tick = view.mid2[:, 0].copy(), view.tick[:, 0].copy()
+        self._day = lanes.market.public.lane["day"].copy()
         self._stand(np.arange(lanes.lanes))
 
     def step(self, running: Bool, actions: np.ndarray, rewards: np.ndarray) -> None:
@@ -121,15 +121,17 @@ class Recorder:
 
     def _stand(self, lanes: np.ndarray) -> None:
         """Notes where `lanes` stand now."""
-        state, view = self._lanes.market.state, self._lanes.market.view
-        where = slice(None) if len(lanes) == len(state) else lanes
+        (lane, quote, *_), view = self._lanes.market.public, self._lanes.market.view
+        where = slice(None) if len(lanes) == len(lane) else lanes
         rows = np.zeros(len(lanes), self._step_type)
         self._rows[where] += 1
         rows["episode"], rows["decision"], rows["action"] = lanes, self._decision, NO_ACTION
-        for name in ("time_ns", "row", "seen_row", "cash", "fees", "position", "mid2"):
-            rows[name] = state[name][where]
+        for name in ("time_ns", "row", "seen_row", "cash", "fees"):
+            rows[name] = lane[name][where]
+        for name in ("position", "mid2"):
+            rows[name] = quote[name][where, 0]
         rows["bid"], rows["ask"] = view.bid_price[where, 0, 0], view.ask_price[where, 0, 0]
-        rows["equity2"] = 2 * rows["cash"] + rows["position"] * rows["mid2"] * state["price_to_cash"][where]
+        rows["equity2"] = 2 * rows["cash"] + rows["position"] * rows["mid2"] * quote["price_to_cash"][where, 0]
         self._parts["steps"].append(rows)
         self._order_id, self._order_ahead = view.order_id.copy(), view.order_ahead.copy()
         self._order_live = view.order_live.copy()
@@ -201,7 +203,7 @@ class Recorder:
             "gates": [{"name": gate["name"], "reasons": gate["reasons"]} for gate in self._described["gates"]],
             "horizons": [{"messages": h.messages, "ns": h.ns} for h in self.horizons],
             "data_hash": lanes.tape.hash,
-            "days": [_about_day(day, own) for day, own in zip(lanes.tape.info, market.days, strict=True)],
+            "days": [_about_day(day, own) for day, own in zip(lanes.tape.info, market.public.rules, strict=True)],
         }
 
     def tables(self) -> dict[str, np.ndarray]:
@@ -233,26 +235,26 @@ class Recorder:
         return steps
 
     def _accounts(self) -> np.ndarray:
-        lanes, n = self._lanes, self._lanes.lanes
+        lanes, n, view = self._lanes, self._lanes.lanes, self._lanes.market.view
         accounts = np.zeros(n, runlog.ACCOUNT)
         accounts["episode"], accounts["day"], accounts["arrival2"] = np.arange(n), self._day, self._arrival2
         accounts["decisions"] = self._rows - 1
-        accounts["tick"], accounts["position"] = self._tick, lanes.market.state["position"]
-        accounts["price_to_cash"] = lanes.market.state["price_to_cash"]
+        accounts["tick"], accounts["position"] = self._tick, view.position[:, 0]
+        accounts["price_to_cash"] = view.price_to_cash[:, 0]
         accounts["deadline_row"] = self._deadlines()
-        accounts["twap2"] = self._twap2(lanes.market.state["start_row"], accounts["deadline_row"])
+        accounts["twap2"] = self._twap2(lanes.market.public.lane["start_row"], accounts["deadline_row"])
         if lanes.task.reward == "shortfall":
             accounts["parent_side"], accounts["parent"] = lanes.episodes["parent_side"], lanes.task.parent
             accounts["mark2"] = self._arrival2
         else:
-            accounts["mark2"] = lanes.market.state["mid2"]
+            accounts["mark2"] = view.mid2[:, 0]
         return accounts
 
     def _deadlines(self) -> I64:
         """Rows in which the episodes end if nothing ends them before [W]."""
         lanes, tape = self._lanes, self._lanes.tape
-        state = lanes.market.state
-        rows = state["start_row"].copy()
+        lane = lanes.market.public.lane
+        rows = lane["start_row"].copy()
         for day in np.unique(self._day):
             own, mine = tape.rows[tape.day_slice(int(day))], self._day == day
             if lanes.pace.rows:
@@ -261,7 +263,7 @@ class Recorder:
             else:
                 until = own["time_ns"][rows[mine]] + lanes.pace.ns * lanes.episode
                 rows[mine] = np.searchsorted(own["time_ns"], until, side="right") - 1
-            rows[mine] = np.minimum(rows[mine], own["group_end"][state["end_row"][mine]])
+            rows[mine] = np.minimum(rows[mine], own["group_end"][lane["end_row"][mine]])
         return rows
 
     def _twap2(self, first: I64, last: I64) -> F64:

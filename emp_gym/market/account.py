@@ -6,61 +6,6 @@ import numpy as np
 
 from emp_gym.jit import hot
 
-SEEN = np.dtype([(name, "i8") for name in ("time_ns", "mid2", "bought", "sold", "flow", "hidden", "moves2")])
-"""What a lane keeps of the row that its view shows; fields as in `ROW`."""
-
-LANE = np.dtype(
-    [
-        # where the lane stands on its tape (rows count from the day's first)
-        ("day", "i8"),
-        ("row", "i8"),  # row of the decision: the last one that has happened
-        ("seen_row", "i8"),  # row that the view shows (earlier than `row` under feed latency)
-        ("last_row", "i8"),  # seen_row of the decision before
-        ("start_row", "i8"),
-        ("target", "i8"),  # row of the next decision, while the lane walks to it
-        ("end_row", "i8"),  # last row that this episode may reach
-        ("time_ns", "i8"),  # time of the decision
-        ("decision", "i8"),  # decisions taken
-        ("next_row", "i8"),  # nothing of ours can happen before this row
-        ("orders", "i4"),  # used order slots
-        ("consumed", "i4"),  # used entries of consumed depth
-        ("fills", "i4"),  # entries in the fill log of this step
-        ("consumed_row", "i4"),  # row of the last of them
-        ("status", "i1"),
-        ("exhausted", "i1"),  # the tape (or the split) ends here
-        # account
-        ("cash", "i8"),  # 1e-8 currency
-        ("fees", "i8"),
-        ("position", "i8"),  # lots
-        # the row that the view shows, and what has passed since the decision before
-        ("now", SEEN),
-        ("bought", "i8"),
-        ("sold", "i8"),
-        ("flow", "i8"),
-        ("hidden", "i8"),
-        ("mid2_before", "i8"),
-        ("tick", "i8"),  # price units; at the mid, where it depends on the price
-        ("mid2", "i8"),  # last known best bid + best ask of the seen row
-        # counters of the episode
-        ("sent", "i8"),  # orders accepted
-        ("hit", "i8"),  # orders with at least one fill
-        ("filled", "i8"),  # lots
-        ("maker_filled", "i8"),  # lots
-        ("captured2", "i8"),  # sum of side * (mid2 - 2 price) * lots: twice the spread captured, price units
-        ("refused", "i8"),  # orders refused
-        ("beyond", "i8"),  # lots taken beyond the visible book
-        ("unknown_place", "i8"),  # orders posted beyond the visible window
-        ("max_position", "i8"),  # largest |position|, lots
-        ("position_sum", "i8"),  # sum over decisions of |position|
-        # of the day
-        ("price_to_cash", "i8"),
-        ("least_tick", "i8"),  # the smallest tick that any price has
-        ("midnight_utc_ns", "i8"),
-    ],
-    align=True,
-)
-"""One lane of the replay market, orders aside."""
-
 FILL = np.dtype(
     [
         ("id", "i8"),

@@ -1,6 +1,6 @@
 """Under which rules a day trades: fees, lot, tick by price, worth of a price unit and session of its own instrument.
 
-Kernels read them from the day's record: `MARKET_DAY` is the tape's `DAY` and the rules behind it.
+Kernels read them from the day's record: `MARKET_DAY` is `RULES` with the tape's `DAY` in its room.
 """
 
 from __future__ import annotations
@@ -12,31 +12,11 @@ import numpy as np
 
 from emp_gym.data.instruments import check
 from emp_gym.data.tape import DAY, DayInfo
-from emp_gym.jit import hot
+from emp_gym.market.public import MOST_STEPS, RULES, within
 from emp_gym.types import CASH_UNITS, ConfigError, Instrument
 
-MOST_STEPS = 24  # prices from which another tick holds (the European tick size table has 19 bands)
-
-RULES: list[tuple] = [
-    ("price_to_cash", "i8"),  # cash units (1e-8 currency) of a price unit and lot
-    ("maker_numerator", "i8"),  # fee in cash units of a price unit and lot, as a fraction
-    ("maker_denominator", "i8"),
-    ("taker_numerator", "i8"),
-    ("taker_denominator", "i8"),
-    ("maker_per_lot", "i8"),  # cash units a lot, on top; negative = rebate
-    ("taker_per_lot", "i8"),
-    ("lot", "i8"),  # quantity multiple
-    ("session_start_ns", "i8"),
-    ("session_ns", "i8"),
-    ("midnight_utc_ns", "i8"),
-    ("first_tick", "i8"),  # tick below the first step, and everywhere where there are none; price units
-    ("least_tick", "i8"),  # the smallest of all
-    ("steps", "i8"),  # used entries of the two arrays below
-    ("step_price", "i8", (MOST_STEPS,)),  # from which price, ascending
-    ("step_tick", "i8", (MOST_STEPS,)),  # another tick holds
-]
-MARKET_DAY = np.dtype([*DAY.descr, *RULES], align=True)
-"""Where a day lies in the tape's arrays, and under which rules it trades."""
+MARKET_DAY = within(RULES, DAY.descr)
+"""Under which rules a day trades, and where it lies in the tape's arrays."""
 
 Fees = tuple[float | None, float | None]
 """(maker, taker); None: the instrument's."""
@@ -95,40 +75,3 @@ def _put_ticks(row: np.void, own: Instrument, day: DayInfo) -> None:
     row["least_tick"] = min([own.tick, *(tick for _, tick in steps)])
     for k, (price, tick) in enumerate(steps):
         row["step_price"][k], row["step_tick"][k] = price, tick
-
-
-# --------------------------------------------------------------------------------------------------------------- kernels
-
-
-@hot
-def tick_at(day, price):
-    """The tick of an order at `price`, price units."""
-    tick = day["first_tick"]
-    for k in range(day["steps"]):
-        if price < day["step_price"][k]:
-            break
-        tick = day["step_tick"][k]
-    return tick
-
-
-@hot
-def ticks_away(day, price, ticks):
-    """The price so many ticks above `price`, below it where `ticks` is negative; each tick is that of the price it starts
-    from, or leads down to."""
-    if day["steps"] == 0:
-        return price + ticks * day["first_tick"]
-    for _ in range(ticks):
-        price += tick_at(day, price)
-    for _ in range(-ticks):
-        price -= tick_at(day, price - 1)
-    return price
-
-
-@hot
-def on_tick(day, price, side):
-    """`price` itself if it is on its tick, else the next one that is: above it for `side` +1, below for -1."""
-    tick = tick_at(day, price)
-    over = price % tick
-    if over == 0:
-        return price
-    return price - over + tick if side > 0 else price - over

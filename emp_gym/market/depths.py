@@ -12,11 +12,11 @@ import numpy as np
 
 from emp_gym.data.tape import NO_ROW, TapeSet
 from emp_gym.jit import njit
-from emp_gym.market.account import FILL, LANE
+from emp_gym.market.account import FILL
 from emp_gym.market.day_rules import market_days
 from emp_gym.market.overlay import walk
 from emp_gym.market.queue import rest
-from emp_gym.market.records import PARAMS, SLOT, TAKEN, Tape
+from emp_gym.market.records import CURSOR, PARAMS, SLOT, TAKEN, Tape
 from emp_gym.types import I64, NS, ConfigError, DataError, Status
 
 NEVER = -1  # fill time of an order that is not filled
@@ -109,7 +109,7 @@ def first_fills(tape: TapeSet, orders: Orders, day: int = 0, *, births: int = 1)
     own["price_to_cash"] = 1
     out, hidden = np.full(len(arrive), NEVER, np.int64), np.zeros(len(arrive), np.bool_)
     _first_fills(
-        arrive, until, orders.side, orders.price, out, hidden, np.zeros(1, LANE), np.zeros(1, SLOT), np.zeros(1, TAKEN),
+        arrive, until, orders.side, orders.price, out, hidden, np.zeros(1, CURSOR), np.zeros(1, SLOT), np.zeros(1, TAKEN),
         np.zeros(64, FILL), params, own, tape.rows, tape.messages, tape.book, tape.links, tape.touches, tape.first_touch,
         tape.far_touch, tape.cross, tape.cross_block,
     )  # fmt: skip

@@ -14,11 +14,12 @@ import numpy as np
 
 from emp_gym.data.tape import NO_ROW, TapeSet
 from emp_gym.jit import njit
-from emp_gym.market.account import FILL, LANE
+from emp_gym.market.account import FILL
 from emp_gym.market.day_rules import market_days
 from emp_gym.market.index import find_cross, find_touch, point_at
 from emp_gym.market.overlay import walk
-from emp_gym.market.records import DELETE, EVICT, EXECUTE, LIVE, NEW, PARAMS, SLOT, TAKEN, Tape
+from emp_gym.market.public import LIVE
+from emp_gym.market.records import CURSOR, DELETE, EVICT, EXECUTE, NEW, PARAMS, SLOT, TAKEN, Tape
 from emp_gym.types import Kind
 
 ENDLESS = 1 << 40  # lots of a ghost, so that it stays after its first fill and its queue can still be read
@@ -48,7 +49,7 @@ def judge(tape: TapeSet, day: int = 0, *, births: bool = True) -> dict[str, int]
     own = market_days(tape.days[day : day + 1], tape.info[day : day + 1], bps=(0.0, 0.0), per_lot=(0.0, 0.0))
     own["price_to_cash"] = 1
     counts = _judge(
-        new_rows, executed, deleted, np.zeros(1, LANE), np.zeros(1, SLOT), np.zeros(1, TAKEN), np.zeros(64, FILL), params,
+        new_rows, executed, deleted, np.zeros(1, CURSOR), np.zeros(1, SLOT), np.zeros(1, TAKEN), np.zeros(64, FILL), params,
         own, tape.rows, tape.messages, tape.book, tape.links, tape.touches, tape.first_touch, tape.far_touch,
         tape.cross, tape.cross_block,
     )  # fmt: skip

@@ -8,7 +8,8 @@ import numpy as np
 
 from emp_gym.data.tape import BLOCK, TapeSet
 from emp_gym.jit import njit
-from emp_gym.market.records import HIDDEN, TRADING
+from emp_gym.market.public import TRADING
+from emp_gym.market.records import HIDDEN
 
 SIDE_UNTOLD_FROM = "2014-07-14"
 """ISO date from which NASDAQ's trade message says "buy" of every hidden order (ITCH 5.0), and so does LOBSTER's direction."""

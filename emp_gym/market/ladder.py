@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from emp_gym.jit import hot
-from emp_gym.market.day_rules import on_tick, tick_at
+from emp_gym.market.public import on_tick, tick_at
 
 LOOKS, APART = 16, 32  # rows whose levels are looked at, the row itself and earlier ones, and how far they are apart
 OF_DISTANCE = 3, 4  # share of the mean distance between neighbouring visible levels

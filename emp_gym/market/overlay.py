@@ -13,8 +13,9 @@ from emp_gym.data.tape import NEVER_BID, NO_ROW
 from emp_gym.jit import hot
 from emp_gym.market.index import crossing_price, find_cross, find_cross_beside_links
 from emp_gym.market.liquidity import take
+from emp_gym.market.public import FREE, IN_FLIGHT, LIVE, MARKET, TRADING
 from emp_gym.market.queue import mid_before, pass_touches, rest, serve
-from emp_gym.market.records import FREE, HIDDEN, IN_FLIGHT, LIVE, MARKET, TRADING
+from emp_gym.market.records import HIDDEN
 
 
 @hot
@@ -36,7 +37,8 @@ def sweep(lane, slots):
                 slots[kept] = slots[k]
             kept += 1
     for k in range(kept, lane["orders"]):
-        slots[k]["state"], slots[k]["live"], slots[k]["id"], slots[k]["quantity"] = FREE, False, 0, 0
+        slot = slots[k]
+        slot["state"], slot["live"], slot["leaving"], slot["id"], slot["quantity"] = FREE, False, False, 0, 0
     lane["orders"] = kept
 
 

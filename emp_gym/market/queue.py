@@ -17,6 +17,7 @@ from emp_gym.data.tape import ELSEWHERE, NO_ROW, NO_TOUCH
 from emp_gym.jit import hot, rare
 from emp_gym.market.index import find_cross, find_touch, point_at
 from emp_gym.market.liquidity import fill_maker
+from emp_gym.market.public import LIVE, TRADING
 from emp_gym.market.records import (
     ADOPT,
     DELETE,
@@ -25,12 +26,10 @@ from emp_gym.market.records import (
     EXECUTE,
     HIDDEN,
     KEPT,
-    LIVE,
     NEW,
     OPTIMISTIC,
     REDUCE,
     TOUCHED,
-    TRADING,
     UNKNOWN_PLACE,
 )
 

@@ -6,15 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emp_gym.types import I32, Kind, OrderKind, Outcome, Status
+from emp_gym.market.public import LANE, within
+from emp_gym.types import I32, Kind, Outcome
 
 NEW, REDUCE, DELETE, EXECUTE = int(Kind.NEW), int(Kind.REDUCE), int(Kind.DELETE), int(Kind.EXECUTE)
 HIDDEN, ADOPT, EVICT = int(Kind.EXECUTE_HIDDEN), int(Kind.ADOPT), int(Kind.EVICT)
-TRADING = int(Status.TRADING)
-NONE, LIMIT, MARKET, CANCEL, REPLACE = (int(kind) for kind in OrderKind)
 ACCEPTED, NO_SLOT, MALFORMED, REFUSED_HALT, UNKNOWN_ORDER = (int(outcome) for outcome in Outcome if outcome)
 EXACT, TOUCHED, OPTIMISTIC = 0, 1, 2
-FREE, IN_FLIGHT, LIVE = 0, 1, 2
 KEPT = 2  # `births` of the mutant that keeps what stood behind an order while its level is out of sight
 UNKNOWN_PLACE = -1  # volume ahead of an order beyond the visible window
 
@@ -32,6 +30,22 @@ class Tape(NamedTuple):
     cross: I32  # [2, R]
     cross_block: I32  # [2, B]
 
+
+CURSOR = within(
+    LANE,
+    [
+        ("position", "i8"),  # lots; `QUOTE` has it from decision to decision
+        ("next_row", "i8"),  # nothing of ours can happen before this row
+        ("target", "i8"),  # row of the next decision, while the lane walks to it
+        ("last_row", "i8"),  # seen_row of the decision before
+        ("fills", "i4"),  # entries in the fill log of this step
+        ("consumed", "i4"),  # used entries of consumed depth
+        ("consumed_row", "i4"),  # row of the last of them
+        ("exhausted", "i1"),  # the tape (or the split) ends here
+    ],
+)
+"""One lane of the replay market, orders aside: a `LANE` entry, and in its room what only this market knows (rows count from the
+day's first)."""
 
 SLOT = np.dtype(
     [
@@ -55,6 +69,8 @@ SLOT = np.dtype(
         ("kind", "i1"),  # LIMIT or MARKET
         ("live", "?"),
         ("passed", "i1"),  # work mark: already served by the row at hand
+        ("leaving", "?"),  # `cancel_row` is known
+        ("instrument", "i2"),
         # the rest
         ("counted", "i4"),  # lots of ours that the recorded volume contains (a ghost's; else 0)
         ("nameless", "i4"),  # of `ahead` after a spell: lots that can be of orders whose birth was not seen
@@ -68,7 +84,7 @@ SLOT = np.dtype(
     ],
     align=True,
 )
-"""One own order: two cache lines."""
+"""One own order: the bytes of an `OPEN` entry, all of them named."""
 
 BEYOND = 2  # times the side: what was taken beyond the file
 PARTS = 1 << 16  # of a lot: what comes back by and by is kept in them, so that looking at it often does not bring it back sooner

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,36 +12,47 @@ from emp_gym.data.pages import zeros_in_large_pages
 from emp_gym.data.tape import LARGEST_IN_MEMORY, NO_ROW, TapeSet
 from emp_gym.jit import hot, inner, prefetch
 from emp_gym.market import account
-from emp_gym.market.account import FILL, LANE
-from emp_gym.market.day_rules import market_days, tick_at
+from emp_gym.market.account import FILL
+from emp_gym.market.day_rules import market_days
 from emp_gym.market.hidden import with_hidden_prints
 from emp_gym.market.index import row_at, row_before
 from emp_gym.market.liquidity import take
 from emp_gym.market.overlay import arrive_at_once, drop, find_order, sweep, walk
-from emp_gym.market.records import (
-    ACCEPTED,
+from emp_gym.market.public import (
     CANCEL,
-    EXACT,
     FREE,
     IN_FLIGHT,
+    LANE,
     LIMIT,
-    MALFORMED,
     MARKET,
-    NO_SLOT,
     NONE,
+    OPEN,
+    QUOTE,
+    REPLACE,
+    RULES,
+    SEEN,
+    TRADING,
+    Public,
+    tick_at,
+    view_of,
+)
+from emp_gym.market.records import (
+    ACCEPTED,
+    CURSOR,
+    EXACT,
+    MALFORMED,
+    NO_SLOT,
     OPTIMISTIC,
     PARAMS,
     REFUSED_HALT,
-    REPLACE,
     SLOT,
     TAKEN,
     TOUCHED,
-    TRADING,
     UNKNOWN_ORDER,
     Tape,
 )
 from emp_gym.threads import MOST, chunk_size, default_threads, fan_out, next_chunk, region, run
-from emp_gym.types import EMPTY_ASK, EMPTY_BID, I64, ConfigError, Fills, Orders, View
+from emp_gym.types import EMPTY_ASK, EMPTY_BID, I64, Bool, ConfigError, Fills, Orders
 
 FILL_RULES = {"exact": EXACT, "touch": TOUCHED, "optimistic": OPTIMISTIC}
 HIDDEN_PRINTS = {"ignore": 0, "fill": 1}
@@ -89,11 +101,14 @@ class ReplayMarket:
     """N lanes on the days of a `TapeSet`, each with its own orders and account.
 
     `reset` puts lanes at a row, `advance` enters orders and walks every lane to its next decision, `close` trades lanes flat.
-    All arrays are this object's own; `view` shows them without copying and is valid until the next call.
+    All arrays are this object's own; `public` and `view` show them without copying, and `view` is valid until the next call.
+    `looks`: rows that `public.seen` looks back.
     """
 
-    def __init__(self, tape: TapeSet, lanes: int, config: ReplayConfig, threads: int | None = None) -> None:
-        self.lanes, self.config = lanes, config
+    def __init__(
+        self, tape: TapeSet, lanes: int, config: ReplayConfig, threads: int | None = None, looks: Sequence[int] = ()
+    ) -> None:
+        self.lanes, self.config, self.looks = lanes, config, np.array(looks, np.int64)
         self.tape = tape = self._crossed(tape)
         self.threads = default_threads(lanes) if threads is None else int(threads)
         if not 1 <= self.threads <= MOST:
@@ -104,18 +119,20 @@ class ReplayMarket:
             (config.maker_fee_per_lot, config.taker_fee_per_lot),
         )  # fmt: skip
         zeros = self._zeros
-        self.state = zeros(lanes, LANE)
-        for name in ("price_to_cash", "midnight_utc_ns"):  # gates look before the first episode begins
-            self.state[name] = self.days[0][name]
+        self.state = zeros(lanes, CURSOR)
+        self.quote = zeros((lanes, 1), QUOTE)
+        self.seen = zeros((lanes, 1, 1 + len(looks)), SEEN)
+        self.state["midnight_utc_ns"] = self.days[0]["midnight_utc_ns"]  # gates look before the first episode begins
+        self.quote["price_to_cash"] = self.days[0]["price_to_cash"]
         self.slots = zeros((lanes, SLOTS), SLOT)
         self.notes_of_a_row = 2 * (tape.levels + 1)  # both sides' levels, and what is beyond them
         self.taken = zeros((lanes, 2 * self.notes_of_a_row), TAKEN)  # twice: a state from a file may bring a row's notes along
         self.fills = zeros((lanes, SLOTS + (SLOTS + 1) * (tape.levels + 1)), FILL)
-        self.book = zeros((lanes, 4, tape.levels), np.int64)  # bid price, bid size, ask price, ask size
+        self.book = zeros((lanes, 1, 4, tape.levels), np.int64)
         self.outcome = np.zeros((lanes, REQUESTS), np.int8)
         self.active = np.ones(lanes, np.bool_)  # lanes that `advance` moves
         self.progress = np.zeros(lanes, np.int64)  # decisions taken in the episode, ENDLESS once the tape is exhausted
-        self.view = self._view()
+        self._show_all()
 
     def _crossed(self, tape: TapeSet) -> TapeSet:
         return with_hidden_prints(tape) if self.config.hidden_prints == "fill" else tape
@@ -128,38 +145,12 @@ class ReplayMarket:
             t.cross, t.cross_block,
         )  # fmt: skip
 
-    def _view(self) -> View:
-        def shown(array: np.ndarray) -> np.ndarray:
-            view = array.view()
-            view.setflags(write=False)
-            return view
-
-        state, slots, book = self.state, self.slots, self.book
-        return View(
-            time_ns=shown(state["time_ns"]),
-            status=shown(state["status"][:, None]),
-            bid_price=shown(book[:, None, 0]),
-            bid_size=shown(book[:, None, 1]),
-            ask_price=shown(book[:, None, 2]),
-            ask_size=shown(book[:, None, 3]),
-            bought=shown(state["bought"][:, None]),
-            sold=shown(state["sold"][:, None]),
-            cash=shown(state["cash"]),
-            fees=shown(state["fees"]),
-            position=shown(state["position"][:, None]),
-            order_id=shown(slots["id"]),
-            order_live=shown(slots["live"]),
-            order_side=shown(slots["side"]),
-            order_price=shown(slots["price"]),
-            order_quantity=shown(slots["quantity"]),
-            order_ahead=shown(slots["ahead"]),
-            decision=shown(state["decision"]),
-            mid2=shown(state["mid2"][:, None]),
-            tick=shown(state["tick"][:, None]),
-            price_to_cash=shown(state["price_to_cash"][:, None]),
-            midnight_utc_ns=shown(state["midnight_utc_ns"]),
-            least_tick=shown(state["least_tick"][:, None]),
+    def _show_all(self) -> None:
+        """The public side of the arrays."""
+        self.public = Public(
+            self.state.view(LANE), self.quote, self.seen, self.book, self.slots.view(OPEN), self.days.view(RULES)
         )
+        self.view = view_of(self.public)
 
     @property
     def _zeros(self) -> Any:
@@ -182,7 +173,7 @@ class ReplayMarket:
         """Puts `lanes` [n] at `row` of `day`, flat and without orders; no lane will pass the last row of `end_row`'s time."""
         self.progress[lanes] = 0
         _reset(
-            lanes, day, row, end_row, self.state, self.slots, self.book, self.params,
+            lanes, day, row, end_row, self.state, self.quote, self.seen, self.slots, self.book, self.params, self.looks,
             self.days, self.tape.rows, self.tape.book,
         )  # fmt: skip
 
@@ -196,26 +187,20 @@ class ReplayMarket:
         self._make_room_for(SLOTS)
         arrays = self._tape_arrays
         own = (
-            self.state,
-            self.slots,
-            self.taken,
-            self.fills,
-            self.book,
-            self.outcome,
-            self.active,
-            self.progress,
-            self.params,
-        )
+            self.state, self.quote, self.seen, self.slots, self.taken, self.fills, self.book, self.outcome, self.active,
+            self.progress, self.params, self.looks,
+        )  # fmt: skip
         run(self.threads, _advance_lanes, self.lanes, orders.kind, orders.records, *own, *arrays)
 
-    def close(self, lanes: I64, target: I64) -> None:
+    def close(self, lanes: I64, target: I64) -> Bool:
         """Cancels everything of `lanes` [n] and trades their positions to `target` [n] lots at once, at the stated price
-        beyond visible depth."""
-        t = self.tape
+        beyond visible depth. Returns [n]: whose position was traded while the market did not trade."""
+        t, halted = self.tape, np.zeros(len(lanes), np.bool_)
         self._make_room_for(1)
         _close(
-            lanes, target, self.state, self.slots, self.taken, self.fills, self.params, self.days, t.rows, t.book,
+            lanes, target, halted, self.state, self.quote, self.slots, self.taken, self.fills, self.params, self.days, t.rows, t.book,
         )  # fmt: skip
+        return halted
 
     def last_fills(self) -> Fills:
         """Own executions of the last step, by lane and then by time."""
@@ -230,9 +215,8 @@ class ReplayMarket:
         )  # fmt: skip
 
     def __getstate__(self) -> dict[str, Any]:
-        if self.tape.path is None:
-            return self.__dict__ | {"view": None}
-        return self.__dict__ | {"view": None, "tape": self.tape.path, "info": self.tape.info}
+        kept = self.__dict__ | {"view": None, "public": None}
+        return kept if self.tape.path is None else kept | {"tape": self.tape.path, "info": self.tape.info}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         tape = state["tape"]
@@ -241,13 +225,13 @@ class ReplayMarket:
             tape = replace(TapeSet.open(tape), info=state.pop("info"))
             tape = self._crossed(tape.in_memory(LARGEST_IN_MEMORY) if state["lanes"] >= MANY else tape)
         self.__dict__.update(state | {"tape": tape})
-        self.view = self._view()
+        self._show_all()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ReplayMarket:
         twin = object.__new__(type(self))
         for name, value in self.__dict__.items():
             twin.__dict__[name] = value.copy() if isinstance(value, np.ndarray) else value
-        twin.view = twin._view()
+        twin._show_all()
         return twin
 
 
@@ -264,67 +248,73 @@ def _params(config: ReplayConfig) -> np.ndarray:
 
 
 @hot
-def _show(lane, shown, day, rows, book, params):
-    """Copies what the view shows: the book of the seen row and the flow since the decision before."""
+def _show(lane, quote, seen, shown, day, rows, book, looks, params):
+    """Shows the seen row: its book, the sums up to it and to each look-back, and what has passed since the decision before."""
     lane["last_row"] = lane["seen_row"]
-    seen = lane["row"]
+    at_row = lane["row"]
     if params["feed_latency_ns"] > 0:
-        seen = max(row_before(rows, day, seen, lane["time_ns"] - params["feed_latency_ns"]), lane["last_row"])
-    lane["seen_row"] = seen
-    at, base = day["row0"] + seen, day["base"]
+        at_row = max(row_before(rows, day, at_row, lane["time_ns"] - params["feed_latency_ns"]), lane["last_row"])
+    lane["seen_row"] = at_row
+    at, base = day["row0"] + at_row, day["base"]
     for j in range(book.shape[2]):
         bid, ask = book[at, 0, j], book[at, 1, j]
         shown[0, j] = base + bid["price"] if bid["size"] > 0 else EMPTY_BID
         shown[1, j] = bid["size"]
         shown[2, j] = base + ask["price"] if ask["size"] > 0 else EMPTY_ASK
         shown[3, j] = ask["size"]
-    row, now = rows[at], lane["now"]
-    lane["bought"], lane["sold"] = row["bought"] - now["bought"], row["sold"] - now["sold"]
-    lane["flow"], lane["hidden"] = row["flow"] - now["flow"], row["hidden"] - now["hidden"]
-    lane["mid2_before"] = now["mid2"]
-    _note_row(lane, row)
+    row, now = rows[at], seen[0]
+    quote["bought"], quote["sold"] = row["bought"] - now["bought"], row["sold"] - now["sold"]
+    quote["flow"], quote["hidden"] = row["flow"] - now["flow"], row["hidden"] - now["hidden"]
+    quote["mid2_before"], quote["mid2"], quote["status"] = now["mid2"], row["mid2"], row["status"]
+    quote["position"] = lane["position"]
+    _note_row(now, row, at_row)
+    for w in range(len(looks)):
+        back = min(looks[w], at_row)
+        _note_row(seen[1 + w], rows[at - back], at_row - back)
     if day["steps"] > 0:
-        lane["tick"] = tick_at(day, lane["mid2"] // 2)
+        quote["tick"] = tick_at(day, quote["mid2"] // 2)
 
 
 @hot
-def _note_row(lane, row):
-    """Keeps the row that the view shows with the lane, so that nobody has to fetch it from the tape again."""
-    now = lane["now"]
-    now["time_ns"], now["mid2"], now["moves2"] = row["time_ns"], row["mid2"], row["moves2"]
-    now["bought"], now["sold"], now["flow"], now["hidden"] = row["bought"], row["sold"], row["flow"], row["hidden"]
-    lane["status"], lane["mid2"] = row["status"], row["mid2"]
+def _note_row(seen, row, number):
+    """Writes the sums up to a row, which is the day's `number`-th."""
+    time_ns, mid2, bought, sold, flow, hidden, moves2 = (
+        row["time_ns"], row["mid2"], row["bought"], row["sold"], row["flow"], row["hidden"], row["moves2"],
+    )  # fmt: skip
+    seen["time_ns"], seen["mid2"], seen["bought"], seen["sold"] = time_ns, mid2, bought, sold
+    seen["flow"], seen["hidden"], seen["moves2"], seen["messages"] = flow, hidden, moves2, number
 
 
 @hot
-def _reset(lanes, day_of, row_of, end_row_of, state, slots, shown, params, days, rows, book):
+def _reset(lanes, day_of, row_of, end_row_of, state, quotes, seen, slots, shown, params, looks, days, rows, book):
     for j in range(len(lanes)):
         i = lanes[j]
-        lane, day = state[i], days[day_of[j]]
+        lane, quote, day = state[i], quotes[i, 0], days[day_of[j]]
         for k in range(slots.shape[1]):
-            slots[i, k]["state"], slots[i, k]["live"], slots[i, k]["id"] = FREE, False, 0
-            slots[i, k]["quantity"], slots[i, k]["price"], slots[i, k]["side"] = 0, 0, 0
-            slots[i, k]["ahead"] = 0
+            slot = slots[i, k]
+            slot["state"], slot["live"], slot["leaving"], slot["id"] = FREE, False, False, 0
+            slot["quantity"], slot["price"], slot["side"], slot["kind"] = 0, 0, 0, 0
+            slot["ahead"], slot["filled"], slot["target"], slot["decision"] = 0, 0, 0, 0
         row = rows[day["row0"] + row_of[j]]["group_end"]
         lane["day"], lane["row"], lane["start_row"], lane["end_row"] = day_of[j], row, row, end_row_of[j]
         lane["seen_row"] = lane["last_row"] = row
         lane["time_ns"] = rows[day["row0"] + row]["time_ns"]
         lane["decision"], lane["next_row"], lane["orders"], lane["consumed"], lane["fills"] = 0, NO_ROW, 0, 0, 0
-        lane["exhausted"], lane["tick"] = 0, day["first_tick"]
-        lane["price_to_cash"], lane["midnight_utc_ns"] = day["price_to_cash"], day["midnight_utc_ns"]
-        lane["least_tick"] = day["least_tick"]
+        lane["exhausted"], lane["midnight_utc_ns"] = 0, day["midnight_utc_ns"]
+        quote["rules"], quote["price_to_cash"] = day_of[j], day["price_to_cash"]
+        quote["tick"], quote["least_tick"] = day["first_tick"], day["least_tick"]
         lane["cash"] = lane["fees"] = lane["position"] = 0
         lane["sent"] = lane["hit"] = lane["filled"] = lane["maker_filled"] = lane["captured2"] = 0
         lane["refused"] = lane["beyond"] = lane["unknown_place"] = lane["max_position"] = lane["position_sum"] = 0
         if params[0]["feed_latency_ns"] > 0:
             early = row_before(rows, day, row, lane["time_ns"] - params[0]["feed_latency_ns"])
             lane["seen_row"] = lane["last_row"] = early
-        _note_row(lane, rows[day["row0"] + lane["seen_row"]])
-        _show(lane, shown[i], day, rows, book, params[0])
+        _note_row(seen[i, 0, 0], rows[day["row0"] + lane["seen_row"]], lane["seen_row"])
+        _show(lane, quote, seen[i, 0], shown[i, 0], day, rows, book, looks, params[0])
 
 
 @hot
-def _enter(lane, day, slots, kinds, requests, outcome, rows, params):
+def _enter(lane, quote, day, slots, kinds, requests, outcome, rows, params):
     """Takes the requests of one decision into slots, in flight until they arrive."""
     arrive_ns = lane["time_ns"] + params["order_latency_ns"]
     arrive_row = lane["row"]
@@ -344,10 +334,11 @@ def _enter(lane, day, slots, kinds, requests, outcome, rows, params):
                 continue
             if arrive_row < slots[at]["cancel_row"] and not _replaced(lane, slots, request["id"], arrive_ns):
                 slots[at]["cancel_row"], slots[at]["cancel_ns"] = arrive_row, arrive_ns
+                slots[at]["leaving"] = True
             outcome[k] = ACCEPTED
             entered = True
             continue
-        outcome[k] = _refusal(lane, day, slots, kind, request)
+        outcome[k] = _refusal(lane, quote, day, slots, kind, request)
         if outcome[k] != ACCEPTED:
             lane["refused"] += 1
             continue
@@ -357,7 +348,8 @@ def _enter(lane, day, slots, kinds, requests, outcome, rows, params):
         slot["side"], slot["kind"] = request["side"], MARKET if kind == MARKET else LIMIT
         slot["target"] = request["target"] if kind == REPLACE else 0
         slot["filled"], slot["ahead"], slot["behind"], slot["counted"] = 0, 0, 0, 0
-        slot["arrive_ns"], slot["arrive_row"], slot["cancel_row"] = arrive_ns, arrive_row, NO_ROW
+        slot["arrive_ns"], slot["arrive_row"] = arrive_ns, arrive_row
+        slot["cancel_row"], slot["leaving"], slot["instrument"] = NO_ROW, False, 0
         slot["state"], slot["live"], slot["decision"] = IN_FLIGHT, False, lane["decision"]
         lane["sent"] += 1
         entered = True
@@ -375,7 +367,7 @@ def _replaced(lane, slots, order, arrive_ns):
 
 
 @hot
-def _refusal(lane, day, slots, kind, request):
+def _refusal(lane, quote, day, slots, kind, request):
     """The outcome of a new order at the door."""
     quantity, side = request["quantity"], request["side"]
     if kind < LIMIT or kind > REPLACE or quantity <= 0 or quantity % day["lot"] != 0 or (side != 1 and side != -1):
@@ -386,7 +378,7 @@ def _refusal(lane, day, slots, kind, request):
         return MALFORMED
     if kind == REPLACE and find_order(lane, slots, request["target"]) < 0:
         return UNKNOWN_ORDER
-    if lane["status"] != TRADING:
+    if quote["status"] != TRADING:
         return REFUSED_HALT
     if lane["orders"] >= slots.shape[0]:
         return NO_SLOT
@@ -412,10 +404,12 @@ def _ask_for_start(lane, kinds, requests, day, tape, params):
 
 
 @hot
-def _ask_for_walk(lane, slots, day, tape, target):
-    """Asks for the cache lines that a walk to row `target` reads first."""
+def _ask_for_walk(lane, slots, day, tape, looks, target):
+    """Asks for the cache lines that a walk to row `target`, and what is shown there, read first."""
     base = day["row0"]
     prefetch(tape.rows, base + target, 0)
+    for w in range(len(looks)):
+        prefetch(tape.rows, base + target - min(looks[w], target), 0)
     prefetch(tape.book, base + target, 0)
     prefetch(tape.book, base + target, 64)
     for k in range(lane["orders"]):
@@ -452,18 +446,18 @@ def _target_ns(lane, day, rows, params):
 
 
 @hot
-def _decide(lane, shown, day, rows, book, params):
+def _decide(lane, quote, seen, shown, day, rows, book, looks, params):
     """Stands the lane at its next decision."""
     lane["time_ns"] = _target_ns(lane, day, rows, params)
     lane["row"] = lane["target"]
     lane["decision"] += 1
     lane["position_sum"] += abs(lane["position"])
-    _show(lane, shown, day, rows, book, params)
+    _show(lane, quote, seen, shown, day, rows, book, looks, params)
 
 
 @inner
 def _advance(
-    low, high, kinds, requests, state, slots, taken, fills, shown, outcome, active, progress, params,
+    low, high, kinds, requests, state, quotes, seen, slots, taken, fills, shown, outcome, active, progress, params, looks,
     days, rows, messages, book, links, touches, first_touch, far_touch, cross, cross_block,
 ):  # fmt: skip
     """A step of lanes [low, high).
@@ -491,7 +485,7 @@ def _advance(
                 upto = lane["row"] if stage == 0 else lane["target"]
                 until_ns = lane["time_ns"] if stage == 0 else _target_ns(lane, day, rows, setup)
                 if stage == 0:
-                    _enter(lane, day, slots[i], kinds[i], requests[i], outcome[i], rows, setup)
+                    _enter(lane, quotes[i, 0], day, slots[i], kinds[i], requests[i], outcome[i], rows, setup)
                 if stage == 0 and setup["order_latency_ns"] == 0:
                     if lane["next_row"] <= upto and lane["orders"] > 0:
                         arrive_at_once(lane, day, slots[i], taken[i], fills[i], tape, setup)
@@ -499,9 +493,9 @@ def _advance(
                     walk(lane, day, slots[i], taken[i], fills[i], tape, setup, upto, until_ns)
                 if stage == 0:
                     _set_target(lane, rows, day, setup)
-                    _ask_for_walk(lane, slots[i], day, tape, lane["target"])
+                    _ask_for_walk(lane, slots[i], day, tape, looks, lane["target"])
                 else:
-                    _decide(lane, shown[i], day, rows, book, setup)
+                    _decide(lane, quotes[i, 0], seen[i, 0], shown[i, 0], day, rows, book, looks, setup)
                     progress[i] = ENDLESS if lane["exhausted"] else lane["decision"]
 
 
@@ -517,17 +511,19 @@ def _advance_lanes(call, words, lanes, *arrays):
 
 
 @hot
-def _close(lanes, target, state, slots, taken, fills, params, days, rows, book):
+def _close(lanes, target, halted, state, quotes, slots, taken, fills, params, days, rows, book):
     for j in range(len(lanes)):
         i = lanes[j]
-        lane = state[i]
+        lane, day = state[i], days[state[i]["day"]]
         for k in range(lane["orders"]):
             drop(slots[i, k])
         sweep(lane, slots[i])
         wanted = target[j] - lane["position"]
         if wanted != 0:
             side = 1 if wanted > 0 else -1
+            halted[j] = rows[day["row0"] + lane["row"]]["status"] != TRADING
             take(
-                lane, days[lane["day"]], rows, book, taken[i], fills[i], params[0],
+                lane, day, rows, book, taken[i], fills[i], params[0],
                 CLOSING_ID, side, side * (1 << 60), abs(wanted), lane["row"], lane["time_ns"], True,
             )  # fmt: skip
+        quotes[i, 0]["position"] = lane["position"]

@@ -1,6 +1,6 @@
 """Features of an order book under own orders: what an agent may know at a decision, as one flat float32 vector.
 
-Every window looks back from the last row that the view shows, so nothing later can enter. Kernels write each quantity in
+Every window looks back from what is shown now, so nothing later can enter. Kernels write each quantity in
 its unit; `finish` then gives it the transform, scale and bounds that `features` publishes. Heavy-tailed integers (lots, half
 ticks) pass through a signed logarithm; nothing is normalised by statistics of a day.
 """
@@ -13,9 +13,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from emp_gym.jit import fused, hot
+from emp_gym.market.public import IN_FLIGHT, LIMIT, LIVE
 from emp_gym.types import F32, Feature
 
-SHORT, LONG = 200, 1000  # rows of the trailing windows
+LOOKS = (200, 1000)  # messages of the short and the long window
 CLIP = 10.0
 MICRO = np.float32(8.0)  # microprice - mid = lean * half_ticks / 4 ticks, times 32
 NOTHING = np.float32(1e30)  # distance of an empty level: the upper bound, and no clipping
@@ -144,10 +145,10 @@ def observe_window(out, at, flow, bought, sold, mid2, mid2_then, hidden, per_tic
 
 
 @hot
-def observe_book(out, lane, book, day, rows, levels):
+def observe_book(out, lane, quote, seen, book, rules, levels):
     """Writes the market's own quantities from column 0; returns the next column."""
-    base, seen, now = day["row0"], lane["seen_row"], lane["now"]
-    per_tick = np.float32(1.0 / lane["tick"])
+    now = seen[0]
+    per_tick = np.float32(1.0 / quote["tick"])
     mid2 = now["mid2"]
     at = 0
     for s in range(2):
@@ -171,40 +172,39 @@ def observe_book(out, lane, book, day, rows, levels):
     out[at + 3] = half_ticks
     at += 4
     at = observe_window(
-        out, at, lane["flow"], lane["bought"], lane["sold"], mid2, lane["mid2_before"], lane["hidden"], per_tick
+        out, at, quote["flow"], quote["bought"], quote["sold"], mid2, quote["mid2_before"], quote["hidden"], per_tick
     )
-    steps = min(SHORT, seen)
-    short, long = rows[base + seen - steps], rows[base + seen - min(LONG, seen)]
+    short, long = seen[1], seen[2]
     for w in range(2):
-        then = short if w == 0 else long
+        then = seen[1 + w]
         at = observe_window(
             out, at, now["flow"] - then["flow"], now["bought"] - then["bought"], now["sold"] - then["sold"],
             mid2, then["mid2"], now["hidden"] - then["hidden"], per_tick,
         )  # fmt: skip
-    out[at] = lane["bought"] + lane["sold"]
+    out[at] = quote["bought"] + quote["sold"]
     out[at + 1] = math.sqrt(np.float32(now["moves2"] - short["moves2"])) * per_tick
     out[at + 2] = math.sqrt(np.float32(now["moves2"] - long["moves2"])) * per_tick
-    elapsed_ns = max(now["time_ns"] - short["time_ns"], 1)
+    steps, elapsed_ns = now["messages"] - short["messages"], max(now["time_ns"] - short["time_ns"], 1)
     out[at + 3] = min(1e9 * steps / elapsed_ns, 1e9)
-    out[at + 4] = (lane["time_ns"] - day["session_start_ns"]) / day["session_ns"]
-    out[at + 5] = lane["status"]
+    out[at + 4] = (lane["time_ns"] - rules["session_start_ns"]) / rules["session_ns"]
+    out[at + 5] = quote["status"]
     return at + 6
 
 
 @hot
-def observe_own(out, at, lane, slots, book, clip_lots, max_position, elapsed):
+def observe_own(out, at, lane, quote, slots, book, clip_lots, max_position, elapsed):
     """Writes the quantities of own account and orders from column `at`; returns the next column."""
-    tick, price_to_cash = lane["tick"], lane["price_to_cash"]
-    equity2 = 2 * lane["cash"] + lane["position"] * lane["mid2"] * price_to_cash
-    out[at] = lane["position"] / max_position
+    tick, price_to_cash = quote["tick"], quote["price_to_cash"]
+    equity2 = 2 * lane["cash"] + quote["position"] * quote["mid2"] * price_to_cash
+    out[at] = quote["position"] / max_position
     out[at + 1] = equity2 / (price_to_cash * tick * clip_lots)
     out[at + 2] = elapsed
     bid = ask = -1
     flying = 0
     for k in range(lane["orders"]):
         slot = slots[k]
-        flying += slot["state"] == 1
-        if slot["kind"] != 1:
+        flying += slot["state"] == IN_FLIGHT
+        if slot["kind"] != LIMIT:
             continue
         if slot["side"] > 0:
             if bid < 0 or slot["price"] > slots[bid]["price"]:
@@ -222,7 +222,7 @@ def observe_own(out, at, lane, slots, book, clip_lots, max_position, elapsed):
         else:
             slot = slots[k]
             behind = slot["side"] * (book[2 * s, 0] - slot["price"]) if book[2 * s + 1, 0] > 0 else 0
-            out[at] = 1.0 if slot["state"] == 2 else 0.5
+            out[at] = 1.0 if slot["state"] == LIVE else 0.5
             out[at + 1] = np.float32(2 * behind) * per_tick
             out[at + 2] = np.float32(slot["quantity"]) * per_clip
             out[at + 3] = slot["ahead"]

@@ -171,7 +171,7 @@ def fees_of(own: Any) -> tuple[int, int]:
 
 def test_fees_per_lot_are_arguments_and_stand_over_the_instruments(paths: dict[str, str]) -> None:
     lanes = lanes_of(1, data=list(paths.values()), taker_fee_per_lot=0.005)
-    assert {tuple(map(int, fees_of(own))) for own in lanes.market.days} == {(0, 500_000), (100_000, 500_000)}
+    assert {tuple(map(int, fees_of(own))) for own in lanes.market.public.rules} == {(0, 500_000), (100_000, 500_000)}
     with pytest.raises(ConfigError, match=r"taker_fee_per_lot must be a multiple of 1e-8 USD, got 1e-09"):
         lanes_of(1, data=[paths["AAA"]], taker_fee_per_lot=1e-9)
     with pytest.raises(ConfigError, match="did you mean 'taker_fee_per_lot'"):
@@ -233,7 +233,7 @@ def test_what_tasks_ask_for_is_valid_at_its_own_price(task: str, dollar: str) ->
             lanes.reset(np.flatnonzero(ended))
             lanes.observe(np.flatnonzero(ended), out)
     assert seen == {1, 100}
-    assert not lanes.market.state["refused"].any()
+    assert not lanes.market.public.lane["refused"].any()
 
 
 def test_a_risk_gate_lets_pass_what_is_valid_at_its_own_price(dollar: str) -> None:
@@ -263,7 +263,7 @@ def test_features_are_counted_in_the_tick_of_the_moment_and_rewards_in_that_of_t
         lanes.reset(one, {"day": 0, "start": start})
         out = np.empty((1, len(lanes.features)), np.float32)
         lanes.observe(one, out)
-        view, state = lanes.market.view, lanes.market.state[0]
+        view = lanes.market.view
         tick = int(view.tick[0, 0])
         ticks.add(tick)
         half_ticks = 2 * int(view.spread[0, 0]) / tick
@@ -274,5 +274,5 @@ def test_features_are_counted_in_the_tick_of_the_moment_and_rewards_in_that_of_t
             _, reward = lanes.settle_and_observe()
             before, worth = worth, int(view.equity2[0])
             assert np.isclose(reward[0], (worth - before) / (2 * 10_000 * tick * 100))
-        assert state["price_to_cash"] == 10_000 and abs(worth) < 10**6 * CASH_UNITS
+        assert view.price_to_cash[0, 0] == 10_000 and abs(worth) < 10**6 * CASH_UNITS
     assert ticks == {1, 100}

@@ -12,6 +12,7 @@ from emp_gym.envs import lots
 from emp_gym.envs.core import Lanes
 from emp_gym.experiments.backtest import Comparison
 from emp_gym.types import ConfigError, Status
+from tests.inside import market_of
 
 SHORT = {"split": "all", "episode": "20 decisions"}
 IDS = ("emp-lob-v0", "emp-lob-market-making-v0", "emp-lob-execution-v0")
@@ -25,7 +26,7 @@ def path(tmp_path_factory):
 
 
 def largest(lanes: Lanes) -> int:
-    return min(lots.most_lots(day, lots.highest_price(lanes.tape, i)) for i, day in enumerate(lanes.market.days))
+    return min(lots.most_lots(day, lots.highest_price(lanes.tape, i)) for i, day in enumerate(lanes.market.public.rules))
 
 
 @pytest.mark.parametrize("name", IDS)
@@ -49,7 +50,7 @@ def test_the_largest_that_is_let_through_keeps_every_sum_exact(path):
     lanes.seed(3)
     lanes.reset(np.zeros(1, np.int64))
     cash = fees = position = 0
-    unit = int(lanes.market.days["price_to_cash"][0])
+    unit = int(lanes.market.public.rules["price_to_cash"][0])
     ended = np.zeros(1, bool)
     while not ended[0]:
         ended, _, _ = lanes.step(np.full(1, 4))
@@ -58,8 +59,8 @@ def test_the_largest_that_is_let_through_keeps_every_sum_exact(path):
             cash -= int(side) * int(price) * int(quantity) * unit + int(fee)
             fees, position = fees + int(fee), position + int(side) * int(quantity)
         lanes.settle_and_observe()
-    state = lanes.market.state[0]
-    assert (int(state["cash"]), int(state["fees"]), int(state["position"])) == (cash, fees, position)
+    view = lanes.market.view
+    assert (int(view.cash[0]), int(view.fees[0]), int(view.position[0, 0])) == (cash, fees, position)
     assert abs(position) == most and abs(cash) < 1 << 63
     assert lanes.summary(np.zeros(1, np.int64))["pnl"][0] == pytest.approx(
         (2 * cash + position * int(lanes.episodes["arrival2"][0]) * unit) / 2e8, rel=1e-9
@@ -127,7 +128,7 @@ def closing(path: str, offset: int, action: int, **keywords: object) -> tuple[di
     while not over:
         _, _, terminated, truncated, info = env.step(action)
         over = terminated or truncated
-    row = int(env.unwrapped.lanes.market.state["row"][0])
+    row = int(market_of(env).public.lane["row"][0])
     env.close()
     return info["summary"], int(tape.rows["status"][row])
 

@@ -258,7 +258,7 @@ def told(pace: Pace) -> str:
 
 def walked(lanes: Lanes) -> list[tuple[int, int, int, int]]:
     """(day, start row, last row, decisions) of the episodes that stand at their start, played to their ends."""
-    state, ends = lanes.market.state, {}
+    state, ends = lanes.market.public.lane, {}
     for _ in range(lanes.episode):
         ended, _, _ = lanes.step(np.zeros(lanes.lanes, np.int64))
         lanes.settle_and_observe()
@@ -355,7 +355,7 @@ def test_drawn_starts_lie_in_their_windows_and_reach_all_of_them(data: str, pace
     lanes = made(data, 2_000, pace, "train")
     lanes.seed(3)
     lanes.reset(np.arange(2_000))
-    state = lanes.market.state
+    state = lanes.market.public.lane
     for day, first, last, end in lanes.windows.table.tolist():
         own = state["start_row"][state["day"] == day]
         group = lanes.tape.rows["group_end"][lanes.tape.day_slice(day)]

@@ -65,19 +65,24 @@ def test_an_undamaged_state_passes(saved: Any) -> None:
 STATE = [
     ("day", 99), ("day", -1), ("row", FAR), ("row", -1), ("seen_row", FAR), ("seen_row", -1), ("last_row", FAR), ("start_row", -1),
     ("end_row", FAR), ("target", FAR), ("target", -2), ("next_row", -1), ("orders", 9), ("orders", -1), ("consumed", 9_999),
-    ("consumed_row", -1), ("fills", 10_000), ("fills", -1), ("status", 4), ("exhausted", 2), ("decision", -1), ("time_ns", 5),
-    ("price_to_cash", 3), ("midnight_utc_ns", 3), ("least_tick", 0), ("tick", -100), ("mid2", 7), ("cash", (1 << 63) - 1), ("filled", -1),
+    ("consumed_row", -1), ("fills", 10_000), ("fills", -1), ("exhausted", 2), ("decision", -1), ("time_ns", 5), ("midnight_utc_ns", 3),
+    ("position", 7), ("cash", (1 << 63) - 1), ("filled", -1),
 ]  # fmt: skip
+QUOTE = [
+    ("status", 4), ("price_to_cash", 3), ("least_tick", 0), ("tick", -100), ("mid2", 7), ("rules", 1), ("rules", -1), ("position", 7),
+    ("bought", (1 << 63) - 1),
+]  # fmt: skip
+SEEN = [("messages", -1), ("messages", FAR), ("time_ns", 5), ("mid2", 7), ("moves2", -1)]
 SLOTS = [
     ("state", 0), ("state", 7), ("live", None), ("id", 0), ("quantity", 0), ("quantity", 1 << 60), ("kind", 0), ("kind", 4), ("side", 0),
     ("side", 3), ("price", 0), ("passed", 5), ("target", -1), ("decision", 1 << 20), ("arrive_row", FAR), ("arrive_row", -1),
     ("arrive_ns", -1), ("cancel_row", FAR), ("cancel_row", -7), ("ahead", -2), ("behind", -1), ("counted", 1), ("born_row", FAR),
     ("spell_row", FAR), ("spell_row", -2), ("cross_row", FAR), ("cross_row", 0), ("exec_row", -1), ("touch_row", FAR), ("touch_row", 0),
-    ("touch", 1 << 40), ("touch", -9),
+    ("touch", 1 << 40), ("touch", -9), ("leaving", None), ("instrument", 1),
 ]  # fmt: skip
 TAKEN = [("row", FAR), ("row", -1), ("time_ns", 1 << 60), ("parts", -1), ("side", 0), ("side", 3)]
 EPISODE = [("length", 0), ("parent_side", 0), ("tick", 0), ("steps", -1)]
-FIELDS = {"state": STATE, "slots": SLOTS, "taken": TAKEN, "episodes": EPISODE}
+FIELDS = {"state": STATE, "quote": QUOTE, "seen": SEEN, "slots": SLOTS, "taken": TAKEN, "episodes": EPISODE}
 TABLES = [(table, *entry) for table, entries in FIELDS.items() for entry in entries]
 
 
@@ -86,14 +91,14 @@ def test_a_field_out_of_bounds_is_refused_with_its_lane(table: str, field: str, 
     env, _, arrays = saved
     own = snapshot._own(env.unwrapped)[table]
     forged = arrays[table].copy()
-    view = forged.view(own.dtype).reshape(len(own), -1)[0 if own.ndim == 1 else (0, 0)]
+    view = forged.view(own.dtype).reshape(len(own), -1)[0, -1 if table == "seen" else 0]
     assert value is None or view[field] != value
     if value is None:
         view[field] = not view[field]
     else:
         view[field] = value
     before = own.tobytes()
-    with pytest.raises(DataError, match=r"forged\.npz: (state|slots|taken|episodes)\.[a-z_0-9]+, lane 0.*: expected .*, got"):
+    with pytest.raises(DataError, match=r"forged\.npz: (state|quote|seen|slots|taken|episodes)\.[a-z_0-9]+, lane 0.*: expected .*, got"):
         env.reset(options=written({**arrays, table: forged}, tmp_path))
     assert own.tobytes() == before, "nothing was written into the lanes"
 

@@ -106,12 +106,12 @@ def test_shaped_rewards_are_pnl_less_their_stated_penalty(data: str, reward: str
 @pytest.mark.parametrize("latency_ns", [0, SLOW])
 def test_shortfall_rewards_sum_to_the_closed_form_and_the_parent_is_done_exactly(data: str, latency_ns: Any) -> None:
     game = Game("execute", data, parent=1_000, taker_fee_bps=0.3, latency_ns=latency_ns)
-    state, episodes, total, ends = game.lanes.market.state, game.lanes.episodes, np.zeros(8), 0
+    state, episodes, total, ends = game.lanes.market.public.lane, game.lanes.episodes, np.zeros(8), 0
     for _, ended, rewards in game.play(400):
         total += rewards
         for i in np.flatnonzero(ended):
             side, arrival = int(episodes[i]["parent_side"]), int(episodes[i]["arrival2"]) / 2
-            assert state[i]["position"] == side * 1_000
+            assert game.lanes.market.view.position[i, 0] == side * 1_000
             paid = -int(state[i]["cash"]) / CASH  # price units times lots, fees included; negative when we sold
             shortfall_bps = 1e4 * (paid - side * 1_000 * arrival) / (1_000 * arrival)
             assert total[i] == pytest.approx(-shortfall_bps, rel=1e-9, abs=1e-9)
@@ -128,7 +128,7 @@ class Seen:
     """What one lane's agent may know, in plain Python."""
 
     def __init__(self, lanes: Lanes, i: int) -> None:
-        view, slots = lanes.market.view, lanes.market.slots[i]
+        view, slots = lanes.market.view, lanes.market.public.open[i]
         self.best = {1: int(view.bid_price[i, 0, 0]), -1: int(view.ask_price[i, 0, 0])}
         self.there = {1: view.bid_size[i, 0, 0] > 0, -1: view.ask_size[i, 0, 0] > 0}
         self.trading = view.status[i, 0] == Status.TRADING
@@ -138,9 +138,7 @@ class Seen:
 
     def quotes(self, side: int) -> list[np.void]:
         """Own limit orders that nobody has cancelled yet."""
-        return [
-            own for own in self.own if own["kind"] == LIM and own["side"] == side and own["cancel_row"] == 2**31 - 1
-        ]
+        return [own for own in self.own if own["kind"] == LIM and own["side"] == side and not own["leaving"]]
 
     def exposure(self, side: int) -> int:
         """Lots that may still fill on a side whatever we send now."""
@@ -175,7 +173,7 @@ def allowed(seen: Seen, action: int) -> bool:
 
 def expected(seen: Seen, action: int) -> list[tuple]:
     """(kind, side, price, quantity, id to cancel or replace) that an allowed action must send, in any order."""
-    live = [own for own in seen.own if own["cancel_row"] == 2**31 - 1]
+    live = [own for own in seen.own if not own["leaving"]]
     cancels = [(CXL, int(own["id"])) for own in live]
     if action in (7, 8):
         return [(MKT, 1 if action == 7 else -1, CLIP)]
@@ -265,7 +263,7 @@ def test_an_order_that_need_not_move_keeps_its_id_and_its_place(data: str) -> No
 @pytest.mark.parametrize("latency_ns", [0, SLOW, 200 * NS])
 def test_the_position_limit_holds_under_random_actions(data: str, task: str, latency_ns: Any) -> None:
     game = Game(task, data, lanes=256, latency_ns=latency_ns, seed=7, max_position=200, episode="100 decisions")
-    state, largest = game.lanes.market.state, 0
+    state, largest = game.lanes.market.public.lane, 0
     for _ in game.play(100_000 // 256 // 3 + 1):
         largest = max(largest, int(state["max_position"].max()))
     assert 100 <= largest <= 200

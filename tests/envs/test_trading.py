@@ -13,6 +13,7 @@ import emp_gym  # noqa: F401
 from emp_gym.envs import ENVIRONMENTS
 from emp_gym.envs.faces import ResetNeeded
 from emp_gym.types import ConfigError, DataError
+from tests.inside import lanes_of, market_of
 
 CASH = 100_000_000
 
@@ -56,7 +57,7 @@ def test_missing_data_says_what_to_give():
 def test_start_can_be_a_row_or_a_time_of_day():
     env = gym.make("emp-lob-v0")
     env.reset(seed=0, options={"day": 2, "start": "10:15:00"})
-    state = env.unwrapped.lanes.market.state[0]
+    state = market_of(env).public.lane[0]
     times = env.unwrapped.tape_set.rows["time_ns"][env.unwrapped.tape_set.day_slice(2)]
     assert state["day"] == 2 and times[state["row"]] <= 36_900 * 10**9 < times[state["row"] + 1]
     env.reset(options={"day": 3, "start": 1234})
@@ -78,11 +79,11 @@ def test_an_episode_has_its_length_and_ends_flat_with_the_cash_as_pnl():
         _, reward, end, cut, info = env.step([1, 7, 3, 4, 0, 8][steps % 6])
         total, steps = total + reward, steps + 1
         assert not end
-    core = env.unwrapped.lanes
+    core = lanes_of(env)
     assert steps == 64 == info["summary"]["length"]
-    assert int(core.market.state[0]["position"]) == 0
-    assert info["summary"]["pnl"] == core.market.state[0]["cash"] / CASH
-    tick_value = core.task.order_quantity * int(core.market.state[0]["tick"]) * int(core.market.view.price_to_cash[0, 0]) / CASH
+    assert int(core.market.view.position[0, 0]) == 0
+    assert info["summary"]["pnl"] == core.market.view.cash[0] / CASH
+    tick_value = core.task.order_quantity * int(core.market.view.tick[0, 0]) * int(core.market.view.price_to_cash[0, 0]) / CASH
     assert total * tick_value == pytest.approx(info["summary"]["pnl"], abs=1e-9), (
         "rewards are the P&L in ticks per clip"
     )
@@ -103,15 +104,15 @@ def test_execution_reward_is_minus_the_shortfall_and_the_parent_is_always_done()
     env = gym.make("emp-lob-execution-v0", parent=1000, episode="32 decisions")
     for seed, action in ((0, 0), (1, 1), (2, 3)):
         env.reset(seed=seed)
-        core, total, over = env.unwrapped.lanes, 0.0, False
+        core, total, over = lanes_of(env), 0.0, False
         arrival2, side = int(core.episodes[0]["arrival2"]), int(core.episodes[0]["parent_side"])
         while not over:
             _, reward, over, cut, info = env.step(action)
             assert not cut
             total += reward
-        state = core.market.state[0]
-        assert state["position"] * side == 1000
-        average = abs(int(state["cash"])) / (1000 * int(core.market.view.price_to_cash[0, 0]))  # price units, no fees here
+        view = core.market.view
+        assert view.position[0, 0] * side == 1000
+        average = abs(int(view.cash[0])) / (1000 * int(core.market.view.price_to_cash[0, 0]))  # price units, no fees here
         shortfall_bps = side * 1e4 * (average - arrival2 / 2) / (arrival2 / 2)
         assert total == pytest.approx(-shortfall_bps, rel=1e-9)
 
@@ -167,11 +168,11 @@ def test_windows_are_disjoint_and_whole():
     by_day: dict[int, int] = {}
     for day, start in windows:
         env.reset(seed=0, options={"day": day, "start": start})
-        assert int(env.lanes.market.state[0]["row"]) >= by_day.get(day, 0), "starts before the last window's end"
+        assert int(env.lanes.market.public.lane[0]["row"]) >= by_day.get(day, 0), "starts before the last window's end"
         cut = False
         steps = 0
         while not cut:
             _, _, _, cut, _ = env.step(0)
             steps += 1
         assert steps == 256
-        by_day[day] = int(env.lanes.market.state[0]["row"])
+        by_day[day] = int(env.lanes.market.public.lane[0]["row"])

@@ -13,7 +13,7 @@ from emp_gym.data.tape_replay import replayed_book
 from emp_gym.experiments.benchmark import days, peers, replay
 from emp_gym.experiments.benchmark.figures import SMALL, Figures
 from emp_gym.experiments.commands import benchmark
-from emp_gym.market.records import CANCEL, NONE
+from emp_gym.market.public import CANCEL, NONE
 
 COLUMNS = {"median", "min", "max", "unit"}
 needs_peer = pytest.mark.skipif(importlib.util.find_spec("hftbacktest") is None, reason="hftbacktest is not installed")
@@ -78,12 +78,12 @@ def test_the_quoting_policy_keeps_orders_that_need_not_move():
     run = replay.Quoting(days.tape_set(days.configs("one-tick", SMALL.rows, 1)), 4, 10, 1)
     kept = moved = 0
     for _ in range(100):
-        standing = [(lane, slot) for lane in range(4) for slot in run.market.slots[lane] if slot["id"]]
+        standing = [(lane, slot) for lane in range(4) for slot in run.market.public.open[lane] if slot["id"]]
         before = {(lane, int(slot["id"])): int(slot["price"]) for lane, slot in standing}
-        touch = run.market.book[:, [0, 2], 0].copy()
+        touch = run.market.public.book[:, 0, [0, 2], 0].copy()
         run.step()
         asked, kind = run.orders.records, run.orders.kind
-        assert not (kind == CANCEL).any() or (run.market.book[:, [1, 3], 0] == 0).any()
+        assert not (kind == CANCEL).any() or (run.market.public.book[:, 0, [1, 3], 0] == 0).any()
         for (lane, order), price in before.items():
             wanted = price in touch[lane]
             targeted = ((asked[lane]["target"] == order) & (kind[lane] != NONE)).any()

@@ -20,6 +20,7 @@ from emp_gym.experiments.rules import is_rule, without_run
 from emp_gym.experiments.runs import RunFolder
 from emp_gym.experiments.spans import Span, played_spans, trained_spans
 from emp_gym.types import DataError, Instrument
+from tests.inside import market_of
 
 HOUR = 3_600_000_000_000
 TRAINED = Span("day", "rows", "AAA", "2031-03-03", 100, 199, "train", 10 * HOUR, 11 * HOUR)
@@ -138,7 +139,7 @@ def test_a_run_records_the_rows_that_it_may_have_learned_from(tmp_path: Path) ->
     for seed in range(8):
         env.reset(seed=seed)
         for _ in range(17):
-            rows.append(int(env.unwrapped.lanes.market.state["row"][0]))
+            rows.append(int(market_of(env).public.lane["row"][0]))
             env.step(env.action_space.sample() * 0)
     assert span.first_row <= min(rows) <= max(rows) <= span.last_row, "what lanes have seen stands in the record"
     env.close()
@@ -150,10 +151,10 @@ def test_a_window_ends_at_the_row_of_its_last_decision(tmp_path: Path) -> None:
     env = backtest.make_env(asked.env_id, asked.env, len(chosen), split="test", autoreset_mode="Disabled")
     played = played_spans(env, chosen, "test")
     env.reset(seed=0, options={"day": [d for d, _ in chosen], "start": [row for _, row in chosen]})
-    last = env.unwrapped.lanes.market.state["row"].copy()
+    last = market_of(env).public.lane["row"].copy()
     for _ in range(16):
         env.step(env.action_space.sample() * 0)
-        last = env.unwrapped.lanes.market.state["row"].copy()
+        last = market_of(env).public.lane["row"].copy()
     assert [one.span.last_row for one in played] == last.tolist()
     mid2 = env.unwrapped.tape_set.rows["mid2"]
     for one in played:

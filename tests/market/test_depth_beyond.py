@@ -117,7 +117,7 @@ def test_where_no_price_was_ever_known_a_position_is_closed_at_one_tick() -> Non
     lane = Lane(Hand({}, {103: 40}).quiet().new(-1, 50, 10, 7).quiet())
     lane.bid(50, 10)
     lane.step(2)
-    assert lane.position == 10 and lane.market.state["mid2"][0] == 0
+    assert lane.position == 10 and lane.market.view.mid2[0, 0] == 0
     lane.market.close(np.zeros(1, np.int64), np.zeros(1, np.int64))
     assert lane.market.last_fills().price[-1] == 1 and lane.cash == 10 * (1 - 50)
 

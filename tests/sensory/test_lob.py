@@ -14,7 +14,7 @@ from emp_gym.data.synthetic import DayConfig
 from emp_gym.data.tape import TapeSet, build
 from emp_gym.envs.core import Lanes
 from emp_gym.sensory.lob import CLIP, finish, log1p, transforms
-from emp_gym.types import NS, Feature, Kind, RecordedDay
+from emp_gym.types import NS, Feature, Kind, OrderKind, RecordedDay
 from tests.market.duel import read_only, synthetic_day
 from tests.reference_market import Day
 
@@ -122,7 +122,7 @@ def own_features(lanes: Lanes, i: int) -> dict[str, float]:
             for name in ("id", "live", "side", "price", "quantity", "ahead")
         }
         for k in range(view.order_id.shape[1])
-        if view.order_id[i, k] and lanes.market.slots[i, k]["kind"] == 1
+        if view.order_id[i, k] and view.order_kind[i, k] == OrderKind.LIMIT
     ]
     flying = sum(1 for k in range(8) if view.order_id[i, k] and not view.order_live[i, k])
     mid2, position = int(view.mid2[i, 0]), int(view.position[i, 0])
@@ -219,7 +219,7 @@ def test_values_stay_in_bounds_and_clipping_is_counted(tmp_path: Path, task: str
 
 def test_a_clipped_feature_is_clipped_and_counted(tmp_path: Path) -> None:
     lanes = lanes_on(build(day_of("wide")), tmp_path)
-    lanes.market.state["position"][3] = -77 * LIMIT
+    lanes.market.public.quote["position"][3] = -77 * LIMIT
     out = observed(lanes)
     column = [feature.name for feature in lanes.features].index("inventory")
     assert out[3, column] == -CLIP and lanes.episodes["clipped"].tolist() == [0, 0, 0, 1] + [0] * (LANES - 4)
@@ -227,21 +227,25 @@ def test_a_clipped_feature_is_clipped_and_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("latency_ns", LATENCIES)
 def test_nothing_after_the_decision_row_matters(tmp_path: Path, latency_ns: Any) -> None:
-    """The rows after the decision are rewritten: another book, other prices, sums and times; the observation stays."""
+    """The rows after the decision are rewritten: another book, other prices, sums and times. Whoever comes to it by the same
+    actions sees the same."""
     lanes = lanes_on(build(day_of("one tick")), tmp_path, latency_ns=latency_ns)
-    rng = np.random.default_rng(5)
-    for _ in range(8):
-        lanes.step(rng.integers(0, 11, LANES))
+    actions = np.random.default_rng(5).integers(0, 11, (8, LANES))
+    for number, action in enumerate(actions):
+        observed(lanes)  # and masks
+        lanes.step(action)
+        if number not in (3, 7):
+            continue
         before, mask = observed(lanes), lanes.mask.copy()
-        for i in range(LANES):
-            row = int(lanes.market.state["seen_row" if latency_ns else "row"][i])
+        for i in range(0, LANES, 3):
+            row = int(lanes.market.public.lane["row"][i])  # own executions up to it are told at once
             future = {name: np.array(getattr(lanes.tape, name)) for name in ("rows", "messages", "book", "links")}
             for array in future.values():
                 array[row + 1 :] = array[::-1][: len(array) - row - 1]
             future["rows"]["time_ns"][row + 1 :] += NS
-            whole, lanes.tape = lanes.tape, read_only(replace(lanes.tape, **future))
-            lanes.market.tape = lanes.tape
-            out = np.zeros_like(before)
-            lanes.observe(np.array([i]), out)
-            assert out[i].tobytes() == before[i].tobytes() and (lanes.mask[i] == mask[i]).all()
-            lanes.tape = lanes.market.tape = whole
+            twin = lanes_on(lanes.tape, tmp_path, latency_ns=latency_ns)
+            twin.tape = twin.market.tape = read_only(replace(lanes.tape, **future))
+            for earlier in actions[: number + 1]:
+                observed(twin)
+                twin.step(earlier)
+            assert observed(twin)[i].tobytes() == before[i].tobytes() and (twin.mask[i] == mask[i]).all()

@@ -164,7 +164,7 @@ def test_a_view_is_read_as_its_row(tmp_path: Path) -> None:
     seen, by_hand = Labeller(3), Labeller(3)
     quotes = quotes_of(lanes.tape)
     for _ in range(900):
-        rows = lanes.market.state["seen_row"]
+        rows = lanes.market.public.lane["seen_row"]
         np.testing.assert_array_equal(seen.update_view(lanes.market.view), by_hand.update(*quotes[:, rows]))
         lanes.step(np.full(3, 4))
     assert (lanes.market.view.decision >= 900).all() and len(set(seen.labels.tolist()) | {4}) > 1

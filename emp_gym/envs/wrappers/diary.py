@@ -92,7 +92,7 @@ class Listener:
 
     def __call__(self, view: View, orders: Orders) -> tuple[Orders, Verdicts]:
         """The last gate: tells what was decided, changes nothing."""
-        lanes, state = self._lanes, self._lanes.market.state
+        lanes, lane = self._lanes, self._lanes.market.public.lane
         if lanes.gates[-1] is not self:
             raise ConfigError(
                 "the diary must be the last gate, or it would not see what is sent: put its wrapper around those that "
@@ -100,7 +100,7 @@ class Listener:
             )
         moment = Moment(
             moved=lanes.market.active, masked=self._masked(), time_ns=view.time_ns, decision=view.decision,
-            day=state["day"], row=state["row"], regime=self._known_regime(), latch=self._latch(),
+            day=lane["day"], row=lane["row"], regime=self._known_regime(), latch=self._latch(),
         )  # fmt: skip
         self._book.decided(moment, self._actions, lanes.orders, orders, lanes.verdicts)
         return orders, passed(orders)
@@ -125,8 +125,8 @@ class Listener:
         """The label of the row that each lane's view shows."""
         if self._regime is None:
             return None
-        state = self._lanes.market.state
-        return self._regime[self._lanes.tape.days["row0"][state["day"]] + state["seen_row"]]
+        lane = self._lanes.market.public.lane
+        return self._regime[self._lanes.tape.days["row0"][lane["day"]] + lane["seen_row"]]
 
     def _latch(self) -> I64:
         latch = self._none

@@ -55,7 +55,7 @@ def _beside(figures: Figures, effort: Effort, path: Any, lanes: int) -> None:
     for others, shares in left.items():
         fair = min(1.0, cores() / (threads + others))
         figures.add(f"{name}, beside {others} busy", shares, f"of the speed alone; a fair share is {fair:.2f}")
-    say(f"    {env.unwrapped.lanes.market.state['filled'].sum():,} lots filled")
+    say(f"    {env.unwrapped.lanes.market.public.lane['filled'].sum():,} lots filled")
     env.close()
 
 

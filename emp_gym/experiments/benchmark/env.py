@@ -55,8 +55,8 @@ class Driver:
     @property
     def fills(self) -> str:
         """Proof that lanes trade: lots filled in the episodes under way."""
-        state = self.env.unwrapped.lanes.market.state  # type: ignore[attr-defined]
-        return f"{int(state['filled'].sum()):,} lots filled, {int(state['maker_filled'].sum()):,} of them resting"
+        lane = self.env.unwrapped.lanes.market.public.lane  # type: ignore[attr-defined]
+        return f"{int(lane['filled'].sum()):,} lots filled, {int(lane['maker_filled'].sum()):,} of them resting"
 
 
 def measure(figures: Figures, effort: Effort, data: Sequence[str] | None = None, long: bool = False) -> None:

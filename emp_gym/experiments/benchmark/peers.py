@@ -17,6 +17,7 @@ from emp_gym.data.tape import TapeSet
 from emp_gym.experiments.benchmark import days
 from emp_gym.experiments.benchmark.figures import Effort, Figures, say
 from emp_gym.experiments.benchmark.hft_events import market_by_order, market_by_price
+from emp_gym.market.replay import ENDLESS
 from emp_gym.types import I64, Kind
 
 MESSAGES = 100  # between two decisions
@@ -108,16 +109,16 @@ def own_quotes(tape: TapeSet) -> tuple[Quotes, I64]:
     run = Quoting(tape, 1, MESSAGES, 1)
     end = int(run.ends[0])
     run.market.reset(np.zeros(1, np.int64), np.zeros(1, np.int64), np.full(1, FIRST_ROW), np.full(1, end))
-    state = run.market.state[0]
-    first = int(state["row"])
+    lane = run.market.public.lane[0]
+    first = int(lane["row"])
     times, best = [], []
     fills: dict[tuple[int, int], tuple[int, int]] = {}
     through = set()
-    while not state["exhausted"]:
-        times.append(int(state["time_ns"]))
-        book = run.market.book[0]
+    while run.market.progress[0] != ENDLESS:
+        times.append(int(lane["time_ns"]))
+        book = run.market.public.book[0, 0]
         best.append((book[0, 0] if book[1, 0] > 0 else 0, book[2, 0] if book[3, 0] > 0 else 0))
-        last = int(state["row"])
+        last = int(lane["row"])
         run.step()
         log = run.market.last_fills()
         for order, side, price, time_ns, row in zip(log.id, log.side, log.price, log.time_ns, log.row, strict=True):
@@ -126,7 +127,7 @@ def own_quotes(tape: TapeSet) -> tuple[Quotes, I64]:
             message = tape.messages[int(row)]
             if message["kind"] == Kind.EXECUTE and message["price"] != price:
                 through.add(sent)
-        if state["row"] >= end - MESSAGES:
+        if lane["row"] >= end - MESSAGES:
             break
     fills = {order: fill for order, fill in fills.items() if fill[1] <= times[-1]}
     quotes = Quotes(np.array(best, np.int64), fills, last - first, frozenset(through & fills.keys()))

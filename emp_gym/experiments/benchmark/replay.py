@@ -12,19 +12,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from emp_gym.data.tape import LARGEST_IN_MEMORY, NO_ROW, TapeSet
+from emp_gym.data.tape import LARGEST_IN_MEMORY, TapeSet
 from emp_gym.experiments.benchmark import days, peers
 from emp_gym.experiments.benchmark.figures import Effort, Figures, core_word, thread_counts
 from emp_gym.jit import hot
-from emp_gym.market.records import CANCEL, LIMIT, NONE, REPLACE
-from emp_gym.market.replay import MANY, REQUESTS, ReplayConfig, ReplayMarket
+from emp_gym.market.public import CANCEL, LIMIT, NONE, REPLACE, TRADING
+from emp_gym.market.replay import ENDLESS, MANY, REQUESTS, ReplayConfig, ReplayMarket
 from emp_gym.types import I64, Orders
 
 QUANTITY = 1  # lots of a quote
 
 
 @hot
-def quote(kinds, requests, state, slots, book):
+def quote(kinds, requests, state, quotes, book, slots):
     """Writes the orders of the quoting policy for every lane into kinds and requests [N, K]."""
     for i in range(len(state)):
         lane, n = state[i], 0
@@ -32,7 +32,8 @@ def quote(kinds, requests, state, slots, book):
             kinds[i, k] = NONE
         for s in range(2):
             side = 1 if s == 0 else -1
-            wanted = book[i, 2 * s, 0] if book[i, 2 * s + 1, 0] > 0 and lane["status"] == 0 else 0
+            there = quotes[i, 0]["status"] == TRADING and book[i, 0, 2 * s + 1, 0] > 0
+            wanted = book[i, 0, 2 * s, 0] if there else 0
             n = _quote_side(kinds[i], requests[i], n, lane, slots[i], side, wanted)
 
 
@@ -41,7 +42,7 @@ def _quote_side(kinds, requests, n, lane, slots, side, wanted):
     stands, old = wanted == 0, 0
     for k in range(lane["orders"]):
         slot = slots[k]
-        if slot["side"] != side or slot["cancel_row"] != NO_ROW:
+        if slot["side"] != side or slot["leaving"]:
             continue
         if slot["price"] == wanted:
             stands = True
@@ -89,26 +90,25 @@ class Quoting:
         day = self.random.integers(0, len(self.tape.info), len(lanes))
         row = (self.random.random(len(lanes)) * 0.9 * self.ends[day]).astype(np.int64)
         self.market.reset(lanes, day, row, self.ends[day])
-        self.passed[lanes] = self.market.state["row"][lanes]
+        self.passed[lanes] = self.market.public.lane["row"][lanes]
 
     def step(self) -> float:
         """One decision in every lane; returns the messages that went by."""
-        market = self.market
-        quote(self.orders.kind, self.orders.records, market.state, market.slots, market.book)
+        market, lane = self.market, self.market.public.lane
+        quote(self.orders.kind, self.orders.records, lane, market.public.quote, market.public.book, market.public.open)
         market.advance(self.orders)
-        state = market.state
-        messages = float((state["row"] - self.passed).sum())
-        self.passed = state["row"].copy()
-        if state["exhausted"].any():
-            over = np.flatnonzero(state["exhausted"])
-            self.filled += int(state["filled"][over].sum())
+        messages = float((lane["row"] - self.passed).sum())
+        self.passed = lane["row"].copy()
+        over = np.flatnonzero(market.progress == ENDLESS)
+        if len(over):
+            self.filled += int(lane["filled"][over].sum())
             self.place(over)
         return messages
 
     @property
     def fills(self) -> int:
         """Lots filled so far."""
-        return self.filled + int(self.market.state["filled"].sum())
+        return self.filled + int(self.market.public.lane["filled"].sum())
 
 
 def speed(tape: TapeSet, lanes: int, messages: int, threads: int, effort: Effort) -> tuple[list[float], int]:
