@@ -49,6 +49,7 @@ from emp_gym.envs.faces import (
     seeded,
 )
 from emp_gym.evaluation import optimal
+from emp_gym.risk.gates import Gate
 from emp_gym.settings import shown, whole, word
 from emp_gym.types import F32, F64, I64, Bool, ConfigError, Feature
 
@@ -219,6 +220,8 @@ _CONTROLS = {
 
 class CertificateLanes:
     """N lanes of one problem: see `emp_gym.envs.faces.NativeLanes`."""
+
+    gates: tuple[Gate, ...] = ()
 
     def __init__(self, problem: str, lanes: int, split: str = "train", reward: str = "own", **parameters: Any) -> None:
         word("split", split, SALTS)

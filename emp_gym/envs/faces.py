@@ -16,6 +16,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
+from emp_gym.risk.gates import Gate
 from emp_gym.settings import is_whole, shown, whole
 from emp_gym.types import F32, F64, I64, Bool, ConfigError, EmpGymError, Feature
 
@@ -39,6 +40,7 @@ class NativeLanes(Protocol):
     features: tuple[Feature, ...]
     mask: Bool  # [N, A]: actions allowed now; of no meaning where there is no menu
     ended: I64  # lanes that the last step ended
+    gates: tuple[Gate, ...]  # what stands between actions and market, in the order in which it is asked
 
     @property
     def active(self) -> Bool:
@@ -81,6 +83,11 @@ class Published:
     def features(self) -> tuple[Feature, ...]:
         """Name, unit, scale and transform of each observation column."""
         return self.lanes.features
+
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        """What stands between actions and market, in the order in which it is asked; none without a market."""
+        return self.lanes.gates
 
     @property
     def spec(self) -> Any:

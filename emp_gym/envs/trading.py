@@ -43,7 +43,7 @@ when nobody can trade).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from gymnasium import spaces
@@ -51,10 +51,12 @@ from gymnasium.vector import AutoresetMode
 
 from emp_gym.envs.core import Lanes, checked_threads
 from emp_gym.envs.faces import Published, ScalarFace, VectorFace, at_least_one, autoreset, drawable
+from emp_gym.risk.gates import Gate
 from emp_gym.sensory.lob import CLIP
 from emp_gym.settings import word
 from emp_gym.types import Bool, Fills, Verdicts, View
 
+G = TypeVar("G", bound=Gate)
 INFO = ("lean", "full")
 NO_MASKS = "no action masks: the actions of this environment are numbers"
 
@@ -92,6 +94,15 @@ class _Face(Published):
     def last_verdicts(self) -> list[Verdicts]:
         """What each gate did with the last orders."""
         return self.lanes.verdicts
+
+    def install(self, gate: G) -> G:
+        """`gate`, put between task and market, behind the gates that are there."""
+        self.lanes.gates = (*self.lanes.gates, gate)
+        return gate
+
+    def verdicts_of(self, gate: Gate) -> Verdicts | None:
+        """What `gate`, one of `gates`, did with the last orders; None where there were none since the reset."""
+        return self.lanes.verdicts[self.gates.index(gate)] if self.lanes.verdicts else None
 
     def truth(self) -> tuple[np.ndarray, np.ndarray]:
         """Planted (signal, regime) of synthetic days at the current rows: for oracles only."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from emp_gym.agents import registry
 from emp_gym.agents.base import parameters
+from emp_gym.envs.faces import Published
 from emp_gym.evaluation import metrics
 from emp_gym.evaluation.metrics import Estimate
 from emp_gym.evaluation.retaken import Retaken
@@ -25,7 +26,8 @@ from emp_gym.experiments.heldout import Proof, not_recorded
 from emp_gym.experiments.recording import Decisions, Recorder, recorder
 from emp_gym.experiments.spans import Played, Window
 from emp_gym.governance.kill_gate import heed
-from emp_gym.types import ConfigError, DataError, Gate, RunLog
+from emp_gym.risk.gates import Gate
+from emp_gym.types import ConfigError, DataError, RunLog
 
 
 def make_env(env_id: str, env_kwargs: Mapping[str, Any], num_envs: int, **more: Any) -> Any:
@@ -35,7 +37,8 @@ def make_env(env_id: str, env_kwargs: Mapping[str, Any], num_envs: int, **more: 
 
 def gates_of(env: Any) -> tuple[Gate, ...]:
     """The gates between `env` and its market; none for environments that are not ours."""
-    return getattr(getattr(env.unwrapped, "lanes", None), "gates", ())
+    inner = env.unwrapped
+    return inner.gates if isinstance(inner, Published) else ()
 
 
 def build(name: str, env: Any, seed: int = 0, config: Mapping[str, Any] | None = None) -> Any:

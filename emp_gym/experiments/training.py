@@ -33,7 +33,8 @@ from emp_gym.experiments.runs import LANES, PROVENANCE, RunFolder, data_differs,
 from emp_gym.experiments.spans import merged, trained_spans
 from emp_gym.experiments.tensorboard import ScalarWriter
 from emp_gym.governance.kill_gate import Killed, heed
-from emp_gym.types import ConfigError, DataError, EmpGymError, Gate
+from emp_gym.risk.gates import Gate
+from emp_gym.types import ConfigError, DataError, EmpGymError
 
 LOGGER = logging.getLogger("emp_gym.experiments.training")
 RETURNS = "returns.npy"
@@ -142,11 +143,11 @@ class RiskMeter:
     the share of lanes that may only reduce or cancel now."""
 
     def __init__(self) -> None:
-        self._gates: list[Any] = []
+        self._gates: list[Gate] = []
         self._before: Counter[str] = Counter()
 
     def watch(self, gates: Sequence[Gate]) -> None:
-        self._gates += [gate for gate in gates if hasattr(gate, "counters")]
+        self._gates += [gate for gate in gates if gate.counters()]
 
     def drain(self) -> dict[str, float]:
         """Nothing where there is no risk layer."""
