@@ -5,40 +5,23 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from emp_gym import trust
-from emp_gym.risk.gates import AllowAll, Called, CapQuantity, Gate
+from emp_gym.risk.gates import Called, Gate
 from emp_gym.types import I8, ConfigError, Instrument, Orders, Verdicts, View
 
-
-def _risk(**parameters: Any) -> Gate:
-    from emp_gym.risk.gate import RiskGate  # its limits need pydantic
-
-    return _built(RiskGate, "risk", parameters)
-
-
-def _kill_switch(**parameters: Any) -> Gate:
-    from emp_gym.governance.kill_gate import KillGate
-
-    return _built(KillGate, "kill-switch", parameters)
-
-
-def _stage(**parameters: Any) -> Gate:
-    from emp_gym.governance.stages import StageGate
-
-    return _built(StageGate, "stage", parameters)
-
-
-GATES: dict[str, Callable[..., Gate]] = {
-    "allow-all": AllowAll,
-    "cap-quantity": CapQuantity,
-    "risk": _risk,
-    "kill-switch": _kill_switch,
-    "stage": _stage,
+GATES = {
+    "allow-all": "emp_gym.risk.gates:AllowAll",
+    "cap-quantity": "emp_gym.risk.gates:CapQuantity",
+    "risk": "emp_gym.risk.gate:RiskGate",
+    "kill-switch": "emp_gym.governance.kill_gate:KillGate",
+    "stage": "emp_gym.governance.stages:StageGate",
 }
+"""Ours by name; each is loaded when it is asked for."""
 
 
 def resolve(gates: Any) -> tuple[Gate, ...]:
@@ -71,8 +54,8 @@ def as_gate(entry: Callable[..., Any]) -> Gate:
 def _made(name: Any, parameters: Mapping[str, Any]) -> Callable[..., Any]:
     """What `name` stands for, with `parameters`."""
     if isinstance(name, str) and name in GATES:
-        made = GATES[name]
-        return _built(made, name, parameters) if isinstance(made, type) else made(**parameters)
+        module, _, cls = GATES[name].partition(":")
+        return _built(getattr(import_module(module), cls), name, parameters)
     if isinstance(name, str) and ":" in name:
         expected = "a gate: a class whose objects are called with view and orders"
         return _built(trust.resolve(name, f"gate {name!r}", _is_gate, expected), name, parameters)
