@@ -69,10 +69,9 @@ class Learner(Protocol):
 
 @runtime_checkable
 class Kept(Protocol):
-    """Is kept in a folder, and takes over what another one has left there."""
+    """Is kept in a folder, from which `load` of another one takes it over."""
 
     def save(self, folder: Path) -> None: ...
-    def load(self, folder: Path) -> None: ...
 
 
 @runtime_checkable

@@ -99,7 +99,7 @@ def methods_are_there(c: Candidate) -> Iterator[str]:
     """Every method that is called is there and takes what it is called with."""
     agent = c.build(3)
     needed = dict.fromkeys(list(METHODS)[:3], "every agent has one")
-    if isinstance(agent, Learner) or hasattr(agent, "save"):
+    if isinstance(agent, Learner | Kept):
         needed |= dict.fromkeys(("save", "load"), "what was learned could not be kept")
     if traits(agent).learns_first:
         needed |= dict.fromkeys(("learn", "arrays", "restore"), "it says that it learns first")

@@ -339,8 +339,8 @@ def train(
     agent = backtest.build(config.agent_name, env, config.seed, _agent_config(config))
     if not isinstance(agent, Kept) and isinstance(agent, Learner):
         raise ConfigError(
-            f"agent {config.agent_name!r} learns and does not have both save and load: what it learns could not be kept; "
-            "emp_gym.agents.base.BaseAgent has both"
+            f"agent {config.agent_name!r} learns and has no save(folder): what it learns could not be kept; "
+            "emp_gym.agents.base.BaseAgent has it, and load"
         )
     if not isinstance(agent, Kept):
         judged = command(*program("evaluate"), "--env", config.env_id, "--agent", config.agent_name)
