@@ -84,9 +84,15 @@ class Resumable(Protocol):
 
 @runtime_checkable
 class Shown(Protocol):
-    """Shows what it has learned as named arrays, and takes over such."""
+    """Shows what it has learned, as named arrays."""
 
     def arrays(self) -> Arrays: ...
+
+
+@runtime_checkable
+class Restored(Shown, Protocol):
+    """Takes over such arrays, too."""
+
     def restore(self, arrays: Arrays) -> None: ...
 
 

@@ -39,7 +39,7 @@ from emp_gym.agents.base import (
     BaseAgent,
     Callback,
     Learner,
-    Shown,
+    Restored,
     parameters,
     read_arrays,
     traits,
@@ -114,7 +114,7 @@ class Remembering(BaseAgent):
         self.inner = self.inner_class(
             _wider(observation_space, len(self.columns)), action_space, self._told_spec(spec), seed=seed, **own
         )
-        if not isinstance(self.inner, Shown):
+        if not isinstance(self.inner, Restored):
             raise ConfigError(f"memory: {self.inner_class.__name__} has no arrays() and restore(): derive it from BaseAgent")
         own_traits = traits(self.inner)
         self.stochastic, self.learns_first = own_traits.stochastic, own_traits.learns_first
