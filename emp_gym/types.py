@@ -409,38 +409,6 @@ class Market(Protocol):
     def close(self, lanes: I64, target: I64) -> Bool: ...
 
 
-class Gate(Protocol):
-    """A rule between task and market: sees what may be known now and the orders, gives back orders and verdicts.
-
-    A gate may have more, and is asked for it only if it does:
-
-    ============================  ====================================================================================
-    ``before_episode(view, n)``   new episodes are about to begin in lanes n; `view` still shows the old ones
-    ``after_market(view)``        the orders of the last call have been sent, or the step has failed: called either way
-    ``stopped``                   i8 [N] `Stop`, or None: lanes that may only keep still, and that end with this step
-    ``masks``, ``allowed``,       takes part in the action mask: see `emp_gym.envs.narrowing`
-    ``observe``
-    ``admit(venue, gates)``       raises `ConfigError` if it may not stand between this venue and these gates
-    ``use_threads(threads)``      is told how many threads its environment uses
-    ``counts_money``              "currency" (or "currency and price unit") in which its limits are: days must have one
-    ``last``                      True: no other gate comes after it
-    ============================  ====================================================================================
-    """
-
-    def __call__(self, view: View, orders: Orders) -> tuple[Orders, Verdicts]: ...
-
-
-class Agent(Protocol):
-    """Anything that acts on observations, batched. Built as ``Agent(observation_space, action_space, spec, seed=0, **config)``.
-
-    Optional besides: ``learn(make_env, total_timesteps, callback)``, ``save(folder)``, ``load(folder)``.
-    """
-
-    def initial_state(self, lanes: int) -> Any: ...
-    def reset_state(self, state: Any, done: Bool) -> Any: ...
-    def act(self, observation: F32, state: Any, mask: Bool | None = None) -> tuple[np.ndarray, Any]: ...
-
-
 MakeEnv = Callable[..., Any]
 
 

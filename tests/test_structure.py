@@ -222,7 +222,104 @@ def stale_globals(root: Path) -> list[str]:
     return found
 
 
-RULES = [wrong_arrows, wrong_doors, escaped_packages, printing, foreign_compilers, stale_globals]
+def peeks_beyond_the_list(root: Path) -> list[str]:
+    """Places that ask an object what it is or reach into it, where what to ask is said: more than `PEEKS` allows, or fewer, so that
+    the list only shrinks."""
+    instead = {
+        "asked": "hasattr, or getattr with a default: ask emp_gym.envs.about, the protocols and traits of emp_gym.agents.base, or Gate",
+        "lanes": ".unwrapped.lanes: ask emp_gym.envs.about, or what the environment publishes",
+        "private": "a name with an underscore of another object",
+        "certificates": "CERTIFICATES: ask emp_gym.envs.about for kind and problem",
+    }
+    found = []
+    for path in sources(root / "emp_gym"):
+        if room_of(path, root) in ("risk", "evaluation", "evolution", "governance", "envs", "agents", "experiments"):
+            file = path.relative_to(root / "emp_gym").as_posix()
+            for (kind, told), got, listed in zip(instead.items(), peeks(path), PEEKS.get(file, (0, 0, 0, 0)), strict=True):
+                if got != listed:
+                    todo = told if got > listed else "take it off the list"
+                    found.append(f"emp_gym/{file}: {kind} {got} times, PEEKS has {listed}; {todo}")
+    return found
+
+
+def peeks(path: Path) -> tuple[int, int, int, int]:
+    """How often a file asks an object what it is, goes to an environment's lanes, reads a private name, names the certificates."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    called = [node for node in nodes if isinstance(node, ast.Call)]
+    attributes = [node for node in nodes if isinstance(node, ast.Attribute)]
+    return (
+        sum(ast.unparse(node.func) == "hasattr" or (ast.unparse(node.func) == "getattr" and len(node.args) == 3) for node in called),
+        sum(node.attr == "lanes" and getattr(node.value, "attr", "") == "unwrapped" for node in attributes),
+        sum(node.attr[0] == "_" != node.attr[1] and getattr(node.value, "id", "") not in ("self", "cls") for node in attributes),
+        sum(isinstance(node, ast.Name) and node.id == "CERTIFICATES" for node in nodes),
+    )
+
+
+PEEKS = {  # file -> what `peeks` counts there; it only shrinks
+    "agents/adapters/foreign.py": (1, 0, 0, 0),
+    "agents/adapters/sb3.py": (5, 0, 0, 0),
+    "agents/adapters/torch.py": (1, 0, 0, 0),
+    "agents/base.py": (3, 0, 0, 0),
+    "agents/baselines/menus.py": (1, 0, 0, 0),
+    "agents/baselines/quotes.py": (1, 0, 0, 0),
+    "agents/certified.py": (1, 0, 0, 0),
+    "agents/check.py": (1, 0, 0, 0),
+    "agents/muzero/accounts.py": (2, 0, 0, 1),
+    "agents/muzero/search.py": (1, 0, 0, 0),
+    "agents/ppo/closed_forms.py": (2, 0, 0, 1),
+    "agents/ppo/policy.py": (0, 0, 2, 0),
+    "agents/ppo/residual.py": (1, 0, 0, 1),
+    "agents/ppo/rollout.py": (1, 0, 0, 0),
+    "agents/ppo/training.py": (2, 0, 1, 0),
+    "agents/registry.py": (1, 0, 0, 1),
+    "agents/remembering.py": (3, 0, 0, 0),
+    "envs/__init__.py": (0, 0, 0, 2),
+    "envs/about.py": (7, 0, 0, 0),
+    "envs/certificates.py": (1, 0, 1, 0),
+    "envs/lookahead.py": (5, 0, 0, 1),
+    "envs/sb3.py": (2, 0, 0, 0),
+    "envs/snapshot.py": (1, 0, 9, 0),
+    "envs/snapshot_check.py": (1, 0, 0, 0),
+    "envs/subject.py": (3, 0, 0, 0),
+    "envs/wrappers/diary.py": (0, 1, 0, 0),
+    "evaluation/optimal/base.py": (0, 0, 3, 0),
+    "evaluation/optimal/ladder.py": (0, 0, 2, 0),
+    "evaluation/optimal/quoting_model.py": (0, 0, 2, 0),
+    "experiments/backtest.py": (0, 1, 0, 0),
+    "experiments/benchmark/busy.py": (0, 2, 0, 0),
+    "experiments/benchmark/certificates.py": (0, 0, 0, 1),
+    "experiments/benchmark/env.py": (0, 1, 0, 0),
+    "experiments/benchmark/parse.py": (1, 0, 0, 0),
+    "experiments/benchmark/risk.py": (0, 1, 0, 0),
+    "experiments/certify.py": (1, 0, 0, 3),
+    "experiments/commands/certifying.py": (0, 0, 0, 3),
+    "experiments/commands/evolve.py": (1, 0, 0, 0),
+    "experiments/commands/judging.py": (0, 0, 0, 2),
+    "experiments/commands/own_modules.py": (3, 0, 0, 0),
+    "experiments/commands/streams.py": (1, 0, 0, 0),
+    "experiments/commands/train.py": (1, 0, 0, 0),
+    "experiments/config.py": (1, 0, 0, 0),
+    "experiments/engine.py": (0, 0, 1, 0),
+    "experiments/evidence.py": (2, 0, 0, 0),
+    "experiments/machine.py": (1, 0, 0, 0),
+    "experiments/memory_study.py": (1, 0, 0, 1),
+    "experiments/recording.py": (0, 1, 0, 0),
+    "experiments/replaying.py": (0, 2, 0, 0),
+    "experiments/runs.py": (1, 0, 1, 0),
+    "experiments/search/champion.py": (0, 0, 1, 0),
+    "experiments/search/driver.py": (0, 0, 2, 0),
+    "experiments/search/report.py": (0, 0, 1, 0),
+    "experiments/search/space.py": (3, 0, 0, 1),
+    "experiments/search/work.py": (0, 0, 0, 1),
+    "experiments/suite.py": (0, 0, 0, 2),
+    "governance/group.py": (0, 0, 1, 0),
+    "governance/heads.py": (1, 0, 0, 0),
+    "governance/kill_switch.py": (0, 0, 1, 0),
+    "governance/log.py": (0, 0, 4, 0),
+    "governance/verify.py": (7, 0, 0, 0),
+    "risk/gates.py": (1, 0, 0, 0),
+}
+RULES = [wrong_arrows, wrong_doors, escaped_packages, printing, foreign_compilers, stale_globals, peeks_beyond_the_list]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -252,6 +349,12 @@ PLANTED = [
     (foreign_compilers, "emp_gym/market/a.py", "from numba import njit\n"),
     (foreign_compilers, "emp_gym/market/a.py", "from emp_gym import jit\n"),
     (foreign_compilers, "emp_gym/market/a.py", "from ..jit import njit\n"),
+    (peeks_beyond_the_list, "emp_gym/envs/a.py", "def f(env):\n    return hasattr(env.unwrapped, 'windows')\n"),
+    (peeks_beyond_the_list, "emp_gym/agents/a.py", "def f(agent):\n    return getattr(agent, 'stochastic', False)\n"),
+    (peeks_beyond_the_list, "emp_gym/experiments/a.py", "def f(env):\n    return env.unwrapped.lanes\n"),
+    (peeks_beyond_the_list, "emp_gym/governance/a.py", "def f(gate):\n    return gate._state\n"),
+    (peeks_beyond_the_list, "emp_gym/experiments/a.py", "from emp_gym.envs import CERTIFICATES\nx = 'a' in CERTIFICATES\n"),
+    (peeks_beyond_the_list, "emp_gym/risk/gates.py", "class Gate: ...\n"),
     (stale_globals, "emp_gym/market/a.py", f"{KEYED} njit\nfrom emp_gym.market.b import C\n@njit\ndef f(): return C\n"),
 ]
 
@@ -284,6 +387,10 @@ def test_a_sound_file_passes_every_rule(file, text, tmp_path):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     assert [finding for rule in RULES for finding in rule(tmp_path)] == []
+
+
+def test_the_list_of_peeks_names_files_that_are_there():
+    assert [file for file in PEEKS if not (ROOT / "emp_gym" / file).exists()] == []
 
 
 @pytest.mark.parametrize("name", LINKS)

@@ -1,6 +1,6 @@
 """What an agent is: a small batched protocol, and `BaseAgent`, which gives most of it.
 
-The protocol itself is `emp_gym.types.Agent`; in words:
+In words:
 
 =====================================================  ================================================================
 ``Agent(observation_space, action_space, spec,         built from the spaces of *one* lane and the environment's spec;
@@ -30,10 +30,10 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from gymnasium import spaces
@@ -49,6 +49,77 @@ class Callback(Protocol):
     """Hears of every iteration; returns False to ask the learner to stop."""
 
     def __call__(self, steps: int, scalars: Mapping[str, float]) -> bool | None: ...
+
+
+@runtime_checkable
+class Agent(Protocol):
+    """Anything that acts on observations, batched. Built as ``Agent(observation_space, action_space, spec, seed=0, **config)``."""
+
+    def initial_state(self, lanes: int) -> Any: ...
+    def reset_state(self, state: Any, done: Bool) -> Any: ...
+    def act(self, observation: F32, state: Any, mask: Bool | None = None) -> tuple[np.ndarray, Any]: ...
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """Learns, until `total_timesteps` steps have been seen in all."""
+
+    def learn(self, make_env: MakeEnv, total_timesteps: int, callback: Callback | None = None) -> Any: ...
+
+
+@runtime_checkable
+class Kept(Protocol):
+    """Is kept in a folder, from which `load` of another one takes it over."""
+
+    def save(self, folder: Path) -> None: ...
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """Keeps all that training needs to go on."""
+
+    def checkpoint(self, folder: Path) -> None: ...
+    def resume(self, folder: Path) -> None: ...
+
+
+@runtime_checkable
+class Shown(Protocol):
+    """Shows what it has learned, as named arrays."""
+
+    def arrays(self) -> Arrays: ...
+
+
+@runtime_checkable
+class Restored(Shown, Protocol):
+    """Takes over such arrays, too."""
+
+    def restore(self, arrays: Arrays) -> None: ...
+
+
+@runtime_checkable
+class Bound(Protocol):
+    """Reads what no observation says: an oracle."""
+
+    def bind(self, env: Any) -> None: ...
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What an agent may declare of itself, by attributes of these names."""
+
+    stochastic: bool = False  # actions differ from episode to episode by design
+    learns_first: bool = False  # it cannot act before `learn`, or `load`
+    rollout_steps: int = 1  # steps that `learn` sees at a time over all lanes
+    num_timesteps: int = 0  # steps that it has learned from
+    own_workers: str = ""  # it learns in processes of its own: the parameter that says how many
+    search_space: Mapping[str, Any] | None = None  # of its parameters
+    Config: Any = None  # a dataclass of its parameters
+
+
+def traits(agent: Any) -> Traits:
+    """What `agent`, an object or a class, declares; of a class without what only an object knows."""
+    told: dict[str, Any] = {each.name: getattr(agent, each.name, each.default) for each in fields(Traits)}
+    return Traits(**{name: value for name, value in told.items() if not isinstance(value, property)})
 
 
 class BaseAgent:
@@ -161,7 +232,7 @@ class BaseAgent:
 def configured(cls: type, config: Mapping[str, Any]) -> Any:
     """``cls.Config`` filled from `config` and checked (a dict where the class has none); unknown keys raise
     `ConfigError`."""
-    schema = getattr(cls, "Config", None)
+    schema = traits(cls).Config
     if schema is None:
         return dict(config)
     known = [field.name for field in fields(schema)]
@@ -173,8 +244,8 @@ def configured(cls: type, config: Mapping[str, Any]) -> Any:
 
 def parameters(cls: type) -> list[str] | None:
     """Names of the parameters that agent class `cls` takes; None where it takes anything."""
-    if getattr(cls, "Config", None) is not None:
-        return [field.name for field in fields(cls.Config)]  # type: ignore[attr-defined]
+    if (schema := traits(cls).Config) is not None:
+        return [field.name for field in fields(schema)]
     if issubclass(cls, BaseAgent) and cls.__init__ is BaseAgent.__init__:
         return []
     signature = inspect.signature(cls).parameters.values()
@@ -247,11 +318,6 @@ def read_json(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} does not exist; is this the folder of a finished run?") from error
 
 
-def learns(agent: Any) -> Callable[..., Any] | None:
-    """The agent's ``learn`` where it has one."""
-    return getattr(agent, "learn", None)
-
-
 __all__ = [
     "Arrays",
     "BaseAgent",
@@ -259,7 +325,6 @@ __all__ = [
     "MakeEnv",
     "configured",
     "describe_space",
-    "learns",
     "parameters",
     "read_arrays",
     "read_json",

@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium import spaces
 
 from emp_gym.agents.base import BaseAgent
+from emp_gym.envs.about import about
 from emp_gym.types import F32, Bool, ConfigError
 
 
@@ -22,13 +23,13 @@ class Bound(BaseAgent):
 
     def bind(self, env: Any) -> None:
         """Reads problem and state of `env` from now on; raises `ConfigError` where its optimum is not known."""
-        env = env.unwrapped
-        if not hasattr(env, "problem"):
+        problem, env = about(env).problem, env.unwrapped
+        if problem is None:
             where = getattr(self.spec, "id", "this environment")
             raise ConfigError(
                 f"{where} has no known optimum; certificates have one (emp-cartea-jaimungal-v0 and others)"
             )
-        self._env, self._policy = env, self.choose(env.problem)
+        self._env, self._policy = env, self.choose(problem)
 
     def choose(self, problem: Any) -> Any:
         """The policy: (step [N], state [N, S]) -> action [N, A]."""

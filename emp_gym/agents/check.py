@@ -26,6 +26,7 @@ import numpy as np
 from gymnasium import spaces
 
 from emp_gym.agents import registry
+from emp_gym.agents.base import Bound, Kept, Learner, traits
 from emp_gym.envs.check import Finding
 from emp_gym.envs.subject import failure
 from emp_gym.types import ConfigError, EmpGymError
@@ -51,7 +52,7 @@ class Candidate:
     def learned(self) -> dict[str, Any] | None:
         """What an agent that `learns_first` has learned of a few training steps; None for one that acts at once."""
         agent = self.build(3)
-        if not getattr(agent, "learns_first", False):
+        if not traits(agent).learns_first:
             return None
         agent.learn(self.make_env, LEARN_STEPS)
         return agent.arrays()
@@ -60,7 +61,7 @@ class Candidate:
         agent = self.build(seed)
         if self.learned is not None:
             agent.restore(self.learned)
-        if hasattr(agent, "bind"):
+        if isinstance(agent, Bound):
             agent.bind(self.env)
         return agent
 
@@ -98,9 +99,9 @@ def methods_are_there(c: Candidate) -> Iterator[str]:
     """Every method that is called is there and takes what it is called with."""
     agent = c.build(3)
     needed = dict.fromkeys(list(METHODS)[:3], "every agent has one")
-    if hasattr(agent, "learn") or hasattr(agent, "save"):
+    if isinstance(agent, Learner | Kept):
         needed |= dict.fromkeys(("save", "load"), "what was learned could not be kept")
-    if getattr(agent, "learns_first", False):
+    if traits(agent).learns_first:
         needed |= dict.fromkeys(("learn", "arrays", "restore"), "it says that it learns first")
     for name, arguments in METHODS.items():
         method, told = getattr(agent, name, None), f"{name}({', '.join(arguments)})"
@@ -187,7 +188,7 @@ def lanes_may_change_places(c: Candidate) -> Iterator[str]:
 def first_lane_stands_alone(c: Candidate) -> Iterator[str]:
     """Stochastic agents too: lane 0 of one is lane 0 of many."""
     agent = c.fresh()
-    if hasattr(agent, "bind"):
+    if isinstance(agent, Bound):
         return
     if not _same(c.play(c.fresh(), [0])[:, 0], c.play(c.fresh())[:, 0]):
         yield "lane 0 alone acts differently from lane 0 among others: draw each lane's randomness from (seed, lane)"
@@ -219,21 +220,21 @@ def inputs_are_left_alone(c: Candidate) -> Iterator[str]:
     if mask is not None and c.masks is not None and not np.array_equal(mask, c.masks[0]):
         yield "act() wrote to the mask; copy before changing it"
     again, _ = _acted(agent, observation, state, mask)
-    if not getattr(agent, "stochastic", False) and not _same(np.array(first), np.array(again)):
+    if not traits(agent).stochastic and not _same(np.array(first), np.array(again)):
         yield "act() twice from the same state and observation differs: it writes to its state, or has memory in itself"
 
 
 def files_bring_it_back(c: Candidate) -> Iterator[str]:
     """save() then load() into a new agent gives the same actions, without pickles."""
     agent = c.fresh()
-    if hasattr(agent, "save"):
+    if isinstance(agent, Kept):
         yield from _round_trip(c, agent)
 
 
 def learning_runs(c: Candidate) -> Iterator[str]:
     """learn() comes back, and what was learned survives save and load."""
     agent = c.fresh()
-    if not hasattr(agent, "learn"):
+    if not isinstance(agent, Learner):
         return
     heard: list[int] = []
 
@@ -246,7 +247,7 @@ def learning_runs(c: Candidate) -> Iterator[str]:
         yield "learn() never called callback(steps, scalars): curves, progress and checkpoints depend on it"
     elif heard != sorted(heard):
         yield f"learn() reports steps that go back: {heard[:6]}"
-    if hasattr(agent, "save"):
+    if isinstance(agent, Kept):
         yield from _round_trip(c, agent)
 
 
@@ -259,14 +260,14 @@ def _round_trip(c: Candidate, agent: Any) -> Iterator[str]:
             yield f"save() leaves {', '.join(pickles)}: use safetensors and JSON, which can be opened without being run"
         other = c.fresh(seed=4)
         other.load(folder)
-        if getattr(agent, "stochastic", False):
+        if traits(agent).stochastic:
             return
         if not _same(c.play(agent), c.play(other)):
             yield "an agent that loads what another saved acts differently"
 
 
 def _declared(agent: Any) -> bool:
-    return bool(getattr(agent, "stochastic", False)) or hasattr(agent, "bind")
+    return traits(agent).stochastic or isinstance(agent, Bound)
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:

@@ -33,7 +33,18 @@ from typing import Any, ClassVar, get_type_hints
 import numpy as np
 from gymnasium import spaces
 
-from emp_gym.agents.base import Arrays, BaseAgent, Callback, parameters, read_arrays, write_arrays
+from emp_gym.agents import base
+from emp_gym.agents.base import (
+    Arrays,
+    BaseAgent,
+    Callback,
+    Learner,
+    Restored,
+    parameters,
+    read_arrays,
+    traits,
+    write_arrays,
+)
 from emp_gym.agents.remembering_lanes import RememberingLanes
 from emp_gym.memory import encoder as situations
 from emp_gym.memory.encoder import Projection
@@ -103,11 +114,10 @@ class Remembering(BaseAgent):
         self.inner = self.inner_class(
             _wider(observation_space, len(self.columns)), action_space, self._told_spec(spec), seed=seed, **own
         )
-        for name in ("arrays", "restore"):
-            if not hasattr(self.inner, name):
-                raise ConfigError(f"memory: {self.inner_class.__name__} has no {name}(): derive it from BaseAgent")
-        self.stochastic = bool(getattr(self.inner, "stochastic", False))
-        self.learns_first = bool(getattr(self.inner, "learns_first", False))
+        if not isinstance(self.inner, Restored):
+            raise ConfigError(f"memory: {self.inner_class.__name__} has no arrays() and restore(): derive it from BaseAgent")
+        own_traits = traits(self.inner)
+        self.stochastic, self.learns_first = own_traits.stochastic, own_traits.learns_first
         discount = getattr(getattr(self.inner, "config", None), "gamma", 0.97)
         self.gamma = float(discount if self.settings.memory_gamma is None else self.settings.memory_gamma)
         first = Projection.plain(self.width, self.settings.memory_dimension, seed)
@@ -122,7 +132,7 @@ class Remembering(BaseAgent):
     @property
     def rollout_steps(self) -> int:
         """As the inner agent's."""
-        return int(getattr(self.inner, "rollout_steps", 1))
+        return traits(self.inner).rollout_steps
 
     # ---- acting
 
@@ -276,16 +286,17 @@ class Extremes:
 @lru_cache(maxsize=64)
 def remembering(inner: type) -> type:
     """The class of agents `inner` with a memory. Raises `ConfigError` for agents that do not learn: nothing would be written."""
-    if not hasattr(inner, "learn"):
+    if not issubclass(inner, Learner):
         raise ConfigError(f"memory: {inner.__name__} does not learn, so a memory would stay empty; leave memory out")
-    base = Resumable if hasattr(inner, "resume") and hasattr(inner, "checkpoint") else Remembering
+    kind = Resumable if issubclass(inner, base.Resumable) else Remembering
     body: dict[str, Any] = {"inner_class": inner, "__module__": __name__, "__doc__": f"`{inner.__name__}` with a memory beside it."}
-    if parameters(inner) is not None and (is_dataclass(getattr(inner, "Config", None)) or parameters(inner) == []):
-        body["Config"] = _joined(getattr(inner, "Config", None))
-    return type(f"Remembering{inner.__name__}", (base,), body)
+    schema = traits(inner).Config
+    if parameters(inner) is not None and (is_dataclass(schema) or parameters(inner) == []):
+        body["Config"] = _joined(schema)
+    return type(f"Remembering{inner.__name__}", (kind,), body)
 
 
-def _joined(schema: type | None) -> type:
+def _joined(schema: Any) -> type:
     """Parameters of the inner agent and of the memory, in one dataclass."""
     rows: list[Any] = []
     for source in (*([] if schema is None else [schema]), MemoryConfig):

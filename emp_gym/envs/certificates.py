@@ -36,6 +36,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
 from emp_gym.envs import certificate_kernels as kernels
+from emp_gym.envs.about import CERTIFICATE, EnvInfo
 from emp_gym.envs.certificate_kernels import STATE
 from emp_gym.envs.faces import (
     NOBODY,
@@ -49,6 +50,7 @@ from emp_gym.envs.faces import (
     seeded,
 )
 from emp_gym.evaluation import optimal
+from emp_gym.risk.gates import Gate
 from emp_gym.settings import shown, whole, word
 from emp_gym.types import F32, F64, I64, Bool, ConfigError, Feature
 
@@ -220,6 +222,8 @@ _CONTROLS = {
 class CertificateLanes:
     """N lanes of one problem: see `emp_gym.envs.faces.NativeLanes`."""
 
+    gates: tuple[Gate, ...] = ()
+
     def __init__(self, problem: str, lanes: int, split: str = "train", reward: str = "own", **parameters: Any) -> None:
         word("split", split, SALTS)
         optimal.check_parameters(problem, parameters, ARGUMENTS)
@@ -336,6 +340,14 @@ class _Face(Published):
     lanes: CertificateLanes
 
     @property
+    def about(self) -> EnvInfo:
+        name = "" if self.spec is None else self.spec.id
+        return EnvInfo(
+            CERTIFICATE, name, self.features, episode=self.lanes.steps, problem=self.problem, windows=self.windows,
+            first_observations=self.starts,
+        )  # fmt: skip
+
+    @property
     def starts(self) -> int:
         """How many different first observations there are (8 stands for any number)."""
         return self.lanes.rules.starts
@@ -344,6 +356,11 @@ class _Face(Published):
     def problem(self) -> Any:
         """The problem with its closed form and its dynamic programme."""
         return self.lanes.problem
+
+    @property
+    def wealth(self) -> F64:
+        """What the market has paid so far [N], risk aside, in the problem's unit; valid until the next step."""
+        return self.lanes.state["wealth"]
 
     def truth(self) -> tuple[I64, F64]:
         """(decisions taken [N], state [N, S] in the problem's own units): for the optimal policy and its rivals only."""

@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from emp_gym.envs.about import about
 from emp_gym.envs.subject import (
     Skip,
     Subject,
@@ -137,7 +138,7 @@ def _start(env: gym.Env, actions: list, seed: int | None) -> bytes:
 def starts_are_random(subject: Subject) -> Iterator[str]:
     """Resets without a seed go on to other starts, and most seeds start elsewhere."""
     with subject.alone() as env:
-        enough = min(8, getattr(env.unwrapped, "starts", 8))
+        enough = min(8, about(env).first_observations)
         if enough == 1:
             raise Skip("every episode begins alike, as the environment declares (starts = 1)")
         by_seed = {_start(env, [], seed) for seed in range(16)}
@@ -155,7 +156,7 @@ def features_vary(subject: Subject) -> Iterator[str]:
         if not isinstance(env.observation_space, gym.spaces.Box):
             raise Skip("observations are not one flat Box")
         rows = np.stack([output[0].reshape(-1) for output in trace(env, 5, LONG)])
-        allowed = set(getattr(env.unwrapped, "constant_features", ()))
+        allowed = set(about(env).constant_features)
         names = [feature_name(env, int(i)) for i in np.flatnonzero((rows == rows[0]).all(axis=0))]
     constant = [name for name in names if name not in allowed]
     if constant:
@@ -266,7 +267,7 @@ def masks_hold(subject: Subject) -> Iterator[str]:
             raise Skip("no action_mask in the info")
         if not isinstance(env.action_space, gym.spaces.Discrete):
             raise Skip("masks of actions that are not Discrete")
-        menu = list(getattr(getattr(env.unwrapped, "task", None), "menu", ()))
+        menu = about(env).menu
         keep = menu.index("keep") if "keep" in menu else 0
         actions, tried = sampler(env.action_space, 12), 0
         for step in range(LONG):

@@ -11,17 +11,18 @@ import numpy as np
 from emp_gym.data import instruments, store
 from emp_gym.envs import schedule, task_kernels
 from emp_gym.envs.faces import NOBODY, Seed, seeded
-from emp_gym.envs.gates import GateRow, answered, resolve, stop_if_money_differs
+from emp_gym.envs.gates import GateRow, answered, resolve
 from emp_gym.envs.lots import stop_if_money_ran_out, stop_if_money_wraps
 from emp_gym.envs.narrowing import narrow
 from emp_gym.envs.task_kernels import EPISODE, SETUP
 from emp_gym.envs.tasks import REWARDS, Task, make_task
 from emp_gym.evaluation.assumptions import FEES, UNITS
 from emp_gym.market.replay import FILL_RULES, HIDDEN_PRINTS, MANY, REQUESTS, ReplayConfig, ReplayMarket
+from emp_gym.risk.gates import Gate
 from emp_gym.sensory import lob
 from emp_gym.settings import shown, whole, word
 from emp_gym.threads import MOST, run
-from emp_gym.types import I8, Bool, ConfigError, DataError, Feature, Gate, Orders, Verdicts
+from emp_gym.types import I8, Bool, ConfigError, DataError, Feature, Orders, Verdicts
 
 MARKETS = ("replay",)
 MOST_LATENCY_NS = 24 * 60 * UNITS["min"]
@@ -130,8 +131,7 @@ class Lanes:
 
     @gates.setter
     def gates(self, gates: tuple[Gate, ...]) -> None:
-        stop_if_money_differs(gates, [day.instrument for day in self.tape.info])
-        self.row = GateRow(tuple(gates), self.venue, self.market.threads)
+        self.row = GateRow(gates, self.venue, self.market.threads, [day.instrument for day in self.tape.info])
 
     @property
     def active(self) -> Bool:

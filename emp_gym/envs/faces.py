@@ -16,8 +16,10 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
+from emp_gym.envs.about import Described
+from emp_gym.risk.gates import Gate
 from emp_gym.settings import is_whole, shown, whole
-from emp_gym.types import F32, F64, I64, Bool, ConfigError, EmpGymError, Feature
+from emp_gym.types import F32, F64, I64, Bool, ConfigError, EmpGymError, Feature, Verdicts
 
 NOBODY: I64 = np.zeros(0, np.int64)
 Seed = int | Sequence[int | None] | None
@@ -39,6 +41,7 @@ class NativeLanes(Protocol):
     features: tuple[Feature, ...]
     mask: Bool  # [N, A]: actions allowed now; of no meaning where there is no menu
     ended: I64  # lanes that the last step ended
+    gates: tuple[Gate, ...]  # what stands between actions and market, in the order in which it is asked
 
     @property
     def active(self) -> Bool:
@@ -71,7 +74,7 @@ class NativeLanes(Protocol):
         ...
 
 
-class Published:
+class Published(Described):
     """What every face of ours publishes besides Gymnasium's own: mixed in before `VectorFace` or `ScalarFace`."""
 
     lanes: Any
@@ -81,6 +84,16 @@ class Published:
     def features(self) -> tuple[Feature, ...]:
         """Name, unit, scale and transform of each observation column."""
         return self.lanes.features
+
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        """What stands between actions and market, in the order in which it is asked; none without a market."""
+        return self.lanes.gates
+
+    @property
+    def last_verdicts(self) -> list[Verdicts]:
+        """What each gate did with the last orders."""
+        return []
 
     @property
     def spec(self) -> Any:

@@ -1,50 +1,33 @@
-"""How gates are found, in which order they stand, and which of them want to be told of what."""
+"""How gates are found, in which order they stand, and which of them want to be told of what. What a gate is: `emp_gym.risk.gates`."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from emp_gym import trust
-from emp_gym.risk.gates import AllowAll, CapQuantity
-from emp_gym.types import I8, ConfigError, Gate, Instrument, Orders, Verdicts, View
+from emp_gym.risk.gates import Called, Gate
+from emp_gym.types import I8, ConfigError, Instrument, Orders, Verdicts, View
 
-
-def _risk(**parameters: Any) -> Gate:
-    from emp_gym.risk.gate import RiskGate  # its limits need pydantic
-
-    return _built(RiskGate, "risk", parameters)
-
-
-def _kill_switch(**parameters: Any) -> Gate:
-    from emp_gym.governance.kill_gate import KillGate
-
-    return _built(KillGate, "kill-switch", parameters)
-
-
-def _stage(**parameters: Any) -> Gate:
-    from emp_gym.governance.stages import StageGate
-
-    return _built(StageGate, "stage", parameters)
-
-
-GATES: dict[str, Callable[..., Gate]] = {
-    "allow-all": AllowAll,
-    "cap-quantity": CapQuantity,
-    "risk": _risk,
-    "kill-switch": _kill_switch,
-    "stage": _stage,
+GATES = {
+    "allow-all": "emp_gym.risk.gates:AllowAll",
+    "cap-quantity": "emp_gym.risk.gates:CapQuantity",
+    "risk": "emp_gym.risk.gate:RiskGate",
+    "kill-switch": "emp_gym.governance.kill_gate:KillGate",
+    "stage": "emp_gym.governance.stages:StageGate",
 }
+"""Ours by name; each is loaded when it is asked for."""
 
 
 def resolve(gates: Any) -> tuple[Gate, ...]:
     """Gates from an environment's ``gates=`` argument.
 
-    Each entry is a name ("allow-all"), "module:Class", a mapping {"gate": name, **parameters}, or a callable.
+    Each entry is a name ("allow-all"), "module:Class", a mapping {"gate": name, **parameters}, a `Gate`, or a plain callable.
     """
     if gates is None:
         return ()
@@ -56,12 +39,23 @@ def resolve(gates: Any) -> tuple[Gate, ...]:
 
 def _one(entry: Any) -> Gate:
     if callable(entry):
-        return entry
-    parameters = dict(entry) if isinstance(entry, Mapping) else {"gate": entry}
-    name = parameters.pop("gate", None)
+        return as_gate(entry)
+    made_by = dict(entry) if isinstance(entry, Mapping) else {"gate": entry}
+    gate = as_gate(_made(made_by.get("gate"), {key: value for key, value in made_by.items() if key != "gate"}))
+    vars(gate)["made_by"] = made_by  # of a frozen one, too
+    return gate
+
+
+def as_gate(entry: Callable[..., Any]) -> Gate:
+    """`entry`, if it is a `Gate`; a plain callable as one."""
+    return entry if isinstance(entry, Gate) else Called(entry)
+
+
+def _made(name: Any, parameters: Mapping[str, Any]) -> Callable[..., Any]:
+    """What `name` stands for, with `parameters`."""
     if isinstance(name, str) and name in GATES:
-        made = GATES[name]
-        return _built(made, name, parameters) if isinstance(made, type) else made(**parameters)
+        module, _, cls = GATES[name].partition(":")
+        return _built(getattr(import_module(module), cls), name, parameters)
     if isinstance(name, str) and ":" in name:
         expected = "a gate: a class whose objects are called with view and orders"
         return _built(trust.resolve(name, f"gate {name!r}", _is_gate, expected), name, parameters)
@@ -84,7 +78,7 @@ def _takes(function: Callable[..., Any], /, *arguments: Any, **keywords: Any) ->
     return True
 
 
-def _built(cls: type, name: str, parameters: Mapping[str, Any]) -> Gate:
+def _built(cls: type, name: str, parameters: Mapping[str, Any]) -> Any:
     if not _takes(cls, **parameters):
         raise ConfigError(f"gate {name!r}: {cls.__qualname__} does not take the parameters {sorted(parameters)}")
     return cls(**parameters)
@@ -96,8 +90,7 @@ def answered(gate: Gate, answer: Any) -> tuple[Orders, Verdicts]:
         return answer
     got = f"({', '.join(type(part).__name__ for part in answer)})" if isinstance(answer, tuple) else type(answer).__name__
     raise ConfigError(
-        f"gate {getattr(gate, '__qualname__', type(gate).__qualname__)}: expected (orders, verdicts), an Orders and a Verdicts, got {got}; "
-        "docs/risk.md, \"A gate of your own\""
+        f"gate {gate.title}: expected (orders, verdicts), an Orders and a Verdicts, got {got}; docs/risk.md, \"A gate of your own\""
     )
 
 
@@ -107,7 +100,7 @@ PRICE_UNIT = "currency and price unit"
 def stop_if_money_differs(gates: Sequence[Gate], instruments: Sequence[Instrument]) -> None:
     """`ConfigError` where a gate's limits are money of one kind (`counts_money`) and the instruments' are not."""
     for gate in gates:
-        counts = getattr(gate, "counts_money", "")
+        counts = gate.counts_money
         kinds = {(own.currency, own.price_unit if counts == PRICE_UNIT else 0): own for own in instruments}
         if counts and len(kinds) > 1:
             said = ", ".join(f"{own.symbol} {own.currency} (price unit {own.price_unit:g})" for own in kinds.values())
@@ -118,28 +111,29 @@ def stop_if_money_differs(gates: Sequence[Gate], instruments: Sequence[Instrumen
 
 
 class GateRow:
-    """The gates of one environment in their order (those that are `last` at the end), and who has which extra; see
-    `emp_gym.types.Gate`."""
+    """The gates of one environment in their order (those that are `last` at the end), and which of them define what."""
 
-    def __init__(self, gates: tuple[Gate, ...], venue: str, threads: int = 1) -> None:
-        self.gates = tuple(sorted(gates, key=lambda gate: bool(getattr(gate, "last", False))))
+    def __init__(
+        self, gates: Iterable[Callable[..., Any]], venue: str, threads: int = 1, instruments: Sequence[Instrument] = ()
+    ) -> None:
+        self.gates: tuple[Gate, ...] = tuple(sorted(map(as_gate, gates), key=lambda gate: bool(gate.last)))
+        stop_if_money_differs(self.gates, instruments)
         self._beginners, self._followers, self._stoppers = (
-            tuple(gate for gate in self.gates if hasattr(gate, name))
-            for name in ("before_episode", "after_market", "stopped")
+            tuple(gate for gate in self.gates if _defines(gate, name)) for name in ("before_episode", "after_market", "stopped")
         )
         for gate in self.gates:
-            if hasattr(gate, "admit"):
-                gate.admit(venue, self.gates)
-            if hasattr(gate, "use_threads"):
-                gate.use_threads(threads)
+            if gate.masks and not _defines(gate, "allowed"):
+                raise ConfigError(f"gate {gate.title} has masks=True, but no allowed(view, candidates, observed=False) of its own")
+            gate.admit(venue, self.gates)
+            gate.use_threads(threads)
 
     def before_episode(self, view: View, lanes: np.ndarray) -> None:
         for gate in self._beginners:
-            gate.before_episode(view, lanes)  # type: ignore[attr-defined]
+            gate.before_episode(view, lanes)
 
     def after_market(self, view: View) -> None:
         for gate in self._followers:
-            gate.after_market(view)  # type: ignore[attr-defined]
+            gate.after_market(view)
 
     @property
     def stops(self) -> bool:
@@ -150,7 +144,12 @@ class GateRow:
         """`Stop` [N] of the first gate that stops each lane; None where none stops any."""
         told: I8 | None = None
         for gate in self._stoppers:
-            own = gate.stopped  # type: ignore[attr-defined]
+            own = gate.stopped
             if own is not None:
                 told = own if told is None else np.where(told, told, own)
         return told
+
+
+def _defines(gate: Gate, name: str) -> bool:
+    """Whether the class of `gate` has a method or property `name` of its own."""
+    return getattr(type(gate), name) is not getattr(Gate, name)

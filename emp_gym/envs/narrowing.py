@@ -1,16 +1,16 @@
 """The gates' say in the action mask: what a gate would touch is not offered.
 
-A gate with ``masks`` True has ``observe(view)`` and ``allowed(view, candidates, observed=True)`` -> bool [N, A]; in lanes that
-are ``stopped`` only action 0, "keep", is left.
+In lanes that are ``stopped`` only action 0, "keep", is left.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from emp_gym.envs import task_kernels
+from emp_gym.risk.gates import Gate
 from emp_gym.threads import run
 from emp_gym.types import Orders
 
@@ -25,14 +25,14 @@ def narrow(lanes: Lanes) -> None:
     if not lanes.task.menu:
         return
     for gate in lanes.gates:
-        if getattr(gate, "masks", False):
+        if gate.masks:
             _narrow(lanes, gate)
     stopped = lanes.row.stopped()
     if stopped is not None:
         lanes.mask[stopped > 0, 1:] = False
 
 
-def _narrow(lanes: Lanes, gate: Any) -> None:
+def _narrow(lanes: Lanes, gate: Gate) -> None:
     market, n = lanes.market, lanes.lanes
     wanted, everyone = Orders.empty(n, lanes.orders.kind.shape[1]), np.ones(n, np.bool_)
     candidates = Orders(wanted.kind[:, None], wanted.records[:, None])

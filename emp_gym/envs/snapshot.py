@@ -3,8 +3,7 @@
     snapshot.save(env, path)                     # between two steps
     env.reset(options={"state": str(path)})      # of an environment made with the same arguments, on the same days
 
-The file is numpy's ``.npz``, read without pickles: every array of market, task, generators and gates. Gates are known by
-type; one of another type must have ``arrays() -> dict`` and ``restore(arrays)``, or nothing can be saved.
+The file is numpy's ``.npz``, read without pickles: every array of market, task, generators and gates (`emp_gym.risk.gates.Gate`).
 """
 
 from __future__ import annotations
@@ -16,16 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from emp_gym.data.array_bounds import typed
 from emp_gym.data.array_files import archived
 from emp_gym.envs import snapshot_check
-from emp_gym.governance.kill_gate import KillGate
-from emp_gym.governance.monitors import Monitors
-from emp_gym.governance.stages import StageGate
-from emp_gym.risk.checks import OBJECTIONS
-from emp_gym.risk.gate import RiskGate
-from emp_gym.risk.gates import AllowAll, CapQuantity
-from emp_gym.risk.state import RiskState
-from emp_gym.types import ConfigError, DataError, View
+from emp_gym.types import ConfigError, DataError
 
 if TYPE_CHECKING:
     from emp_gym.envs.faces import VectorFace
@@ -35,7 +28,6 @@ Arrays = dict[str, np.ndarray]
 MOST_OF_GATES, MOST_OF_A_LANE = 1 << 26, 1 << 16  # bytes that all gates together may have in a file, for each lane more
 MOST_NOTES = 1 << 13  # of consumed depth that a lane may have in a file: prices at which it took
 NOTES = "taken"  # the one array that grows
-STATELESS: tuple[type, ...] = (AllowAll, CapQuantity)
 
 
 def save(env: Any, path: Path) -> None:
@@ -50,8 +42,8 @@ def save(env: Any, path: Path) -> None:
                 f"{path}: a lane remembers what it took at {used:,} prices, a file holds at most {MOST_NOTES:,}; use shorter episodes"
             )
         arrays[NOTES] = _bytes(arrays[NOTES]).reshape(face.num_envs, -1)[:, : used * arrays[NOTES].itemsize]
-    for number, gate in enumerate(_gates(face)):
-        arrays |= {f"gate.{number}.{name}": array for name, array in _of_gate(gate).items()}
+    for number, gate in enumerate(face.lanes.gates):
+        arrays |= {f"gate.{number}.{name}": array for name, array in gate.arrays().items()}
     with path.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **{name: _bytes(array) for name, array in arrays.items()})
 
@@ -77,18 +69,18 @@ def restore(face: VectorFace, path: str | Path) -> None:
     if market is not None:
         _make_room(market, saved)
         own = _own(face)
-    snapshot_check.check(face.lanes, _typed(own, saved, where), where)
+    snapshot_check.check(face.lanes, typed(own, saved, where), where)
     again = _lanes_again(saved, face.num_envs, where)
     view: Any = None if market is None else market.view  # without one there are no gates
     of_gates = []
-    for number, gate in enumerate(_gates(face)):
+    for number, gate in enumerate(face.lanes.gates):
         prefix = f"gate.{number}."
-        of_gates.append({name.removeprefix(prefix): array for name, array in saved.items() if name.startswith(prefix)})
-        _check_gate(gate, of_gates[-1], view, where)
-    _fill(own, saved)
-    for gate, stored in zip(_gates(face), of_gates, strict=True):
+        stored = {name.removeprefix(prefix): array for name, array in saved.items() if name.startswith(prefix)}
         if stored:
-            _restore_gate(gate, stored, view)
+            of_gates.append((gate, gate.checked(stored, view, where)))
+    _fill(own, saved)
+    for gate, found in of_gates:
+        gate.restore(found, view)
     face.lanes.observe(np.arange(face.num_envs), face._observation)  # whoever listens hears what the lanes see
     _fill(own, saved)  # looking counts clipped features a second time
     face._again = again
@@ -107,15 +99,11 @@ def _make_room(market: Any, saved: Arrays) -> None:
     stored = saved.get(NOTES, np.zeros(0, np.uint8))
     width, rest = divmod(stored.nbytes, market.lanes * market.taken.itemsize)
     if rest:
-        return  # `_typed` refuses it
+        return  # `typed` refuses it
     market.make_room(width)
     there = market.taken
     saved[NOTES] = np.zeros(there.nbytes, np.uint8)
     saved[NOTES].view(there.dtype).reshape(there.shape)[:, :width] = stored.view(there.dtype).reshape(market.lanes, width)
-
-
-def _gates(face: VectorFace) -> tuple[Any, ...]:
-    return getattr(face.lanes, "gates", ())
 
 
 def _layout(face: VectorFace) -> np.ndarray:
@@ -127,17 +115,6 @@ def _layout(face: VectorFace) -> np.ndarray:
 def _bytes(array: np.ndarray) -> np.ndarray:
     """The memory of an array, as bytes."""
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-
-
-def _typed(own: Arrays, saved: Mapping[str, np.ndarray], where: str) -> Arrays:
-    """The bytes of `saved` as the arrays of `own`, apart from them. `DataError` where one is missing or of another size."""
-    typed = {}
-    for name, array in own.items():
-        there = saved[name].nbytes if name in saved else None
-        if there != array.nbytes:
-            raise DataError(f"{where}: {name}: expected {array.nbytes} bytes, got {there}; the file is damaged, or of another environment")
-        typed[name] = saved[name].view(array.dtype).reshape(array.shape)
-    return typed
 
 
 def _lanes_again(saved: Mapping[str, np.ndarray], lanes: int, where: str) -> np.ndarray:
@@ -153,61 +130,3 @@ def _fill(own: Arrays, saved: Mapping[str, np.ndarray]) -> None:
     """Writes into the arrays where they are: kernels and views hold on to them."""
     for name, array in own.items():
         array[...] = saved[name].view(array.dtype).reshape(array.shape)
-
-
-# --------------------------------------------------------------------------------------------------------------------- gates
-
-
-def _of_gate(gate: Any) -> Arrays:
-    if isinstance(gate, RiskGate):
-        state = gate._state
-        return (
-            {}
-            if state is None or gate._desk is None
-            else {**vars(state), "objections": gate._desk.objections.sum(axis=0)}
-        )
-    if isinstance(gate, StageGate):
-        return _of_gate(gate.risk)
-    if isinstance(gate, KillGate):
-        watched = {} if gate._monitors is None else gate._monitors.arrays()
-        return watched if gate._own is None else watched | {"own": gate._own}
-    if hasattr(gate, "arrays") and hasattr(gate, "restore"):
-        return gate.arrays()
-    if isinstance(gate, STATELESS) or getattr(gate, "listens", False):
-        return {}
-    raise ConfigError(
-        f"the gate {type(gate).__name__} cannot say where it stands, so lanes cannot go on in the middle of an episode; give it "
-        "arrays() and restore(arrays)"
-    )
-
-
-def _check_gate(gate: Any, saved: Arrays, view: View, where: str) -> None:
-    """`DataError` where `saved` cannot be what a gate of ours remembers."""
-    if isinstance(gate, StageGate):
-        gate = gate.risk
-    if isinstance(gate, RiskGate) and saved:
-        own = vars(RiskState.empty(*view.position.shape)) | {"objections": np.zeros(OBJECTIONS, np.int64)}
-        snapshot_check.check_risk(_typed(own, saved, where), where)
-    elif isinstance(gate, KillGate):
-        watched = {} if saved.keys() <= {"own"} else Monitors(gate.rules, view).arrays()
-        own = watched | ({"own": np.zeros(len(view.time_ns), np.int8)} if "own" in saved else {})
-        snapshot_check.check_kill(_typed(own, saved, where), where)
-
-
-def _restore_gate(gate: Any, saved: Arrays, view: View) -> None:
-    if isinstance(gate, StageGate):
-        gate = gate.risk
-    if isinstance(gate, RiskGate):
-        gate._state = RiskState.empty(*view.position.shape)
-        gate.observe(view)  # makes its buffers
-        assert gate._desk is not None
-        gate._desk.objections[...] = 0  # a row a thread; this machine may have others
-        _fill({**vars(gate._state), "objections": gate._desk.objections[0]}, saved)
-    elif isinstance(gate, KillGate):
-        if "own" in saved:
-            gate._own = saved.pop("own").view(np.int8)
-        if saved:
-            gate._monitors = Monitors(gate.rules, view)
-            gate._monitors.restore(saved)
-    elif hasattr(gate, "arrays") and hasattr(gate, "restore"):
-        gate.restore(saved)

@@ -6,25 +6,21 @@ the tape has there. `DataError` names array, lane, field, expected and got.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from emp_gym.data.array_bounds import MOST, Arrays, Bounds
 from emp_gym.data.tape import NO_ROW
 from emp_gym.envs.lots import MOST_CASH
 from emp_gym.market.public import FREE, IN_FLIGHT, LIMIT, LIVE, MARKET, SEEN
 from emp_gym.market.records import BEYOND
 from emp_gym.market.replay import ENDLESS
-from emp_gym.risk.reasons import Latch
-from emp_gym.risk.state import FULL_SCALE
-from emp_gym.types import EMPTY_ASK, EMPTY_BID, DataError, OrderKind, Outcome, Status, Stop
+from emp_gym.types import EMPTY_ASK, EMPTY_BID, OrderKind, Outcome, Status
 
 if TYPE_CHECKING:
     from emp_gym.envs.core import Lanes
 
-Arrays = Mapping[str, np.ndarray]
-MOST = 1 << 62  # of what is only counted, so that sums of two fit 64 bits
 LOTS = 1 << 40  # of one order, and of a queue
 PRICE = 1 << 50
 LATEST_NS = 1 << 57  # four years after midnight
@@ -33,38 +29,9 @@ _AMOUNTS = ("cash", "fees", "position", "captured2")
 _QUOTED = ("bought", "sold", "flow", "hidden", "mid2_before")
 
 
-class _Bounds:
-    """Says where a file is out of bounds."""
-
-    def __init__(self, where: str) -> None:
-        self.where = where
-
-    def within(self, name: str, values: np.ndarray, low: Any, high: Any, which: Any = True) -> None:
-        """`DataError` unless `values` [N] or [N, K] are `low` to `high`, where `which`."""
-        with np.errstate(invalid="ignore"):
-            wrong = ~((values >= low) & (values <= high)) & which
-        if np.any(wrong):
-            at = tuple(int(n) for n in np.argwhere(wrong)[0])
-            lows, highs = np.broadcast_to(low, values.shape)[at], np.broadcast_to(high, values.shape)[at]
-            self.refuse(name, at, f"{lows} to {highs}", values[at])
-
-    def equal(self, name: str, values: np.ndarray, expected: np.ndarray, which: Any = True) -> None:
-        wrong = (values != expected) & which
-        if np.any(wrong):
-            at = tuple(int(n) for n in np.argwhere(wrong)[0])
-            self.refuse(name, at, f"{np.broadcast_to(expected, values.shape)[at]} as the tape has it", values[at])
-
-    def refuse(self, name: str, at: tuple[int, ...], expected: str, got: Any) -> None:
-        place = f"lane {at[0]}" + (f", entry {at[1]}" if len(at) > 1 else "")
-        raise DataError(
-            f"{self.where}: {name}, {place}: expected {expected}, got {got}; the file is damaged: go on from an earlier checkpoint, or "
-            "begin new episodes"
-        )
-
-
 def check(lanes: Lanes | Any, saved: Arrays, where: str) -> None:
     """`DataError` where `saved`, arrays as `Lanes.arrays` gives and the face's own, cannot be a state of `lanes`."""
-    bounds = _Bounds(where)
+    bounds = Bounds(where)
     for name, array in saved.items():
         if array.dtype.kind == "b":
             bounds.within(name, _rows(array.view(np.uint8)), 0, 1)
@@ -93,7 +60,7 @@ def _rows(array: np.ndarray) -> np.ndarray:
     return array.reshape(len(array), -1) if array.size else array
 
 
-def _state(bounds: _Bounds, lanes: Lanes, saved: Arrays, days: np.ndarray, begun: np.ndarray) -> None:
+def _state(bounds: Bounds, lanes: Lanes, saved: Arrays, days: np.ndarray, begun: np.ndarray) -> None:
     state, quote, last = saved["state"], saved["quote"][:, 0], days["rows"] - 1
     furthest = int(lanes.market.days["rows"].max()) - 1
     notes = saved["taken"].shape[1] if lanes.market.config.half_life_ns else lanes.market.notes_of_a_row
@@ -123,7 +90,7 @@ def _state(bounds: _Bounds, lanes: Lanes, saved: Arrays, days: np.ndarray, begun
     bounds.within("quote.tick", np.where(ticks, quote["tick"], -1), 1, MOST, begun)
 
 
-def _seen(bounds: _Bounds, lanes: Lanes, saved: Arrays, days: np.ndarray, begun: np.ndarray) -> None:
+def _seen(bounds: Bounds, lanes: Lanes, saved: Arrays, days: np.ndarray, begun: np.ndarray) -> None:
     """What the view shows is what the tape has."""
     number = saved["state"]["seen_row"]
     rows, levels = lanes.tape.rows[days["row0"] + number], lanes.tape.book[days["row0"] + number]
@@ -141,7 +108,7 @@ def _seen(bounds: _Bounds, lanes: Lanes, saved: Arrays, days: np.ndarray, begun:
         bounds.equal("book", saved["book"][:, 0, 2 * s + 1], size[:, s], begun[:, None])
 
 
-def _orders(bounds: _Bounds, lanes: Lanes, saved: Arrays, days: np.ndarray) -> None:
+def _orders(bounds: Bounds, lanes: Lanes, saved: Arrays, days: np.ndarray) -> None:
     state, slots = saved["state"], saved["slots"]
     used = np.arange(slots.shape[1]) < state["orders"][:, None]
     live, flying = used & (slots["state"] == LIVE), used & (slots["state"] == IN_FLIGHT)
@@ -192,7 +159,7 @@ def _orders(bounds: _Bounds, lanes: Lanes, saved: Arrays, days: np.ndarray) -> N
     bounds.within("state.next_row", state["next_row"], 0, known, state["orders"] > 0)
 
 
-def _logs(bounds: _Bounds, saved: Arrays, days: np.ndarray) -> None:
+def _logs(bounds: Bounds, saved: Arrays, days: np.ndarray) -> None:
     """Consumed depth, and the own executions of the last step."""
     state, last = saved["state"], (days["rows"] - 1)[:, None]
     for name, count, latest in (("taken", "consumed", state["time_ns"][:, None]), ("fills", "fills", LATEST_NS)):
@@ -213,7 +180,7 @@ def _logs(bounds: _Bounds, saved: Arrays, days: np.ndarray) -> None:
     bounds.within("records.instrument", requests["instrument"], 0, 0, asked)
 
 
-def _episodes(bounds: _Bounds, saved: Arrays, begun: np.ndarray) -> None:
+def _episodes(bounds: Bounds, saved: Arrays, begun: np.ndarray) -> None:
     episodes = saved["episodes"]
     bounds.within("episodes.length", episodes["length"], 1, LOTS, begun)
     bounds.equal("length", saved["length"], episodes["length"])
@@ -226,7 +193,7 @@ def _episodes(bounds: _Bounds, saved: Arrays, begun: np.ndarray) -> None:
     bounds.within("episodes.return_", episodes["return_"], -np.finfo(np.float64).max, np.finfo(np.float64).max)
 
 
-def _certificate(bounds: _Bounds, lanes: Any, state: np.ndarray) -> None:
+def _certificate(bounds: Bounds, lanes: Any, state: np.ndarray) -> None:
     """Of lanes without a market: numbers, and the number of a finite problem's state."""
     for name in state.dtype.names or ():
         if state.dtype[name].kind == "f":
@@ -236,38 +203,3 @@ def _certificate(bounds: _Bounds, lanes: Any, state: np.ndarray) -> None:
     if lanes.states:
         whole = np.where(state["x"] == np.floor(state["x"]), state["x"], -1.0)
         bounds.within("state.x", whole, 0, lanes.states - 1)
-
-
-# --------------------------------------------------------------------------------------------------------------------- gates
-
-
-def check_risk(saved: Arrays, where: str) -> None:
-    """As `check`, of the risk layer's memory."""
-    bounds = _Bounds(where)
-    lane, instrument, ring = saved["lane"], saved["instrument"], saved["ring"]
-    for name, high in (
-        ("begun", 1), ("killed", 1), ("latch", max(Latch)), ("budget_bps", FULL_SCALE), ("messages", MOST), ("executions", MOST),
-        ("highest_id", MOST), ("sent", LOTS), ("touched", MOST),
-    ):  # fmt: skip
-        bounds.within(f"gate: lane.{name}", lane[name], 0, high)
-    for name in ("cash2", "equity2", "start2", "peak2", "overshoot2", "day", "time_ns", "submitted_ns", "messaged_ns", "executed_ns"):
-        bounds.within(f"gate: lane.{name}", lane[name], -MOST, MOST)
-    for name in instrument.dtype.names or ():
-        low = 0 if name.endswith(("size", "bps")) else -MOST
-        bounds.within(f"gate: instrument.{name}", instrument[name], low, MOST)
-    bounds.within("gate: objections", saved["objections"], 0, MOST)
-    for name in ring.dtype.names or ():
-        bounds.within(f"gate: ring.{name}", ring[name], -MOST, MOST)
-
-
-def check_kill(saved: Arrays, where: str) -> None:
-    """As `check`, of the kill gate's memory."""
-    bounds = _Bounds(where)
-    if "own" in saved:
-        bounds.within("gate: own", saved["own"], 0, max(Stop))
-    if "new" not in saved:
-        return
-    bounds.within("gate: new", saved["new"].reshape(1).view(np.uint8), 0, 1)
-    for table in ("lanes", "books"):
-        for name in saved[table].dtype.names or ():
-            bounds.within(f"gate: {table}.{name}", saved[table][name], -MOST, MOST)

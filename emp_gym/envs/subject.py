@@ -13,6 +13,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv
 
+from emp_gym.envs.about import MARKET, about
 from emp_gym.types import ConfigError
 
 
@@ -53,7 +54,7 @@ class Subject:
             kwargs,
         )
         with subject.alone() as probe:
-            ours = native and hasattr(probe.unwrapped, "tape_set")
+            ours = native and about(probe).kind == MARKET
         if not ours:
             return subject
         short = {} if "episode" in kwargs else {"episode": "24 decisions"}
@@ -166,7 +167,7 @@ def first_change(a: list[tuple], b: list[tuple]) -> str | None:
 
 def feature_name(env: gym.Env, i: int) -> str:
     """Published name of column `i` of a flat observation, or its number."""
-    features = getattr(env.unwrapped, "features", ())
+    features = about(env).features
     return str(getattr(features[i], "name", features[i])) if i < len(features) else f"column {i}"
 
 

@@ -43,18 +43,22 @@ when nobody can trade).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
+from emp_gym.envs.about import MARKET, EnvInfo
 from emp_gym.envs.core import Lanes, checked_threads
 from emp_gym.envs.faces import Published, ScalarFace, VectorFace, at_least_one, autoreset, drawable
+from emp_gym.evaluation.assumptions import FEES, Assumptions
+from emp_gym.risk.gates import Gate
 from emp_gym.sensory.lob import CLIP
 from emp_gym.settings import word
 from emp_gym.types import Bool, Fills, Verdicts, View
 
+G = TypeVar("G", bound=Gate)
 INFO = ("lean", "full")
 NO_MASKS = "no action masks: the actions of this environment are numbers"
 
@@ -68,6 +72,17 @@ class _Face(Published):
     def constant_features(self) -> tuple[str, ...]:
         """Columns that may stay constant for long: the status between halts, orders in flight without latency."""
         return ("status",) if self.lanes.setup[0]["latency"] else ("status", "in_flight")
+
+    @property
+    def about(self) -> EnvInfo:
+        lanes, told = self.lanes, self.lanes.market.config
+        impact = {0: "none", -1: "permanent"}.get(told.half_life_ns, f"resilient {told.half_life_ns} ns")
+        fees = [getattr(told, name) for name in FEES]
+        assumes = Assumptions(told.fills, told.hidden_prints, told.order_latency_ns, told.feed_latency_ns, impact, *fees)
+        return EnvInfo(
+            MARKET, "" if self.spec is None else self.spec.id, self.features, lanes.task, lanes.tape, lanes.windows, lanes.pace,
+            lanes.episode, assumes, windows=self.windows, menu=tuple(lanes.task.menu), constant_features=self.constant_features,
+        )  # fmt: skip
 
     @property
     def task(self) -> Any:
@@ -92,6 +107,15 @@ class _Face(Published):
     def last_verdicts(self) -> list[Verdicts]:
         """What each gate did with the last orders."""
         return self.lanes.verdicts
+
+    def install(self, gate: G) -> G:
+        """`gate`, put between task and market, behind the gates that are there."""
+        self.lanes.gates = (*self.lanes.gates, gate)
+        return gate
+
+    def verdicts_of(self, gate: Gate) -> Verdicts | None:
+        """What `gate`, one of `gates`, did with the last orders; None where there were none since the reset."""
+        return self.lanes.verdicts[self.gates.index(gate)] if self.lanes.verdicts else None
 
     def truth(self) -> tuple[np.ndarray, np.ndarray]:
         """Planted (signal, regime) of synthetic days at the current rows: for oracles only."""

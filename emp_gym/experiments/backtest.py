@@ -14,7 +14,9 @@ import gymnasium as gym
 import numpy as np
 
 from emp_gym.agents import registry
-from emp_gym.agents.base import parameters
+from emp_gym.agents.base import Agent, Bound, Learner, parameters
+from emp_gym.envs.about import MARKET, about
+from emp_gym.envs.faces import Published
 from emp_gym.evaluation import metrics
 from emp_gym.evaluation.metrics import Estimate
 from emp_gym.evaluation.retaken import Retaken
@@ -25,7 +27,8 @@ from emp_gym.experiments.heldout import Proof, not_recorded
 from emp_gym.experiments.recording import Decisions, Recorder, recorder
 from emp_gym.experiments.spans import Played, Window
 from emp_gym.governance.kill_gate import heed
-from emp_gym.types import ConfigError, DataError, Gate, RunLog
+from emp_gym.risk.gates import Gate
+from emp_gym.types import ConfigError, DataError, RunLog
 
 
 def make_env(env_id: str, env_kwargs: Mapping[str, Any], num_envs: int, **more: Any) -> Any:
@@ -35,7 +38,8 @@ def make_env(env_id: str, env_kwargs: Mapping[str, Any], num_envs: int, **more: 
 
 def gates_of(env: Any) -> tuple[Gate, ...]:
     """The gates between `env` and its market; none for environments that are not ours."""
-    return getattr(getattr(env.unwrapped, "lanes", None), "gates", ())
+    inner = env.unwrapped
+    return inner.gates if isinstance(inner, Published) else ()
 
 
 def build(name: str, env: Any, seed: int = 0, config: Mapping[str, Any] | None = None) -> Any:
@@ -47,9 +51,10 @@ def build(name: str, env: Any, seed: int = 0, config: Mapping[str, Any] | None =
 def windows(env_id: str, env_kwargs: Mapping[str, Any], config: EvaluationConfig) -> list[Window]:
     """The disjoint windows (day, row) that an evaluation uses; raises `DataError` where the split holds none."""
     env = make_env(env_id, env_kwargs, 1, split=config.split)
-    if not hasattr(env.unwrapped, "windows"):
+    known = about(env).windows
+    if known is None:
         raise ConfigError(f"{env_id} has no `windows`, so there is nothing to judge it on: {CONTRACT}")
-    found = env.unwrapped.windows(config.episodes)
+    found = known(config.episodes)
     env.close()
     if not found:
         raise DataError(
@@ -59,7 +64,7 @@ def windows(env_id: str, env_kwargs: Mapping[str, Any], config: EvaluationConfig
 
 
 def evaluate(
-    agent: Any, env_id: str, env_kwargs: Mapping[str, Any], chosen: Sequence[Window], seed: int = 0, split: str = "test",
+    agent: Agent, env_id: str, env_kwargs: Mapping[str, Any], chosen: Sequence[Window], seed: int = 0, split: str = "test",
     watch: Callable[[Any, np.ndarray], None] | None = None, wrap: Callable[[Any], Any] | None = None,
     record: Recorder | Decisions | None = None,
 ) -> RunLog:  # fmt: skip
@@ -71,15 +76,14 @@ def evaluate(
     """
     env = make_env(env_id, env_kwargs, len(chosen), split=split, autoreset_mode="Disabled")
     env = env if wrap is None else wrap(env)
-    if hasattr(agent, "bind"):
+    if isinstance(agent, Bound):
         agent.bind(env)
     days = {"window_days": found} if (found := _days_of(env, chosen)) else {}
     options = {"day": [day for day, _ in chosen], "start": [row for _, row in chosen]}
     observation, info = env.reset(seed=seed, options=options)
     if record is not None:
         record.begin(env)
-    lanes: Any = getattr(env.unwrapped, "lanes", None)
-    takes = Retaken(lanes) if hasattr(lanes, "market") else None
+    takes = Retaken(env.unwrapped.lanes) if about(env).kind == MARKET else None
     state = agent.initial_state(len(chosen))
     running = np.ones(len(chosen), bool)
     episodes: dict[str, np.ndarray] = {}
@@ -198,7 +202,7 @@ def judge(
     return conclude(config, runs, baselines, skipped), runs, without(baselines, config.agent_name)
 
 
-def played(config: RunConfig, agent: Any, chosen: Sequence[Window], *, record: bool = False) -> RunLog:
+def played(config: RunConfig, agent: Agent, chosen: Sequence[Window], *, record: bool = False) -> RunLog:
     """The episodes of `agent` on the windows `chosen`; with `record` the log has tables."""
     judged, noting = config.evaluation, None
     if record:
@@ -215,7 +219,7 @@ def conclude(
     judged, env_id, env_kwargs = config.evaluation, config.env_id, config.env
     chosen: list[Window] = [(int(day), int(row)) for day, row in runs[0].config["windows"]]
     env = make_env(env_id, env_kwargs, 1, split=judged.split)
-    problem, played = getattr(env.unwrapped, "problem", None), spans.played_spans(env, chosen, judged.split)
+    problem, played = about(env).problem, spans.played_spans(env, chosen, judged.split)
     env.close()
     rivals = without(baselines, config.agent_name)
     return compare(config.agent_name, runs, rivals, runs[0].config["dates"], judged, skipped, problem, played)
@@ -237,7 +241,7 @@ def run_baselines(
     names = registry.baselines(env_id) if config.baselines is None else config.baselines
     logs, skipped = {}, {}
     for name in names:
-        if name == "oracle" and getattr(getattr(env.unwrapped, "tape_set", None), "signal", None) is None:
+        if name == "oracle" and not about(env).truth:
             skipped[name] = "recorded days have no planted signal"
             continue
         agent = build(name, env, config.seed)
@@ -252,9 +256,9 @@ def run_baselines(
     return logs, skipped
 
 
-def calibrate(agent: Any, env_id: str, env_kwargs: Mapping[str, Any]) -> None:
+def calibrate(agent: Agent, env_id: str, env_kwargs: Mapping[str, Any]) -> None:
     """Lets a baseline that measures something on the training split do so; `DataError` where it cannot."""
-    if hasattr(agent, "learn"):
+    if isinstance(agent, Learner):
         agent.learn(training_env(env_id, env_kwargs), 1 << 20)
 
 
@@ -358,7 +362,7 @@ def part(log: RunLog, own: np.ndarray) -> RunLog:
 
 def dates_of(env: Any, chosen: Sequence[Window]) -> list[str]:
     """The date of each window, "day N" where the environment does not say."""
-    tapes = getattr(env.unwrapped, "tape_set", None)
+    tapes = about(env).days
     return [f"day {day}" if tapes is None else str(tapes.info[day].date) for day, _ in chosen]
 
 
@@ -374,7 +378,7 @@ def window_days(
 
 
 def _days_of(env: Any, chosen: Sequence[Window]) -> list[dict[str, str]]:
-    tapes = getattr(env.unwrapped, "tape_set", None)
+    tapes = about(env).days
     days = [] if tapes is None else [tapes.info[day] for day, _ in chosen]
     return [
         {"symbol": day.instrument.symbol, "date": day.date, "currency": day.instrument.currency} for day in days

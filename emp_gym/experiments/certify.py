@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from emp_gym.agents.base import Bound, Learner, traits
 from emp_gym.agents.certified import Optimal
 from emp_gym.agents.presets import preset
 from emp_gym.envs import CERTIFICATES
@@ -112,11 +113,11 @@ def attempt(one: Attempt, progress: Callable[[int, int], None] | None = None) ->
     agent = backtest.build(one.agent_name, env, one.seed, one.parameters)
     env.close()
     began = time.perf_counter()
-    if hasattr(agent, "learn"):
+    if isinstance(agent, Learner):
         report = None if progress is None else (lambda steps, _: progress(one.seed, steps))
         agent.learn(backtest.training_env(one.env_id, one.env_kwargs), one.budget, report)
     seconds = time.perf_counter() - began
-    return Taken(judge(agent, one.env_id), int(getattr(agent, "num_timesteps", 0)), seconds)
+    return Taken(judge(agent, one.env_id), traits(agent).num_timesteps, seconds)
 
 
 def certify(
@@ -170,9 +171,7 @@ def judge(agent: Any, env_id: str, episodes: int = EPISODES, split: str = "test"
     """How good `agent` is on `env_id`: exactly where that can be, else on `episodes` episodes of `split`."""
     env = backtest.make_env(env_id, {}, 1, split=split)
     problem: Any = env.unwrapped.problem
-    memoryless = (
-        not getattr(agent, "stochastic", False) and not hasattr(agent, "bind") and agent.initial_state(1) is None
-    )
+    memoryless = not traits(agent).stochastic and not isinstance(agent, Bound) and agent.initial_state(1) is None
     if memoryless and isinstance(problem, optimal.Rung):
         found = problem.judge(_policy(agent, env))
         value, error, turnover, cost = found.value, 0.0, found.turnover, found.cost

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from emp_gym import bounded, trust
 from emp_gym.agents import registry
-from emp_gym.agents.base import parameters
+from emp_gym.agents.base import parameters, traits
 from emp_gym.agents.names import nearest
 from emp_gym.types import ConfigError, DataError
 
@@ -284,7 +284,7 @@ def agent_parameters(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters `given` to the agent called `name`, checked by name and type."""
     cls, given = registry.configured(name, given)
     known = parameters(cls)
-    schema = getattr(cls, "Config", None)
+    schema = traits(cls).Config
     hints = get_type_hints(schema) if schema is not None else {}
     agent = {}
     for key, value in given.items():

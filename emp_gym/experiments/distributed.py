@@ -13,6 +13,7 @@ from typing import Any
 
 from emp_gym import trust
 from emp_gym.agents import registry
+from emp_gym.agents.base import traits
 from emp_gym.experiments import backtest, training
 from emp_gym.experiments.backtest import Comparison
 from emp_gym.experiments.config import RunConfig
@@ -79,6 +80,6 @@ def named(config: RunConfig) -> Any:
     env = backtest.make_env(config.env_id, config.env, 1, split=config.evaluation.split)
     agent = backtest.build(config.agent_name, env, config.seed, config.agent)
     env.close()
-    if getattr(agent, "learns_first", False):
+    if traits(agent).learns_first:
         backtest.calibrate(agent, config.env_id, config.env)
     return agent

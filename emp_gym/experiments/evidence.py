@@ -23,6 +23,8 @@ import numpy as np
 
 from emp_gym import bounded, trust
 from emp_gym.data.tape import rules_of
+from emp_gym.envs.about import about
+from emp_gym.envs.faces import Published
 from emp_gym.evaluation.assumptions import Fees
 from emp_gym.experiments import backtest, training
 from emp_gym.experiments.config import RunConfig, parsed, question, remember
@@ -68,7 +70,7 @@ class Watch:
 
     def __call__(self, env: Any, running: Bool) -> None:
         """After a step of `env`; only lanes `running` [N] count."""
-        for verdicts in getattr(env.unwrapped, "last_verdicts", None) or ():
+        for verdicts in env.unwrapped.last_verdicts if isinstance(env.unwrapped, Published) else ():
             if not verdicts.touched:
                 continue
             reason = verdicts.reason[running]
@@ -273,7 +275,7 @@ def _content(tape_set: Any, day: int, instrument: str = "") -> str:
 def trial_payload(registry: Registry, config: RunConfig) -> dict[str, Any]:
     """What is noted of a training run before it begins."""
     env = backtest.make_env(config.env_id, config.env, 1, split="train")
-    if not hasattr(env.unwrapped, "tape_set"):
+    if about(env).days is None:
         raise ConfigError(f"{config.env_id} has no market and no days: there is nothing to govern; train it without --govern")
     days = sorted({int(day) for day, _ in env.unwrapped.windows()})
     described = [day_of(env, day) for day in days]
@@ -290,8 +292,9 @@ def trial_payload(registry: Registry, config: RunConfig) -> dict[str, Any]:
 
 def _learns(config: RunConfig) -> bool:
     from emp_gym.agents import registry as agents
+    from emp_gym.agents.base import Learner
 
-    return hasattr(agents.find(config.agent_name), "learn")
+    return issubclass(agents.find(config.agent_name), Learner)
 
 
 def installed() -> str:

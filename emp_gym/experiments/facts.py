@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from emp_gym import bounded
+from emp_gym.envs.about import MARKET, about
 from emp_gym.experiments import machine
 from emp_gym.experiments.config import RunConfig
 from emp_gym.experiments.origin import origin_of
@@ -62,19 +63,18 @@ def gather(
     """The facts of `runs`, one a training seed (none for an agent that was not trained); `env` is one they were judged in."""
     learned = [told for run in runs if (told := learning_time(run.path / "curves.csv")) is not None]
     counted = [count for run in runs if (count := trials(run)) is not None]
-    tape = getattr(env.unwrapped, "tape_set", None)
-    lanes = getattr(env.unwrapped, "lanes", None)
+    known = about(env)
     return Facts(
         config,
         provenance,
-        data_hash=getattr(tape, "hash", None),
+        data_hash=known.data_hash,
         seeds=tuple(run.as_trained.seed for run in runs),
         env_steps=max((steps for steps, _ in learned), default=None),
         train_seconds=sum(seconds for _, seconds in learned) / len(learned) if learned else None,
         judge_seconds=judge_seconds,
         trials=max(counted, default=None),
-        reward=getattr(getattr(env.unwrapped, "task", None), "reward", None),
-        market=hasattr(lanes, "market"),
+        reward=known.reward,
+        market=known.kind == MARKET,
         trained=origin_of(runs),
     )
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from emp_gym import bounded
+from emp_gym.envs.about import about
 from emp_gym.evaluation import comparison as pairs
 from emp_gym.evaluation import metrics
 from emp_gym.evaluation.assumptions import HONEST, Assumptions, Fees, below_honest
@@ -171,13 +172,13 @@ def replay(
     """
     judged, env_id = config.evaluation, config.env_id
     env = backtest.make_env(env_id, config.env, 1, split=judged.split)
-    market = hasattr(getattr(env.unwrapped, "lanes", None), "market")
+    known = about(env)
     chosen = backtest.windows(env_id, config.env, judged) if chosen is None else list(chosen)
     dates = backtest.dates_of(env, chosen)
-    tape = getattr(env.unwrapped, "tape_set", None)
+    tape = known.days
     own = [] if tape is None else [Fees.of(info.instrument, lot_price(tape, day)) for day, info in enumerate(tape.info)]
     env.close()
-    if not market:
+    if known.assumes is None:
         raise ConfigError(
             f"--fidelity: {env_id} has no order book in which fills would be an assumption; take an emp-lob-* id"
         )

@@ -16,6 +16,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from emp_gym import bounded
+from emp_gym.agents.base import Shown
 from emp_gym.envs.wrappers.diary import DiaryVectorWrapper
 from emp_gym.envs.wrappers.governance import KillSwitchVectorWrapper, StageVectorWrapper
 from emp_gym.experiments import evidence, seals
@@ -259,7 +260,7 @@ def version_name(config: RunConfig, trial: int) -> str:
 def weights_hash(agent: Any) -> str:
     """SHA-256 over an agent's arrays (`BaseAgent.arrays`), by name; of nothing where it does not show them."""
     digest = hashlib.sha256()
-    arrays = agent.arrays() if hasattr(agent, "arrays") else {}
+    arrays = agent.arrays() if isinstance(agent, Shown) else {}
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())

@@ -13,8 +13,9 @@ import numpy as np
 
 from emp_gym.agents import registry
 from emp_gym.data.lobster_name import UNKNOWN_DATE
+from emp_gym.envs.about import EnvInfo, about
 from emp_gym.evaluation.assumptions import FILE as HONEST
-from emp_gym.evaluation.assumptions import Assumptions, Fees, below_honest
+from emp_gym.evaluation.assumptions import Fees, below_honest
 from emp_gym.evaluation.metrics import FEWEST, LEVEL, RESAMPLES
 from emp_gym.experiments import backtest
 from emp_gym.experiments.backtest import Comparison
@@ -153,16 +154,15 @@ def _provable(run: RunFolder) -> bool:
 
 def setting(env: Any) -> str:
     """Fees, latency, impact and fills of an environment with a book of ours; empty for others."""
-    lanes: Any = getattr(env.unwrapped, "lanes", None)
-    market = getattr(lanes, "market", None)
-    if market is None:
+    known = about(env)
+    told, days = known.assumes, known.days
+    if told is None or days is None:
         return ""
-    told = market.config
-    given = [(getattr(told, f"maker_fee_{unit}", None), getattr(told, f"taker_fee_{unit}", None)) for unit in ("bps", "per_lot")]
-    fees = fees_told(given, [day.instrument for day in lanes.tape.info])
-    latency = _latency(told.order_latency_ns, told.feed_latency_ns)
-    impact = "no impact" if told.half_life_ns == 0 else "impact that stays" if told.half_life_ns < 0 else (
-        f"impact that fades with a half-life of {told.half_life_ns / 1e9:g} s"
+    given = [(told.maker_fee_bps, told.taker_fee_bps), (told.maker_fee_per_lot, told.taker_fee_per_lot)]
+    fees = fees_told(given, [day.instrument for day in days.info])
+    latency, half_life_ns = _latency(told.order_latency_ns or 0, told.feed_latency_ns or 0), told.half_life_ns or 0
+    impact = "no impact" if half_life_ns == 0 else "impact that stays" if half_life_ns < 0 else (
+        f"impact that fades with a half-life of {half_life_ns / 1e9:g} s"
     )
     fills = {"exact": "exact queue", "touch": "fills whenever the price trades (optimistic)"}.get(told.fills, f"{told.fills} fills")
     fills += ", hidden prints fill (optimistic)" if told.hidden_prints == "fill" else ""
@@ -175,18 +175,14 @@ def setting(env: Any) -> str:
 
 def below(env: Any) -> list[str]:
     """What trading costs less than in the honest setting; nothing for an environment without a book of ours."""
-    lanes: Any = getattr(env.unwrapped, "lanes", None)
-    market = getattr(lanes, "market", None)
-    if market is None:
+    known = about(env)
+    told, days = known.assumes, known.days
+    if told is None or days is None:
         return []
-    told, tape = market.config, lanes.tape
-    given = [getattr(told, name, None) for name in ("maker_fee_bps", "taker_fee_bps", "maker_fee_per_lot", "taker_fee_per_lot")]
-    impact = {0: "none", -1: "permanent"}.get(told.half_life_ns, f"resilient {told.half_life_ns} ns")
-    assumed = Assumptions(told.fills, told.hidden_prints, told.order_latency_ns, told.feed_latency_ns, impact, *given)
-    own = [Fees.of(info.instrument) for info in tape.info]
-    if any(given[2:]) or any(fees.maker_per_lot or fees.taker_per_lot for fees in own):
-        own = [replace(fees, price=lot_price(tape, day)) for day, fees in enumerate(own)]
-    return below_honest(assumed, own)
+    own = [Fees.of(info.instrument) for info in days.info]
+    if told.maker_fee_per_lot or told.taker_fee_per_lot or any(fees.maker_per_lot or fees.taker_per_lot for fees in own):
+        own = [replace(fees, price=lot_price(days, day)) for day, fees in enumerate(own)]
+    return below_honest(told, own)
 
 
 def _almost_free(parts: Sequence[str]) -> str:
@@ -271,19 +267,19 @@ def _depth(comparison: Comparison) -> list[str]:
 
 def _cut_short(played: Sequence[Played], env: Any) -> str:
     """Windows that end before an episode is over."""
-    lanes: Any = getattr(env.unwrapped, "lanes", None)
-    if not played:
+    known = about(env)
+    pace = known.clock
+    if not played or pace is None:
         return ""
-    pace = lanes.pace
     counts = [
         (one.span.last_row - one.span.first_row) // pace.rows if pace.rows else (one.span.last_ns - one.span.first_ns) // pace.ns
         for one in played
     ]  # fmt: skip
-    short = [count for count in counts if count < lanes.episode]
+    short = [count for count in counts if count < known.episode]
     if not short:
         return ""
     several = f"{len(short)} of {len(played)} windows end" if len(played) > 1 else "the window ends"
-    return f"{several} after {min(short)} of the {lanes.episode} decisions of an episode: the data are too short for it"
+    return f"{several} after {min(short)} of the {known.episode} decisions of an episode: the data are too short for it"
 
 
 def _at_once(played: Sequence[Played]) -> str:
@@ -375,7 +371,7 @@ def _difference(key: str, judged: Mapping[str, Any], trained: Mapping[str, Any])
 
 def _hint(comparison: Comparison, env: Any) -> str:
     """What would give an interval; empty where there is one, or where nobody knows."""
-    lanes: Any = getattr(env.unwrapped, "lanes", None)
+    known = about(env)
     if comparison.agent.pnl.low is not None or not comparison.played:
         return ""
     dates = len(set(comparison.days))
@@ -383,27 +379,29 @@ def _hint(comparison: Comparison, env: Any) -> str:
         return ""
     if dates > 1:
         return f"give at least {FEWEST} dates"
-    available = len(env.unwrapped.windows())
+    available = len(known.windows()) if known.windows else 0
     if available >= FEWEST:
         return f"judge all {available} windows: without --episodes"
-    length = lanes.episode
+    length = known.episode
     while length > 1:
         length = 1 << (int(length - 1).bit_length() - 1)  # the next smaller power of two
-        count = _count(lanes, length)
+        count = _count(known, length)
         if count >= FEWEST:
             return f"ask for shorter episodes, e.g. --set env.episode='{length} decisions' gives about {count} windows"
     return f"give at least {FEWEST} dates"
 
 
-def _count(lanes: Any, length: int) -> int:
+def _count(known: EnvInfo, length: int) -> int:
     """About how many episodes of `length` decisions the split holds."""
-    found = 0
-    for day, first, _, end in lanes.windows.table.tolist():
-        if lanes.pace.rows:
-            found += int((end - first) // (lanes.pace.rows * length))
+    found, pace, days, starts = 0, known.clock, known.days, known.starts
+    if pace is None or days is None or starts is None:
+        return 0
+    for day, first, _, end in starts.table.tolist():
+        if pace.rows:
+            found += int((end - first) // (pace.rows * length))
         else:
-            times = lanes.tape.rows["time_ns"][lanes.tape.day_slice(day)]
-            found += int((times[end] - times[first]) // (lanes.pace.ns * length))
+            times = days.rows["time_ns"][days.day_slice(day)]
+            found += int((times[end] - times[first]) // (pace.ns * length))
     return found
 
 

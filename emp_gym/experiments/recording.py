@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium import spaces
 
 from emp_gym.data.tape import DayInfo, TapeSet
+from emp_gym.envs.about import MARKET, about
 from emp_gym.envs.wrappers.diary import describe
 from emp_gym.evaluation import runlog
 from emp_gym.evaluation.runlog import HORIZONS, NEVER_RESTED, NO_ACTION, NO_REGIME, UNKNOWN_PLACE, Horizon
@@ -25,7 +26,7 @@ RESTS = (OrderKind.LIMIT, OrderKind.REPLACE)
 
 def recorder(env: Any) -> Recorder | Decisions:
     """What records an evaluation in environments like `env`: all that happens in a market of ours, or decisions and rewards."""
-    return Recorder() if hasattr(getattr(env.unwrapped, "lanes", None), "market") else Decisions()
+    return Recorder() if about(env).kind == MARKET else Decisions()
 
 
 class Decisions:
@@ -81,14 +82,14 @@ class Recorder:
 
     def begin(self, env: Any) -> None:
         """The episodes have just begun."""
-        lanes: Any = getattr(env.unwrapped, "lanes", None)
-        if not hasattr(lanes, "market"):
+        if about(env).kind != MARKET:
             raise ConfigError(
                 f"only environments with a market of EMP Gym can be recorded, got {type(env.unwrapped).__name__}; "
                 "leave record= (--log) out: summaries of episodes are kept all the same"
             )
         if self._lanes is not None:
             raise ConfigError("a Recorder records one evaluation; make another one")
+        lanes = env.unwrapped.lanes
         self._lanes, self._decision, self._described = lanes, 0, describe(env)
         self._parts: dict[str, list[np.ndarray]] = {name: [] for name in runlog.TABLES}
         self._levers = [] if lanes.task.menu else [f"lever_{i}" for i in range(lanes.task.action_space.shape[0])]

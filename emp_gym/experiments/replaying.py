@@ -16,6 +16,7 @@ from emp_gym.experiments.config import environment_keywords, takes
 from emp_gym.governance.diary import DiaryReader, Run
 from emp_gym.governance.diary_blocks import MASKED, SETTLED, UNKNOWN_REGIME, Block, fields
 from emp_gym.governance.diary_recorder import Recorder
+from emp_gym.risk.gates import Gate
 from emp_gym.types import ConfigError, DataError, OrderKind, Orders, Regime, Verdicts, View
 
 COLUMNS = (
@@ -74,7 +75,7 @@ def replay(
     told = reader.run(run)
     env = _environment(told, data, threads)
     lanes = env.unwrapped.lanes
-    player = _Player(lanes, [gate["name"] for gate in told.about["gates"][len(lanes.gates) :]])
+    player = _Player(env.unwrapped, [gate["name"] for gate in told.about["gates"][len(env.unwrapped.gates) :]])
     recorder = Recorder(told.lanes, lanes.orders.kind.shape[1], told.about["levers"], run=told.leaf)
     listener = Listener(lanes, recorder, regime)
     same, difference = 0, None
@@ -175,12 +176,12 @@ def _where_it_is(options: Any, artefacts: Path) -> Any:
 class _Player:
     """Gives the recorded say of gates that cannot be made again: the first of them the orders, each its objections."""
 
-    def __init__(self, lanes: Any, names: list[str]) -> None:
-        self.names, self._lanes, self._at = names, lanes, (0, 0)
+    def __init__(self, env: Any, names: list[str]) -> None:
+        self.names, self._lanes, self._at = names, env.lanes, (0, 0)
         self._block: Block | None = None
-        self.latch = np.zeros(lanes.lanes, np.int64)
-        first = len(lanes.gates)
-        lanes.gates = (*lanes.gates, *(_PlayedBack(self, first + i) for i in range(len(names))))
+        self.latch = np.zeros(env.lanes.lanes, np.int64)
+        for _ in names:
+            env.install(_PlayedBack(self, len(env.gates)))
 
     def turn_to(self, block: Block, low: int, high: int) -> None:
         """The next step is that of decisions [low, high) of `block`."""
@@ -202,7 +203,7 @@ class _Player:
                 yield int(self._block.decisions["lane"][entry["at"]]), entry
 
 
-class _PlayedBack:
+class _PlayedBack(Gate):
     def __init__(self, player: _Player, number: int) -> None:
         self._player, self._number = player, number
 

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from emp_gym.agents import registry
+from emp_gym.agents.base import Learner, traits
 from emp_gym.agents.baselines import TABLE
 from emp_gym.agents.certified import Naive, Optimal
 from emp_gym.experiments import backtest
@@ -27,7 +28,7 @@ def is_rule(config: RunConfig) -> bool:
     """Whether the agent that `config` names cannot have learned: a built-in baseline that measures nothing. What a class of
     somebody else has read or counted before cannot be seen."""
     cls, _ = registry.configured(config.agent_name, config.agent)
-    return cls in KNOWN and not hasattr(cls, "learn")
+    return cls in KNOWN and not issubclass(cls, Learner)
 
 
 def brought(config: RunConfig) -> str:
@@ -39,7 +40,7 @@ def brought(config: RunConfig) -> str:
 
 
 def _defaults(cls: type) -> dict[str, Any]:
-    if (known := getattr(cls, "Config", None)) is not None:
+    if (known := traits(cls).Config) is not None:
         return {field.name: field.default for field in fields(known)}
     return {name: parameter.default for name, parameter in inspect.signature(cls).parameters.items()}
 
@@ -54,7 +55,7 @@ def _brings(name: str, value: Any) -> bool:
 def calibrated_on(config: RunConfig) -> list[Span]:
     """The rows on which a built-in rule measures its numbers, before it is judged; empty for any other agent."""
     cls, _ = registry.configured(config.agent_name, config.agent)
-    if cls not in KNOWN or not hasattr(cls, "learn"):
+    if cls not in KNOWN or not issubclass(cls, Learner):
         return []
     env = backtest.make_env(config.env_id, config.env, 1, split="train")
     spans = trained_spans(env, "train")

@@ -39,6 +39,7 @@ from typing import Any
 from emp_gym import bounded, trust
 from emp_gym.agents.base import read_json
 from emp_gym.data.array_files import sync
+from emp_gym.envs.about import about
 from emp_gym.experiments import forms
 from emp_gym.experiments.config import RunConfig, parsed, question, remember
 from emp_gym.experiments.spans import Span, merged
@@ -341,7 +342,7 @@ def provenance(env: Any) -> dict[str, Any]:
 def data_hashes(env: Any) -> list[dict[str, Any]]:
     """Symbol, date, rows and sha256 of the files of every day that `env` can visit; empty for environments without
     tapes."""
-    tapes = getattr(env.unwrapped, "tape_set", None)
+    tapes = about(env).days
     return [] if tapes is None else [_day(day) for day in tapes.info]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from emp_gym.data.repeats import rules_alone, shape_of
+from emp_gym.envs.about import about
 from emp_gym.types import DataError, Instrument
 
 Window = tuple[int, int]
@@ -65,25 +66,25 @@ class Played:
 
 def trained_spans(env: Any, split: str) -> list[Span]:
     """The stretches in which episodes of `env` (an environment on `split`) may lie; empty without days."""
-    lanes = _lanes(env)
-    if lanes is None:
+    known, found = about(env), []
+    if known.starts is None:
         return []
-    tape, found = lanes.tape, []
-    for day, first, start, end in lanes.windows.table.tolist():  # a decision waits for the last message of its moment
-        last = max(end, _last_row(tape, lanes.pace, lanes.episode, day, start))
+    tape = known.days
+    for day, first, start, end in known.starts.table.tolist():  # a decision waits for the last message of its moment
+        last = max(end, _last_row(tape, known.clock, known.episode, day, start))
         found.append(_span(tape, day, first, last, split))
     return found
 
 
 def played_spans(env: Any, chosen: Sequence[Window], split: str) -> list[Played]:
     """The stretch of each window of `chosen`, an episode long; empty for an environment without days."""
-    lanes = _lanes(env)
-    if lanes is None:
+    known, found = about(env), []
+    if known.starts is None:
         return []
-    tape, found = lanes.tape, []
+    tape: Any = known.days
     for day, row in chosen:
-        end = max((int(w[3]) for w in lanes.windows.table if w[0] == day and w[1] <= row <= w[3]), default=_rows(tape, day) - 1)
-        last = min(_last_row(tape, lanes.pace, lanes.episode, day, row), end)
+        end = max((int(w[3]) for w in known.starts.table if w[0] == day and w[1] <= row <= w[3]), default=_rows(tape, day) - 1)
+        last = min(_last_row(tape, known.clock, known.episode, day, row), end)
         span = _span(tape, day, row, last, split)
         planted = span.synthetic and (tape.signal is None or bool(np.any(tape.signal[tape.day_slice(day)])))
         found.append(Played(span, tape.info[day].instrument.currency, planted, *_moves(tape, span, day)))
@@ -100,12 +101,6 @@ def lot_price(tape: Any, day: int) -> float:
 def merged(parts: Iterable[Span]) -> list[Span]:
     """Each once, in the order in which they came."""
     return list(dict.fromkeys(parts))
-
-
-def _lanes(env: Any) -> Any:
-    """The lanes of an environment with recorded days; None of any other."""
-    lanes = getattr(env.unwrapped, "lanes", None)
-    return lanes if hasattr(lanes, "tape") and hasattr(lanes, "windows") else None
 
 
 def _rows(tape: Any, day: int) -> int:

@@ -19,7 +19,7 @@ import numpy as np
 
 from emp_gym import bounded
 from emp_gym.agents import registry
-from emp_gym.agents.base import read_json
+from emp_gym.agents.base import Learner, read_json, traits
 from emp_gym.agents.presets import MOST, preset
 from emp_gym.envs import CERTIFICATES, ENVIRONMENTS
 from emp_gym.evaluation import measures
@@ -118,13 +118,13 @@ def _class(label: str) -> type:
 def _seeds(plan: Plan, agent: str) -> range:
     """What neither learns nor draws is the same for every seed."""
     cls = _class(agent)
-    varies = _learns(cls) or getattr(cls, "stochastic", False)
+    varies = _learns(cls) or traits(cls).stochastic
     return range(plan.first_seed, plan.first_seed + (plan.seeds if varies else 1))
 
 
 def _learns(cls: type) -> bool:
     """Whether an agent is trained; a rule that measures something first is not."""
-    return hasattr(cls, "learn") and not getattr(cls, "learns_first", False)
+    return issubclass(cls, Learner) and not traits(cls).learns_first
 
 
 def run(
@@ -190,7 +190,7 @@ def _market(cell: Cell, kwargs: Mapping[str, Any], agent: Any) -> dict[str, Any]
     log = backtest.evaluate(agent, cell.env, kwargs, _windows(cell, kwargs), record=Recorder())
     return {
         **_kept(log), "windows": log.config["windows"], "dates": log.config["dates"], "data_hash": log.config["data_hash"],
-        "env_steps": int(getattr(agent, "num_timesteps", cell.budget)) if learns else 0, "seconds": seconds,
+        "env_steps": (traits(agent).num_timesteps or cell.budget) if learns else 0, "seconds": seconds,
     }  # fmt: skip
 
 

@@ -21,8 +21,10 @@ import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 
 from emp_gym import bounded
+from emp_gym.agents.base import Kept, Learner, Resumable, traits
 from emp_gym.data.array_files import loaded
 from emp_gym.envs import snapshot
+from emp_gym.envs.about import FOREIGN, about
 from emp_gym.evaluation.metrics import rates
 from emp_gym.experiments import backtest
 from emp_gym.experiments.config import RunConfig, agent_parameters
@@ -33,7 +35,8 @@ from emp_gym.experiments.runs import LANES, PROVENANCE, RunFolder, data_differs,
 from emp_gym.experiments.spans import merged, trained_spans
 from emp_gym.experiments.tensorboard import ScalarWriter
 from emp_gym.governance.kill_gate import Killed, heed
-from emp_gym.types import ConfigError, DataError, EmpGymError, Gate
+from emp_gym.risk.gates import Gate
+from emp_gym.types import ConfigError, DataError, EmpGymError
 
 LOGGER = logging.getLogger("emp_gym.experiments.training")
 RETURNS = "returns.npy"
@@ -142,11 +145,11 @@ class RiskMeter:
     the share of lanes that may only reduce or cancel now."""
 
     def __init__(self) -> None:
-        self._gates: list[Any] = []
+        self._gates: list[Gate] = []
         self._before: Counter[str] = Counter()
 
     def watch(self, gates: Sequence[Gate]) -> None:
-        self._gates += [gate for gate in gates if hasattr(gate, "counters")]
+        self._gates += [gate for gate in gates if gate.counters()]
 
     def drain(self) -> dict[str, float]:
         """Nothing where there is no risk layer."""
@@ -224,9 +227,9 @@ class Shelf:
         """A checkpoint after `steps` steps; `lanes`: they stand between two episodes' steps, and may go on from there."""
 
         def fill(folder: Path) -> None:
-            getattr(self._agent, "checkpoint", self._agent.save)(folder)
+            (self._agent.checkpoint if isinstance(self._agent, Resumable) else self._agent.save)(folder)
             learning = [env for env in self.envs if not env.unwrapped.closed]  # one to calibrate a baseline is closed by now
-            if lanes and len(learning) == 1 and hasattr(learning[0].unwrapped, "lanes"):
+            if lanes and len(learning) == 1 and about(learning[0]).kind != FOREIGN:
                 self._keep_lanes(learning[0], folder / LANES)
             if self._keeper is not None:
                 self._keeper.seal(folder, steps)
@@ -334,18 +337,17 @@ def train(
             f"{run.path} was trained on other data: {'; '.join(differences)}; give it the same data, or begin a new run"
         )
     agent = backtest.build(config.agent_name, env, config.seed, _agent_config(config))
-    lacking = [name for name in ("save", "load") if not hasattr(agent, name)]
-    if "save" in lacking and hasattr(agent, "learn"):
+    if not isinstance(agent, Kept) and isinstance(agent, Learner):
         raise ConfigError(
-            f"agent {config.agent_name!r} learns and has no {' and no '.join(lacking)}: what it learns could not be kept; "
-            "emp_gym.agents.base.BaseAgent has both"
+            f"agent {config.agent_name!r} learns and has no save(folder): what it learns could not be kept; "
+            "emp_gym.agents.base.BaseAgent has it, and load"
         )
-    if "save" in lacking:
+    if not isinstance(agent, Kept):
         judged = command(*program("evaluate"), "--env", config.env_id, "--agent", config.agent_name)
         raise ConfigError(
             f"agent {config.agent_name!r} has neither learn nor save: there is nothing to train or keep; to judge it: {judged}"
         )
-    if keeper is not None and hasattr(agent, "own_workers"):
+    if keeper is not None and traits(agent).own_workers:
         raise ConfigError(f"agent {config.agent_name!r} learns in processes of its own, where no kill switch is: not with --govern")
     start = 0 if run is None else _take_up(run, agent, config, keeper)
     last = None if run is None else run.last_checkpoint()
@@ -358,15 +360,15 @@ def train(
             run.go_on(config, word)
         before = run.record if start or last is not None else {"checkpoints": {}}
         learned = run.noted() if start or last is not None else []
-        learned += trained_spans(env, "train") if hasattr(agent, "own_workers") else []  # others ask for it, see `_learn`
+        learned += trained_spans(env, "train") if traits(agent).own_workers else []  # others ask for it, see `_learn`
         kept = {name: before[name] for name in ("checkpoints", "unproved") if name in before}
         run.write_json(PROVENANCE, provenance(env) | kept | {"trained_on": [span.as_json() for span in merged(learned)]})
         if unknown := brought(config):
             run.note_unproved(unknown)
-        if hasattr(agent, "learn"):
+        if isinstance(agent, Learner):
             _learn(run, agent, config, progress, start, keeper, stop)
     env.close()
-    if fresh or (last is not None and hasattr(agent, "resume")):  # else it was read from there, and nothing is new
+    if fresh or (last is not None and isinstance(agent, Resumable)):  # else it was read from there, and nothing is new
         run.keep_model(agent.save)
     return run, agent
 
@@ -376,11 +378,11 @@ def _take_up(run: RunFolder, agent: Any, config: RunConfig, keeper: Keeper | Non
     earlier version kept without their hashes is taken, and the run then says that nobody knows what its model learned from."""
     last, more = run.last_checkpoint(), config.total_timesteps != run.config.total_timesteps
     trained = (run.path / "model.json").exists() and (keeper is None or keeper.gave(run))
-    if last is not None and hasattr(agent, "resume"):
+    if last is not None and isinstance(agent, Resumable):
         if not run.check_checkpoint(last):
             run.note_unproved("it went on from a checkpoint of an earlier version, whose hashes were not kept")
         agent.resume(last)
-        return int(agent.num_timesteps)
+        return traits(agent).num_timesteps
     if trained and not more:
         run.check_model()
         agent.load(run.path)
@@ -410,7 +412,7 @@ def _learn(
         shelf.envs.append(env)
         return env
 
-    rollout = int(getattr(agent, "rollout_steps", 1))
+    rollout = traits(agent).rollout_steps
     over = -(config.total_timesteps - start) % rollout
     if over:
         LOGGER.info(
@@ -421,20 +423,20 @@ def _learn(
     try:
         agent.learn(make_env, config.total_timesteps, recorder)
     except Killed as kill:
-        if hasattr(agent, "checkpoint") and agent.num_timesteps:
-            shelf.keep(agent.num_timesteps, lanes=False)  # their episodes were ended
+        if isinstance(agent, Resumable) and traits(agent).num_timesteps:
+            shelf.keep(traits(agent).num_timesteps, lanes=False)  # their episodes were ended
         flags = "" if keeper is None else f" {keeper.flags}"
         raise Killed(f"{kill}; then train.py --resume {shlex.quote(str(run.path))}{flags}") from kill
     finally:
         recorder.close()
-    if not shelf.envs and not hasattr(agent, "own_workers"):
+    if not shelf.envs and not traits(agent).own_workers:
         run.note_unproved(f"{config.agent_name} learned without asking for an environment (make_env)")
     if recorder.stopped and shelf.saved < config.total_timesteps:
         if keeper is not None:
             keeper.cut(run, shelf.saved)
         raise Interrupted(run, shelf.saved, config.total_timesteps)
-    if hasattr(agent, "checkpoint") and agent.num_timesteps != shelf.saved:
-        shelf.keep(agent.num_timesteps, lanes=False)
+    if isinstance(agent, Resumable) and traits(agent).num_timesteps != shelf.saved:
+        shelf.keep(traits(agent).num_timesteps, lanes=False)
 
 
 def _agent_config(config: RunConfig) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from emp_gym.envs.about import about
 from emp_gym.experiments import backtest
 from emp_gym.experiments.config import RunConfig
 
@@ -17,7 +18,7 @@ NO_HASHES = (
 
 def verify(env: Any) -> str:
     """One line on what was found for the days of `env`, "" for an environment without days. `DataError` names what differs."""
-    tape = getattr(env.unwrapped, "tape_set", None)
+    tape = about(env).days
     if tape is None:
         return ""
     whole = tape.verify()

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from emp_gym.agents import registry
+from emp_gym.agents.base import Learner
 from emp_gym.data import store
 from emp_gym.data.tape import TapeSet
 from emp_gym.data.tape_files import write_meta
@@ -150,7 +151,7 @@ def missing(skipped: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 def _agent(config: RunConfig, path: Path, showing: Showing, label: str) -> Any:
     """The agent as it leaves its training."""
-    if hasattr(registry.find(config.agent_name), "learn"):
+    if issubclass(registry.find(config.agent_name), Learner):
         with showing(label) as progress:
             return training.train(config, path / "run", progress)[1]
     env = backtest.make_env(config.env_id, config.env, 1, split="test")

@@ -11,15 +11,16 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
+from emp_gym.data.array_bounds import MOST, Arrays, Bounds, typed
 from emp_gym.governance.kill_switch import KillSwitch
 from emp_gym.governance.monitors import MonitorRules, Monitors
 from emp_gym.governance.stand_down import REASON_NAMES, stand_down
-from emp_gym.risk.gates import passed
-from emp_gym.types import I8, I64, ConfigError, EmpGymError, Gate, Orders, Stop, Verdicts, View
+from emp_gym.risk.gates import Gate, passed
+from emp_gym.types import I8, I64, ConfigError, EmpGymError, Orders, Stop, Verdicts, View
 
 SCOPES = ("all", "lane")
 WHY = {
@@ -45,7 +46,7 @@ def heed(gates: Iterable[Gate]) -> None:
             )
 
 
-class KillGate:
+class KillGate(Gate):
     """Lets nothing but cancels pass while the switch of `folder` is closed, and ends every episode with its step.
 
     In the step that finds the switch closed all that is open is cancelled and, with `flatten`, positions are closed by
@@ -54,10 +55,10 @@ class KillGate:
     is no switch, only the rules of lanes. `clock` times the agent, in ns.
     """
 
-    last: ClassVar[bool] = True
-    name: ClassVar[str] = "kill-switch"
-    replayable: ClassVar[bool] = False  # it listens to the world
-    reason_names: ClassVar[tuple[str, ...]] = REASON_NAMES
+    last = True
+    name = "kill-switch"
+    replayable = False  # it listens to the world
+    reason_names = REASON_NAMES
 
     def __init__(
         self, folder: str | Path | None = None, *, flatten: bool = False, scope: str = "all",
@@ -70,6 +71,8 @@ class KillGate:
         if folder is None and scope == "all":
             raise ConfigError('the kill switch needs a folder for its state, e.g. that of --govern (or scope="lane")')
         self.rules = MonitorRules(drawdown, stale_ms, latency_ms, messages)
+        if self.rules.drawdown is not None:
+            self.counts_money = "currency"  # a fall of equity is of one
         if folder is None and not self.rules.any:
             raise ConfigError("a kill switch without a folder needs at least one rule, e.g. drawdown")
         self.switch = None if folder is None else KillSwitch.at(folder, keys=keys)
@@ -79,11 +82,6 @@ class KillGate:
         self._own: I8 | None = None  # `Stop` [N] of lanes that a rule has stopped for their episode; None: none is
         self._all: I8 = np.zeros(0, np.int8)  # `Stop` [N], all alike, of the switch
         self._shown_ns: int | None = None  # when the agent got its view
-
-    @property
-    def counts_money(self) -> str:
-        """Of what its limits are money: a fall of equity is, in one currency."""
-        return "" if self.rules.drawdown is None else "currency"
 
     # ------------------------------------------------------------------------------------------------- between task and market
 
@@ -161,7 +159,29 @@ class KillGate:
         if self.switch is not None and len(twins) > 1:
             raise ConfigError(f"two kill gates for {self.switch.folder}; install one, with all of its rules")
 
-    # ---------------------------------------------------------------------------------------------------------------- copies
+    # ----------------------------------------------------------------------------------------------------- copies, and kept
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        watched = {} if self._monitors is None else self._monitors.arrays()
+        return watched if self._own is None else watched | {"own": self._own}
+
+    def checked(self, saved: Arrays, view: View, where: str) -> dict[str, np.ndarray]:
+        own = {} if saved.keys() <= {"own"} else Monitors(self.rules, view).arrays()
+        found, bounds = typed(own | ({"own": np.zeros(len(view.time_ns), np.int8)} if "own" in saved else {}), saved, where), Bounds(where)
+        if "own" in found:
+            bounds.within("gate: own", found["own"], 0, max(Stop))
+        if "new" in found:
+            bounds.within("gate: new", found["new"].reshape(1).view(np.uint8), 0, 1)
+        for table in own.keys() - {"new"}:
+            for name in own[table].dtype.names or ():
+                bounds.within(f"gate: {table}.{name}", found[table][name], -MOST, MOST)
+        return found
+
+    def restore(self, saved: Arrays, view: View) -> None:
+        self._own, self._monitors = saved.get("own"), None
+        if "new" in saved:
+            self._monitors = Monitors(self.rules, view)
+            self._monitors.restore(saved)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("_section", "_shown_ns")}

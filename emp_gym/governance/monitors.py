@@ -105,10 +105,8 @@ class Monitors:
         return {"lanes": self.lanes, "books": self.books, "new": np.array(self._new)}
 
     def restore(self, saved: Mapping[str, np.ndarray]) -> None:
-        """Takes over what `arrays` gave, or its bytes."""
-        for name, own in (("lanes", self.lanes), ("books", self.books)):
-            own[...] = saved[name].view(own.dtype).reshape(own.shape)
-        self._new = bool(saved["new"].view(np.bool_).item())
+        """Takes over what `arrays` gave."""
+        self.lanes[...], self.books[...], self._new = saved["lanes"], saved["books"], bool(saved["new"])
 
 
 def _shown(view: View) -> Shown:

@@ -11,19 +11,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from emp_gym import bounded
+from emp_gym.data.array_bounds import Arrays
 from emp_gym.governance.costs import ASKED, Costs
 from emp_gym.governance.kill_state import stamp
 from emp_gym.governance.stand_down import REASON_NAMES, stand_down
 from emp_gym.risk.gate import RiskGate
-from emp_gym.risk.gates import passed
+from emp_gym.risk.gates import Gate, passed
 from emp_gym.risk.limits import Limits, load
 from emp_gym.risk.reasons import Mode
-from emp_gym.types import I8, I64, NS, Bool, ConfigError, DataError, EmpGymError, Gate, Orders, Stop, Verdicts, View
+from emp_gym.types import I8, I64, NS, Bool, ConfigError, DataError, EmpGymError, Orders, Stop, Verdicts, View
 
 ORDER = ("experiment", "paper", "pilot", "live")  # of what is allowed, least first
 VENUES = ("replay", "simulated", "paper", "live")
@@ -164,7 +165,7 @@ class LedgerStage:
             return Ledger(reader, clock=self.clock).stage(self.policy)
 
 
-class StageGate:
+class StageGate(Gate):
     """Holds a policy to what its stage allows: a `RiskGate` with the stage's sizes and limits, and a look at the venue.
 
     `stage` is a name, or a callable that gives one; or `policy` and `folder` name a row of a ledger. It is asked at the
@@ -173,10 +174,10 @@ class StageGate:
     (cancels pass). `rules`: see `read_rules`. `mode` and `masks` as for `RiskGate`; "observe" where the stage allows it.
     """
 
-    name: ClassVar[str] = "stage"
-    counts_money: ClassVar[str] = RiskGate.counts_money
-    replayable: ClassVar[bool] = False  # the ledger may say something else by then
-    reason_names: ClassVar[tuple[str, ...]] = REASON_NAMES
+    name = "stage"
+    counts_money = RiskGate.counts_money
+    replayable = False  # the ledger may say something else by then
+    reason_names = REASON_NAMES
 
     def __init__(
         self, stage: str | Callable[[], str] | None = None, *, policy: str | None = None, folder: str | Path | None = None,
@@ -191,6 +192,7 @@ class StageGate:
         self._table = read_rules(rules)
         self.stage = self._read()
         self.risk = RiskGate(self.rules.bound(), mode, masks)
+        self.masks = self.risk.masks
         self.venue = ""
         self.trouble = ""  # why the stage cannot be told
         self._stopped: I8 = np.zeros(0, np.int8)
@@ -244,10 +246,6 @@ class StageGate:
 
     # ------------------------------------------------------------------------------------------------ as its risk gate says
 
-    @property
-    def masks(self) -> bool:
-        return self.risk.masks
-
     def use_threads(self, threads: int) -> None:
         self.risk.use_threads(threads)
 
@@ -263,3 +261,12 @@ class StageGate:
     @property
     def latched(self) -> float:
         return self.risk.latched
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return self.risk.arrays()
+
+    def checked(self, saved: Arrays, view: View, where: str) -> dict[str, np.ndarray]:
+        return self.risk.checked(saved, view, where)
+
+    def restore(self, saved: Arrays, view: View) -> None:
+        self.risk.restore(saved, view)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from emp_gym.data.array_bounds import MOST, Arrays, Bounds, typed
 from emp_gym.risk import checks
 from emp_gym.risk.audit import AuditRing
-from emp_gym.risk.checks import Desk
+from emp_gym.risk.checks import OBJECTIONS, Desk
+from emp_gym.risk.gates import Gate
 from emp_gym.risk.limits import Limits, load
 from emp_gym.risk.reasons import Check, Latch, Mode
 from emp_gym.risk.rules import Rules, bind
@@ -19,7 +20,7 @@ from emp_gym.risk.state import FULL_SCALE, MISSING, RiskState
 from emp_gym.types import CASH_UNITS, F64, I64, Bool, ConfigError, Orders, Verdicts, View
 
 
-class RiskGate:
+class RiskGate(Gate):
     """Checks orders against `limits` (a YAML file, a mapping or `Limits`); see `checks` for what is checked.
 
     `mode` is "project" (cut to what is allowed), "reject" (drop whole) or "observe" (report only). With `masks` the action
@@ -28,6 +29,8 @@ class RiskGate:
     that it gives back are valid until the next call.
     """
 
+    name = "risk"
+    reason_names = tuple(check.name.lower().replace("_", "-") for check in Check)
     counts_money = "currency and price unit"  # of which its limits are: an environment refuses it where its days have several
 
     def __init__(
@@ -171,14 +174,49 @@ class RiskGate:
     def counters(self) -> dict[str, int]:
         """Orders that each check has objected to so far."""
         counts = self._desk.objections.sum(axis=0) if self._desk else np.zeros(len(Check), np.int64)
-        return {check.name.lower().replace("_", "-"): int(counts[check]) for check in Check}
+        return {name: int(counts[check]) for name, check in zip(self.reason_names, Check, strict=True)}
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> RiskGate:
-        twin = object.__new__(type(self))
-        memo[id(self)] = twin
-        for name, value in self.__dict__.items():
-            twin.__dict__[name] = value if name in ("limits", "_rules") else copy.deepcopy(value, memo)
-        return twin
+    def described(self) -> dict[str, Any]:
+        """Whoever installed it, with its limits as they are."""
+        limits = self.limits.model_dump(mode="json")
+        return {"gate": self.name, "limits": limits, "mode": self.mode.name.lower(), "masks": self.masks}
+
+    # ----------------------------------------------------------------------------------------------------------- to be kept
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        if self._state is None or self._desk is None:
+            return {}
+        return {**vars(self._state), "objections": self._desk.objections.sum(axis=0)}
+
+    def checked(self, saved: Arrays, view: View, where: str) -> dict[str, np.ndarray]:
+        own = vars(RiskState.empty(*view.position.shape)) | {"objections": np.zeros(OBJECTIONS, np.int64)}
+        found = typed(own, saved, where)
+        _stop_if_out_of_bounds(found, Bounds(where))
+        return found
+
+    def restore(self, saved: Arrays, view: View) -> None:
+        self._state = RiskState(saved["lane"], saved["instrument"], saved["ring"])
+        *_, desk = self._ready(view, self._desk.slots if self._desk else 1)
+        desk.objections[...] = 0  # a row a thread; this machine may have others
+        desk.objections[0] = saved["objections"]
+
+
+def _stop_if_out_of_bounds(saved: Arrays, bounds: Bounds) -> None:
+    """`DataError` where a gate could not have remembered `saved`."""
+    lane, instrument, ring = saved["lane"], saved["instrument"], saved["ring"]
+    for name, high in (
+        ("begun", 1), ("killed", 1), ("latch", max(Latch)), ("budget_bps", FULL_SCALE), ("messages", MOST), ("executions", MOST),
+        ("highest_id", MOST), ("sent", 1 << 40), ("touched", MOST),
+    ):  # fmt: skip
+        bounds.within(f"gate: lane.{name}", lane[name], 0, high)
+    for name in ("cash2", "equity2", "start2", "peak2", "overshoot2", "day", "time_ns", "submitted_ns", "messaged_ns", "executed_ns"):
+        bounds.within(f"gate: lane.{name}", lane[name], -MOST, MOST)
+    for name in instrument.dtype.names or ():
+        low = 0 if name.endswith(("size", "bps")) else -MOST
+        bounds.within(f"gate: instrument.{name}", instrument[name], low, MOST)
+    bounds.within("gate: objections", saved["objections"], 0, MOST)
+    for name in ring.dtype.names or ():
+        bounds.within(f"gate: ring.{name}", ring[name], -MOST, MOST)
 
 
 def _one_unit(view: View) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 import gymnasium as gym
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 import emp_gym  # noqa: F401
 from emp_gym.envs.gates import resolve
-from emp_gym.risk.gates import CAPPED, AllowAll, CapQuantity, passed
+from emp_gym.risk.gates import CAPPED, AllowAll, CapQuantity, Gate, passed
 from emp_gym.types import ConfigError, OrderKind, Stop
 
 
@@ -53,7 +54,7 @@ def test_a_slack_gate_changes_no_byte():
     assert seen[0] == seen[1]
 
 
-class Told:
+class Told(Gate):
     """A gate that writes down what it is asked for, and stops lane 1 at its third call."""
 
     def __init__(self, name: str, last: bool = False) -> None:
@@ -164,3 +165,72 @@ def test_a_gate_that_gives_back_something_else_is_named(give, got):
     env.reset(seed=0)
     with pytest.raises(ConfigError, match=rf"Careless: expected \(orders, verdicts\), .*, got {got}; docs/risk.md"):
         env.step(0)
+
+
+def nothing_from_noon(view, orders):
+    return orders, passed(orders)
+
+
+class Plain:
+    def __call__(self, view, orders):
+        return orders, passed(orders)
+
+
+@pytest.mark.parametrize("gate", [nothing_from_noon, Plain(), lambda view, orders: (orders, passed(orders))])
+def test_a_plain_callable_is_a_gate_named_by_its_place(gate):
+    env = gym.make("emp-lob-v0", gates=[gate]).unwrapped
+    env.reset(seed=0)
+    env.step(7)
+    (own,) = env.gates
+    assert isinstance(own, Gate) and own.title == f"{__name__}:{getattr(gate, '__qualname__', 'Plain')}"
+    assert own.described() is None and env.verdicts_of(own) is env.last_verdicts[0]
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("stopped", None), ("last", True), ("counts_money", "currency"), ("before_episode", lambda view, lanes: None), ("masks", False),
+])  # fmt: skip
+def test_what_only_a_gate_is_asked_for_is_refused_of_anything_else(name, value):
+    pretender = type("Pretender", (Plain,), {name: value})()
+    with pytest.raises(ConfigError, match=rf"Pretender has {name}, and nobody .*: derive it from emp_gym.risk.gates.Gate"):
+        gym.make("emp-lob-v0", gates=[pretender])
+    lanes = gym.make("emp-lob-v0").unwrapped.lanes
+    with pytest.raises(ConfigError, match="derive it from"):
+        lanes.gates = (pretender,)
+    assert lanes.gates == ()
+
+
+@pytest.mark.parametrize("cls", [Plain, AllowAll])
+def test_a_class_in_the_place_of_a_gate_is_refused(cls):
+    with pytest.raises(ConfigError, match=rf"{cls.__name__} is a class: give an object of it, {cls.__name__}\(\.\.\.\)"):
+        resolve([cls])
+
+
+def test_a_gate_that_masks_must_say_what_it_would_let_pass():
+    class Vague(AllowAll):
+        masks = True
+
+    with pytest.raises(ConfigError, match=r"has masks=True, but no allowed\("):
+        gym.make("emp-lob-v0", gates=[Vague()])
+
+
+def test_a_gate_without_a_call_says_what_is_missing():
+    env = gym.make("emp-lob-v0", gates=[type("Empty", (Gate,), {})()])
+    env.reset(seed=0)
+    with pytest.raises(NotImplementedError, match=r"Empty must define __call__\(view, orders\)"):
+        env.step(0)
+
+
+@dataclass(frozen=True)
+class Frozen(AllowAll):
+    width: int = 3
+
+
+def test_a_gate_says_of_what_it_is_made_wherever_it_stands(tmp_path):
+    cap, kill = {"gate": "cap-quantity", "largest": 7}, {"gate": "kill-switch", "scope": "lane", "drawdown": 5}
+    last, first, own, risk = resolve([kill, cap, {"gate": f"{__name__}:Frozen", "width": 2}, {"gate": "risk", "limits": {}}])
+    assert first.described() == cap and first.title == "cap-quantity"
+    assert last.described() is None and last.title == "kill-switch", "it listens to the world"
+    assert own.described() == {"gate": f"{__name__}:Frozen", "width": 2} and own.width == 2
+    assert risk.described().keys() == {"gate", "limits", "mode", "masks"} and resolve([risk.described()])[0].limits == risk.limits
+    env = gym.make("emp-lob-v0", gates=[kill, cap])
+    assert [gate.described() for gate in env.unwrapped.gates] == [cap, None], "the kill switch stands last, whatever the order"

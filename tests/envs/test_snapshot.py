@@ -9,6 +9,7 @@ import pytest
 import emp_gym  # noqa: F401
 from emp_gym.envs import snapshot
 from emp_gym.envs.sb3 import NativeVecEnv
+from emp_gym.risk.gates import Gate, passed
 from emp_gym.types import ConfigError, DataError
 
 STRICT = {"gate": "risk", "limits": "configs/limits/strict.yaml"}
@@ -109,6 +110,67 @@ def test_a_gate_that_cannot_tell_is_named(tmp_path):
     env.reset(seed=0)
     env.unwrapped.lanes.gates = (Quiet(),)
     with pytest.raises(ConfigError, match="Quiet cannot say where it stands"):
+        snapshot.save(env, tmp_path / "lanes.npz")
+
+
+class Counting(Gate):
+    """Counts what each lane has sent in its episode, in an array that it makes at the first episode; stops a lane at 25."""
+
+    def __init__(self, most: int = 25) -> None:
+        self.most, self.sent = most, None
+
+    def before_episode(self, view, lanes):
+        if self.sent is None:
+            self.sent = np.zeros(len(view.time_ns), np.int32)
+        self.sent[lanes] = 0
+
+    def __call__(self, view, orders):
+        self.sent += (orders.kind != 0).sum(axis=1, dtype=np.int32)
+        return orders, passed(orders)
+
+    @property
+    def stopped(self):
+        return np.where(self.sent >= self.most, 1, 0).astype(np.int8)
+
+
+def test_the_arrays_of_a_gate_of_ones_own_go_on_too(tmp_path):
+    def make():
+        return gym.make_vec("emp-lob-v0", num_envs=3, autoreset_mode="SameStep", gates=[Counting()])
+
+    first, path = make(), tmp_path / "lanes.npz"
+    first.action_space.seed(4)
+    first.reset(seed=5)
+    for _ in range(7):
+        first.step(first.action_space.sample())
+    snapshot.save(first, path)
+    second, stops = make(), 0
+    second.reset(options={"state": str(path)})
+    assert first.unwrapped.gates[0].sent.any()
+    for _ in range(40):
+        assert (first.unwrapped.gates[0].sent == second.unwrapped.gates[0].sent).all()
+        action = first.action_space.sample()
+        one, other = first.step(action), second.step(action)
+        assert all(same(x, y) for x, y in zip(one, other, strict=True))
+        stops += int(one[3].sum())
+    assert stops > 3
+    for name, change in (("sent", lambda a: a[:-4]), ("seen", lambda a: a)):
+        with np.load(path) as stored:
+            forged = dict(stored)
+        forged[f"gate.0.{name}"] = change(forged.pop("gate.0.sent"))
+        np.savez(tmp_path / "forged.npz", **forged)
+        before = second.unwrapped.gates[0].sent.copy()
+        with pytest.raises(DataError, match=rf"forged\.npz: .*{name}: "):
+            second.reset(options={"state": str(tmp_path / "forged.npz")})
+        assert (second.unwrapped.gates[0].sent == before).all()
+
+
+@pytest.mark.parametrize("kept", [[1], {"lane": 2}, {3}])
+def test_a_gate_that_remembers_in_something_else_than_arrays_is_named(kept, tmp_path):
+    gate = Counting()
+    gate.history = kept
+    env = gym.make_vec("emp-lob-v0", num_envs=2, gates=[gate])
+    env.reset(seed=0)
+    with pytest.raises(ConfigError, match=rf"Counting cannot say where it stands: history is a {type(kept).__name__}"):
         snapshot.save(env, tmp_path / "lanes.npz")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from emp_gym.envs.faces import Published
 from emp_gym.experiments import evidence
 
 
@@ -15,8 +16,8 @@ class Verdict:
 
 
 def test_a_breach_is_an_order_that_was_sent_whole_against_a_control_limit() -> None:
-    class Env:
-        last_verdicts = [Verdict()]
+    class Env(Published):
+        last_verdicts = [Verdict()]  # type: ignore[assignment]
 
         @property
         def unwrapped(self) -> Env:

@@ -212,7 +212,7 @@ def test_a_rule_that_cannot_be_kept_is_told_the_command_that_judges_it(tmp_path:
 
 def test_who_learns_and_cannot_save_is_refused_before_it_learns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train.main(["--env", "fake-lob-v0", "--agent", f"{__name__}:Forgetful", "--run-dir", str(tmp_path / "r")]) == 2
-    assert "has no save and no load: what it learns could not be kept" in capsys.readouterr().err
+    assert "has no save(folder): what it learns could not be kept" in capsys.readouterr().err
 
 
 def test_steps_beyond_those_asked_for_are_told_before_and_after(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from emp_gym.agents.base import Arrays, configured
+from emp_gym.agents.base import Arrays, Bound, configured, traits
 from emp_gym.agents.ppo.closed_forms import ClosedForm
 from emp_gym.envs import CERTIFICATES
 from emp_gym.types import F32, Bool, ConfigError, MakeEnv
@@ -36,8 +36,8 @@ class Residual:
         given = {"rule": name, **options} if cls is ClosedForm else options
         configured(cls, given)  # an unknown option is told by its name
         self.agent: Any = cls(observation_space, action_space, spec, seed=seed, **given)
-        if getattr(self.agent, "stochastic", False) or hasattr(self.agent, "bind"):
-            why = "draws at random" if getattr(self.agent, "stochastic", False) else "reads what nobody may see"
+        if traits(self.agent).stochastic or isinstance(self.agent, Bound):
+            why = "draws at random" if traits(self.agent).stochastic else "reads what nobody may see"
             raise ConfigError(f"residual={name}: this baseline {why}; take one that follows from the observation")
 
     # ---- calibration
@@ -45,7 +45,9 @@ class Residual:
     @property
     def waits(self) -> bool:
         """Whether the baseline lacks numbers that it measures on training days."""
-        return bool(getattr(self.agent, "missing", list)())
+        from emp_gym.agents.baselines.calibration import Calibrated
+
+        return isinstance(self.agent, Calibrated) and bool(self.agent.missing())
 
     def calibrate(self, make_env: MakeEnv) -> None:
         """Lets a baseline that waits watch the training days first; `DataError` where they do not tell."""

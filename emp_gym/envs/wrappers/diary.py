@@ -26,12 +26,11 @@ from emp_gym import bounded, trust
 from emp_gym.data.tape import TapeSet
 from emp_gym.envs.core import Lanes
 from emp_gym.envs.faces import NativeWrapper
-from emp_gym.envs.gates import GATES
+from emp_gym.envs.wrappers.risk import trading
 from emp_gym.governance.diary import Diary
 from emp_gym.governance.diary_recorder import Moment
 from emp_gym.governance.log import Log
-from emp_gym.risk.gates import passed
-from emp_gym.risk.reasons import Check
+from emp_gym.risk.gates import Gate, passed
 from emp_gym.types import F32, F64, I8, I64, Bool, ConfigError, DataError, Fills, Orders, Verdicts, View
 
 NOT_OF_THE_MARKET = ("gates", "num_envs", "vectorization_mode", "render_mode", "threads")
@@ -53,7 +52,7 @@ class Book(Protocol):
     def settled(self, reward: F64, terminated: Bool, truncated: Bool, equity2: I64, fills: Fills) -> None: ...
 
 
-class Listener:
+class Listener(Gate):
     """Tells a `Book` what the lanes of an environment do, and is their last gate.
 
     It stands around `step`, `settle_and_observe` and `observe` of one `Lanes` object: between the last two is the only time
@@ -61,7 +60,6 @@ class Listener:
     """
 
     last = True  # after the kill switch too
-    listens = True  # and has no state that the lanes would miss
 
     def __init__(self, lanes: Lanes, book: Book, regime: Labels | None = None) -> None:
         labels, rows = regime(lanes.tape) if callable(regime) else regime, len(lanes.tape.rows)
@@ -73,7 +71,7 @@ class Listener:
         self._actions: np.ndarray = self._none
         self._flags: tuple[Bool, Bool] = (np.zeros(lanes.lanes, np.bool_),) * 2
         self._before = {name: vars(lanes)[name] for name in _HEARD if name in vars(lanes)}  # another listener's
-        vars(lanes).update(zip(_HEARD, (self.step, self.settle, self.observe), strict=True))
+        vars(lanes).update(zip(_HEARD, (self.step, self.settle, self.look), strict=True))
         lanes.gates = (*lanes.gates, self)
 
     def leave(self) -> None:
@@ -112,9 +110,12 @@ class Listener:
         self._book.observed(observation)
         return observation, reward
 
-    def observe(self, lanes: I64, out: F32) -> None:
+    def look(self, lanes: I64, out: F32) -> None:
         self._observe(lanes, out)
         self._book.observed(out, lanes)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {}
 
     def _masked(self) -> Bool:
         if not self._lanes.task.menu:
@@ -131,7 +132,7 @@ class Listener:
     def _latch(self) -> I64:
         latch = self._none
         for gate in self._lanes.gates:
-            if (own := getattr(gate, "latch", None)) is not None:
+            if (own := gate.latch) is not None:
                 latch = np.maximum(latch, own)
         return latch
 
@@ -150,11 +151,7 @@ class _Kept:
     def __init__(
         self, env: Any, log: Log, policy: tuple[str, str] | None, regime: Labels | None, durable: bool, rows: int | None, actor: str
     ) -> None:  # fmt: skip
-        lanes = getattr(env.unwrapped, "lanes", None)
-        if lanes is None or not hasattr(lanes, "market"):
-            raise ConfigError(
-                f"the diary needs an order-book environment of EMP Gym, got {type(env.unwrapped).__name__}"
-            )
+        lanes: Any = trading(env, "the diary needs").lanes
         levers = 0 if lanes.task.menu else int(lanes.task.action_space.shape[0])
         n, slots = lanes.orders.kind.shape
         about = describe(env)
@@ -254,13 +251,11 @@ def describe(env: Any) -> dict[str, Any]:
     spec, days = env.unwrapped.spec, lanes.tape.info
     kwargs = {name: value for name, value in spec.kwargs.items() if name not in NOT_OF_THE_MARKET}
     given = _portable(kwargs.pop("data", None))
-    from_kwargs = spec.kwargs.get("gates")
-    entries = [from_kwargs] if isinstance(from_kwargs, (str, Mapping)) or callable(from_kwargs) else from_kwargs or []
     return {
         "env": spec.id,
         "face": "vector" if isinstance(env.unwrapped, VectorEnv) else "scalar",
         "kwargs": _json("keyword arguments of the environment", kwargs),
-        "gates": [_gate(gate, entries[i] if i < len(entries) else None) for i, gate in enumerate(lanes.gates)],
+        "gates": [_gate(gate) for gate in lanes.gates],
         "task": type(lanes.task).__name__,
         "menu": list(lanes.task.menu),
         "clip": int(lanes.task.order_quantity),
@@ -307,23 +302,11 @@ def _portable(data: Any) -> str:
     return json.dumps(None if listed is None else paths if isinstance(data, (list, tuple)) else paths[0])
 
 
-def _gate(gate: Any, entry: Any) -> dict[str, Any]:
+def _gate(gate: Gate) -> dict[str, Any]:
     """How a gate is called, made again ("" if it cannot be from this record), and what its reason bits are called."""
-    names = {kind: name for name, kind in GATES.items() if isinstance(kind, type)}
-    name = names.get(type(gate)) or getattr(gate, "name", f"{type(gate).__module__}:{type(gate).__qualname__}")
-    made_by: Any = {"gate": entry} if isinstance(entry, str) else entry if isinstance(entry, Mapping) else None
-    reasons = list(getattr(gate, "reason_names", ()))
-    if hasattr(gate, "limits") and hasattr(
-        gate, "mode"
-    ):  # the risk gate, whoever installed it, with its limits as they are
-        name, reasons = "risk", [check.name.lower().replace("_", "-") for check in Check]
-        limits = gate.limits.model_dump(mode="json")
-        made_by = {"gate": "risk", "limits": limits, "mode": gate.mode.name.lower(), "masks": gate.masks}
-    elif made_by is not None:
-        name = made_by["gate"]
-    if not getattr(gate, "replayable", True):
-        made_by = None
-    return {"name": name, "made_by": "" if made_by is None else _json(f"gate {name}", made_by), "reasons": reasons}
+    made_by = gate.described()
+    told = "" if made_by is None else _json(f"gate {gate.title}", made_by)
+    return {"name": gate.title, "made_by": told, "reasons": list(gate.reason_names)}
 
 
 def _json(what: str, value: Any) -> str:

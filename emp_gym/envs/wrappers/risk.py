@@ -8,30 +8,34 @@ it is in that of ``final_info``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv
 
 from emp_gym.envs.faces import NativeWrapper
+from emp_gym.envs.trading import G, TradingEnv, TradingVectorEnv
 from emp_gym.risk.gate import RiskGate
 from emp_gym.risk.limits import Limits
-from emp_gym.types import Bool, ConfigError, Gate
+from emp_gym.types import Bool, ConfigError
 
-G = TypeVar("G", bound=Gate)
 LimitsLike = str | Path | Mapping[str, Any] | Limits
+
+
+def trading(env: Any, what: str) -> TradingEnv | TradingVectorEnv:
+    """The order-book environment of ours inside `env`, which `what` needs."""
+    inner = env.unwrapped
+    if not isinstance(inner, TradingEnv | TradingVectorEnv):
+        raise ConfigError(f"{what} an order-book environment of EMP Gym, got {type(inner).__name__}")
+    return inner
 
 
 def install(env: Any, gate: G) -> G:
     """`gate`, put between task and market of an environment of ours, behind the gates that are there."""
-    lanes = getattr(env.unwrapped, "lanes", None)
-    if lanes is None or not hasattr(lanes, "market"):
-        raise ConfigError(f"gates need an order-book environment of EMP Gym, got {type(env.unwrapped).__name__}")
-    lanes.gates = (*lanes.gates, gate)
-    return gate
+    return trading(env, "gates need").install(gate)
 
 
 class _Installed:
@@ -40,20 +44,21 @@ class _Installed:
     def __init__(self, env: Any, limits: LimitsLike, mode: str, masks: bool, penalty: float) -> None:
         if not penalty >= 0:
             raise ConfigError(f"penalty must be >= 0 for each order that is touched, got {penalty}")
-        self.gate, self.penalty = install(env, RiskGate(limits, mode, masks)), float(penalty)
-        self.lanes = env.unwrapped.lanes
+        self.env = trading(env, "gates need")
+        self.gate, self.penalty = self.env.install(RiskGate(limits, mode, masks)), float(penalty)
 
     def look(self) -> np.ndarray:
         """Latches [N] now, the last step's marks included."""
-        self.gate.observe(self.lanes.market.view)
+        self.gate.observe(self.env.view)
         return self.gate.latch
 
     def verdict(self) -> tuple[np.ndarray, np.ndarray]:
         """(orders touched f4 [N], reason bits i8 [N]) of the last step."""
-        n = self.lanes.lanes
-        if not self.lanes.verdicts:
+        verdicts = self.env.verdicts_of(self.gate)
+        if verdicts is None:
+            n = len(self.env.view.time_ns)
             return np.zeros(n, np.float32), np.zeros(n, np.int64)
-        reason = self.lanes.verdicts[self.lanes.gates.index(self.gate)].reason
+        reason = verdicts.reason
         return (reason != 0).sum(axis=1).astype(np.float32), np.bitwise_or.reduce(reason, axis=1).astype(np.int64)
 
 
@@ -83,9 +88,10 @@ class RiskWrapper(gym.Wrapper):
             reward = float(reward) - self._installed.penalty * float(touched[0])
         return observation, reward, terminated, truncated, info
 
-    def action_masks(self) -> Bool:
-        """Which actions are allowed now [A], for learners that ask for it by this name."""
-        return self._installed.lanes.mask[0].copy()
+    @property
+    def action_masks(self) -> Callable[[], Bool]:
+        """Which actions are allowed now [A], for learners that ask for it by this name: the environment's own."""
+        return self._installed.env.action_masks
 
 
 class RiskVectorWrapper(NativeWrapper):

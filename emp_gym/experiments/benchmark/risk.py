@@ -17,13 +17,14 @@ import emp_gym  # noqa: F401  registers the ids
 from emp_gym.envs.narrowing import narrow
 from emp_gym.experiments.benchmark.figures import Effort, Figures, core_word, thread_counts
 from emp_gym.risk.gate import RiskGate
+from emp_gym.risk.gates import Gate
 from emp_gym.types import Orders, Verdicts, View
 
 LIMITS = ("configs/limits/slack.yaml", "configs/limits/default.yaml", "configs/limits/strict.yaml")
 LANES = 4096
 
 
-class Timed:
+class Timed(Gate):
     """A gate and the time that it takes."""
 
     def __init__(self, gate: RiskGate) -> None:

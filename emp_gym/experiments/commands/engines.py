@@ -42,17 +42,18 @@ def opened(a: argparse.Namespace) -> AbstractContextManager[Engine | None]:
     return engine(a.engine, workers(a), a.ray_address)
 
 
-def own_workers(agent_name: str) -> str | None:
-    """The parameter in which an agent that spreads one training over workers of its own is told how many; None for others."""
+def own_workers(agent_name: str) -> str:
+    """The parameter in which an agent that spreads one training over workers of its own is told how many; "" for others."""
     from emp_gym.agents import registry
+    from emp_gym.agents.base import traits
 
-    return getattr(registry.find(agent_name), "own_workers", None)
+    return traits(registry.find(agent_name)).own_workers
 
 
 def with_workers(config: RunConfig, a: argparse.Namespace) -> RunConfig:
     """`config` with --num-workers for an agent that has workers of its own."""
     parameter = own_workers(config.agent_name)
-    if parameter is None or a.engine is None or parameter in config.agent:
+    if not parameter or a.engine is None or parameter in config.agent:
         return config
     if a.engine != "ray":
         raise ConfigError(f"{config.agent_name} has workers of its own, on Ray: --engine ray instead of --engine {a.engine}")

@@ -296,11 +296,12 @@ def _named(a: argparse.Namespace) -> Any:
 
 
 def _from_name(a: argparse.Namespace) -> tuple[Any, list[Any], list[Any]]:
+    from emp_gym.agents.base import Learner, traits
     from emp_gym.experiments import distributed
 
     config = _named(a)
     agent = distributed.named(config)
-    if hasattr(agent, "learn") and not getattr(agent, "learns_first", False):
+    if isinstance(agent, Learner) and not traits(agent).learns_first:
         raise ConfigError(
             f"{a.agent} has learned nothing yet: train it with "
             f"{command('train.py', '--env', a.env, '--agent', a.agent)}, then evaluate.py --run DIR"

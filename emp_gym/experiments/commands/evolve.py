@@ -158,9 +158,10 @@ def _steps(search: Search) -> str:
 def _rollout(plan: Plan) -> int | None:
     """The longest rollout that a trial may have; None for an agent that does not say it in these words."""
     from emp_gym.agents import registry
+    from emp_gym.agents.base import traits
 
     cls, given = registry.configured(plan.agent_name, plan.agent)
-    schema = getattr(cls, "Config", None)
+    schema = traits(cls).Config
     found = 1
     for name in ("num_envs", "n_steps"):
         varied = plan.table.get(f"agent.{name}")

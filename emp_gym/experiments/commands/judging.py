@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from emp_gym.envs.about import MARKET, about
 from emp_gym.experiments import backtest, columns, episode, findings, pictures, report
 from emp_gym.experiments.backtest import Comparison
 from emp_gym.experiments.commands.terminal import console, say
@@ -45,7 +46,7 @@ def judge_into(
     was found before anything is written, which may fail."""
     began = time.perf_counter()
     env = backtest.make_env(config.env_id, config.env, 1, split=config.evaluation.split)
-    record = log is not None or hasattr(getattr(env.unwrapped, "lanes", None), "market")
+    record = log is not None or about(env).kind == MARKET
     comparison, logs, baselines = judge(config, agents, record=record)
     comparison = introduce(comparison, config, runs)
     facts = gather(config, runs, provenance(env), env, time.perf_counter() - began)

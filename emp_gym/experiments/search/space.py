@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from emp_gym.agents import registry
+from emp_gym.agents.base import traits
 from emp_gym.agents.names import nearest
 from emp_gym.envs import CERTIFICATES
+from emp_gym.envs.about import about
 from emp_gym.experiments import backtest
 from emp_gym.experiments.config import RunConfig, assignments, override, read_yaml, validate, with_risk
 from emp_gym.types import ConfigError
@@ -134,7 +136,8 @@ class FlatSpace:
     def _own(self) -> dict[str, Any]:
         """What genes are where nothing is searched, by key; those that are nothing then are left out."""
         cls, task = registry.find(self._base.agent_name), _task(self._base)
-        own = {field.name: field for field in fields(cls.Config)} if getattr(cls, "Config", None) is not None else {}  # type: ignore[attr-defined]
+        schema = traits(cls).Config
+        own = {} if schema is None else {field.name: field for field in fields(schema)}
         found: dict[str, Any] = {}
         for gene in self.genes:
             part, _, name = gene.key.partition(".")
@@ -161,8 +164,8 @@ class FlatSpace:
         try:
             config = self.build({gene.key: value})
             cls = registry.find(config.agent_name)
-            if getattr(cls, "Config", None) is not None:
-                cls.Config(**config.agent)  # type: ignore[attr-defined]
+            if (schema := traits(cls).Config) is not None:
+                schema(**config.agent)
         except ConfigError as error:
             raise ConfigError(f"{self._where}: {gene.key} = {value!r}: {error}") from error
 
@@ -236,7 +239,7 @@ SPACES = Path(__file__).parent / "spaces"
 def default_table(config: RunConfig) -> dict[str, Any]:
     """The space of an agent for which the user gives none: that of its class (``search_space``), or ours of its name; with
     reward shaping where the task has a choice of rewards. Raises `ConfigError` where there is neither."""
-    table = getattr(registry.find(config.agent_name), "search_space", None)
+    table = traits(registry.find(config.agent_name)).search_space
     path = SPACES / f"{config.agent_name}.yaml"
     if table is None and not path.exists():
         ours = ", ".join(sorted(path.stem for path in SPACES.glob("*.yaml") if path.stem != "shaping"))
@@ -249,7 +252,7 @@ def default_table(config: RunConfig) -> dict[str, Any]:
 def _task(config: RunConfig) -> Any:
     """What the environment publishes as its task; None where it publishes none."""
     env = backtest.make_env(config.env_id, config.env, 1, split="train")
-    task = getattr(env.unwrapped, "task", None)
+    task = about(env).task
     env.close()
     return task
 

@@ -25,7 +25,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import TypeAdapter
 
+from emp_gym.agents.base import Learner, traits
 from emp_gym.envs import CERTIFICATES
+from emp_gym.envs.about import MARKET, about
 from emp_gym.evaluation import measures
 from emp_gym.experiments import backtest, certify
 from emp_gym.experiments.config import RunConfig, override
@@ -63,14 +65,14 @@ def objectives(config: RunConfig) -> Objectives:
             raise ConfigError(f"{config.env_id} is searched as it is: with env.{key} it would be another problem")
         return Objectives("score", 0.0, "unit of the problem")
     env = backtest.make_env(config.env_id, config.env, 1, split="fit")
-    lanes: Any = getattr(env.unwrapped, "lanes", None)
+    known = about(env)
     env.close()
-    if not hasattr(lanes, "market"):
+    if known.kind != MARKET:
         raise ConfigError(
             f"{config.env_id}: a search measures P&L, drawdown and turnover, which order books (emp-lob-...) and certificates "
             "tell; this environment tells neither"
         )
-    return Objectives("P&L", None if lanes.task.reward == "shortfall" else 0.0, "currency")
+    return Objectives("P&L", None if known.reward == "shortfall" else 0.0, "currency")
 
 
 def _is_certificate(env_id: str) -> bool:
@@ -123,7 +125,7 @@ def work(unit: Unit) -> Outcome:
         env = backtest.make_env(config.env_id, config.env, 1, split=unit.fit)
         agent = backtest.build(config.agent_name, env, config.seed, config.agent)
         env.close()
-        if hasattr(agent, "learn"):
+        if isinstance(agent, Learner):
             make_env = partial(backtest.training_env(config.env_id, config.env), split=unit.fit)
             agent.learn(make_env, config.total_timesteps, None)
         values, pnl = judge(agent, config)
@@ -131,7 +133,7 @@ def work(unit: Unit) -> Outcome:
     except (EmpGymError, ValueError, ArithmeticError) as error:  # weights that went to NaN are a ValueError of torch
         values, pnl, failed = (), np.zeros(0), f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
     seconds = time.perf_counter() - began
-    steps = int(getattr(agent, "num_timesteps", 0))
+    steps = traits(agent).num_timesteps
     return Outcome(() if failed else values, tuple(pnl.tolist()), steps, round(seconds, 3), failed)
 
 
@@ -161,7 +163,7 @@ class Fall:
         self._fall: F64 | float = 0.0
 
     def __call__(self, env: Any, running: Bool) -> None:
-        wealth = env.unwrapped.lanes.state["wealth"]
+        wealth = env.unwrapped.wealth
         self._high = np.maximum(self._high, wealth)
         self._fall = np.maximum(self._fall, self._high - wealth)
 

@@ -1,0 +1,80 @@
+"""What an environment is, asked in one place: a market of ours, a certificate, or an environment of somebody else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from emp_gym.types import Feature
+
+if TYPE_CHECKING:  # what asks must not load what it is told of
+    from emp_gym.data.tape import TapeSet
+    from emp_gym.envs.schedule import Pace, Windows
+    from emp_gym.evaluation.assumptions import Assumptions
+
+MARKET, CERTIFICATE, FOREIGN = "market", "certificate", "foreign"
+
+
+@dataclass(frozen=True)
+class EnvInfo:
+    """What is known of an environment besides Gymnasium's own. None, or empty: it has no such thing, or does not say it."""
+
+    kind: str  # MARKET: an order book of ours, CERTIFICATE: its optimum is known, FOREIGN: of somebody else
+    env_id: str
+    features: tuple[Feature, ...] = ()  # columns of the observation
+    task: Any = None  # a dataclass of its parameters
+    days: TapeSet | None = None  # that it is on
+    starts: Windows | None = None  # of its split
+    clock: Pace | None = None  # from decision to decision
+    episode: int = 0  # decisions
+    assumes: Assumptions | None = None  # of its own orders; None: there is no book in which fills are an assumption
+    problem: Any = None  # of a certificate: closed form and dynamic programme
+    windows: Callable[..., list[tuple[int, int]]] | None = None  # (day, start) of disjoint episodes; ``windows(n)`` picks n
+    menu: tuple[str, ...] = ()  # names of its actions, where it has such
+    constant_features: tuple[str, ...] = ()  # columns that may stay constant for long
+    first_observations: int = 8  # how many different ones there are; 8 stands for any number
+
+    @property
+    def data_hash(self) -> str | None:
+        """Of its days, where they have one."""
+        return getattr(self.days, "hash", None)
+
+    @property
+    def reward(self) -> str | None:
+        """The task's."""
+        return getattr(self.task, "reward", None)
+
+    @property
+    def truth(self) -> bool:
+        """Whether a signal was planted in its days, which an oracle reads."""
+        return self.days is not None and self.days.signal is not None
+
+
+class Described:
+    """An environment that says itself what it is."""
+
+    @property
+    def about(self) -> EnvInfo:
+        raise NotImplementedError(f"{type(self).__qualname__} must define about")
+
+
+def about(env: Any) -> EnvInfo:
+    """What `env`, wrapped or not, is. Of an environment of somebody else this is what it says by the attributes `features`, `task`,
+    `tape_set`, `problem`, `windows`, `constant_features` and `starts`."""
+    inner = env.unwrapped
+    if isinstance(inner, Described):
+        return inner.about
+    spec, starts, windows = (getattr(inner, name, None) for name in ("spec", "starts", "windows"))
+    task = getattr(inner, "task", None)
+    return EnvInfo(
+        FOREIGN, type(inner).__name__ if spec is None else spec.id, _listed(inner, "features"), task, getattr(inner, "tape_set", None),
+        problem=getattr(inner, "problem", None), windows=windows if callable(windows) else None, menu=_listed(task, "menu"),
+        constant_features=_listed(inner, "constant_features"), first_observations=starts if isinstance(starts, int) else 8,
+    )  # fmt: skip
+
+
+def _listed(owner: Any, name: str) -> tuple[Any, ...]:
+    """What `owner` lists under `name`; nothing where it means something else by it."""
+    told = getattr(owner, name, ())
+    return tuple(told) if isinstance(told, list | tuple | set | frozenset) else ()
