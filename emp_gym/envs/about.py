@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import gymnasium as gym
+from gymnasium.envs.registration import load_env_creator
+
 from emp_gym.types import Feature
 
 if TYPE_CHECKING:  # what asks must not load what it is told of
@@ -34,6 +37,8 @@ class EnvInfo:
     menu: tuple[str, ...] = ()  # names of its actions, where it has such
     constant_features: tuple[str, ...] = ()  # columns that may stay constant for long
     first_observations: int = 8  # how many different ones there are; 8 stands for any number
+    requests: int = 0  # orders that a lane may send at a time
+    threads: int = 1  # that it runs on
 
     @property
     def data_hash(self) -> str | None:
@@ -54,6 +59,8 @@ class EnvInfo:
 class Described:
     """An environment that says itself what it is."""
 
+    kind: str
+
     @property
     def about(self) -> EnvInfo:
         raise NotImplementedError(f"{type(self).__qualname__} must define about")
@@ -72,6 +79,13 @@ def about(env: Any) -> EnvInfo:
         problem=getattr(inner, "problem", None), windows=windows if callable(windows) else None, menu=_listed(task, "menu"),
         constant_features=_listed(inner, "constant_features"), first_observations=starts if isinstance(starts, int) else 8,
     )  # fmt: skip
+
+
+def kind_of(env_id: str) -> str:
+    """The kind of a registered environment, which is not made for it."""
+    entry: Any = gym.spec(env_id).entry_point
+    made = load_env_creator(entry) if isinstance(entry, str) else entry
+    return made.kind if isinstance(made, type) and issubclass(made, Described) else FOREIGN
 
 
 def _listed(owner: Any, name: str) -> tuple[Any, ...]:

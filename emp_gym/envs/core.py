@@ -14,6 +14,7 @@ from emp_gym.envs.faces import NOBODY, Seed, seeded
 from emp_gym.envs.gates import GateRow, answered, resolve
 from emp_gym.envs.lots import stop_if_money_ran_out, stop_if_money_wraps
 from emp_gym.envs.narrowing import narrow
+from emp_gym.envs.observers import Watch
 from emp_gym.envs.task_kernels import EPISODE, SETUP
 from emp_gym.envs.tasks import REWARDS, Task, make_task
 from emp_gym.evaluation.assumptions import FEES, UNITS
@@ -93,6 +94,7 @@ class Lanes:
         self.orders = Orders.empty(lanes, REQUESTS)
         self.sent = self.orders  # what the market got: `orders` after the gates
         self.verdicts: list[Verdicts] = []
+        self.watch = Watch(lanes)
         self.truncated_by: I8 | None = None  # `Stop` [N] of the last step; None where no gate stopped a lane
         self.episodes = np.zeros(lanes, EPISODE)
         self._length = np.zeros(lanes, np.int64)  # decisions of each lane's episode, close together
@@ -160,6 +162,8 @@ class Lanes:
         self.market.active[lanes] = True
         task_kernels.begin(lanes, self.market.public.quote, self.episodes, self.random, stagger, self.setup)
         self._length[lanes] = self.episodes["length"][lanes]
+        if self.watch.observers:
+            self.watch.began(self, lanes)
 
     def forget(self) -> None:
         """Forgets what gates did in the last step: a reset from outside comes after no step."""
@@ -197,7 +201,7 @@ class Lanes:
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Advances the active lanes by one decision. Returns (ended, terminated, truncated) flags [N], closed flat."""
         self._request(actions)
-        self._send()
+        self._send(actions)
         self._until_look -= 1
         if self._until_look == 0:
             stop_if_money_ran_out(self.market.view.cash, self.task.largest[0])
@@ -219,15 +223,18 @@ class Lanes:
         self.ended = ended.nonzero()[0] if np.count_nonzero(ended) else NOBODY
         if len(self.ended):
             self._finish(self.ended)
+        self.watch.flags = terminated, truncated
         return ended, terminated, truncated
 
-    def _send(self) -> None:
-        """Lets the gates look at `orders`, and sends what they leave."""
+    def _send(self, actions: np.ndarray) -> None:
+        """Lets the gates look at `orders`, and sends what they leave, unless an observer fails."""
         orders, self.verdicts, view = self.orders, [], self.market.view
         try:
             for gate in self.gates:
                 orders, verdicts = answered(gate, gate(view, orders))
                 self.verdicts.append(verdicts)
+            if self.watch.observers:
+                self.watch.decided(self, actions, orders)
             self.sent = orders
             self.market.advance(orders)
         finally:
@@ -261,6 +268,8 @@ class Lanes:
         )  # fmt: skip
         run(market.threads, task_kernels.settle_and_observe_lanes, self.lanes, *arrays)
         narrow(self)
+        if self.watch.observers:
+            self.watch.settled(self, rewards, out)
         return out, rewards
 
     def observe(self, lanes: np.ndarray, out: np.ndarray) -> None:
@@ -268,6 +277,8 @@ class Lanes:
         arrays = (*self.market.public, self.episodes, out, self.mask, self._raw[0], self._transform, self.setup)
         task_kernels.observe(lanes, *arrays)
         narrow(self)
+        if self.watch.observers:
+            self.watch.observed(out, lanes)
 
     # ------------------------------------------------------------------------------------------------------------- to be kept
 

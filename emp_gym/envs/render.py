@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from emp_gym.evaluation.observers import Began, Observer, Settled
 from emp_gym.types import CASH_UNITS, NS, Status
 
 if TYPE_CHECKING:
@@ -17,9 +19,10 @@ INK, BID, ASK, OWN, GRID = "#20242c", "#2a7f9e", "#c4523e", "#e0a526", "#d9dde3"
 
 
 @dataclass
-class Trail:
-    """What one lane did in this episode, decision by decision."""
+class Trail(Observer):
+    """What lane 0 did in this episode, decision by decision."""
 
+    units: Sequence[float]  # price unit of each day
     time_s: list[float] = field(default_factory=list)
     bid: list[float] = field(default_factory=list)
     ask: list[float] = field(default_factory=list)
@@ -27,15 +30,22 @@ class Trail:
     equity: list[float] = field(default_factory=list)
     fills: list[tuple[float, float, int, bool]] = field(default_factory=list)  # time, price, side, maker
 
-    def restart(self, lanes: Lanes) -> None:
-        """Forgets the last episode and notes the first decision of this one."""
-        for own in vars(self).values():
-            own.clear()
-        self.add(lanes, with_fills=False)
+    copied = True
 
-    def add(self, lanes: Lanes, with_fills: bool = True) -> None:
-        """Notes where lane 0 stands now, and its fills of the last step."""
-        view, unit = lanes.market.view, day_of(lanes, 0).instrument.price_unit
+    def began(self, now: Began) -> None:
+        for own in (self.time_s, self.bid, self.ask, self.position, self.equity, self.fills):
+            own.clear()
+        self._stand(now)
+
+    def settled(self, now: Settled) -> None:
+        unit = self._stand(now)
+        own = now.fills
+        for time_ns, price, side, maker in zip(own.time_ns, own.price, own.side, own.maker, strict=True):
+            self.fills.append((int(time_ns) / NS, int(price) * unit, int(side), bool(maker)))
+
+    def _stand(self, now: Began | Settled) -> float:
+        """Notes where lane 0 stands now; the price unit of its day."""
+        view, unit = now.view, self.units[int(now.public.lane["day"][0])]
         self.time_s.append(int(view.time_ns[0]) / NS)
         for series, price, size in (
             (self.bid, view.bid_price, view.bid_size),
@@ -44,10 +54,7 @@ class Trail:
             series.append(int(price[0, 0, 0]) * unit if size[0, 0, 0] > 0 else float("nan"))
         self.position.append(int(view.position[0, 0]))
         self.equity.append(int(view.equity2[0]) / (2 * CASH_UNITS))
-        if with_fills:
-            fills = lanes.market.last_fills()
-            for time_ns, price, side, maker in zip(fills.time_ns, fills.price, fills.side, fills.maker, strict=True):
-                self.fills.append((int(time_ns) / NS, int(price) * unit, int(side), bool(maker)))
+        return unit
 
 
 def show(lanes: Lanes, lane: int, mode: str | None, trail: Trail | None = None) -> Any:

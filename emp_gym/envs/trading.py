@@ -53,12 +53,15 @@ from emp_gym.envs.about import MARKET, EnvInfo
 from emp_gym.envs.core import Lanes, checked_threads
 from emp_gym.envs.faces import Published, ScalarFace, VectorFace, at_least_one, autoreset, drawable
 from emp_gym.evaluation.assumptions import FEES, Assumptions
+from emp_gym.evaluation.observers import Observer
+from emp_gym.market.public import Public
 from emp_gym.risk.gates import Gate
 from emp_gym.sensory.lob import CLIP
 from emp_gym.settings import word
-from emp_gym.types import Bool, Fills, Verdicts, View
+from emp_gym.types import I64, Bool, Fills, Verdicts, View
 
 G = TypeVar("G", bound=Gate)
+Heard = TypeVar("Heard", bound=Observer)
 INFO = ("lean", "full")
 NO_MASKS = "no action masks: the actions of this environment are numbers"
 
@@ -67,6 +70,7 @@ class _Face(Published):
     """What both faces publish besides their features."""
 
     lanes: Lanes
+    kind = MARKET
 
     @property
     def constant_features(self) -> tuple[str, ...]:
@@ -80,8 +84,9 @@ class _Face(Published):
         fees = [getattr(told, name) for name in FEES]
         assumes = Assumptions(told.fills, told.hidden_prints, told.order_latency_ns, told.feed_latency_ns, impact, *fees)
         return EnvInfo(
-            MARKET, "" if self.spec is None else self.spec.id, self.features, lanes.task, lanes.tape, lanes.windows, lanes.pace,
+            self.kind, "" if self.spec is None else self.spec.id, self.features, lanes.task, lanes.tape, lanes.windows, lanes.pace,
             lanes.episode, assumes, windows=self.windows, menu=tuple(lanes.task.menu), constant_features=self.constant_features,
+            requests=lanes.orders.kind.shape[1], threads=lanes.market.threads,
         )  # fmt: skip
 
     @property
@@ -92,6 +97,21 @@ class _Face(Published):
     def view(self) -> View:
         """What may be known now, batched (N = 1 for the scalar face); read-only, valid until the next step."""
         return self.lanes.market.view
+
+    @property
+    def public(self) -> Public:
+        """The arrays of which `view` shows parts, and more; read-only, valid until the next step."""
+        return self.lanes.market.public
+
+    @property
+    def mask(self) -> Bool:
+        """Actions allowed now [N, A], the environment's own: who knows better may forbid more before the next step."""
+        return self.lanes.mask
+
+    @property
+    def parent_side(self) -> I64:
+        """Sides [N] of the parent orders under way, of meaning where the task has one."""
+        return self.lanes.episodes["parent_side"]
 
     @property
     def tape_set(self) -> Any:
@@ -112,6 +132,15 @@ class _Face(Published):
         """`gate`, put between task and market, behind the gates that are there."""
         self.lanes.gates = (*self.lanes.gates, gate)
         return gate
+
+    def attach(self, observer: Heard) -> Heard:
+        """`observer`, told from now on of all that happens here."""
+        self.lanes.watch = self.lanes.watch.joined(observer)
+        return observer
+
+    def detach(self, observer: Observer) -> None:
+        """`observer` is told no more."""
+        self.lanes.watch = self.lanes.watch.left(observer)
 
     def verdicts_of(self, gate: Gate) -> Verdicts | None:
         """What `gate`, one of `gates`, did with the last orders; None where there were none since the reset."""
@@ -234,23 +263,7 @@ class TradingEnv(_Face, ScalarFace):
         if render_mode is not None:
             from emp_gym.envs.render import Trail
 
-            self._trail = Trail()
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Starts a new episode; options: day (place in `tape_set.info`), start (row or "10:15:00"), stagger."""
-        began = super().reset(seed=seed, options=options)
-        if self._trail is not None:
-            self._trail.restart(self.lanes)
-        return began
-
-    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """One decision."""
-        output = super().step(action)
-        if self._trail is not None:
-            self._trail.add(self.lanes)
-        return output
+            self._trail = self.attach(Trail([day.instrument.price_unit for day in lanes.tape.info]))
 
     def _infos(self) -> dict[str, Any]:
         infos: dict[str, Any] = {"cost": 0.0, "reason": 0}

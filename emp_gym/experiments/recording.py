@@ -17,6 +17,8 @@ from emp_gym.data.tape import DayInfo, TapeSet
 from emp_gym.envs.about import MARKET, about
 from emp_gym.envs.wrappers.diary import describe
 from emp_gym.evaluation import runlog
+from emp_gym.evaluation.assumptions import Assumptions
+from emp_gym.evaluation.observers import Began, Decision, Observer, Settled
 from emp_gym.evaluation.runlog import HORIZONS, NEVER_RESTED, NO_ACTION, NO_REGIME, UNKNOWN_PLACE, Horizon
 from emp_gym.sensory.regime import label
 from emp_gym.types import F64, I8, I64, Bool, ConfigError, OrderKind, Outcome
@@ -32,7 +34,7 @@ def recorder(env: Any) -> Recorder | Decisions:
 class Decisions:
     """Records decisions and rewards of one evaluation, in any vector environment that does not reset itself.
 
-    As `Recorder`: `begin`, `step` after every step, then `tables` and `about`. There is one table, `runlog.DECIDED`.
+    `begin`, `step` after every step, then `tables` and `about`. There is one table, `runlog.DECIDED`.
     """
 
     def __init__(self) -> None:
@@ -40,7 +42,7 @@ class Decisions:
         self._about: dict[str, Any] = {}
 
     def begin(self, env: Any) -> None:
-        """The episodes have just begun."""
+        """The episodes are about to begin."""
         if self._about:
             raise ConfigError("Decisions records one evaluation; make another one")
         space = env.single_action_space
@@ -69,8 +71,8 @@ class Decisions:
         return {"decisions": _by_episode(self._parts, self._type)}
 
 
-class Recorder:
-    """Records one evaluation: `begin` after the reset, `step` after every step, then `tables` and `about`.
+class Recorder(Observer):
+    """Records one evaluation: `begin` before the reset, then `tables` and `about`.
 
     Needs an environment of ours with a market, in the autoreset mode "Disabled": every lane is one episode. `horizons` are
     those at which mids after fills are kept; `regime` labels every row of the tapes (None: nobody knows).
@@ -78,51 +80,55 @@ class Recorder:
 
     def __init__(self, horizons: Sequence[Horizon] = HORIZONS, regime: Callable[[TapeSet], I8] | None = label) -> None:
         self.horizons, self._regime = tuple(horizons), regime
-        self._lanes: Any = None
+        self._env: Any = None
 
     def begin(self, env: Any) -> None:
-        """The episodes have just begun."""
-        if about(env).kind != MARKET:
+        """The episodes are about to begin."""
+        self._known = about(env)
+        if self._known.kind != MARKET:
             raise ConfigError(
                 f"only environments with a market of EMP Gym can be recorded, got {type(env.unwrapped).__name__}; "
                 "leave record= (--log) out: summaries of episodes are kept all the same"
             )
-        if self._lanes is not None:
+        if self._env is not None:
             raise ConfigError("a Recorder records one evaluation; make another one")
-        lanes = env.unwrapped.lanes
-        self._lanes, self._decision, self._described = lanes, 0, describe(env)
-        self._parts: dict[str, list[np.ndarray]] = {name: [] for name in runlog.TABLES}
-        self._levers = [] if lanes.task.menu else [f"lever_{i}" for i in range(lanes.task.action_space.shape[0])]
+        self._env, self._described = env.unwrapped, describe(env)
+        self._levers = [] if self._known.menu else [f"lever_{i}" for i in range(env.single_action_space.shape[0])]
         self._step_type = runlog.extended("steps", [(name, "<f4") for name in self._levers])
         self._fill_type = runlog.extended("fills", [(horizon.column, "<i8") for horizon in self.horizons])
-        self._rows = np.zeros(lanes.lanes, np.int64)  # of `steps`, so far
-        view = lanes.market.view
-        self._arrival2, self._tick = view.mid2[:, 0].copy(), view.tick[:, 0].copy()
-        self._day = lanes.market.public.lane["day"].copy()
-        self._stand(np.arange(lanes.lanes))
-
-    def step(self, running: Bool, actions: np.ndarray, rewards: np.ndarray) -> None:
-        """One step is over, in which the lanes `running` [N] took part; actions [N] or [N, levers], rewards [N]."""
-        now = self._parts["steps"][-1]  # where they stood
-        part = running[now["episode"]]
-        lanes = now["episode"][part]
-        now["reward"][part] = rewards[lanes]
-        if self._lanes.task.menu:
-            now["action"][part] = np.asarray(actions)[lanes]
-        else:
-            for i, name in enumerate(self._levers):
-                now[name][part] = np.asarray(actions)[lanes, i]
-        self._sent(running)
-        self._objected(running)
-        self._filled(running)
-        self._decision += 1
-        self._stand(lanes)
+        self._env.attach(self)
 
     # ---- while it runs
 
-    def _stand(self, lanes: np.ndarray) -> None:
+    def began(self, now: Began) -> None:
+        self._decision = 0
+        self._parts: dict[str, list[np.ndarray]] = {name: [] for name in runlog.TABLES}
+        self._rows = np.zeros(len(now.lanes), np.int64)  # of `steps`, so far
+        self._arrival2, self._tick = now.view.mid2[:, 0].copy(), now.view.tick[:, 0].copy()
+        self._day = now.public.lane["day"].copy()
+        self._stand(now, now.lanes)
+
+    def decided(self, now: Decision) -> None:
+        self._last = now
+
+    def settled(self, now: Settled) -> None:
+        steps = self._parts["steps"][-1]  # where they stood
+        part = now.moved[steps["episode"]]
+        lanes = steps["episode"][part]
+        steps["reward"][part] = now.reward[lanes]
+        if not self._levers:
+            steps["action"][part] = self._last.actions[lanes]
+        for i, name in enumerate(self._levers):
+            steps[name][part] = self._last.actions[lanes, i]
+        self._sent(now)
+        self._objected(now.moved)
+        self._filled(now)
+        self._decision += 1
+        self._stand(now, lanes)
+
+    def _stand(self, now: Began | Settled, lanes: np.ndarray) -> None:
         """Notes where `lanes` stand now."""
-        (lane, quote, *_), view = self._lanes.market.public, self._lanes.market.view
+        (lane, quote, *_), view = now.public, now.view
         where = slice(None) if len(lanes) == len(lane) else lanes
         rows = np.zeros(len(lanes), self._step_type)
         self._rows[where] += 1
@@ -137,12 +143,12 @@ class Recorder:
         self._order_id, self._order_ahead = view.order_id.copy(), view.order_ahead.copy()
         self._order_live = view.order_live.copy()
 
-    def _sent(self, running: Bool) -> None:
-        sent = self._lanes.sent
+    def _sent(self, now: Settled) -> None:
+        sent = self._last.sent
         slots = sent.kind.shape[1]
         there = np.flatnonzero(sent.kind)
-        if not running.all():
-            there = there[running[there // slots]]
+        if not now.moved.all():
+            there = there[now.moved[there // slots]]
         if not len(there):
             return
         rows = np.zeros(len(there), runlog.SENT)
@@ -150,27 +156,27 @@ class Recorder:
         rows["episode"], rows["slot"] = np.divmod(there, slots)
         rows["decision"] = self._decision
         rows["kind"] = sent.kind.reshape(-1)[there]
-        rows["outcome"] = self._lanes.market.outcome.reshape(-1)[there]
+        rows["outcome"] = now.outcome.reshape(-1)[there]
         for name in ("side", "price", "quantity", "id", "target", "instrument"):
             rows[name] = records[name]
         self._parts["orders"].append(rows)
 
-    def _objected(self, running: Bool) -> None:
-        for gate, verdicts in enumerate(self._lanes.verdicts):
+    def _objected(self, moved: Bool) -> None:
+        for gate, verdicts in enumerate(self._last.verdicts):
             if not verdicts.touched:
                 continue
             lane, slot = np.nonzero(verdicts.reason)
-            lane, slot = lane[running[lane]], slot[running[lane]]
+            lane, slot = lane[moved[lane]], slot[moved[lane]]
             rows = np.zeros(len(lane), runlog.VERDICT)
             rows["episode"], rows["decision"], rows["gate"], rows["slot"] = lane, self._decision, gate, slot
             rows["reason"] = verdicts.reason[lane, slot]
-            rows["instrument"] = self._lanes.orders.instrument[lane, slot]
+            rows["instrument"] = self._last.orders.instrument[lane, slot]
             rows["before"], rows["after"] = verdicts.quantity_before[lane, slot], verdicts.quantity_after[lane, slot]
             self._parts["verdicts"].append(rows)
 
-    def _filled(self, running: Bool) -> None:
-        fills = self._lanes.market.last_fills()
-        mine: Any = running[fills.lane]
+    def _filled(self, now: Settled) -> None:
+        fills = now.fills
+        mine: Any = now.moved[fills.lane]
         if not mine.any():
             return
         if mine.all():
@@ -190,26 +196,33 @@ class Recorder:
 
     def about(self) -> dict[str, Any]:
         """What a log's config says besides what was asked for; JSON values."""
-        lanes, market = self._lanes, self._lanes.market
-        params = market.params[0]
+        assumes = self._assumes
         return {
-            "task": type(lanes.task).__name__,
-            "menu": list(lanes.task.menu),
-            "clip": int(lanes.task.order_quantity),
-            "fills": market.config.fills,
-            "hidden_prints": market.config.hidden_prints,
-            "order_latency_ns": int(params["order_latency_ns"]),
-            "feed_latency_ns": int(params["feed_latency_ns"]),
-            "half_life_ns": int(params["half_life_ns"]),
+            **{name: self._described[name] for name in ("task", "menu", "clip")},
+            "fills": assumes.fills,
+            "hidden_prints": assumes.hidden_prints,
+            "order_latency_ns": assumes.order_latency_ns,
+            "feed_latency_ns": assumes.feed_latency_ns,
+            "half_life_ns": assumes.half_life_ns,
             "gates": [{"name": gate["name"], "reasons": gate["reasons"]} for gate in self._described["gates"]],
             "horizons": [{"messages": h.messages, "ns": h.ns} for h in self.horizons],
-            "data_hash": lanes.tape.hash,
-            "days": [_about_day(day, own) for day, own in zip(lanes.tape.info, market.public.rules, strict=True)],
+            "data_hash": self._known.data_hash,
+            "days": [_about_day(day, own) for day, own in zip(self._tape.info, self._env.public.rules, strict=True)],
         }
+
+    @property
+    def _tape(self) -> TapeSet:
+        assert self._known.days is not None
+        return self._known.days
+
+    @property
+    def _assumes(self) -> Assumptions:
+        assert self._known.assumes is not None
+        return self._known.assumes
 
     def tables(self) -> dict[str, np.ndarray]:
         """The tables of the run log: see `emp_gym.evaluation.runlog`."""
-        tape, row0 = self._lanes.tape, self._lanes.tape.days["row0"][self._day]  # [W]
+        tape, row0 = self._tape, self._tape.days["row0"][self._day]  # [W]
         types = runlog.TABLES | {"fills": self._fill_type}
         tables = {name: _by_episode(self._parts[name], types[name]) for name in ("orders", "fills", "verdicts")}
         tables["steps"] = self._steps()
@@ -236,16 +249,16 @@ class Recorder:
         return steps
 
     def _accounts(self) -> np.ndarray:
-        lanes, n, view = self._lanes, self._lanes.lanes, self._lanes.market.view
+        n, view = len(self._rows), self._env.view
         accounts = np.zeros(n, runlog.ACCOUNT)
         accounts["episode"], accounts["day"], accounts["arrival2"] = np.arange(n), self._day, self._arrival2
         accounts["decisions"] = self._rows - 1
         accounts["tick"], accounts["position"] = self._tick, view.position[:, 0]
         accounts["price_to_cash"] = view.price_to_cash[:, 0]
         accounts["deadline_row"] = self._deadlines()
-        accounts["twap2"] = self._twap2(lanes.market.public.lane["start_row"], accounts["deadline_row"])
-        if lanes.task.reward == "shortfall":
-            accounts["parent_side"], accounts["parent"] = lanes.episodes["parent_side"], lanes.task.parent
+        accounts["twap2"] = self._twap2(self._env.public.lane["start_row"], accounts["deadline_row"])
+        if self._known.reward == "shortfall":
+            accounts["parent_side"], accounts["parent"] = self._env.parent_side, self._known.task.parent
             accounts["mark2"] = self._arrival2
         else:
             accounts["mark2"] = view.mid2[:, 0]
@@ -253,16 +266,16 @@ class Recorder:
 
     def _deadlines(self) -> I64:
         """Rows in which the episodes end if nothing ends them before [W]."""
-        lanes, tape = self._lanes, self._lanes.tape
-        lane = lanes.market.public.lane
+        tape, lane, known = self._tape, self._env.public.lane, self._known
+        pace: Any = known.clock
         rows = lane["start_row"].copy()
         for day in np.unique(self._day):
             own, mine = tape.rows[tape.day_slice(int(day))], self._day == day
-            if lanes.pace.rows:
-                for _ in range(lanes.episode):
-                    rows[mine] = own["group_end"][np.minimum(rows[mine] + lanes.pace.rows, len(own) - 1)]
+            if pace.rows:
+                for _ in range(known.episode):
+                    rows[mine] = own["group_end"][np.minimum(rows[mine] + pace.rows, len(own) - 1)]
             else:
-                until = own["time_ns"][rows[mine]] + lanes.pace.ns * lanes.episode
+                until = own["time_ns"][rows[mine]] + pace.ns * known.episode
                 rows[mine] = np.searchsorted(own["time_ns"], until, side="right") - 1
             rows[mine] = np.minimum(rows[mine], own["group_end"][lane["end_row"][mine]])
         return rows
@@ -271,7 +284,7 @@ class Recorder:
         """Twice the time-weighted mean mid from row `first` to row `last` [W] of each episode's day."""
         mean = np.zeros(len(first))
         for day in np.unique(self._day):
-            own, mine = self._lanes.tape.rows[self._lanes.tape.day_slice(int(day))], self._day == day
+            own, mine = self._tape.rows[self._tape.day_slice(int(day))], self._day == day
             low, high = first[mine], last[mine]
             above = (own["mid2"] - own["mid2"][low[0]]).astype(np.float64)
             area = np.concatenate([[0.0], np.cumsum(above[:-1] * np.diff(own["time_ns"]))])
@@ -282,7 +295,7 @@ class Recorder:
 
     def _ahead(self, orders: np.ndarray, rows: I64) -> I64:
         """Volume ahead of `orders` when they join their queues (decided at `rows`), as the market's rule has it."""
-        tape, latency = self._lanes.tape, int(self._lanes.market.params[0]["order_latency_ns"])
+        tape, latency = self._tape, self._assumes.order_latency_ns
         ahead = np.full(len(orders), NEVER_RESTED, np.int64)
         rests = np.isin(orders["kind"], RESTS) & (orders["outcome"] == Outcome.ACCEPTED)
         day_of = self._day[orders["episode"]]
@@ -297,7 +310,7 @@ class Recorder:
 
     def _seen_afterwards(self, fills: np.ndarray, orders: np.ndarray) -> None:
         """Adds to `fills` what the tape and the orders know of them."""
-        tape, day_of = self._lanes.tape, self._day[fills["episode"]]
+        tape, day_of = self._tape, self._day[fills["episode"]]
         at, maker, buys = tape.days["row0"][day_of] + fills["row"], fills["maker"], fills["side"] > 0
         fills["mid2"] = np.where(maker, tape.messages["mid2"][at], tape.rows["mid2"][at])
         best = _whole(tape.book)[at - maker, np.where(buys == maker, 0, 1), 0].view(tape.book.dtype)
