@@ -144,6 +144,25 @@ def wrong_arrows(root: Path) -> list[str]:
     return found
 
 
+def circles(root: Path) -> list[str]:
+    """Groups of files that import each other, for types only and inside functions too."""
+    files = {".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path for path in sources(root / "emp_gym")}
+    reached = {}
+    for name, path in files.items():
+        wanted = {target if target in files else item.module for item in imports(path, root) for target in item.targets}
+        reached[name] = wanted & files.keys() - {name}
+    while grown := {name: more for name, own in reached.items() if not own >= (more := set().union(*(reached[other] for other in own)))}:
+        for name, more in grown.items():
+            reached[name] |= more
+    found = {frozenset(other for other in own if name in reached[other]) for name, own in reached.items() if name in own}
+    groups = sorted(sorted(group) for group in found if not group <= CIRCLES)
+    return [f"{where(files[group[0]], root, 1)}: imports in a circle: {', '.join(group)}" for group in groups]
+
+
+CIRCLES = {f"emp_gym.envs.{name}" for name in ("core", "faces", "narrowing", "snapshot", "snapshot_check")}
+"""Files that still do; it only shrinks."""
+
+
 def wrong_doors(root: Path) -> list[str]:
     """Scripts that reach past emp_gym.experiments, and anything that imports the two links."""
     found = []
@@ -303,7 +322,7 @@ PEEKS = {  # file -> what `peeks` counts there; it only shrinks
     "governance/verify.py": (7, 0, 0, 0),
     "risk/gates.py": (1, 0, 0, 0),
 }
-RULES = [wrong_arrows, wrong_doors, escaped_packages, printing, foreign_compilers, stale_globals, peeks_beyond_the_list]
+RULES = [wrong_arrows, circles, wrong_doors, escaped_packages, printing, foreign_compilers, stale_globals, peeks_beyond_the_list]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -352,6 +371,15 @@ def test_a_planted_fault_is_found(rule, file, text, tmp_path):
     found = rule(tmp_path)
     assert len(found) == 1, found
     assert file in found[0].replace(os.sep, "/")
+
+
+@pytest.mark.parametrize("back", ["if TYPE_CHECKING:\n    from emp_gym.data.a import A\n", "def f():\n    from emp_gym.data import a\n"])
+def test_a_circle_is_found_though_the_way_back_is_for_types_only_or_late(back, tmp_path):
+    texts = {"a": "from emp_gym.data.b import B\n", "b": "import emp_gym.data.c\n", "c": back, "d": "from emp_gym.data import a\n"}
+    (tmp_path / "emp_gym/data").mkdir(parents=True)
+    for name, text in texts.items():
+        (tmp_path / f"emp_gym/data/{name}.py").write_text(text)
+    assert circles(tmp_path) == ["emp_gym/data/a.py:1: imports in a circle: emp_gym.data.a, emp_gym.data.b, emp_gym.data.c"]
 
 
 ALLOWED = [
