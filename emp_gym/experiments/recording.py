@@ -1,6 +1,7 @@
 """Writes down what happens while an agent is evaluated: the tables of a run log, all lanes at once.
 
-A step costs a few copies of arrays over the lanes. What only the tape knows (mids at and after fills, the touch, volume
+Decisions, requests, objections and fills are noted by the diary's recorder; where the lanes stand, and what a diary does not hold,
+beside it: a few copies of arrays over the lanes a step. What only the tape knows (mids at and after fills, the touch, volume
 ahead of an order where it joined, regimes) is looked up once, when all episodes are over. Where there is no market of ours, what was
 decided and what it brought is all that can be told.
 """
@@ -20,6 +21,8 @@ from emp_gym.evaluation import runlog
 from emp_gym.evaluation.assumptions import Assumptions
 from emp_gym.evaluation.observers import Began, Decision, Observer, Settled
 from emp_gym.evaluation.runlog import HORIZONS, NEVER_RESTED, NO_ACTION, NO_REGIME, UNKNOWN_PLACE, Horizon
+from emp_gym.governance.diary_blocks import Block
+from emp_gym.governance.diary_recorder import Recorder as Noted
 from emp_gym.sensory.regime import label
 from emp_gym.types import F64, I8, I64, Bool, ConfigError, OrderKind, Outcome
 
@@ -96,35 +99,28 @@ class Recorder(Observer):
         self._levers = [] if self._known.menu else [f"lever_{i}" for i in range(env.single_action_space.shape[0])]
         self._step_type = runlog.extended("steps", [(name, "<f4") for name in self._levers])
         self._fill_type = runlog.extended("fills", [(horizon.column, "<i8") for horizon in self.horizons])
+        self._noted = Noted(len(self._env.mask), self._known.requests, len(self._levers), rows=1)
         self._env.attach(self)
 
     # ---- while it runs
 
     def began(self, now: Began) -> None:
-        self._decision = 0
-        self._parts: dict[str, list[np.ndarray]] = {name: [] for name in runlog.TABLES}
+        self._stands: list[np.ndarray] = []
+        self._outcomes: list[I8] = []
+        self._places: list[I64] = []
         self._rows = np.zeros(len(now.lanes), np.int64)  # of `steps`, so far
         self._arrival2, self._tick = now.view.mid2[:, 0].copy(), now.view.tick[:, 0].copy()
         self._day = now.public.lane["day"].copy()
         self._stand(now, now.lanes)
 
     def decided(self, now: Decision) -> None:
-        self._last = now
+        self._noted.decided(now)
 
     def settled(self, now: Settled) -> None:
-        steps = self._parts["steps"][-1]  # where they stood
-        part = now.moved[steps["episode"]]
-        lanes = steps["episode"][part]
-        steps["reward"][part] = now.reward[lanes]
-        if not self._levers:
-            steps["action"][part] = self._last.actions[lanes]
-        for i, name in enumerate(self._levers):
-            steps[name][part] = self._last.actions[lanes, i]
-        self._sent(now)
-        self._objected(now.moved)
+        self._noted.settled(now)
+        self._outcomes.append(now.outcome[now.moved])
         self._filled(now)
-        self._decision += 1
-        self._stand(now, lanes)
+        self._stand(now, np.flatnonzero(now.moved))
 
     def _stand(self, now: Began | Settled, lanes: np.ndarray) -> None:
         """Notes where `lanes` stand now."""
@@ -132,65 +128,25 @@ class Recorder(Observer):
         where = slice(None) if len(lanes) == len(lane) else lanes
         rows = np.zeros(len(lanes), self._step_type)
         self._rows[where] += 1
-        rows["episode"], rows["decision"], rows["action"] = lanes, self._decision, NO_ACTION
+        rows["episode"], rows["decision"], rows["action"] = lanes, self._noted.step, NO_ACTION
         for name in ("time_ns", "row", "seen_row", "cash", "fees"):
             rows[name] = lane[name][where]
         for name in ("position", "mid2"):
             rows[name] = quote[name][where, 0]
         rows["bid"], rows["ask"] = view.bid_price[where, 0, 0], view.ask_price[where, 0, 0]
         rows["equity2"] = 2 * rows["cash"] + rows["position"] * rows["mid2"] * quote["price_to_cash"][where, 0]
-        self._parts["steps"].append(rows)
+        self._stands.append(rows)
         self._order_id, self._order_ahead = view.order_id.copy(), view.order_ahead.copy()
         self._order_live = view.order_live.copy()
 
-    def _sent(self, now: Settled) -> None:
-        sent = self._last.sent
-        slots = sent.kind.shape[1]
-        there = np.flatnonzero(sent.kind)
-        if not now.moved.all():
-            there = there[now.moved[there // slots]]
-        if not len(there):
-            return
-        rows = np.zeros(len(there), runlog.SENT)
-        records = _whole(sent.records.reshape(-1))[there].view(sent.records.dtype)
-        rows["episode"], rows["slot"] = np.divmod(there, slots)
-        rows["decision"] = self._decision
-        rows["kind"] = sent.kind.reshape(-1)[there]
-        rows["outcome"] = now.outcome.reshape(-1)[there]
-        for name in ("side", "price", "quantity", "id", "target", "instrument"):
-            rows[name] = records[name]
-        self._parts["orders"].append(rows)
-
-    def _objected(self, moved: Bool) -> None:
-        for gate, verdicts in enumerate(self._last.verdicts):
-            if not verdicts.touched:
-                continue
-            lane, slot = np.nonzero(verdicts.reason)
-            lane, slot = lane[moved[lane]], slot[moved[lane]]
-            rows = np.zeros(len(lane), runlog.VERDICT)
-            rows["episode"], rows["decision"], rows["gate"], rows["slot"] = lane, self._decision, gate, slot
-            rows["reason"] = verdicts.reason[lane, slot]
-            rows["instrument"] = self._last.orders.instrument[lane, slot]
-            rows["before"], rows["after"] = verdicts.quantity_before[lane, slot], verdicts.quantity_after[lane, slot]
-            self._parts["verdicts"].append(rows)
-
     def _filled(self, now: Settled) -> None:
-        fills = now.fills
-        mine: Any = now.moved[fills.lane]
-        if not mine.any():
-            return
-        if mine.all():
-            mine = slice(None)
-        rows = np.zeros(len(fills.lane[mine]), self._fill_type)
-        rows["episode"], rows["decision"], rows["beyond"] = fills.lane[mine], self._decision, fills.beyond_depth[mine]
-        for name in ("time_ns", "row", "id", "side", "maker", "price", "quantity", "fee", "mid2_lots", "instrument"):
-            rows[name] = getattr(fills, name)[mine]
-        lane = rows["episode"]
-        there = (self._order_id[lane] == rows["id"][:, None]) & self._order_live[lane]
+        """Notes of each fill what a diary does not hold: mids times lots, and the volume ahead at the last decision."""
+        mine = now.moved[now.fills.lane]
+        lane = now.fills.lane[mine]
+        there = (self._order_id[lane] == now.fills.id[mine][:, None]) & self._order_live[lane]
         slot = there.argmax(axis=1)
         rested = there[np.arange(len(lane)), slot]
-        rows["ahead_seen"] = np.where(rested, self._order_ahead[lane, slot], NEVER_RESTED)
-        self._parts["fills"].append(rows)
+        self._places.append(np.stack([now.fills.mid2_lots[mine], np.where(rested, self._order_ahead[lane, slot], NEVER_RESTED)]))
 
     # ---- when it is over
 
@@ -223,30 +179,58 @@ class Recorder(Observer):
     def tables(self) -> dict[str, np.ndarray]:
         """The tables of the run log: see `emp_gym.evaluation.runlog`."""
         tape, row0 = self._tape, self._tape.days["row0"][self._day]  # [W]
-        types = runlog.TABLES | {"fills": self._fill_type}
-        tables = {name: _by_episode(self._parts[name], types[name]) for name in ("orders", "fills", "verdicts")}
-        tables["steps"] = self._steps()
+        block = self._noted.peek()
+        steps, orders, fills = self._steps(block), self._orders(block), self._fills(block)
         labels = None if self._regime is None else _labels(tape, self._regime)
-        steps, fills, orders = tables["steps"], tables["fills"], tables["orders"]
         for table in (steps, fills):
             at = row0[table["episode"]] + table["row"]
             table["regime"] = NO_REGIME if labels is None else labels[at]
             if table is steps:
                 steps["tape_mid2"] = tape.rows["mid2"][at]
-        tables["accounts"] = self._accounts()
-        decided = np.searchsorted(steps["episode"], orders["episode"]) + orders["decision"]
-        orders["time_ns"] = steps["time_ns"][decided]
-        orders["ahead"] = self._ahead(orders, steps["row"][decided])
         self._seen_afterwards(fills, orders)
-        return {name: tables[name] for name in runlog.TABLES}
+        return {"steps": steps, "orders": orders, "fills": fills, "verdicts": self._verdicts(block), "accounts": self._accounts()}
 
-    def _steps(self) -> np.ndarray:
+    def _steps(self, block: Block) -> np.ndarray:
         """All steps, each at its place: those of a lane are its decisions in turn."""
-        first = np.cumsum(self._rows) - self._rows
+        first, decided = np.cumsum(self._rows) - self._rows, block.decisions
         steps = np.empty(int(self._rows.sum()), self._step_type)
-        for part in self._parts["steps"]:
+        for part in self._stands:
             _whole(steps)[first[part["episode"]] + part["decision"]] = _whole(part)
+        at = first[decided["lane"]] + decided["step"]
+        steps["reward"][at] = decided["reward"]
+        for name, column in zip(self._levers or ["action"], block.actions.reshape(len(at), -1).T, strict=True):
+            steps[name][at] = column
         return steps
+
+    def _orders(self, block: Block) -> np.ndarray:
+        """The requests as the market got them, and what became of them at its door."""
+        untouched, left = ~np.isin(self._key(block.orders), self._key(block.sent)), block.sent["kind"] != OrderKind.NONE
+        entries = np.concatenate([block.orders[untouched], block.sent[left]])
+        entries = entries[np.argsort(self._key(entries), kind="stable")]
+        entries, rows = _by_lane(entries, block, runlog.SENT)
+        at, decided = entries["at"], block.decisions
+        rows["outcome"] = np.concatenate([np.zeros((0, self._known.requests), np.int8), *self._outcomes])[at, entries["slot"]]
+        rows["time_ns"], rows["ahead"] = decided["time_ns"][at], NEVER_RESTED
+        self._ahead(rows, decided["row"][at])
+        return rows
+
+    def _key(self, entries: np.ndarray) -> I64:
+        """A number for the decision and place of each of `entries`, ascending in the recorder's order."""
+        return entries["at"] * self._known.requests + entries["slot"]
+
+    def _verdicts(self, block: Block) -> np.ndarray:
+        entries, rows = _by_lane(block.objections, block, runlog.VERDICT)
+        keys, wanted = np.append(self._key(block.orders), -1), self._key(entries)
+        of = np.searchsorted(keys[:-1], wanted)
+        rows["instrument"] = np.where(keys[of] == wanted, np.append(block.orders["instrument"], 0)[of], 0)
+        return rows
+
+    def _fills(self, block: Block) -> np.ndarray:
+        more = np.concatenate([np.zeros((2, 0), np.int64), *self._places], axis=1)
+        places = np.argsort(block.decisions["lane"][block.fills["at"]], kind="stable")
+        entries, rows = _by_lane(block.fills, block, self._fill_type)
+        rows["beyond"], rows["mid2_lots"], rows["ahead_seen"] = entries["beyond_depth"], *more[:, places]
+        return rows
 
     def _accounts(self) -> np.ndarray:
         n, view = len(self._rows), self._env.view
@@ -293,10 +277,9 @@ class Recorder(Observer):
             mean[mine] = own["mid2"][low[0]] + part
         return mean
 
-    def _ahead(self, orders: np.ndarray, rows: I64) -> I64:
-        """Volume ahead of `orders` when they join their queues (decided at `rows`), as the market's rule has it."""
+    def _ahead(self, orders: np.ndarray, rows: I64) -> None:
+        """Adds the volume ahead of `orders` when they join their queues (decided at `rows`), as the market's rule has it."""
         tape, latency = self._tape, self._assumes.order_latency_ns
-        ahead = np.full(len(orders), NEVER_RESTED, np.int64)
         rests = np.isin(orders["kind"], RESTS) & (orders["outcome"] == Outcome.ACCEPTED)
         day_of = self._day[orders["episode"]]
         for day in np.unique(day_of[rests]):
@@ -305,8 +288,7 @@ class Recorder(Observer):
             if latency:
                 times = tape.rows["time_ns"][tape.day_slice(int(day))]
                 arrive = np.searchsorted(times, orders["time_ns"][mine] + latency, side="right") - 1
-            ahead[mine] = _volume_ahead(tape, int(day), arrive, orders["side"][mine], orders["price"][mine])
-        return ahead
+            orders["ahead"][mine] = _volume_ahead(tape, int(day), arrive, orders["side"][mine], orders["price"][mine])
 
     def _seen_afterwards(self, fills: np.ndarray, orders: np.ndarray) -> None:
         """Adds to `fills` what the tape and the orders know of them."""
@@ -337,6 +319,16 @@ def _about_day(day: DayInfo, own: np.void) -> dict[str, Any]:
 def _fee(own: np.void, side: str) -> dict[str, Any]:
     fraction = [int(own[f"{side}_{part}"]) for part in ("numerator", "denominator")]
     return {"per_lot": int(own[f"{side}_per_lot"]), "of_price": fraction}
+
+
+def _by_lane(entries: np.ndarray, block: Block, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """`entries` of a table of `block`, by episode, and rows of `dtype` with all that both have."""
+    entries = entries[np.argsort(block.decisions["lane"][entries["at"]], kind="stable")]
+    rows, decided = np.zeros(len(entries), dtype), block.decisions[entries["at"]]
+    rows["episode"], rows["decision"] = decided["lane"], decided["step"]
+    for name in set(dtype.names or ()) & set(entries.dtype.names or ()):
+        rows[name] = entries[name]
+    return entries, rows
 
 
 def _by_episode(parts: Sequence[np.ndarray], dtype: np.dtype) -> np.ndarray:
