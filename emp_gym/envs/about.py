@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from emp_gym.types import Feature
+from emp_gym.types import Action, Feature
 
 if TYPE_CHECKING:  # what asks must not load what it is told of
     from emp_gym.data.tape import TapeSet
@@ -32,6 +32,9 @@ class EnvInfo:
     problem: Any = None  # of a certificate: closed form and dynamic programme
     windows: Callable[..., list[tuple[int, int]]] | None = None  # (day, start) of disjoint episodes; ``windows(n)`` picks n
     menu: tuple[str, ...] = ()  # names of its actions, where it has such
+    actions: tuple[Action, ...] = ()  # what they do, where the task says it in a table
+    relative: bool = False  # whether that table speaks of a parent order's side instead of bid and ask
+    levers: tuple[str, ...] = ()  # names of the numbers that an action is instead
     constant_features: tuple[str, ...] = ()  # columns that may stay constant for long
     first_observations: int = 8  # how many different ones there are; 8 stands for any number
 
@@ -67,9 +70,11 @@ def about(env: Any) -> EnvInfo:
         return inner.about
     spec, starts, windows = (getattr(inner, name, None) for name in ("spec", "starts", "windows"))
     task = getattr(inner, "task", None)
+    actions = tuple(entry for entry in _listed(task, "actions") if isinstance(entry, Action))
     return EnvInfo(
         FOREIGN, type(inner).__name__ if spec is None else spec.id, _listed(inner, "features"), task, getattr(inner, "tape_set", None),
         problem=getattr(inner, "problem", None), windows=windows if callable(windows) else None, menu=_listed(task, "menu"),
+        actions=actions, relative=getattr(task, "relative", None) is True, levers=_listed(task, "levers"),
         constant_features=_listed(inner, "constant_features"), first_observations=starts if isinstance(starts, int) else 8,
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from emp_gym.settings import number, shown, whole, word
-from emp_gym.types import ConfigError, Feature, UnknownKeyword
+from emp_gym.types import WITHDRAW, Action, ConfigError, Feature, UnknownKeyword
 
 MOST_LOTS = 1 << 40  # of any quantity; what a day's money holds is less (`emp_gym.envs.lots`)
 MOST_TICKS = 1 << 20
@@ -24,7 +24,9 @@ class Task:
 
     code: ClassVar[int]
     rewards: ClassVar[tuple[str, ...]] = ("pnl", "inventory", "damped")
-    menu: ClassVar[tuple[str, ...]] = ()
+    actions: ClassVar[tuple[Action, ...]] = ()  # what a discrete task can do
+    levers: ClassVar[tuple[str, ...]] = ()  # or names of the numbers in [-1, 1] that an action is
+    relative: ClassVar[bool] = False  # whether `actions` speak of the parent order's side instead of bid and ask
     unused: ClassVar[tuple[str, ...]] = ("parent", "max_offset")  # parameters that mean nothing here
 
     order_quantity: int = 100  # one clip
@@ -53,9 +55,16 @@ class Task:
         return "max_position", self.max_position
 
     @property
+    def menu(self) -> tuple[str, ...]:
+        """Names of `actions`."""
+        return tuple(action.name for action in self.actions)
+
+    @property
     def action_space(self) -> spaces.Space:
         """Of one lane."""
-        return spaces.Discrete(len(self.menu))
+        if self.levers:
+            return spaces.Box(-1.0, 1.0, (len(self.levers),), np.float32)
+        return spaces.Discrete(len(self.actions))
 
     @property
     def features(self) -> tuple[Feature, ...]:
@@ -90,10 +99,19 @@ class TradeBook(Task):
     """
 
     code: ClassVar[int] = 0
-    menu: ClassVar[tuple[str, ...]] = (
-        "keep", "quote both", "quote both deeper", "bid only", "ask only", "bid, ask deeper", "ask, bid deeper",
-        "buy", "sell", "cancel all", "flatten",
-    )  # fmt: skip
+    actions: ClassVar[tuple[Action, ...]] = (
+        Action("keep"),
+        Action("quote both", 0, 0),
+        Action("quote both deeper", 1, 1),
+        Action("bid only", 0, WITHDRAW),
+        Action("ask only", WITHDRAW, 0),
+        Action("bid, ask deeper", 0, 1),
+        Action("ask, bid deeper", 1, 0),
+        Action("buy", take=1),
+        Action("sell", take=-1),
+        Action("cancel all", cancel=True),
+        Action("flatten", to=0, cancel=True),
+    )
 
 
 @dataclass(frozen=True)
@@ -107,11 +125,8 @@ class MakeMarket(Task):
     """
 
     code: ClassVar[int] = 1
+    levers: ClassVar[tuple[str, ...]] = ("half-spread", "skew", "size")
     unused: ClassVar[tuple[str, ...]] = ("parent",)
-
-    @property
-    def action_space(self) -> spaces.Space:
-        return spaces.Box(-1.0, 1.0, (3,), np.float32)
 
 
 @dataclass(frozen=True)
@@ -126,7 +141,15 @@ class ExecuteParent(Task):
 
     code: ClassVar[int] = 2
     rewards: ClassVar[tuple[str, ...]] = ("shortfall",)
-    menu: ClassVar[tuple[str, ...]] = ("keep", "post", "post deeper", "take one", "take two", "cancel")
+    actions: ClassVar[tuple[Action, ...]] = (
+        Action("keep"),
+        Action("post", bid=0),
+        Action("post deeper", bid=1),
+        Action("take one", take=1, cancel=True),
+        Action("take two", take=2, cancel=True),
+        Action("cancel", cancel=True),
+    )
+    relative: ClassVar[bool] = True
     unused: ClassVar[tuple[str, ...]] = ("max_offset", "inventory_penalty", "damping")
 
     reward: str = "shortfall"

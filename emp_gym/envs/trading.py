@@ -81,7 +81,8 @@ class _Face(Published):
         assumes = Assumptions(told.fills, told.hidden_prints, told.order_latency_ns, told.feed_latency_ns, impact, *fees)
         return EnvInfo(
             MARKET, "" if self.spec is None else self.spec.id, self.features, lanes.task, lanes.tape, lanes.windows, lanes.pace,
-            lanes.episode, assumes, windows=self.windows, menu=tuple(lanes.task.menu), constant_features=self.constant_features,
+            lanes.episode, assumes, windows=self.windows, menu=lanes.task.menu, actions=lanes.task.actions,
+            relative=lanes.task.relative, levers=lanes.task.levers, constant_features=self.constant_features,
         )  # fmt: skip
 
     @property

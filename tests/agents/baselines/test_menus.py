@@ -33,9 +33,9 @@ def test_defaults_equal_the_environments() -> None:
         menus.CANCEL_ALL: "cancel all",
         menus.FLATTEN: "flatten",
     }
-    assert {entry: TradeBook.menu[entry] for entry in named} == named
+    assert {entry: TradeBook().menu[entry] for entry in named} == named
     execution = {menus.KEEP: "keep", menus.POST: "post", menus.TAKE_ONE: "take one", menus.TAKE_TWO: "take two"}
-    assert {entry: ExecuteParent.menu[entry] for entry in execution} == execution
+    assert {entry: ExecuteParent().menu[entry] for entry in execution} == execution
 
 
 @given(TICKS, TICKS, st.integers(1, 30))
