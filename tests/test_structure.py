@@ -25,6 +25,7 @@ LAYERS = (  # lowest first; a room may import from lower layers only, and from i
     {"types", "jit", "atomics"},
     {"threads", "bounded", "settings"},
     {"trust"},
+    {"plugins"},
     {"data"},
     {"market"},
     {"risk", "sensory", "memory"},
