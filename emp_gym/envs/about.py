@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from emp_gym.types import Action, Feature
@@ -35,6 +35,9 @@ class EnvInfo:
     actions: tuple[Action, ...] = ()  # what they do, where the task says it in a table
     relative: bool = False  # whether that table speaks of a parent order's side instead of bid and ask
     levers: tuple[str, ...] = ()  # names of the numbers that an action is instead
+    reward: str | None = None  # its name
+    reward_unit: str = ""  # in words; "" where it does not say it
+    reward_parameters: Mapping[str, Any] = field(default_factory=dict)  # by keyword
     constant_features: tuple[str, ...] = ()  # columns that may stay constant for long
     first_observations: int = 8  # how many different ones there are; 8 stands for any number
 
@@ -44,9 +47,9 @@ class EnvInfo:
         return getattr(self.days, "hash", None)
 
     @property
-    def reward(self) -> str | None:
-        """The task's."""
-        return getattr(self.task, "reward", None)
+    def parameters(self) -> dict[str, Any]:
+        """The task's, by name."""
+        return {each.name: getattr(self.task, each.name) for each in fields(self.task)} if is_dataclass(self.task) else {}
 
     @property
     def truth(self) -> bool:
@@ -70,11 +73,13 @@ def about(env: Any) -> EnvInfo:
         return inner.about
     spec, starts, windows = (getattr(inner, name, None) for name in ("spec", "starts", "windows"))
     task = getattr(inner, "task", None)
+    relative, reward = (getattr(task, name, None) for name in ("relative", "reward"))
     actions = tuple(entry for entry in _listed(task, "actions") if isinstance(entry, Action))
     return EnvInfo(
         FOREIGN, type(inner).__name__ if spec is None else spec.id, _listed(inner, "features"), task, getattr(inner, "tape_set", None),
         problem=getattr(inner, "problem", None), windows=windows if callable(windows) else None, menu=_listed(task, "menu"),
-        actions=actions, relative=getattr(task, "relative", None) is True, levers=_listed(task, "levers"),
+        actions=actions, relative=relative is True, levers=_listed(task, "levers"),
+        reward=reward,
         constant_features=_listed(inner, "constant_features"), first_observations=starts if isinstance(starts, int) else 8,
     )  # fmt: skip
 
