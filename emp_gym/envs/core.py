@@ -119,6 +119,7 @@ class Lanes:
         setup["task"], setup["reward"], setup["clip"] = task.code, REWARDS[task.reward], task.order_quantity
         setup["max_position"], setup["episode"], setup["parent"] = task.max_position, self.episode, task.parent
         setup["max_offset"], setup["levels"], setup["latency"] = task.max_offset, self.levels, order_ns > 0
+        setup["sets"] = lob.EVERY
         setup["inventory_penalty"], setup["damping"] = task.inventory_penalty, task.damping
         return setup
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from emp_gym.jit import hot, inner
 from emp_gym.market.public import CANCEL, LIMIT, MARKET, NONE, REPLACE, TRADING, ticks_away
-from emp_gym.sensory.lob import finish, observe_book, observe_own
+from emp_gym.sensory.lob import finish
+from emp_gym.sensory.lob import observe as observe_sets
 from emp_gym.threads import chunk_size, fan_out, next_chunk, region
 from emp_gym.types import CASH_UNITS
 
@@ -26,6 +27,7 @@ SETUP = np.dtype(
         ("parent", "i8"),  # lots of the parent order
         ("max_offset", "i8"),  # ticks
         ("levels", "i8"),  # levels in the observation
+        ("sets", "i8"),  # bits of our feature sets in it (`emp_gym.sensory.lob`)
         ("latency", "i8"),  # 1 if orders take time to arrive
         ("inventory_penalty", "f8"),  # ticks per clip of inventory and decision
         ("damping", "f8"),  # share of inventory gains taken away
@@ -392,9 +394,10 @@ def summarise(lanes, state, quotes, episodes, amounts, counts, setup):
 @hot
 def _observe(lane, quote, seen, book, slots, rules, episode, out, mask, raw, transform, setup):
     """Writes a lane's observation and mask; `raw` is room for its quantities."""
-    at = observe_book(raw, lane, quote, seen, book, rules, setup["levels"])
     elapsed = (lane["decision"] + setup["episode"] - episode["length"]) / setup["episode"]
-    at = observe_own(raw, at, lane, quote, slots, book, setup["clip"], setup["max_position"], elapsed)
+    at = observe_sets(
+        raw, setup["sets"], lane, quote, seen, book, slots, rules, setup["levels"], setup["clip"], setup["max_position"], elapsed
+    )
     if setup["task"] == EXECUTE_PARENT:
         side = episode["parent_side"]
         left = (setup["parent"] - side * quote["position"]) / setup["parent"]
