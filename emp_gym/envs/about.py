@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from emp_gym.types import Action, Feature
@@ -42,6 +43,15 @@ class EnvInfo:
     def data_hash(self) -> str | None:
         """Of its days, where they have one."""
         return getattr(self.days, "hash", None)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The task's, by name."""
+        return {each.name: getattr(self.task, each.name) for each in fields(self.task)} if is_dataclass(self.task) else {}
+
+    def for_agents(self) -> EnvInfo:
+        """Without days, their starts and solved problems: ``spec.about``, which an agent may read, copy and pickle."""
+        return replace(self, task=copy.copy(self.task), days=None, starts=None, problem=None, windows=None)
 
     @property
     def reward(self) -> str | None:
