@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from emp_gym.types import Action, Feature
@@ -50,6 +51,10 @@ class EnvInfo:
     def parameters(self) -> dict[str, Any]:
         """The task's, by name."""
         return {each.name: getattr(self.task, each.name) for each in fields(self.task)} if is_dataclass(self.task) else {}
+
+    def for_agents(self) -> EnvInfo:
+        """Without days, their starts and solved problems: ``spec.about``, which an agent may read, copy and pickle."""
+        return replace(self, task=copy.copy(self.task), days=None, starts=None, problem=None, windows=None)
 
     @property
     def truth(self) -> bool:

@@ -86,7 +86,7 @@ def test_an_episode_that_loses_more_than_64_bits_hold_is_ended_by_an_error_befor
                 for side, price, quantity, fee in zip(fills.side, fills.price, fills.quantity, fills.fee, strict=True):
                     cash -= int(side) * int(price) * int(quantity) * unit + int(fee)
                 assert int(lanes.market.state["cash"][0]) == cash and abs(2 * cash) < 1 << 63
-                equity2 = 2 * cash + int(lanes.market.state["position"][0]) * int(lanes.market.state["mid2"][0]) * unit
+                equity2 = 2 * cash + int(lanes.market.state["position"][0]) * int(lanes.market.quote["mid2"][0, 0]) * unit
                 assert int(lanes.market.view.equity2[0]) == equity2
             lanes.settle_and_observe()
 
