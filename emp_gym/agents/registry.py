@@ -98,11 +98,11 @@ def baselines(env_id: str, keywords: Mapping[str, Any] | None = None) -> tuple[s
 
 def _menu(name: str, keywords: Mapping[str, Any]) -> Menu:
     """Of an environment's task; of one that is not ours nothing is known before it is made."""
-    from emp_gym.envs.tasks import TASKS
+    from emp_gym.envs.making import TASK
 
     spec = gym.registry.get(name)
     task = None if spec is None else {**spec.kwargs, **keywords}.get("task")
     if spec is None or task is None or not str(spec.vector_entry_point).startswith("emp_gym.envs.trading:"):
         return Menu()
-    cls = TASKS[task]
+    cls: Any = TASK.part(task).cls
     return Menu(cls.actions, cls.relative, cls.levers)

@@ -167,7 +167,8 @@ def account_of(spec: Any) -> Account:
     if about.kind == CERTIFICATE:
         quotes = set(features) == set(Quotes.names)
         return Quotes(features, 1 / about.features[features["inventory"]].scale) if quotes else Clock(features)
-    if about.actions and not about.relative and not _late(about.assumes) and set(Book.read) <= set(features):
+    told = sum(action.keeps for action in about.actions) == 1  # of a task that sends what it likes actions are but names
+    if told and not about.relative and not _late(about.assumes) and set(Book.read) <= set(features):
         return Book(features, about.parameters["order_quantity"] / about.parameters["max_position"], about.actions)
     return Clock(features)
 
