@@ -9,18 +9,23 @@ from typing import Any
 import numpy as np
 
 from emp_gym.data import instruments, store
-from emp_gym.envs import schedule, task_kernels
+from emp_gym.envs import schedule
 from emp_gym.envs.faces import NOBODY, Seed, seeded
 from emp_gym.envs.gates import GateRow, answered, resolve
 from emp_gym.envs.lots import stop_if_money_ran_out, stop_if_money_wraps
+from emp_gym.envs.making import described, put_together
 from emp_gym.envs.narrowing import narrow
 from emp_gym.envs.observers import Watch
-from emp_gym.envs.task_kernels import EPISODE, SETUP
-from emp_gym.envs.tasks import REWARDS, Task, make_task
+from emp_gym.envs.tasks.base import OF_PARENT, Task
+from emp_gym.envs.tasks.episode import AMOUNTS, COUNTS, EPISODE, SETUP, begin, draw_starts, summarise
+from emp_gym.envs.tasks.settle import OUTSIDE
+from emp_gym.envs.tasks.step import observe, settle_and_observe_lanes
 from emp_gym.evaluation.assumptions import FEES, UNITS
 from emp_gym.market.replay import FILL_RULES, HIDDEN_PRINTS, MANY, REQUESTS, ReplayConfig, ReplayMarket
+from emp_gym.plugins import Plugin, World, moved
 from emp_gym.risk.gates import Gate
 from emp_gym.sensory import lob
+from emp_gym.sensory.sets import Others, Sets
 from emp_gym.settings import shown, whole, word
 from emp_gym.threads import MOST, run
 from emp_gym.types import I8, Bool, ConfigError, DataError, Feature, Orders, Verdicts
@@ -37,9 +42,11 @@ class Lanes:
 
     def __init__(
         self,
-        task: str,
+        task: Any,
         lanes: int,
         *,
+        reward: Any = None,
+        features: Any = None,
         data: store.Data = None,
         split: str = "train",
         market: str = "replay",
@@ -66,7 +73,9 @@ class Lanes:
         order_ns, feed_ns = _latencies(latency_ns)
         given = zip(FEES, (maker_fee_bps, taker_fee_bps, maker_fee_per_lot, taker_fee_per_lot), strict=True)
         fees = {name: None if fee is None else instruments.checked_fee(name, fee) for name, fee in given}
-        self.task: Task = make_task(task, parameters)
+        self.task, self.reward, self.reward_name, self.own_sets = put_together(task, reward, features, parameters)
+        self.sets = Sets(self.own_sets)
+        self.sets.check_needs((), market)
         self.lanes = lanes
         self.pace, self.episode = schedule.parse_pace(every), schedule.parse_episode(episode)
         self.tape = instruments.changed(store.tapes(data, in_memory=lanes >= MANY), instrument)
@@ -79,18 +88,18 @@ class Lanes:
                 half_life_ns=schedule.parse_impact(impact), every_rows=self.pace.rows, every_ns=self.pace.ns, **fees,
             ),
             threads,
-            lob.LOOKS,
+            self.sets.looks,
         )  # fmt: skip
         deepest = self.tape.levels
         self.levels = min(5, deepest) if levels is None else whole("levels", levels, 1, deepest, ", the depth of the data")
-        self.features: tuple[Feature, ...] = lob.features(self.levels) + self.task.features
-        self._transform = lob.transforms(self.features)
+        ours = lob.features(self.levels, self.sets.bits) + (OF_PARENT if self.task.relative else ())
+        self._transform = lob.transforms(ours)
         self._raw = np.zeros(
             (self.market.threads, self._transform.shape[1] + 64), np.float32
         )  # rows share no cache line
         self.venue = market
         self.gates = resolve(gates)
-        self.setup = self._setup(order_ns)
+        self.setup = self._setup(order_ns, len(ours))
         self.orders = Orders.empty(lanes, REQUESTS)
         self.sent = self.orders  # what the market got: `orders` after the gates
         self.verdicts: list[Verdicts] = []
@@ -101,14 +110,17 @@ class Lanes:
         self.ended = NOBODY  # lanes that the last step ended
         self._closed_halted = np.zeros(lanes, np.int64)  # 1: that step closed a position while trading was halted
         self.random: np.ndarray = np.zeros(lanes, np.uint64)
-        self.mask = np.zeros((lanes, max(len(self.task.menu), 1)), np.bool_)
+        self.mask = np.zeros((lanes, max(len(self.task.actions), 1)), np.bool_)
         self._weight_end = self.windows.weight_end
+        for plugin in self._plugins().values():
+            plugin.bind(self._world())
+        self._write_others()
+        self.features: tuple[Feature, ...] = ours + self._others.features
 
-    def _setup(self, order_ns: int) -> np.ndarray:
+    def _setup(self, order_ns: int, columns: int) -> np.ndarray:
         task = self.task
         for day in self.tape.info:
-            lot = day.instrument.lot
-            used = [name for name in ("order_quantity", "parent") if name not in task.unused]
+            lot, used = day.instrument.lot, task.lots
             if any(getattr(task, name) % lot for name in used):
                 what = "multiples" if len(used) > 1 else "a multiple"
                 raise ConfigError(
@@ -118,11 +130,34 @@ class Lanes:
         name, most = task.largest
         self._between_looks, self._until_look = stop_if_money_wraps(most, name, self.tape, self.market.days), 1  # decisions
         setup = np.zeros(1, SETUP)
-        setup["task"], setup["reward"], setup["clip"] = task.code, REWARDS[task.reward], task.order_quantity
-        setup["max_position"], setup["episode"], setup["parent"] = task.max_position, self.episode, task.parent
-        setup["max_offset"], setup["levels"], setup["latency"] = task.max_offset, self.levels, order_ns > 0
-        setup["inventory_penalty"], setup["damping"] = task.inventory_penalty, task.damping
+        setup["episode"], setup["levels"], setup["sets"], setup["columns"] = self.episode, self.levels, self.sets.bits, columns
+        setup["immediate"] = order_ns == 0
+        self.task.set_up(setup)
+        self.reward.set_up(setup)
         return setup
+
+    # ----------------------------------------------------------------------------------------------------------- plug-ins
+
+    def _plugins(self) -> dict[str, Plugin]:
+        """What is ours or somebody else's, by the name under which its arrays are kept."""
+        return {"task": self.task, "reward": self.reward} | {f"set.{n}": one for n, one in enumerate(self.own_sets)}
+
+    def _world(self) -> World:
+        market = self.market
+        return World(
+            self.lanes, tuple(day.instrument for day in self.tape.info), market.view, market.public, self.sets.looks, self.pace,
+            self.episode, self.task.order_quantity, self.task.limit, bool(self.setup["immediate"][0]), market.threads, self.episodes,
+            market.active, self.setup,
+        )  # fmt: skip
+
+    def _write_others(self) -> None:
+        """Collects who writes columns that the kernel does not."""
+        task = self.task
+        writers = [(f"the task {type(task).__name__}", task.own_features, task.observe)] if task.own_features else []
+        writers += [(f"the feature set {type(one).__name__}", one.columns, one.write) for one in self.sets.others]
+        self._others = Others(writers, self.lanes)
+        self._table, self._outside = task.table, self.reward.kernel == OUTSIDE
+        self._may_end, self._masks = type(task).ends is not Task.ends, type(task).mask is not Task.mask
 
     # -------------------------------------------------------------------------------------------------------------- gates
 
@@ -153,15 +188,17 @@ class Lanes:
         self.row.before_episode(self.market.view, lanes)
         n = len(lanes)
         day, row, end_row = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64)
-        task_kernels.draw_starts(lanes, self.random, self.windows.table, self._weight_end, day, row, end_row)
+        draw_starts(lanes, self.random, self.windows.table, self._weight_end, day, row, end_row)
         stagger = False
         if options:
             stagger = bool(options.get("stagger", False))
             self._pin(lanes, options, day, row, end_row)
         self.market.reset(lanes, day, row, end_row)
         self.market.active[lanes] = True
-        task_kernels.begin(lanes, self.market.public.quote, self.episodes, self.random, stagger, self.setup)
+        begin(lanes, self.market.public.quote, self.episodes, self.random, stagger, self.setup)
         self._length[lanes] = self.episodes["length"][lanes]
+        for plugin in (self.task, self.reward, *self.sets.others):
+            plugin.begin(lanes)
         if self.watch.observers:
             self.watch.began(self, lanes)
 
@@ -200,7 +237,7 @@ class Lanes:
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Advances the active lanes by one decision. Returns (ended, terminated, truncated) flags [N], closed flat."""
-        self._request(actions)
+        self.task.request(actions, self.mask, self.orders)
         self._send(actions)
         self._until_look -= 1
         if self._until_look == 0:
@@ -209,10 +246,9 @@ class Lanes:
         truncated = (self.market.progress >= self._length) & self.market.active
         terminated = np.zeros(self.lanes, np.bool_)
         ended = truncated.copy()  # the flags are given away
-        if self.task.code == task_kernels.EXECUTE_PARENT:
-            view = self.market.view
-            done = view.position[:, 0] * self.episodes["parent_side"] >= self.task.parent
-            terminated = (done | (view.decision >= self._length)) & self.market.active
+        if self._may_end:
+            told = self.task.ends(self.market.view.decision >= self._length)
+            terminated = terminated if told is None else told & self.market.active
             truncated = truncated & ~terminated
             ended = truncated | terminated
         self.truncated_by = self.row.stopped()
@@ -241,42 +277,53 @@ class Lanes:
             self.row.after_market(view)
 
     def _finish(self, lanes: np.ndarray) -> None:
-        """Ends the episodes of `lanes`: positions are closed, what remains of a parent order is taken (not by lanes that a
-        gate has stopped)."""
-        target = np.zeros(len(lanes), np.int64)
-        if self.task.code == task_kernels.EXECUTE_PARENT:
-            target = self.episodes["parent_side"][lanes] * self.task.parent
-            if self.truncated_by is not None:
-                target = np.where(self.truncated_by[lanes] > 0, self.market.view.position[lanes, 0], target)
-        self._closed_halted[lanes] = self.market.close(lanes, target)
-
-    def _request(self, actions: np.ndarray) -> None:
-        market = self.market
-        choices, levers = (actions, _NO_LEVERS) if self.task.menu else (_NO_CHOICES, actions)
-        arrays = (
-            choices, levers, self.orders.kind, self.orders.records, *market.public, self.episodes, self.mask, market.active,
-            self.setup,
-        )  # fmt: skip
-        run(market.threads, task_kernels.request_lanes, self.lanes, *arrays)
+        """Ends the episodes of `lanes`: the task says which positions are left, and the market trades to them."""
+        stopped = np.zeros(len(lanes), np.bool_) if self.truncated_by is None else self.truncated_by[lanes] > 0
+        self._closed_halted[lanes] = self.market.close(lanes, self.task.target(lanes, stopped))
 
     def settle_and_observe(self) -> tuple[np.ndarray, np.ndarray]:
         """Fresh (observation f4 [N, D], reward f8 [N]) of the step that just ended; the mask is kept in `mask`."""
         out, rewards = np.empty((self.lanes, len(self.features)), np.float32), np.empty(self.lanes, np.float64)
         market = self.market
         arrays = (
-            *market.public, self.episodes, market.active, rewards, out, self.mask, self._raw, self._transform, self.setup,
+            *market.public, self.episodes, market.active, rewards, out, self.mask, self._raw, self._transform, self._table.conditions,
+            self._table.needs, self.setup,
         )  # fmt: skip
-        run(market.threads, task_kernels.settle_and_observe_lanes, self.lanes, *arrays)
-        narrow(self)
+        run(market.threads, settle_and_observe_lanes, self.lanes, *arrays)
+        if self._outside:
+            self._reward(rewards)
+        for one in self.sets.others:
+            one.step(market.active)
+        self._show(np.arange(self.lanes) if self._others.features else NOBODY, out)
         if self.watch.observers:
             self.watch.settled(self, rewards, out)
         return out, rewards
 
+    def _reward(self, rewards: np.ndarray) -> None:
+        """Asks a reward of somebody else."""
+        moved = self.market.active
+        gained = np.asarray(self.reward(moved), np.float64)
+        if gained.shape != rewards.shape or not np.isfinite(gained[moved]).all():
+            raise ConfigError(
+                f"the reward {type(self.reward).__name__} must be finite numbers of shape {rewards.shape}, got {gained.shape}: {gained}"
+            )
+        rewards[moved] = gained[moved]
+        self.episodes["return_"] += rewards
+
+    def _show(self, lanes: np.ndarray, out: np.ndarray) -> None:
+        """What is not the kernel's of observation and mask."""
+        if self._others.features:
+            self._others.write(lanes, out, self.episodes["clipped"])
+        if self._masks:
+            self.mask[...] = True
+            self.task.mask(self.mask)
+        narrow(self)
+
     def observe(self, lanes: np.ndarray, out: np.ndarray) -> None:
         """Writes the observations of `lanes` into out [N, D] and their masks into `mask`."""
-        arrays = (*self.market.public, self.episodes, out, self.mask, self._raw[0], self._transform, self.setup)
-        task_kernels.observe(lanes, *arrays)
-        narrow(self)
+        of_task = (self._table.conditions, self._table.needs, self.setup)
+        observe(lanes, *self.market.public, self.episodes, out, self.mask, self._raw[0], self._transform, *of_task)
+        self._show(lanes, out)
         if self.watch.observers:
             self.watch.observed(out, lanes)
 
@@ -288,28 +335,29 @@ class Lanes:
         return {name: getattr(self.market, name) for name in kept} | {
             "kind": self.orders.kind, "records": self.orders.records, "episodes": self.episodes, "length": self._length,
             "random": self.random,
-        }  # fmt: skip
+        } | {f"{of}.{name}": array for of, plugin in self._plugins().items() for name, array in plugin.arrays().items()}  # fmt: skip
 
     @property
     def layout(self) -> str:
         """Days and their rules, task and market: where they are the same, `arrays` mean the same."""
-        own = (self.setup, self.market.params, self.market.looks, self.market.days)
-        return " ".join([self.tape.hash, *(array.tobytes().hex() for array in own)])
+        own = (self.setup, self.market.params, self.market.looks, self.market.days, self._table.rows)
+        plugins = [described(plugin) for plugin in self._plugins().values()]
+        return " ".join([self.tape.hash, *(array.tobytes().hex() for array in own), *plugins])
 
     # ------------------------------------------------------------------------------------------------------------- reports
 
     def summary(self, lanes: np.ndarray) -> dict[str, np.ndarray]:
         """Numbers of the episodes of `lanes` so far, arrays over all lanes [N] that hold 0 elsewhere; see
         `emp_gym.envs.trading` for their meaning."""
-        amounts = np.zeros((len(task_kernels.AMOUNTS), self.lanes), np.float64)
-        counts = np.zeros((len(task_kernels.COUNTS), self.lanes), np.int64)
+        amounts = np.zeros((len(AMOUNTS), self.lanes), np.float64)
+        counts = np.zeros((len(COUNTS), self.lanes), np.int64)
         lane, quote = self.market.public[:2]
-        task_kernels.summarise(lanes, lane, quote, self.episodes, amounts, counts, self.setup)
+        summarise(lanes, lane, quote, self.episodes, amounts, counts, self.setup)
         halted = np.zeros(self.lanes, np.int64)
         ended = np.intersect1d(lanes, self.ended)  # of an episode that goes on nothing was closed
         halted[ended] = self._closed_halted[ended]
-        told = zip(task_kernels.AMOUNTS + task_kernels.COUNTS, (*amounts, *counts), strict=True)
-        return dict(told) | {"closed_halted": halted}
+        told = zip(AMOUNTS + COUNTS, (*amounts, *counts), strict=True)
+        return dict(told) | {"closed_halted": halted} | self.task.summary(lanes)
 
     def truth(self) -> tuple[np.ndarray, np.ndarray]:
         """(signal f4 [N], regime i1 [N]) planted at the lanes' rows. Synthetic days only, for oracles only."""
@@ -322,20 +370,24 @@ class Lanes:
     def __deepcopy__(self, memo: dict[int, Any]) -> Lanes:
         twin = object.__new__(type(self))
         for name, value in self.__dict__.items():
-            shared = name in ("tape", "windows", "_weight_end", "_transform", "setup", "features", "task")
-            twin.__dict__[name] = value if shared else copy.deepcopy(value, memo)
+            shared = name in ("tape", "windows", "_weight_end", "_transform", "setup", "features", "_table")
+            twin.__dict__[name] = None if name == "_others" else value if shared else copy.deepcopy(value, memo)
+        twin.rebind()
         return twin
 
+    def rebind(self) -> None:
+        """Plug-ins that came out of a copy or pickle see this environment."""
+        for plugin in self._plugins().values():
+            moved(plugin, self._world())
+        self._write_others()
+
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"tape": None}
+        return self.__dict__ | {"tape": None, "_others": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.tape = self.market.tape
-
-
-_NO_LEVERS = np.zeros((1, 3), np.float32)
-_NO_CHOICES = np.zeros(1, np.int64)
+        self.rebind()
 
 
 def checked_threads(threads: Any) -> int | None:

@@ -18,7 +18,10 @@ impact             "none"                 depth that we consumed: "none", "resil
 every              "100 messages"         a decision every n messages or "1 s"
 episode            "256 decisions"        length of an episode
 levels             5 (or the data's)      book levels in the observation
-reward             the task's             see the task
+task               the id's               what actions mean: "trade", "make", "execute"; here and in the next two also
+                                          "module:Class", a mapping {"task": name, parameters}, a class or an object
+reward             the task's             what a step is worth: "pnl", "inventory", "damped" ("shortfall" in execution), or your own
+features           the task's             what is observed: names of feature sets (`emp_gym.sensory.sets`), or your own
 order_quantity     100                    lots of one clip; quantities and latencies are whole numbers (200000, not 2e5)
 max_position       500                    lots
 gates              None                   rules between agent and market: names, "module:Class", {"gate": name, ...}
@@ -55,6 +58,7 @@ from emp_gym.envs.faces import Published, ScalarFace, VectorFace, at_least_one, 
 from emp_gym.evaluation.assumptions import FEES, Assumptions
 from emp_gym.evaluation.observers import Observer
 from emp_gym.market.public import Public
+from emp_gym.plugins import parameters
 from emp_gym.risk.gates import Gate
 from emp_gym.sensory.lob import CLIP
 from emp_gym.settings import word
@@ -75,17 +79,21 @@ class _Face(Published):
     @property
     def constant_features(self) -> tuple[str, ...]:
         """Columns that may stay constant for long: the status between halts, orders in flight without latency."""
-        return ("status",) if self.lanes.setup[0]["latency"] else ("status", "in_flight")
+        flying = ("in_flight",) if self.lanes.setup[0]["immediate"] else ()
+        return tuple(dict.fromkeys((*self.lanes.sets.constant, *flying)))
 
     @property
     def about(self) -> EnvInfo:
         lanes, told = self.lanes, self.lanes.market.config
         impact = {0: "none", -1: "permanent"}.get(told.half_life_ns, f"resilient {told.half_life_ns} ns")
         fees = [getattr(told, name) for name in FEES]
+        told_of_reward = {name: getattr(lanes.reward, name) for name in parameters(type(lanes.reward))}
         assumes = Assumptions(told.fills, told.hidden_prints, told.order_latency_ns, told.feed_latency_ns, impact, *fees)
         return EnvInfo(
             self.kind, "" if self.spec is None else self.spec.id, self.features, lanes.task, lanes.tape, lanes.windows, lanes.pace,
-            lanes.episode, assumes, windows=self.windows, menu=tuple(lanes.task.menu), constant_features=self.constant_features,
+            lanes.episode, assumes, windows=self.windows, menu=lanes.task.menu, actions=lanes.task.actions,
+            relative=lanes.task.relative, levers=lanes.task.levers, reward=lanes.reward_name, reward_unit=lanes.reward.unit,
+            reward_parameters=told_of_reward, constant_features=self.constant_features,
             requests=lanes.orders.kind.shape[1], threads=lanes.market.threads,
         )  # fmt: skip
 
@@ -198,7 +206,7 @@ class TradingVectorEnv(_Face, VectorFace):
         self,
         num_envs: int = 1,
         *,
-        task: str = "trade",
+        task: Any = "trade",
         info: str = "lean",
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         max_episode_steps: int | None = None,
@@ -214,7 +222,7 @@ class TradingVectorEnv(_Face, VectorFace):
         infos: dict[str, Any] = {"cost": cost, "reason": reason}
         if self.lanes.row.stops:
             infos |= {"truncated_by": self._stopped(), "_truncated_by": self._everyone.copy()}
-        if self.lanes.task.menu:
+        if self.lanes.task.actions:
             infos |= {"action_mask": self.lanes.mask.copy(), "_action_mask": self._everyone.copy()}
         infos |= {"_cost": self._everyone.copy(), "_reason": self._everyone.copy()}
         if self._info == "full":
@@ -225,7 +233,7 @@ class TradingVectorEnv(_Face, VectorFace):
     @property
     def action_masks(self) -> Callable[[], Bool]:
         """``action_masks()`` gives the actions [N, A] that are allowed now; not there where actions are numbers."""
-        if not self.lanes.task.menu:
+        if not self.lanes.task.actions:
             raise AttributeError(NO_MASKS)
         return lambda: self.lanes.mask.copy() if self._started else np.ones_like(self.lanes.mask)
 
@@ -247,7 +255,7 @@ class TradingEnv(_Face, ScalarFace):
     def __init__(
         self,
         *,
-        task: str = "trade",
+        task: Any = "trade",
         info: str = "lean",
         render_mode: str | None = None,
         autoreset_mode: str | AutoresetMode | None = None,
@@ -272,7 +280,7 @@ class TradingEnv(_Face, ScalarFace):
             infos["cost"], infos["reason"] = float(cost[0]), int(reason[0])
         if self.lanes.row.stops:
             infos["truncated_by"] = int(self._stopped()[0])
-        if self.lanes.task.menu:
+        if self.lanes.task.actions:
             infos["action_mask"] = self.lanes.mask[0].copy()
         if self._info == "full":
             fills = {name: own[0] for name, own in fills_by_lane(self.last_fills, 1).items()}
@@ -283,7 +291,7 @@ class TradingEnv(_Face, ScalarFace):
     def action_masks(self) -> Callable[[], Bool]:
         """``action_masks()`` gives the actions [A] that are allowed now, as sb3-contrib asks for them; not there where
         actions are numbers."""
-        if not self.lanes.task.menu:
+        if not self.lanes.task.actions:
             raise AttributeError(NO_MASKS)
         return lambda: self.lanes.mask[0].copy() if self._started else np.ones_like(self.lanes.mask[0])
 

@@ -241,7 +241,7 @@ class Recorder(Observer):
         accounts["price_to_cash"] = view.price_to_cash[:, 0]
         accounts["deadline_row"] = self._deadlines()
         accounts["twap2"] = self._twap2(self._env.public.lane["start_row"], accounts["deadline_row"])
-        if self._known.reward == "shortfall":
+        if self._known.relative:
             accounts["parent_side"], accounts["parent"] = self._env.parent_side, self._known.task.parent
             accounts["mark2"] = self._arrival2
         else:

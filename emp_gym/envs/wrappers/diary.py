@@ -166,6 +166,7 @@ def describe(env: Any) -> dict[str, Any]:
         "task": type(known.task).__name__,
         "menu": list(known.menu),
         "clip": int(known.task.order_quantity),
+        **({"lever_names": list(known.levers)} if known.levers else {}),
         "data": {
             "hash": known.data_hash,
             "given": given,
