@@ -15,7 +15,7 @@ from emp_gym.envs.gates import GateRow, answered, resolve
 from emp_gym.envs.lots import stop_if_money_ran_out, stop_if_money_wraps
 from emp_gym.envs.making import described, put_together
 from emp_gym.envs.narrowing import narrow
-from emp_gym.envs.tasks.base import Task
+from emp_gym.envs.tasks.base import OF_PARENT, Task
 from emp_gym.envs.tasks.episode import AMOUNTS, COUNTS, EPISODE, SETUP, begin, draw_starts, summarise
 from emp_gym.envs.tasks.settle import OUTSIDE
 from emp_gym.envs.tasks.step import observe, settle_and_observe_lanes
@@ -91,7 +91,7 @@ class Lanes:
         )  # fmt: skip
         deepest = self.tape.levels
         self.levels = min(5, deepest) if levels is None else whole("levels", levels, 1, deepest, ", the depth of the data")
-        ours = lob.features(self.levels, self.sets.bits) + (self.task.own_features if self.task.relative else ())
+        ours = lob.features(self.levels, self.sets.bits) + (OF_PARENT if self.task.relative else ())
         self._transform = lob.transforms(ours)
         self._raw = np.zeros(
             (self.market.threads, self._transform.shape[1] + 64), np.float32
@@ -151,7 +151,7 @@ class Lanes:
     def _write_others(self) -> None:
         """Collects who writes columns that the kernel does not."""
         task = self.task
-        writers = [(f"the task {type(task).__name__}", task.own_features, task.observe)] if task.own_features and not task.relative else []
+        writers = [(f"the task {type(task).__name__}", task.own_features, task.observe)] if task.own_features else []
         writers += [(f"the feature set {type(one).__name__}", one.columns, one.write) for one in self.sets.others]
         self._others = Others(writers, self.lanes)
         self._table, self._outside = task.table, self.reward.kernel == OUTSIDE

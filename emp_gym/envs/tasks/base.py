@@ -18,6 +18,12 @@ from emp_gym.types import F32, I64, Action, Bool, ConfigError, Feature, Orders
 
 MOST_LOTS = 1 << 40  # of any quantity; what a day's money holds is less (`emp_gym.envs.lots`)
 LAST, ARRIVAL = "last", "arrival"
+OF_PARENT = (
+    Feature("parent_side", "+1 buy, -1 sell"),
+    Feature("parent_left", "share of the parent"),
+    Feature("behind_schedule", "share left - time left"),
+)
+"""Columns of a task that is `relative`, which the kernel writes."""
 
 
 @dataclass

@@ -9,7 +9,7 @@ import numpy as np
 
 from emp_gym.envs.tasks.base import ARRIVAL, MOST_LOTS, Task
 from emp_gym.settings import whole
-from emp_gym.types import I64, Action, Bool, Feature
+from emp_gym.types import I64, Action, Bool
 
 
 @dataclass
@@ -37,11 +37,6 @@ class ExecuteParent(Task):
     relative: ClassVar[bool] = True
     free: ClassVar[int] = 2
     mark: ClassVar[str] = ARRIVAL
-    own_features: ClassVar[tuple[Feature, ...]] = (
-        Feature("parent_side", "+1 buy, -1 sell"),
-        Feature("parent_left", "share of the parent"),
-        Feature("behind_schedule", "share left - time left"),
-    )
     rewards: ClassVar[tuple[Any, ...]] = ("shortfall",)
     lots: ClassVar[tuple[str, ...]] = ("order_quantity", "parent")
 
