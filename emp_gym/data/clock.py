@@ -8,6 +8,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from emp_gym.types import NS, DataError
 
+UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": NS, "min": 60 * NS}
+"""Nanoseconds of the units in which settings say times, the smallest first."""
+
 
 def zone(name: str) -> ZoneInfo:
     """The time zone of that name in the tz database; `DataError` names the nearest."""

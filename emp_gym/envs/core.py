@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from emp_gym.data import instruments, store
+from emp_gym.data.clock import UNITS
 from emp_gym.envs import schedule, task_kernels
 from emp_gym.envs.faces import NOBODY, Seed, seeded
 from emp_gym.envs.gates import GateRow, answered, resolve
@@ -16,7 +17,7 @@ from emp_gym.envs.lots import stop_if_money_ran_out, stop_if_money_wraps
 from emp_gym.envs.narrowing import narrow
 from emp_gym.envs.task_kernels import EPISODE, SETUP
 from emp_gym.envs.tasks import REWARDS, Task, make_task
-from emp_gym.evaluation.assumptions import FEES, UNITS
+from emp_gym.evaluation.assumptions import FEES
 from emp_gym.market.replay import FILL_RULES, HIDDEN_PRINTS, MANY, REQUESTS, ReplayConfig, ReplayMarket
 from emp_gym.risk.gates import Gate
 from emp_gym.sensory import lob

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from emp_gym.data.clock import UNITS
 from emp_gym.data.tape import TapeSet
-from emp_gym.evaluation.assumptions import UNITS, half_life_of
+from emp_gym.evaluation.assumptions import half_life_of
 from emp_gym.settings import LARGEST, shown, whole, word
 from emp_gym.types import NS, ConfigError, DataError
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from emp_gym.data.clock import UNITS
 from emp_gym.settings import LARGEST
 from emp_gym.types import NS
 
@@ -24,7 +25,6 @@ HONEST: Mapping[str, Any] = {
 }
 """The recommended setting, also as ``configs/honest.yaml``."""
 FILE = "configs/honest.yaml"
-UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": NS, "min": 60 * NS}
 _SLACK = 1e-9  # bp: what a fee per lot loses on its way through a price
 FEES = ("maker_fee_bps", "taker_fee_bps", "maker_fee_per_lot", "taker_fee_per_lot")
 """Keywords by which a setting takes other fees than the instrument's."""
