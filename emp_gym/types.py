@@ -84,6 +84,7 @@ class Outcome(IntEnum):
     MALFORMED = 3  # refused: quantity, side, tick, lot or id
     HALTED = 4  # refused: the market does not trade
     UNKNOWN = 5  # cancel or replace of an order that is not there (any more)
+    PENDING = 6  # handed over, and nothing heard of it yet: one of `Reports` will answer
 
 
 class Status(IntEnum):
@@ -335,6 +336,22 @@ class Fills:
         side = "bought" if self.side[0] > 0 else "sold"
         first = f"lane {self.lane[0]} {side} {self.quantity[0]} @ {self.price[0]} ({'maker' if self.maker[0] else 'taker'})"
         return f"Fills({len(self.lane)} in {len(set(self.lane.tolist()))} lanes, {self.quantity.sum()} lots; first: {first})"
+
+
+@dataclass(frozen=True)
+class Reports:
+    """What a venue said in the last step of requests that were `Outcome.PENDING`, in order of time. All arrays [E]."""
+
+    lane: I32
+    time_ns: I64
+    id: I64  # of the request: that of the new order, or of the order to cancel
+    outcome: I8  # `Outcome`
+    code: I64  # the venue's own reason, 0 for none
+
+    @classmethod
+    def none(cls) -> Reports:
+        """Nothing was said."""
+        return cls(np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int8), np.zeros(0, np.int64))
 
 
 @dataclass
