@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import IntEnum
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -413,17 +413,6 @@ class View:
     def time_utc_ns(self) -> I64:
         """Time of the decision [N], nanoseconds after 1970 in UTC."""
         return self.midnight_utc_ns + self.time_ns
-
-
-class Market(Protocol):
-    """Integrates the world, batched over N lanes. Implemented by replay; later by matching, flow, bars, paper, live."""
-
-    lanes: int
-    view: View
-
-    def reset(self, lanes: I64, day: I64, row: I64, end_row: I64) -> None: ...
-    def advance(self, orders: Orders) -> None: ...
-    def close(self, lanes: I64, target: I64) -> Bool: ...
 
 
 MakeEnv = Callable[..., Any]

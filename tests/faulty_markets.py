@@ -106,7 +106,7 @@ class FreeKeepsId(Walk):
         before = self.public.open["id"][lanes].max(axis=1, initial=0)
         super()._sweep(lanes)
         if len(lanes):
-            last, room = self.public.open["id"][lanes, -1], self.public.lane["orders"][lanes] < self.slots
+            last, room = self.public.open["id"][lanes, -1], self.public.lane["orders"][lanes] < self.most_orders
             self.public.open["id"][lanes, -1] = np.where(room, before, last)
 
 
@@ -166,7 +166,7 @@ class FilledKeepsSlot(Walk):
 
     def _told(self, lane: I64, kind: np.ndarray, asked: np.ndarray) -> np.ndarray:
         told = super()._told(lane, kind, asked)
-        full = self.public.lane["orders"][lane] + self.kept[lane] >= self.slots
+        full = self.public.lane["orders"][lane] + self.kept[lane] >= self.most_orders
         return np.where((told == Outcome.ACCEPTED) & (kind != CANCEL) & full, Outcome.NO_SLOT, told)
 
 

@@ -10,8 +10,9 @@ from emp_gym.types import Feature
 
 if TYPE_CHECKING:  # what asks must not load what it is told of
     from emp_gym.data.tape import TapeSet
-    from emp_gym.envs.schedule import Pace, Windows
     from emp_gym.evaluation.assumptions import Assumptions
+    from emp_gym.market.clock import Clock
+    from emp_gym.market.starts import Starts
 
 MARKET, CERTIFICATE, FOREIGN = "market", "certificate", "foreign"
 
@@ -25,8 +26,8 @@ class EnvInfo:
     features: tuple[Feature, ...] = ()  # columns of the observation
     task: Any = None  # a dataclass of its parameters
     days: TapeSet | None = None  # that it is on
-    starts: Windows | None = None  # of its split
-    clock: Pace | None = None  # from decision to decision
+    starts: Starts | None = None  # of its split
+    clock: Clock | None = None  # from decision to decision
     episode: int = 0  # decisions
     assumes: Assumptions | None = None  # of its own orders; None: there is no book in which fills are an assumption
     problem: Any = None  # of a certificate: closed form and dynamic programme

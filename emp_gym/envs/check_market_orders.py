@@ -10,8 +10,8 @@ import numpy as np
 from emp_gym.envs import market_terms as terms
 from emp_gym.envs.market_course import DECISIONS, Course, Found, MarketSubject, Moment, first
 from emp_gym.envs.subject import Skip
-from emp_gym.market.base import CLOSING_ID, Market
-from emp_gym.market.public import CANCEL, FREE, LANE, OPEN, QUOTE, REPLACE, RULES, SEEN, TRADING
+from emp_gym.market.base import Market
+from emp_gym.market.public import CANCEL, CLOSING_ID, FREE, LANE, OPEN, QUOTE, REPLACE, RULES, SEEN, TRADING
 from emp_gym.types import Outcome as Told
 
 REFUSED = (Told.NO_SLOT, Told.MALFORMED, Told.HALTED, Told.UNKNOWN)
@@ -26,7 +26,7 @@ def arrays_are_as_promised(subject: MarketSubject) -> Found:
 
 
 def _wrong_arrays(market: Market) -> Found:
-    public, n, m, k = market.public, market.lanes, len(market.instruments), market.slots
+    public, n, m, k = market.public, market.lanes, len(market.instruments), market.most_orders
     wanted = {
         "lane": (LANE, (n,)), "quote": (QUOTE, (n, m)), "seen": (SEEN, (n, m, 1 + len(market.spec.looks))), "open": (OPEN, (n, k)),
         "book": (np.dtype(np.int64), (n, m, 4, public.book.shape[-1])), "rules": (RULES, public.rules.shape),
@@ -111,9 +111,9 @@ def what_a_mask_allows_is_accepted(subject: MarketSubject) -> Found:
 def slots_end(subject: MarketSubject) -> Found:
     """There is room for as many orders as entries; the next is NO_SLOT; filled, cancelled and replaced ones make room again."""
     market, desk = _quiet(subject)
-    for k in range(market.slots):
-        yield from terms.told(desk.send(desk.far(k)), Told.ACCEPTED, f"order {k + 1} of {market.slots}")
-    yield from terms.told(desk.send(desk.far(0)), Told.NO_SLOT, f"order {market.slots + 1} of {market.slots}")
+    for k in range(market.most_orders):
+        yield from terms.told(desk.send(desk.far(k)), Told.ACCEPTED, f"order {k + 1} of {market.most_orders}")
+    yield from terms.told(desk.send(desk.far(0)), Told.NO_SLOT, f"order {market.most_orders + 1} of {market.most_orders}")
     desk.send(desk.cancel(desk.open_ids()[:, 0]))
     desk.wait()
     yield from terms.told(desk.send(desk.market_order()), Told.ACCEPTED, "a market order after a cancel")
@@ -123,7 +123,7 @@ def slots_end(subject: MarketSubject) -> Found:
     desk.wait()
     desk.send(desk.replace(desk.open_ids()[:, 0], 3))
     desk.wait()
-    room = (desk.open_ids() > 0).sum(axis=1) < market.slots
+    room = (desk.open_ids() > 0).sum(axis=1) < market.most_orders
     yield from terms.told(desk.send(desk.far(2))[room], Told.ACCEPTED, "an order after one was replaced")
 
 

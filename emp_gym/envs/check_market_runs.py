@@ -11,7 +11,8 @@ import numpy as np
 
 from emp_gym.envs.market_course import EPISODE, LANES, Course, Found, MarketSubject, first, shown
 from emp_gym.envs.subject import Skip, flat
-from emp_gym.market.base import ENDLESS, Market
+from emp_gym.market.base import Market
+from emp_gym.market.public import ENDLESS
 
 SHORT = 24  # decisions, where whole courses are compared byte for byte
 
@@ -94,7 +95,7 @@ def copies_continue(subject: MarketSubject) -> Found:
 
 
 def _restored(fresh: Market, market: Market) -> Market:
-    fresh.restore({name: array.copy() for name, array in market.arrays().items()}, "a copy")
+    fresh.restore(fresh.checked(market.kept("a copy"), "a copy"))
     return fresh
 
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from emp_gym import trust
 from emp_gym.envs.subject import flat
-from emp_gym.market.base import ENDLESS, Market, MarketSpec
-from emp_gym.market.public import CANCEL, FREE, LIMIT, MARKET, NONE, REPLACE
+from emp_gym.market.base import Market, MarketSpec
+from emp_gym.market.public import CANCEL, ENDLESS, FREE, LIMIT, MARKET, NONE, REPLACE
 from emp_gym.market.starts import mixed
 from emp_gym.types import I8, I64, Bool, ConfigError, Fills, Orders, Reports
 
@@ -199,7 +199,7 @@ def first(found: Iterator[str], most: int = 3) -> Found:
 
 def shown(market: Market, lanes: int) -> bytes:
     """Everything that the first `lanes` lanes are shown and were told, as bytes, field by field."""
-    told = {"fills": market.last_fills(), "reports": market.last_reports()}
+    told: dict[str, Any] = {"fills": market.last_fills(), "reports": market.last_reports()}
     found = [array[one.lane < lanes].tobytes() for one in told.values() for _, array in flat("", vars(one))]
     public = {name: array for name, array in market.public._asdict().items() if name != "rules"}
     more = {"named": market.named, "outcome": market.outcome, "progress": market.progress}

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from emp_gym.envs.market_course import Course, Moment
-from emp_gym.market.base import CLOSING_ID
-from emp_gym.market.public import CANCEL, FREE, IN_FLIGHT, LIMIT, MARKET, REPLACE, TRADING
+from emp_gym.market.public import CANCEL, CLOSING_ID, FREE, IN_FLIGHT, LIMIT, MARKET, REPLACE, TRADING
 from emp_gym.types import I64, Orders, Outcome
 
 USED = "the id of an open order"
@@ -50,7 +49,7 @@ def free(moment: Moment, lane: int, k: int) -> bool:
     """Whether nothing but a fault of its own can be in the way of a lane's `k`-th request."""
     sent = np.isin(moment.asked.kind[lane, :k], (LIMIT, MARKET, REPLACE)).sum()
     known = moment.asked.kind[lane, k] != REPLACE
-    return known and moment.before.quote["status"][lane, 0] == TRADING and len(moment.ids_before[lane]) + sent < moment.market.slots
+    return known and moment.before.quote["status"][lane, 0] == TRADING and len(moment.ids_before[lane]) + sent < moment.market.most_orders
 
 
 # ----------------------------------------------------------------------------------------------------------------- money

@@ -6,6 +6,7 @@ import numpy as np
 
 from emp_gym.jit import hot, inner
 from emp_gym.market.public import CANCEL, LIMIT, MARKET, NONE, REPLACE, TRADING, ticks_away
+from emp_gym.market.starts import draw
 from emp_gym.sensory.lob import finish, observe_book, observe_own
 from emp_gym.threads import chunk_size, fan_out, next_chunk, region
 from emp_gym.types import CASH_UNITS
@@ -285,34 +286,6 @@ def _mask_parent(mask, lane, quote, slots, book, side):
 
 
 # -------------------------------------------------------------------------------------------- reward, observation, start
-
-
-@hot
-def _mix(x):
-    """SplitMix64's output function (Steele, Lea, Flood 2014)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-@hot
-def draw(random, i):
-    """The next 64 random bits of lane i (SplitMix64)."""
-    random[i] += np.uint64(0x9E3779B97F4A7C15)
-    return _mix(random[i])
-
-
-@hot
-def draw_starts(lanes, random, windows, weight_end, day, row, end_row):
-    """Draws for each of `lanes` a start, uniform over the rows of `windows` [W, 4] (day, first, last start, end)."""
-    total = np.uint64(weight_end[len(weight_end) - 1])
-    for j in range(len(lanes)):
-        at = np.int64(draw(random, lanes[j]) % total)
-        w = 0
-        while weight_end[w] <= at:
-            w += 1
-        before = weight_end[w - 1] if w > 0 else 0
-        day[j], row[j], end_row[j] = windows[w, 0], windows[w, 1] + at - before, windows[w, 3]
 
 
 @hot

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ from gymnasium import spaces
 from emp_gym.settings import number, shown, whole, word
 from emp_gym.types import ConfigError, Feature, UnknownKeyword
 
-MOST_LOTS = 1 << 40  # of any quantity; what a day's money holds is less (`emp_gym.envs.lots`)
+MOST_LOTS = 1 << 40  # of any quantity; what a day's money holds is less (`emp_gym.market.lots`)
 MOST_TICKS = 1 << 20
 MOST_PENALTY = 1e9
 REWARDS = {"pnl": 0, "inventory": 1, "damped": 2, "shortfall": 3}
@@ -149,23 +149,23 @@ class ExecuteParent(Task):
 TASKS: dict[str, type[Task]] = {"trade": TradeBook, "make": MakeMarket, "execute": ExecuteParent}
 
 
-def make_task(name: str, parameters: Mapping[str, Any]) -> Task:
-    """The task of that name; `UnknownKeyword` names the nearest parameter when one is unknown. `ConfigError` for one that means
-    nothing to it."""
+def make_task(name: str, parameters: Mapping[str, Any], of_market: Iterable[str] = ()) -> Task:
+    """The task of that name; `UnknownKeyword` names the nearest parameter when one is unknown, those `of_market` among them.
+    `ConfigError` for one that means nothing to it."""
     task = TASKS[word("task", name, TASKS)]
     known = {entry.name for entry in fields(task)}
     for key in parameters:
         if key not in known:
-            arguments = f" (task: {sorted(known)}; market: {sorted(MARKET_ARGUMENTS)})"
-            raise UnknownKeyword.of(key, [*known, *MARKET_ARGUMENTS], arguments)
+            others = sorted({*ARGUMENTS, *of_market})
+            raise UnknownKeyword.of(key, [*known, *others], f" (task: {sorted(known)}; market: {others})")
         if key in task.unused:
             users = " and ".join(sorted(other for other, cls in TASKS.items() if key not in cls.unused))
             raise ConfigError(f"{key} means nothing to the task {name!r}, only to {users}, got {shown(parameters[key])}; leave it out")
     return task(**parameters)
 
 
-MARKET_ARGUMENTS = (
-    "data", "split", "market", "fills", "hidden_prints", "latency_ns", "impact", "every", "episode", "levels", "gates", "info",
-    "threads", "autoreset_mode", "maker_fee_bps", "taker_fee_bps", "maker_fee_per_lot", "taker_fee_per_lot", "instrument",
-    "render_mode", "num_envs", "max_episode_steps",
+ARGUMENTS = (
+    "split", "market", "every", "episode", "levels", "gates", "info", "threads", "autoreset_mode", "render_mode", "num_envs",
+    "max_episode_steps",
 )  # fmt: skip
+"""Keywords of every environment, whatever its market and task."""

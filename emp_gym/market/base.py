@@ -7,25 +7,40 @@ from `emp_gym.market.simple.BaseMarket`, which does everything but the price. ``
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from emp_gym.data.clock import UNITS
+from emp_gym.data.array_bounds import MOST, Bounds, typed
 from emp_gym.data.tape import TapeSet
-from emp_gym.market.public import FREE, IN_FLIGHT, LIMIT, LIVE, MARKET, Public, view_of
+from emp_gym.market.clock import Clock
+from emp_gym.market.lots import MOST_CASH, most_lots, too_many
+from emp_gym.market.public import ENDLESS, FREE, IN_FLIGHT, LIMIT, LIVE, MARKET, Public, view_of
 from emp_gym.market.starts import Starts
-from emp_gym.settings import shown
+from emp_gym.plugins import Kind
+from emp_gym.settings import whole
+from emp_gym.threads import MOST as MOST_THREADS
 from emp_gym.threads import default_threads
-from emp_gym.types import F32, I8, I64, Bool, ConfigError, DataError, Fills, Instrument, Orders, Reports, View
+from emp_gym.types import (
+    F32,
+    I8,
+    I64,
+    Bool,
+    ConfigError,
+    DataError,
+    Fills,
+    Instrument,
+    Orders,
+    Outcome,
+    Reports,
+    Status,
+    View,
+)
 
-ENDLESS = 1 << 62  # `Market.progress` of a lane whose source has come to its end
-CLOSING_ID = -1  # id of the fills that close a position at the end of an episode
-MONEY_ROOM = 4  # an equity is kept doubled, and no lot beyond the book costs more than twice the price at which the book ends
 USUAL_PRICE = 2_000_000_000  # price units, 200,000 dollars in LOBSTER's
 
 
@@ -51,35 +66,6 @@ RunningSum = Callable[[Recorded], I64]
 
 
 @dataclass(frozen=True)
-class Clock:
-    """How far a decision goes: so many events of the market, or nanoseconds (one of both is 0)."""
-
-    count: int
-    ns: int
-    unit: str
-
-    @classmethod
-    def parse(cls, text: Any, units: Sequence[str]) -> Clock:
-        """'100 messages', '250 ms', '1 bar'; `units` are the market's words for its events."""
-        match = re.fullmatch(r"\s*(\d{1,18})\s*([a-z]+)\s*", text) if isinstance(text, str) else None
-        if match and int(match[1]) > 0:
-            count, unit = int(match[1]), match[2]
-            if unit in units:
-                return cls(count, 0, unit)
-            if unit in UNITS:
-                return cls(0, count * UNITS[unit], unit)
-        like = " or ".join([f"'100 {units[-1]}'", "'250 ms'", "'1 s'"])
-        raise ConfigError(f"every must be like {like}, got {shown(text)}")
-
-    def __str__(self) -> str:
-        """As `parse` reads it, times in the largest unit that is exact."""
-        if self.count:
-            return f"{self.count} {self.unit}"
-        unit = next(unit for unit in reversed(UNITS) if self.ns % UNITS[unit] == 0)
-        return f"{self.ns // UNITS[unit]} {unit}"
-
-
-@dataclass(frozen=True)
 class MarketSpec:
     """What every market is given, from environment, task and feature sets."""
 
@@ -92,6 +78,11 @@ class MarketSpec:
     looks: tuple[int, ...] = ()  # own events back, ascending: `SEEN` [..., 1 + w]
     needs: frozenset[str] = frozenset()  # named arrays that somebody reads
     sums: Mapping[str, RunningSum] = field(default_factory=dict)
+
+
+def checked_threads(threads: Any) -> int:
+    """`threads`, or `ConfigError`."""
+    return whole("threads", threads, 1, MOST_THREADS, "; None takes what suits the machine")
 
 
 class Market:
@@ -107,7 +98,7 @@ class Market:
     venue: ClassVar[str] = "simulated"  # one of `governance.stages.VENUES`
     units: ClassVar[tuple[str, ...]] = ("event", "events")  # what `every` may count, singular and plural
     published: ClassVar[Mapping[str, Named]] = {}
-    slots: ClassVar[int] = 8  # K: own orders a lane, in flight included
+    most_orders: ClassVar[int] = 8  # K: own orders a lane, in flight included
     requests: ClassVar[int] = 10  # Q: orders a lane may send in one decision
     immediate: bool = True  # a cancel that is sent now wins against all that comes; False with latency or late answers
     closes: bool = True  # `close` is final at once
@@ -115,7 +106,7 @@ class Market:
     assumes: Mapping[str, Any] | None = None  # keywords of `evaluation.assumptions`; None: fills are no assumption here
     data: TapeSet | None = None  # the days, where there are some
 
-    instruments: tuple[Instrument, ...]
+    instruments: tuple[Instrument, ...]  # [I], one for each row of `public.rules`
     starts: Starts
     public: Public
     active: Bool  # [N] lanes that `advance` moves; the environment writes it
@@ -125,17 +116,20 @@ class Market:
 
     def __init__(self, spec: MarketSpec, config: Any) -> None:
         self.spec, self.config, self.lanes = spec, config, spec.lanes
-        self.threads = default_threads(spec.lanes) if spec.threads is None else spec.threads
+        self.threads = default_threads(spec.lanes) if spec.threads is None else checked_threads(spec.threads)
         self.clock = Clock.parse(spec.every, self.units)
         self.active = np.ones(spec.lanes, np.bool_)
         self.progress = np.zeros(spec.lanes, np.int64)
         self.outcome = np.zeros((spec.lanes, self.requests), np.int8)
         self.named = {}
-        self._stop_if_unpublished(spec.needs)
+        self._stop_if_unpublished()
 
-    def _stop_if_unpublished(self, needs: frozenset[str]) -> None:
-        for name in sorted(needs - set(self.published)):
-            raise ConfigError(f"{type(self).__name__} publishes no array {name!r}; it has {sorted(self.published) or 'none'}")
+    def _stop_if_unpublished(self) -> None:
+        known = sorted({*self.published, *self.spec.sums})
+        for name in sorted(self.spec.needs - set(known)):
+            near = get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"{type(self).__name__} publishes no array {name!r}; it has {known or 'none'}{hint}")
 
     # ------------------------------------------------------------------------------------------------- what must be written
 
@@ -174,15 +168,16 @@ class Market:
         """Of simulators: from decision `at` of every episode on, other noise; what is shown before does not change."""
         raise NotImplementedError
 
-    def check_quantity(self, lots: int, name: str) -> None:
-        """`ConfigError` where `lots`, which are called `name`, could come to more than 64 bits of money hold."""
+    def check_quantity(self, lots: int, name: str) -> int:
+        """`ConfigError` where `lots`, which are called `name`, could in one decision come to more than 64 bits of money hold. Returns
+        the number of decisions after which accounts have to be looked at (`emp_gym.market.lots`)."""
+        most = MOST_CASH
         for rules, instrument in zip(self.public.rules, self.instruments, strict=True):
-            most = most_lots(rules, USUAL_PRICE)
-            if lots > most:
-                raise ConfigError(
-                    f"{name} must be at most {most:,} of {instrument.symbol}, got {lots:,}: its value would not fit the 64 bits of "
-                    f"cash in 1e-8 {instrument.currency}; use a smaller {name}"
-                )
+            of_it = most_lots(rules, USUAL_PRICE)
+            if lots > of_it:
+                raise too_many(lots, name, of_it, instrument.symbol, instrument.currency)
+            most = min(most, of_it)
+        return most // max(lots, 1)
 
     def describe(self) -> dict[str, Any]:
         """JSON: what this market is and under which settings."""
@@ -201,25 +196,45 @@ class Market:
         """All that one call leaves to the next: every array among the attributes, rules apart; not copies."""
         return dict(_arrays(vars(self)))
 
-    def restore(self, saved: Mapping[str, np.ndarray], where: str) -> None:
-        """Takes over `arrays` of a market with the same `layout`; `DataError` for what cannot be them."""
-        own = self.arrays()
-        if own.keys() != saved.keys():
-            raise DataError(f"{where}: arrays {sorted(own.keys() ^ saved.keys())} are there or expected, not both")
-        for name, array in own.items():
-            if saved[name].dtype != array.dtype or saved[name].shape != array.shape:
-                raise DataError(
-                    f"{where}: {name}: expected {array.dtype}{list(array.shape)}, got {saved[name].dtype}{list(saved[name].shape)}"
-                )
-        _stop_if_no_orders(saved["public.open"], saved["public.lane"]["orders"], where)
-        for name, array in own.items():
-            array[...] = saved[name]
+    def kept(self, where: str) -> dict[str, np.ndarray]:
+        """`arrays` as a file holds them: of one that grows only what is in use. `ConfigError` where that is more than `room`."""
+        return self.arrays()
+
+    def room(self) -> dict[str, int]:
+        """Bytes that each of `kept` may have at the most."""
+        return {name: array.nbytes for name, array in self.arrays().items()}
+
+    def checked(self, saved: Mapping[str, np.ndarray], where: str) -> dict[str, np.ndarray]:
+        """`kept` of a market with the same `layout`, as it is or as bytes, to arrays that `restore` takes; `DataError` for what cannot be
+        them. Nothing changes."""
+        found, bounds = typed(self.arrays(), saved, where), Bounds(where)
+        for name, array in found.items():
+            if array.dtype.kind == "b" or name.startswith(("public.", "named.")):
+                bounds.plain(name, array)
+        bounds.within("outcome", found["outcome"], 0, max(Outcome))
+        bounds.within("progress", found["progress"], 0, ENDLESS)
+        quote = found["public.quote"]
+        bounds.within("public.quote.rules", quote["rules"], 0, len(self.public.rules) - 1)
+        bounds.within("public.quote.status", quote["status"], 0, max(Status))
+        _check_orders(bounds, found["public.open"], found["public.lane"]["orders"])
+        return found
+
+    def restore(self, found: Mapping[str, np.ndarray]) -> None:
+        """Takes over what `checked` gave, in place: kernels and views hold on to the arrays."""
+        for name, array in self.arrays().items():
+            array[...] = found[name]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Market:
-        return _remade(type(self), self.spec, self.config, self.arrays())
+        twin = object.__new__(type(self))
+        twin.__setstate__(self.__getstate__())
+        return twin
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _remade, (type(self), self.spec, self.config, self.arrays())
+    def __getstate__(self) -> dict[str, Any]:
+        return {"spec": self.spec, "config": self.config, "arrays": self.arrays()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        type(self).__init__(self, state["spec"], state["config"])
+        self.restore(self.checked(state["arrays"], f"a copy of {type(self).__name__}"))
 
 
 def _arrays(owner: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, np.ndarray]]:
@@ -232,26 +247,24 @@ def _arrays(owner: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, n
             yield from _arrays(value, "named.")
 
 
-def _remade(kind: type[Market], spec: MarketSpec, config: Any, arrays: Mapping[str, np.ndarray]) -> Market:
-    twin = kind(spec, config)
-    twin.restore(arrays, f"a copy of {kind.__name__}")
-    return twin
-
-
-def _stop_if_no_orders(own: np.ndarray, used: np.ndarray, where: str) -> None:
+def _check_orders(bounds: Bounds, own: np.ndarray, used: np.ndarray) -> None:
     """`DataError` where entries [N, K] are not those of `used` [N] orders, the first ones."""
-    if (used < 0).any() or (used > own.shape[1]).any():
-        raise DataError(f"{where}: orders: expected 0 to {own.shape[1]}, got {int(used.min())} to {int(used.max())}")
+    bounds.within("public.lane.orders", used, 0, own.shape[1])
     first = np.arange(own.shape[1]) < used[:, None]
-    known = np.isin(own["state"], (IN_FLIGHT, LIVE)) & np.isin(own["side"], (-1, 1)) & np.isin(own["kind"], (LIMIT, MARKET))
-    right = np.where(first, known & (own["id"] > 0) & (own["quantity"] >= 0), own["state"] == FREE)
-    if not right.all():
-        lane, slot = np.argwhere(~right)[0]
-        raise DataError(f"{where}: open[{lane}, {slot}] is no order, or one where there should be none: {own[lane, slot]}")
+    bounds.within("public.open.state", own["state"], FREE, FREE, ~first)
+    bounds.within("public.open.state", own["state"], IN_FLIGHT, LIVE, first)
+    bounds.within("public.open.kind", own["kind"], LIMIT, MARKET, first)
+    bounds.within("public.open.side", np.abs(own["side"].astype(np.int64)), 1, 1, first)
+    bounds.within("public.open.id", own["id"], 1, MOST, first)
+    bounds.within("public.open.quantity", own["quantity"], 0, MOST, first)
 
 
-def most_lots(rules: np.void, price: int) -> int:
-    """Lots whose value and fees at `price` (price units) fit 64 bits."""
-    lot = max(int(rules["price_to_cash"]), abs(int(rules["maker_numerator"])), abs(int(rules["taker_numerator"]))) * max(price, 1)
-    lot += max(abs(int(rules["maker_per_lot"])), abs(int(rules["taker_per_lot"])))
-    return int(np.iinfo(np.int64).max) // (MONEY_ROOM * lot)
+MARKETS = Kind(
+    "market",
+    "emp_gym.markets",
+    {"replay": "emp_gym.market.replay:ReplayMarket"},
+    lambda cls: issubclass(cls, Market),
+    "a class that derives from emp_gym.market.base:Market",
+    schema=lambda cls: cls.Config,  # type: ignore[attr-defined]
+)
+"""What `market` may be."""

@@ -18,15 +18,15 @@ function of the episode's start and the decision: so lanes, threads, copies and 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, ClassVar
 
 import numpy as np
 
-from emp_gym.data.tape import DAY, DayInfo
-from emp_gym.market.base import CLOSING_ID, Market, MarketSpec
-from emp_gym.market.day_rules import market_days
+from emp_gym.market.base import Market, MarketSpec
+from emp_gym.market.day_rules import put_rules
 from emp_gym.market.public import (
     CANCEL,
+    CLOSING_ID,
     FREE,
     LIMIT,
     LIVE,
@@ -41,6 +41,7 @@ from emp_gym.market.public import (
     allocate,
 )  # fmt: skip
 from emp_gym.market.starts import Numbers, mixed
+from emp_gym.settings import whole
 from emp_gym.types import EMPTY_ASK, EMPTY_BID, I64, Bool, ConfigError, Fills, Instrument, Orders, Outcome
 
 STEP = np.uint64(0x9E3779B97F4A7C15)
@@ -49,16 +50,6 @@ FILL = np.dtype([
     ("maker", "?"), ("beyond_depth", "?"), ("mid2_lots", "i8"), ("instrument", "i4"),
 ])  # fmt: skip
 """One entry of `Fills`."""
-
-
-class _Undated(NamedTuple):
-    """An instrument that trades on no day in particular."""
-
-    instrument: Instrument
-    midnight_utc_ns: int = 0
-
-    def __str__(self) -> str:
-        return self.instrument.symbol
 
 
 class BaseMarket(Market):
@@ -76,12 +67,11 @@ class BaseMarket(Market):
             raise ConfigError(f"every must be a multiple of {self.event_ns} ns, the length of an event, got {spec.every!r}")
         if spec.sums:
             raise ConfigError(f"{type(self).__name__} has no messages, and the features need running sums of them: {sorted(spec.sums)}")
-        if (spec.levels or 1) > self.levels:
-            raise ConfigError(f"levels must be at most {self.levels}, the depth of this market, got {spec.levels}")
-        undated, rules = market_days(np.zeros(1, DAY), [cast(DayInfo, _Undated(instrument))]), np.zeros(1, RULES)
-        for name in RULES.names or ():
-            rules[name] = undated[name]
-        self.public = allocate(spec.lanes, 1, self.slots, self.levels, len(spec.looks), rules)
+        if spec.levels is not None:
+            whole("levels", spec.levels, 1, self.levels, ", the depth of this market")
+        rules = np.zeros(1, RULES)
+        put_rules(rules[0], instrument, 0, instrument.symbol)
+        self.public = allocate(spec.lanes, 1, self.most_orders, self.levels, len(spec.looks), rules)
         self._back = tuple(-(-look // self.events) for look in spec.looks)  # whole decisions
         self._ring = np.zeros((spec.lanes, max(self._back, default=0) + 1), SEEN)
         self._branch = np.array([1 << 62, 0])  # decision from which on there is other noise, and which
@@ -131,7 +121,7 @@ class BaseMarket(Market):
     def resting(self, lanes: I64, side: int) -> Iterator[tuple[I64, I64]]:
         """Own resting orders of `side` where trading goes on, the oldest first: (lane [n], slot [n]), no lane twice in one pair."""
         own, trading = self.public.open, self.public.quote["status"][lanes, 0] == TRADING
-        for slot in range(self.slots):
+        for slot in range(self.most_orders):
             there = lanes[trading & (own["state"][lanes, slot] == LIVE) & (own["side"][lanes, slot] == side)]
             if len(there):
                 yield there, np.full(len(there), slot)
@@ -257,7 +247,7 @@ class BaseMarket(Market):
             (Outcome.MALFORMED, new & (self._malformed(kind, asked) | known)),
             (Outcome.UNKNOWN, np.where(new, (kind == REPLACE) & ~there, ~known)),
             (Outcome.HALTED, new & (public.quote["status"][lane, 0] != TRADING)),
-            (Outcome.NO_SLOT, new & (public.lane["orders"][lane] >= self.slots)),
+            (Outcome.NO_SLOT, new & (public.lane["orders"][lane] >= self.most_orders)),
         ):
             told[(told == Outcome.ACCEPTED) & wrong] = outcome
         return told

@@ -8,9 +8,9 @@ import pytest
 
 import emp_gym  # noqa: F401
 from emp_gym.data.synthetic import DayConfig, write_day
-from emp_gym.envs import lots
 from emp_gym.envs.core import Lanes
 from emp_gym.experiments.backtest import Comparison
+from emp_gym.market import lots
 from emp_gym.types import ConfigError, Status
 from tests.inside import market_of
 
@@ -26,7 +26,7 @@ def path(tmp_path_factory):
 
 
 def largest(lanes: Lanes) -> int:
-    return min(lots.most_lots(day, lots.highest_price(lanes.tape, i)) for i, day in enumerate(lanes.market.public.rules))
+    return min(lots.most_lots(day, lots.highest_price(lanes.market.data, i)) for i, day in enumerate(lanes.market.public.rules))
 
 
 @pytest.mark.parametrize("name", IDS)
@@ -86,7 +86,7 @@ def test_an_episode_that_loses_more_than_64_bits_hold_is_ended_by_an_error_befor
                 for side, price, quantity, fee in zip(fills.side, fills.price, fills.quantity, fills.fee, strict=True):
                     cash -= int(side) * int(price) * int(quantity) * unit + int(fee)
                 assert int(lanes.market.state["cash"][0]) == cash and abs(2 * cash) < 1 << 63
-                equity2 = 2 * cash + int(lanes.market.state["position"][0]) * int(lanes.market.state["mid2"][0]) * unit
+                equity2 = 2 * cash + int(lanes.market.state["position"][0]) * int(lanes.market.quote["mid2"][0, 0]) * unit
                 assert int(lanes.market.view.equity2[0]) == equity2
             lanes.settle_and_observe()
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emp_gym.envs import task_kernels
-from emp_gym.market.base import Clock, MarketSpec
+from emp_gym.market.base import MarketSpec
+from emp_gym.market.clock import Clock
 from emp_gym.market.public import LIVE
 from emp_gym.market.simple import BaseMarket
-from emp_gym.market.starts import SPLITS, Numbers
+from emp_gym.market.starts import SPLITS, Numbers, Starts
 from emp_gym.types import EMPTY_BID, ConfigError, DataError, Instrument, OrderKind, Orders, Outcome, Status
 
 SPEC = MarketSpec(2, every="10 events", looks=(15, 40))
@@ -169,24 +169,28 @@ def test_restore_refuses_what_cannot_be_the_arrays():
     market.advance(buy(50, 10_100))
     saved = {name: array.copy() for name, array in market.arrays().items()}
     for change, said in (
-        (lambda s: s.pop("progress"), "progress"), (lambda s: s.update(progress=s["progress"].astype(np.int32)), "expected int64"),
-        (lambda s: s["public.lane"]["orders"].__setitem__(0, 9), "0 to 8"),
-        (lambda s: s["public.open"]["side"].__setitem__((0, 0), 3), "no order"),
-        (lambda s: s["public.open"]["state"].__setitem__((1, 4), LIVE), "no order"),
+        (lambda s: s.pop("progress"), "progress"),
+        (lambda s: s.update(progress=s["progress"].astype(np.int32)), "progress: expected 16 bytes, got 8"),
+        (lambda s: s["public.lane"]["orders"].__setitem__(0, 9), "expected 0 to 8"),
+        (lambda s: s["public.open"]["side"].__setitem__((0, 0), 3), r"public.open.side, lane 0, entry 0: expected 1 to 1, got 3"),
+        (lambda s: s["public.open"]["state"].__setitem__((1, 4), LIVE), r"public.open.state, lane 1, entry 4"),
+        (lambda s: s["public.quote"]["rules"].__setitem__((1, 0), 1), r"public.quote.rules, lane 1"),
+        (lambda s: s["active"].view(np.uint8).__setitem__(1, 2), "active, lane 1"),
     ):  # fmt: skip
         broken = copy.deepcopy(saved)
         change(broken)
         with pytest.raises(DataError, match=said):
-            Script().restore(broken, "here")
+            Script().checked(broken, "here")
     twin = Script()
-    twin.restore(saved, "here")
+    twin.restore(twin.checked(saved, "here"))
     assert twin.public.open.tobytes() == market.public.open.tobytes() and twin.layout == market.layout
 
 
 def test_what_it_cannot_do_is_refused_by_name():
     for spec, said in (
         (replace(SPEC, every="10 bars"), "100 messages"), (replace(SPEC, every="1500 us"), "multiple of 1000000 ns"),
-        (replace(SPEC, levels=3), "at most 2"), (replace(SPEC, needs=frozenset({"ohlcv"})), "publishes no array 'ohlcv'"),
+        (replace(SPEC, levels=3), "at most 2, got 3, the depth of this market"),
+        (replace(SPEC, needs=frozenset({"ohlcv"})), "publishes no array 'ohlcv'"),
         (replace(SPEC, sums={"large": lambda day: np.zeros(1)}), "no messages"), (replace(SPEC, split="tset"), "split"),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=said):
@@ -206,14 +210,21 @@ def test_a_clock_is_read_as_it_is_written():
             Clock.parse(text, ("message", "messages"))
 
 
-def test_starts_are_drawn_as_the_kernel_draws_them():
-    starts, lanes, random = Numbers("all"), np.array([2, 0]), np.arange(1, 5, dtype=np.uint64)
-    starts.table = np.array([[0, 5, 9, 30], [3, 100, 100, 120], [4, 0, 3, 8]], np.int64)
-    weight_end = np.cumsum(starts.table[:, 2] - starts.table[:, 1] + 1)
+def test_starts_are_drawn_by_the_generator_of_each_lane_uniformly_over_all_windows():
+    table, mask = np.array([[0, 5, 9, 30], [3, 100, 100, 120], [4, 0, 3, 8]], np.int64), (1 << 64) - 1
+    starts, random, state = Starts(table), np.arange(1, 5, dtype=np.uint64), {0: 1, 2: 3}
+    places = [(day, row, end) for day, first, last, end in table.tolist() for row in range(first, last + 1)]
+    seen = set()
     for _ in range(200):
-        other, wanted = random.copy(), [np.zeros(2, np.int64) for _ in range(3)]
-        task_kernels.draw_starts(lanes, other, starts.table, weight_end, *wanted)
-        assert [a.tolist() for a in starts.draw(lanes, random)] == [a.tolist() for a in wanted] and (random == other).all()
+        wanted = []
+        for lane in (2, 0):  # SplitMix64, in Python's integers
+            state[lane] = x = (state[lane] + 0x9E3779B97F4A7C15) & mask
+            x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 & mask
+            x = (x ^ (x >> 27)) * 0x94D049BB133111EB & mask
+            wanted.append(places[(x ^ (x >> 31)) % len(places)])
+        assert list(zip(*(column.tolist() for column in starts.draw(np.array([2, 0]), random)))) == wanted
+        seen |= set(wanted)
+    assert seen == set(places) and random.tolist() == [state[0], 2, state[2], 4]
 
 
 def test_starts_of_a_simulator_are_numbers_apart():
@@ -222,7 +233,7 @@ def test_starts_of_a_simulator_are_numbers_apart():
     assert tables["all"].tolist() == [0, tables["test"][1]] and tables["all"][1] < 1 << 31
     test = Numbers("test")
     assert test.disjoint()[:2] == [(0, tables["test"][0]), (0, tables["test"][0] + 1)]
-    assert test.pin(None, None) == (0, tables["test"][0], tables["test"][0]) and test.pin(0, 77) == (0, 77, 77)
+    assert test.pin(0, None) == (0, tables["test"][0], tables["test"][0]) and test.pin(0, 77) == (0, 77, 77)
     for day, start in ((1, None), (0, "10:15:00"), (0, -1), ("x", 0)):
         with pytest.raises(ConfigError):
             test.pin(day, start)

@@ -1,0 +1,203 @@
+"""What a keyword of an environment may be: a name, ``module:Class``, a mapping with parameters, a class, or an object.
+
+Names are ours or those under which an installed package offers something (entry points of the groups ``emp_gym.markets``,
+``emp_gym.tasks``, ``emp_gym.rewards``, ``emp_gym.features``, ``emp_gym.gates``). Parameters stand in a mapping such as
+``{"reward": "my:Growth", "capital": 1e6}``, or among the environment's keywords: each of these goes to whoever takes one of that name.
+
+`Plugin` is the base of tasks, rewards and feature sets, `World` what they are bound to.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from emp_gym import trust
+from emp_gym.settings import shown
+from emp_gym.types import I64, ConfigError, DataError, Instrument, UnknownKeyword, View
+
+P = TypeVar("P", bound="Plugin")
+
+
+# ---- from a name to an object
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of plug-in: how it is found."""
+
+    word: str  # what its keyword and the key of its mapping are called: "reward"
+    group: str  # entry points of installed packages: "emp_gym.rewards"
+    table: Mapping[str, str]  # ours by name, "module:Class"; each is loaded when it is asked for
+    fits: Callable[[type], bool]
+    expected: str  # what `fits` asks for, in words: "a reward: a class derived from emp_gym.envs.tasks:Reward"
+    schema: Callable[[type], type] = lambda cls: cls  # the class whose parameters are its parameters
+
+    def names(self) -> list[str]:
+        """All that can be asked for by name."""
+        return sorted({*self.table, *self._installed()})
+
+    def find(self, name: Any) -> type:
+        """The class that `name` means."""
+        if isinstance(name, str):
+            if name in self.table:
+                module, _, cls = self.table[name].partition(":")
+                return getattr(import_module(module), cls)
+            path = self._installed().get(name, name)
+            if ":" in path:
+                return trust.resolve(path, f"{self.word} {name!r}", self.fits, self.expected)
+        known = self.names()
+        near = get_close_matches(str(name), known, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"unknown {self.word} {shown(name)}: expected one of {known} or module:Class{hint}")
+
+    def part(self, entry: Any) -> Part:
+        """What `entry` asks for, not yet made."""
+        given = dict(entry) if isinstance(entry, Mapping) else {self.word: entry}
+        told = given.pop(self.word, None)
+        if isinstance(told, type) and self.fits(told):
+            return Part(self, told.__name__, told, given)
+        if not isinstance(told, str) and self.fits(type(told)) and not given:
+            return Part(self, type(told).__name__, type(told), given, told)
+        return Part(self, str(told), self.find(told), given)
+
+    def _installed(self) -> dict[str, str]:
+        return {point.name: point.value for point in entry_points(group=self.group)}
+
+
+@dataclass
+class Part:
+    """One thing that an environment is made of: its class and parameters, or the object that was given."""
+
+    kind: Kind
+    name: str
+    cls: type
+    given: dict[str, Any]
+    made: Any = None
+    takes: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.takes = () if self.made is not None else parameters(self.kind.schema(self.cls))
+        for key in self.given:
+            if key not in self.takes:
+                raise UnknownKeyword.of(key, self.takes, f" ({self.title}: {list(self.takes)})")
+
+    @property
+    def title(self) -> str:
+        return f"{self.kind.word} {self.name!r}"
+
+    def make(self) -> Any:
+        """The object: that which was given, or a new one (of its schema, where it has another)."""
+        if self.made is not None:
+            return self.made
+        schema = self.kind.schema(self.cls)
+        try:
+            inspect.signature(schema).bind(**self.given)
+        except TypeError as error:
+            raise ConfigError(f"{self.title}: {error}; its parameters: {list(self.takes)}") from error
+        return schema(**self.given)
+
+
+def deal(keywords: Mapping[str, Any], parts: Sequence[Part], known: Iterable[str] = ()) -> None:
+    """Hands each of `keywords` to that of `parts` which takes one of its name.
+
+    `ConfigError` where several do, `UnknownKeyword` with the nearest of all, and of the names `known` besides, where none does.
+    """
+    for key, value in keywords.items():
+        takers = [part for part in parts if key in part.takes and key not in part.given]
+        if len(takers) > 1:
+            both, first = " and ".join(part.title for part in takers), takers[0]
+            mapping = {first.kind.word: first.name, key: value}
+            raise ConfigError(f"{key} is a parameter of {both}: say whose, {first.kind.word}={shown(mapping)}")
+        if not takers:
+            said = ", ".join(f"{part.title}: {list(part.takes)}" for part in parts if part.takes)
+            raise UnknownKeyword.of(key, [*(name for part in parts for name in part.takes), *known], f" ({said})")
+        takers[0].given[key] = value
+
+
+def parameters(cls: type) -> tuple[str, ...]:
+    """Names of the parameters that `cls` takes."""
+    if is_dataclass(cls):
+        return tuple(each.name for each in fields(cls) if each.init)
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return tuple(name for name, each in inspect.signature(cls).parameters.items() if each.kind in kinds)
+
+
+# ---- what tasks, rewards and feature sets have in common
+
+
+class World(NamedTuple):
+    """What a plug-in sees of its environment. Nothing here is its own: it reads, and writes nowhere but in its own arrays."""
+
+    lanes: int
+    instruments: tuple[Instrument, ...]
+    view: View
+    public: Any  # `emp_gym.market.public.Public`
+    looks: tuple[int, ...]  # own events back, in the order of ``public.seen[..., 1:]``
+    clock: Any  # from decision to decision
+    episode: int  # decisions
+    clip: int  # lots of one order
+    limit: int  # lots that a position may have
+    immediate: bool  # a cancel that is sent now wins against all that comes
+    threads: int
+
+    @property
+    def named(self) -> Mapping[str, np.ndarray]:
+        """What the market publishes besides [N, M, ...], by name."""
+        return self.view.named
+
+    @property
+    def slots(self) -> int:
+        """Own orders that a lane may have at a time."""
+        return self.view.order_id.shape[1]
+
+
+class Plugin:
+    """Base of what is put into an environment. Its parameters are its dataclass fields, or those of its ``__init__``; what it
+    remembers of a lane it keeps in arrays [N, ...] that are attributes, made in `bind`. Copies, pickles and snapshots of the
+    environment bind it anew and give it their contents."""
+
+    world: World
+
+    def bind(self, world: World) -> None:
+        """Called once, before the first episode, with what may be read; again in a copy."""
+        vars(self)["world"] = world  # of a frozen one, too
+
+    def begin(self, lanes: I64) -> None:
+        """Episodes have begun in `lanes` [n]: the view shows their first moment."""
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What one step leaves to the next: the arrays themselves, by name."""
+        kept = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        return {name: value for name, value in kept.items() if value.flags.writeable}
+
+    def restore(self, saved: Mapping[str, np.ndarray]) -> None:
+        """Takes over such arrays, of one bound to as many lanes; `DataError` where they are others."""
+        own = self.arrays()
+        for name in sorted(own.keys() | saved.keys()):
+            told, got = (f"{of[name].dtype} {of[name].shape}" if name in of else "none" for of in (own, saved))
+            if told != got:
+                raise DataError(f"{type(self).__name__}: {name}: expected {told}, got {got}")
+        for name, array in own.items():
+            array[...] = saved[name]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "world"}
+
+
+def moved(plugin: P, world: World) -> P:
+    """`plugin`, which came without a world out of a pickle or copy, in `world`, with what it remembers."""
+    before = {name: array.copy() for name, array in plugin.arrays().items()}
+    plugin.bind(world)
+    plugin.restore({name: before[name] for name in plugin.arrays() if name in before})
+    return plugin
+
+
+__all__ = ["Kind", "Part", "Plugin", "World", "deal", "moved", "parameters"]
