@@ -52,13 +52,14 @@ def test_a_model_is_judged_as_it_was_beside_every_baseline(name, opened, capsys)
     assert same({"windows": then["windows"], "days": then["days"]}, now)
 
 
-def test_a_run_goes_on_from_its_checkpoint(opened):
+def test_a_run_goes_on_from_its_checkpoint_and_begins_new_episodes_where_lanes_are_laid_out_otherwise(opened, caplog):
     run = opened("ppo")
     before = (run / "model.safetensors").read_bytes()
     assert train.main(["--resume", str(run), "--total-timesteps", "768", "--no-evaluation"]) == 0
     assert (run / "checkpoints" / "000000000768").is_dir()
     assert (run / "model.safetensors").read_bytes() != before
     assert (run / "curves.csv").read_text().splitlines()[-1].startswith("768,")
+    assert "another version of this package: new episodes begin" in caplog.text
 
 
 def test_a_run_log_is_read_and_recording_again_gives_its_tables(opened, tmp_path):

@@ -114,6 +114,19 @@ def archived(path: Path, largest: Callable[[str], int], total: int) -> dict[str,
     return found
 
 
+def member(path: Path, name: str, most: int) -> np.ndarray:
+    """One array of bytes of an .npz file, of at most `most`; the others are not looked at. `DataError` as `archived`."""
+    if not path.is_file():
+        raise DataError(f"{path}: missing, or not a file")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _unpacked(archive, archive.getinfo(f"{name}.npy"), most, f"{path}: {name}")
+    except KeyError as error:
+        raise DataError(f"{path}: expected an array {name!r}, got none") from error
+    except NOT_READABLE as error:
+        raise DataError(f"{path}: no readable archive ({type(error).__name__}: {error})") from error
+
+
 def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int, where: str) -> np.ndarray:
     if most < 0:
         raise DataError(f"{where[:200]}: an array that is not expected")

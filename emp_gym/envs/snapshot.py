@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emp_gym.data.array_bounds import typed
-from emp_gym.data.array_files import archived
+from emp_gym.data.array_files import archived, member
 from emp_gym.envs import snapshot_check
 from emp_gym.types import DataError
 
@@ -41,6 +41,11 @@ def save(env: Any, path: Path) -> None:
         arrays |= {f"gate.{number}.{name}": array for name, array in gate.arrays().items()}
     with path.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **{name: _bytes(array) for name, array in arrays.items()})
+
+
+def fits(face: VectorFace, path: Path) -> bool:
+    """Whether `path` was saved of lanes like those of `face`, laid out alike. `DataError` for what is no such file."""
+    return np.array_equal(member(path, "layout", 32), _layout(face))
 
 
 def restore(face: VectorFace, path: str | Path) -> None:

@@ -182,6 +182,10 @@ class MeteredVectorEnv(VectorWrapper):
         if self._state is None:
             return self.env.reset(seed=seed, options=options)
         state, self._state = self._state, None
+        native: Any = self.env.unwrapped
+        if not snapshot.fits(native, state):
+            LOGGER.warning("%s: of another environment, or another version of this package: new episodes begin", state)
+            return self.env.reset(seed=seed, options=options)
         answer = self.env.reset(seed=seed, options={"state": str(state)})
         self._meter.forget()
         if self._returns is not None and self._returns.exists():

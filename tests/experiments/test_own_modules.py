@@ -78,7 +78,7 @@ def test_gates_inside_a_setting_are_found_too(here):
     (here / "own_gates_a.py").write_text("class Open:\n    def __call__(self, state, orders):\n        return orders, None\n")
     own_modules.admit(Namespace(set=['env.gates=["own_gates_a:Open"]']))
     (gate,) = gates.resolve("own_gates_a:Open")
-    assert type(gate).__name__ == "Open"
+    assert gate.title == "own_gates_a:Open"
 
 
 def test_the_working_folder_hides_nothing_that_is_installed(here):
