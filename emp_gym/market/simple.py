@@ -186,6 +186,8 @@ class BaseMarket(Market):
     def advance(self, orders: Orders) -> None:
         lanes, lane = np.flatnonzero(self.active), self.public.lane
         self._log = []
+        if not len(lanes):
+            return
         self._door(orders, lanes)
         lane["decision"][lanes] += 1
         lane["time_ns"][lanes] += self.events * self.event_ns
