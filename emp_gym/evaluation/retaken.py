@@ -44,7 +44,7 @@ class Retaken:
         key = np.stack([takes["lane"], takes["side"], takes["price"]])
         for at_price in np.split(takes, np.flatnonzero((key[:, 1:] != key[:, :-1]).any(axis=0)) + 1):
             lane = int(at_price["lane"][0])
-            again[lane] += _again(self._market.tape, int(self._day[lane]), at_price)
+            again[lane] += _again(self._market.data, int(self._day[lane]), at_price)
         return again
 
 

@@ -258,11 +258,11 @@ class Recorder:
         rows = lane["start_row"].copy()
         for day in np.unique(self._day):
             own, mine = tape.rows[tape.day_slice(int(day))], self._day == day
-            if lanes.pace.rows:
+            if lanes.market.clock.count:
                 for _ in range(lanes.episode):
-                    rows[mine] = own["group_end"][np.minimum(rows[mine] + lanes.pace.rows, len(own) - 1)]
+                    rows[mine] = own["group_end"][np.minimum(rows[mine] + lanes.market.clock.count, len(own) - 1)]
             else:
-                until = own["time_ns"][rows[mine]] + lanes.pace.ns * lanes.episode
+                until = own["time_ns"][rows[mine]] + lanes.market.clock.ns * lanes.episode
                 rows[mine] = np.searchsorted(own["time_ns"], until, side="right") - 1
             rows[mine] = np.minimum(rows[mine], own["group_end"][lane["end_row"][mine]])
         return rows

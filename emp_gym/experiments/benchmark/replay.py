@@ -16,8 +16,9 @@ from emp_gym.data.tape import LARGEST_IN_MEMORY, TapeSet
 from emp_gym.experiments.benchmark import days, peers
 from emp_gym.experiments.benchmark.figures import Effort, Figures, core_word, thread_counts
 from emp_gym.jit import hot
-from emp_gym.market.public import CANCEL, LIMIT, NONE, REPLACE, TRADING
-from emp_gym.market.replay import ENDLESS, MANY, REQUESTS, ReplayConfig, ReplayMarket
+from emp_gym.market.base import MarketSpec
+from emp_gym.market.public import CANCEL, ENDLESS, LIMIT, NONE, REPLACE, TRADING
+from emp_gym.market.replay import MANY, REQUESTS, ReplayConfig, ReplayMarket
 from emp_gym.types import I64, Orders
 
 QUANTITY = 1  # lots of a quote
@@ -77,7 +78,7 @@ class Quoting:
 
     def __init__(self, tape: TapeSet, lanes: int, messages: int, threads: int, seed: int = 0) -> None:
         self.tape, self.lanes = _held(tape, lanes), lanes
-        self.market = ReplayMarket(self.tape, lanes, ReplayConfig(every_rows=messages), threads)
+        self.market = ReplayMarket(MarketSpec(lanes, every=f"{messages} messages", threads=threads), ReplayConfig(), self.tape)
         self.orders = Orders.empty(lanes, REQUESTS)
         self.random = np.random.default_rng(seed)
         self.filled = 0
