@@ -45,6 +45,8 @@ class Lanes:
         **keywords: Any,
     ) -> None:
         part = MARKETS.part(market)
+        if part.made is not None:
+            raise ConfigError(f"a market ({part.name}) is made for its lanes: give its class or name, and its parameters in a mapping")
         own = {name: keywords.pop(name) for name in part.takes if name in keywords and name not in part.given}
         part.given |= own
         config = part.make()

@@ -11,8 +11,9 @@ import pytest
 
 import emp_gym  # noqa: F401
 from emp_gym.envs import ENVIRONMENTS
-from emp_gym.envs.tasks import MARKET_ARGUMENTS, TASKS, Task
+from emp_gym.envs.tasks import ARGUMENTS, TASKS, Task
 from emp_gym.experiments.config import RunConfig, assignments, override, validate
+from emp_gym.market.replay import ReplayConfig
 from emp_gym.settings import number, shown, whole, word
 from emp_gym.types import ConfigError
 
@@ -48,7 +49,7 @@ def is_one_line(said: str, name: str) -> bool:
 
 
 def test_no_keyword_is_left_out_of_the_table():
-    assert set(BAIT) == {*MARKET_ARGUMENTS, *(field.name for field in fields(Task))}
+    assert set(BAIT) == {*ARGUMENTS, *(field.name for kind in (ReplayConfig, Task) for field in fields(kind))}
 
 
 @pytest.mark.parametrize("name", BAIT)
@@ -96,7 +97,7 @@ def test_numbers_of_numpy_are_numbers():
         taker_fee_bps=np.float32(0.5), threads=np.int16(1), max_episode_steps=np.int64(4),
     )  # fmt: skip
     config = env.unwrapped.lanes.market.config
-    assert (config.order_latency_ns, config.feed_latency_ns, config.taker_fee_bps) == (5, 7, 0.5) and env.num_envs == 2
+    assert (config.latencies, config.taker_fee_bps) == ((5, 7), 0.5) and env.num_envs == 2
 
 
 @pytest.mark.parametrize("seed", [NAN, 1.5, -1, True, "abc", {}, [1.5, 0], [0, -1], [True, 0], [0], 1 << 128])
