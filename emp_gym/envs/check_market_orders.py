@@ -26,10 +26,10 @@ def arrays_are_as_promised(subject: MarketSubject) -> Found:
 
 
 def _wrong_arrays(market: Market) -> Found:
-    public, n, m, k = market.public, market.lanes, len(market.instruments), market.most_orders
+    public, n, m, k = market.public, market.lanes, market.public.quote.shape[-1], market.most_orders
     wanted = {
         "lane": (LANE, (n,)), "quote": (QUOTE, (n, m)), "seen": (SEEN, (n, m, 1 + len(market.spec.looks))), "open": (OPEN, (n, k)),
-        "book": (np.dtype(np.int64), (n, m, 4, public.book.shape[-1])), "rules": (RULES, public.rules.shape),
+        "book": (np.dtype(np.int64), (n, m, 4, public.book.shape[-1])), "rules": (RULES, (len(market.instruments),)),
     }  # fmt: skip
     arrays = {**public._asdict(), "active": market.active, "progress": market.progress, "outcome": market.outcome}
     wanted |= {"active": (np.dtype(bool), (n,)), "progress": (np.dtype(np.int64), (n,))}
@@ -51,7 +51,7 @@ def _wrong_orders(moment: Moment) -> Found:
     there = own["state"] != FREE
     if (there != (np.arange(own.shape[1]) < used[:, None])).any():
         yield f"open: the used entries are not the first {used.tolist()}, got states {own['state'].tolist()}"
-    for name in ("id", "quantity", "price", "side", "live"):
+    for name in ("id", "quantity", "live", "leaving"):
         if own[name][~there].any():
             yield f"open.{name} of a free entry is {own[name][~there].max()}, expected 0: views read it without asking for the state"
     if (there[:, 1:] & (np.diff(own["decision"].astype(np.int64), axis=1) < 0)).any():

@@ -148,7 +148,7 @@ def named_are_announced(subject: MarketSubject) -> Found:
     if set(market.published) != set(market.named):
         yield f"announced are {sorted(market.published)}, published {sorted(market.named)}"
     course, memory = Course(market), {name: array.ctypes.data for name, array in market.named.items()}
-    sizes = {"N": market.lanes, "M": len(market.instruments), "W": len(market.spec.looks)}
+    sizes = {"N": market.lanes, "M": market.public.quote.shape[1], "W": len(market.spec.looks)}
     for name in sorted(set(market.published) & set(market.named)):
         told, array = market.published[name], market.named[name]
         letters = told.shape.split()

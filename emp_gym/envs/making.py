@@ -53,7 +53,7 @@ def put_together(market: Any, task: Any, reward: Any, features: Any, keywords: M
     object; None: what the task says. `keywords` are parameters of theirs: `UnknownKeyword` names the nearest where nobody takes one."""
     of_market, of_task = MARKETS.part(market), TASK.part(task)
     if of_market.made is not None:
-        raise ConfigError(f"market must be a name, module:Class, a class or a mapping, got {shown(market)}: each environment makes its own")
+        raise ConfigError(f"a market ({of_market.name}) is made for its lanes: give its class or name, and its parameters in a mapping")
     kind: type[Task] = of_task.cls
     of_reward = REWARD.part(kind.rewards[0] if reward is None else reward)
     _stop_if_of_another_task(of_task.name, kind, of_reward)

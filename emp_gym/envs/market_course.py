@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from emp_gym import trust
 from emp_gym.envs.subject import flat
-from emp_gym.market.base import Market, MarketSpec
+from emp_gym.market.base import MARKETS, Market, MarketSpec
 from emp_gym.market.public import CANCEL, ENDLESS, FREE, LIMIT, MARKET, NONE, REPLACE
 from emp_gym.market.starts import mixed
 from emp_gym.types import I8, I64, Bool, ConfigError, Fills, Orders, Reports
@@ -37,11 +36,9 @@ class MarketSubject:
 
     @classmethod
     def of(cls, market: str | type[Market], **keywords: Any) -> MarketSubject:
-        """The subject of a class, or of ``"module:Class"``."""
-        if isinstance(market, str):
-            wanted = "a class that derives from emp_gym.market.base.Market"
-            return cls(market, trust.resolve(market, f"market {market!r}", _is_market, wanted), keywords)
-        return cls(market.__qualname__, market, keywords)
+        """The subject of a class, or of a name that an environment takes."""
+        part = MARKETS.part(market)
+        return cls(part.name, part.cls, keywords)
 
     def make(self, lanes: int = LANES, *, keywords: Mapping[str, Any] | None = None, **spec: Any) -> Market:
         """A fresh market; `keywords` are set on top of the subject's."""
@@ -63,10 +60,6 @@ class MarketSubject:
     def takes(self) -> tuple[str, ...]:
         """Names of the market's keywords."""
         return tuple(entry.name for entry in fields(self.kind.Config))
-
-
-def _is_market(cls: type) -> bool:
-    return issubclass(cls, Market)
 
 
 class Standing(NamedTuple):

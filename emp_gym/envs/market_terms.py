@@ -28,7 +28,7 @@ def tick_of(rules: np.void, price: int) -> int:
 def malformed(moment: Moment, lane: int, k: int) -> str:
     """What is wrong with a lane's `k`-th request, which is none to cancel; "" if nothing is."""
     market, kind, asked = moment.market, int(moment.asked.kind[lane, k]), moment.asked.records[lane, k]
-    if not 0 <= asked["instrument"] < len(market.instruments):
+    if not 0 <= asked["instrument"] < market.public.quote.shape[1]:
         return "an unknown instrument"
     rules = market.public.rules[moment.before.quote["rules"][lane, asked["instrument"]]]
     price, quantity = int(asked["price"]), int(asked["quantity"])

@@ -122,7 +122,7 @@ class ReplayMarket(Market):
         self.taken = zeros((lanes, 2 * self.notes_of_a_row), TAKEN)  # twice: a state from a file may bring a row's notes along
         self.fills = zeros((lanes, SLOTS + (SLOTS + 1) * (tape.levels + 1)), FILL)
         self.book = zeros((lanes, 1, 4, tape.levels), np.int64)
-        self._sums = {name: self._summed(each) for name, each in spec.sums.items()}
+        self._sums = {name: self._summed(name, each) for name, each in spec.sums.items()}
         for name in spec.sums:
             self.named[name] = np.zeros((lanes, 1, 1 + len(spec.looks)), np.int64)
         self._show_all()
@@ -157,12 +157,16 @@ class ReplayMarket(Market):
         )
         self.view = view_of(self.public, self.named)
 
-    def _summed(self, increments: RunningSum) -> I64:
+    def _summed(self, name: str, increments: RunningSum) -> I64:
         """The sum [R] up to each row of the tape, since its day began."""
         total = np.zeros(len(self.data.rows), np.int64)
         for day in range(len(self.data.info)):
             rows = self.data.day_slice(day)
-            total[rows] = np.cumsum(increments(Recorded(self.data.messages[rows], self.data.rows[rows], self.data.book[rows])))
+            each = np.asarray(increments(Recorded(self.data.messages[rows], self.data.rows[rows], self.data.book[rows])))
+            if each.dtype.kind not in "iu" or each.shape != total[rows].shape:
+                wanted = f"whole numbers [{rows.stop - rows.start}], one for each row of the day"
+                raise ConfigError(f"running sum {name!r} must give {wanted}, got {each.dtype} {list(each.shape)}")
+            total[rows] = np.cumsum(each)
         return total
 
     def _sum(self, lanes: Any) -> None:

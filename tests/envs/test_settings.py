@@ -102,7 +102,7 @@ def test_numbers_of_numpy_are_numbers():
         taker_fee_bps=np.float32(0.5), threads=np.int16(1), max_episode_steps=np.int64(4),
     )  # fmt: skip
     config = env.unwrapped.lanes.market.config
-    assert (config.order_latency_ns, config.feed_latency_ns, config.taker_fee_bps) == (5, 7, 0.5) and env.num_envs == 2
+    assert (config.latencies, config.taker_fee_bps) == ((5, 7), 0.5) and env.num_envs == 2
 
 
 @pytest.mark.parametrize("seed", [NAN, 1.5, -1, True, "abc", {}, [1.5, 0], [0, -1], [True, 0], [0], 1 << 128])
