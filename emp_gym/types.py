@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import IntEnum
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -84,6 +84,7 @@ class Outcome(IntEnum):
     MALFORMED = 3  # refused: quantity, side, tick, lot or id
     HALTED = 4  # refused: the market does not trade
     UNKNOWN = 5  # cancel or replace of an order that is not there (any more)
+    PENDING = 6  # handed over, and nothing heard of it yet: one of `Reports` will answer
 
 
 class Status(IntEnum):
@@ -389,6 +390,22 @@ class Fills:
         return f"Fills({len(self.lane)} in {len(set(self.lane.tolist()))} lanes, {self.quantity.sum()} lots; first: {first})"
 
 
+@dataclass(frozen=True)
+class Reports:
+    """What a venue said in the last step of requests that were `Outcome.PENDING`, in order of time. All arrays [E]."""
+
+    lane: I32
+    time_ns: I64
+    id: I64  # of the request: that of the new order, or of the order to cancel
+    outcome: I8  # `Outcome`
+    code: I64  # the venue's own reason, 0 for none
+
+    @classmethod
+    def none(cls) -> Reports:
+        """Nothing was said."""
+        return cls(np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int8), np.zeros(0, np.int64))
+
+
 @dataclass
 class View:
     """What may be known now. Read-only; valid until the next step (copy to keep).
@@ -448,17 +465,6 @@ class View:
     def time_utc_ns(self) -> I64:
         """Time of the decision [N], nanoseconds after 1970 in UTC."""
         return self.midnight_utc_ns + self.time_ns
-
-
-class Market(Protocol):
-    """Integrates the world, batched over N lanes. Implemented by replay; later by matching, flow, bars, paper, live."""
-
-    lanes: int
-    view: View
-
-    def reset(self, lanes: I64, day: I64, row: I64, end_row: I64) -> None: ...
-    def advance(self, orders: Orders) -> None: ...
-    def close(self, lanes: I64, target: I64) -> Bool: ...
 
 
 MakeEnv = Callable[..., Any]

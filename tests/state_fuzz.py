@@ -28,9 +28,11 @@ from emp_gym.data.tape import COLUMNS, TapeSet, build
 from emp_gym.data.tape_files import META
 from emp_gym.envs import snapshot
 from emp_gym.market import ghost
-from emp_gym.market.replay import REQUESTS, ReplayConfig, ReplayMarket
+from emp_gym.market.replay import REQUESTS
 from emp_gym.types import ConfigError, DataError, OrderKind, Orders
+from tests.inside import kept_of
 from tests.market.duel import damaged, synthetic_day
+from tests.market.on_tape import replaying
 
 Rng = np.random.Generator
 EXTREMES = (-(1 << 63), -(1 << 31), -2, -1, 0, 1, 2, 1 << 20, (1 << 31) - 1, (1 << 62), (1 << 63) - 1)
@@ -186,8 +188,8 @@ def trade(tape: TapeSet, seed: int) -> None:
     """Orders of all kinds on every part of the tape, and the ghosts of its orders."""
     rng = np.random.default_rng(seed)
     lanes = 8
-    config = ReplayConfig(order_latency_ns=1000, feed_latency_ns=1000, half_life_ns=-1, every_rows=20)
-    market = ReplayMarket(tape, lanes, config if seed % 2 else ReplayConfig(every_rows=20), threads=1)
+    rules: dict[str, int] = {"order_latency_ns": 1000, "feed_latency_ns": 1000, "half_life_ns": -1} if seed % 2 else {}
+    market = replaying(tape, lanes, every_rows=20, **rules)
     day = rng.integers(0, len(tape.info), lanes)
     rows = np.array([tape.info[each].rows for each in day])
     market.reset(np.arange(lanes), day, (rng.random(lanes) * (rows - 1)).astype(np.int64), rows - 1)
@@ -289,11 +291,11 @@ def world() -> Any:
 
 def forge_lanes(arrays: dict[str, np.ndarray], own: dict[str, np.ndarray], rng: Rng) -> str:
     """One number of one field of one array, anything."""
-    name = str(rng.choice([*own, "again", "slots", "slots", "state", "state"]))
+    name = str(rng.choice([*own, "again", *(2 * ["market.slots", "market.state"])]))
     if name not in own:
         arrays[name] = rng.integers(-9, 9, int(rng.integers(1, 4))).astype(np.int64).view(np.uint8)
         return name
-    shape = (len(own[name]), -1) if name == snapshot.NOTES else own[name].shape  # it grows
+    shape = (len(own[name]), -1) if name == "market.taken" else own[name].shape  # it grows
     array = arrays[name].copy().view(own[name].dtype).reshape(shape)
     field = str(rng.choice(array.dtype.names)) if array.dtype.names else ""
     values = array[field] if field else array
@@ -332,7 +334,7 @@ def fuzz_lanes(n: int, seed: int) -> Counter[str]:
             with np.load(whole) as stored:
                 arrays = dict(stored)
             if i % 4:
-                own = snapshot._own(env.unwrapped)
+                own = kept_of(env)
                 what = ", ".join(forge_lanes(arrays, own, rng) for _ in range(int(rng.integers(1, 4))))
                 np.savez(work, **arrays)
             else:

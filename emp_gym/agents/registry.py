@@ -31,7 +31,7 @@ BUILT_IN = {
 
 BASELINES: dict[str, tuple[str, ...]] = dict.fromkeys(CERTIFICATES, ("naive", "random", "optimal"))
 """What an evaluation compares with, by environment id; of an order book it follows from what the task's actions do."""
-HOMES = (*ENVIRONMENTS, *CERTIFICATES)
+HOMES = (*ENVIRONMENTS, *BASELINES)
 
 
 class UnknownAgent(ConfigError):

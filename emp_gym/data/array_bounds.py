@@ -42,6 +42,14 @@ class Bounds:
             lows, highs = np.broadcast_to(low, values.shape)[at], np.broadcast_to(high, values.shape)[at]
             self.refuse(name, at, f"{lows} to {highs}", values[at])
 
+    def plain(self, name: str, values: np.ndarray) -> None:
+        """`DataError` unless truth values are 0 or 1 and fractions finite."""
+        rows = values.reshape(len(values), -1) if values.size else values
+        if values.dtype.kind == "b":
+            self.within(name, rows.view(np.uint8), 0, 1)
+        elif values.dtype.kind == "f":
+            self.within(name, rows, -np.finfo(values.dtype).max, np.finfo(values.dtype).max)
+
     def equal(self, name: str, values: np.ndarray, expected: np.ndarray, which: Any = True) -> None:
         wrong = (values != expected) & which
         if np.any(wrong):

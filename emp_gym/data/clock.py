@@ -1,12 +1,29 @@
-"""When a day begins: its local midnight in UTC, clock changes included."""
+"""Units and lengths of time, and when a day begins: its local midnight in UTC, clock changes included."""
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from difflib import get_close_matches
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
+from emp_gym.settings import LARGEST
 from emp_gym.types import NS, DataError
+
+UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": NS, "min": 60 * NS}
+"""Nanoseconds of the units in which settings say times, the smallest first."""
+
+
+def half_life_of(impact: Any) -> int | None:
+    """Half-life of consumed depth in ns: 'none' -> 0, 'permanent' -> -1, 'resilient' -> 1 s, 'resilient 250 ms'; else None."""
+    if not isinstance(impact, str):
+        return None
+    if (known := {"none": 0, "permanent": -1, "resilient": NS}.get(impact)) is not None:
+        return known
+    match = re.fullmatch(r"resilient\s+(\d{1,18})\s*(ns|us|ms|s|min)", impact)
+    half_life = int(match[1]) * UNITS[match[2]] if match else 0
+    return half_life if 0 < half_life <= LARGEST else None
 
 
 def zone(name: str) -> ZoneInfo:

@@ -14,8 +14,9 @@ from emp_gym.types import Action, Feature
 
 if TYPE_CHECKING:  # what asks must not load what it is told of
     from emp_gym.data.tape import TapeSet
-    from emp_gym.envs.schedule import Pace, Windows
     from emp_gym.evaluation.assumptions import Assumptions
+    from emp_gym.market.clock import Clock
+    from emp_gym.market.starts import Starts
 
 MARKET, CERTIFICATE, FOREIGN = "market", "certificate", "foreign"
 
@@ -29,8 +30,8 @@ class EnvInfo:
     features: tuple[Feature, ...] = ()  # columns of the observation
     task: Any = None  # a dataclass of its parameters
     days: TapeSet | None = None  # that it is on
-    starts: Windows | None = None  # of its split
-    clock: Pace | None = None  # from decision to decision
+    starts: Starts | None = None  # of its split
+    clock: Clock | None = None  # from decision to decision
     episode: int = 0  # decisions
     assumes: Assumptions | None = None  # of its own orders; None: there is no book in which fills are an assumption
     problem: Any = None  # of a certificate: closed form and dynamic programme
@@ -101,6 +102,12 @@ def kind_of(env_id: str) -> str:
     entry: Any = gym.spec(env_id).entry_point
     made = load_env_creator(entry) if isinstance(entry, str) else entry
     return made.kind if isinstance(made, type) and issubclass(made, Described) else FOREIGN
+
+
+def told_by(spec: Any) -> EnvInfo:
+    """What ``spec.about`` says, that of an environment of somebody else too; next to nothing where there is none."""
+    told = getattr(spec, "about", None)
+    return told if isinstance(told, EnvInfo) else EnvInfo(FOREIGN, str(getattr(spec, "id", "this environment")))
 
 
 def _listed(owner: Any, name: str) -> tuple[Any, ...]:

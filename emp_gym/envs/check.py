@@ -81,8 +81,8 @@ def outcomes(env: str | Callable[..., gym.Env] | Subject, **kwargs: Any) -> Iter
         yield run_check(check, subject)
 
 
-def run_check(check: Check, subject: Subject) -> Outcome:
-    """Runs one check. An environment may fail in any way; whatever it raises is the finding."""
+def run_check(check: Callable[[Any], Iterator[str]], subject: Any) -> Outcome:
+    """Runs one check. What is checked may fail in any way; whatever it raises is the finding."""
     name, shows = check.__name__, (check.__doc__ or "").partition("\n")[0]
     start, found, skipped = time.perf_counter(), [], ""
     try:

@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from emp_gym.data import instruments, store
-from emp_gym.envs import schedule
 from emp_gym.envs.faces import NOBODY, Seed, seeded
 from emp_gym.envs.gates import GateRow, answered, resolve
-from emp_gym.envs.lots import stop_if_money_ran_out, stop_if_money_wraps
 from emp_gym.envs.making import described, put_together
 from emp_gym.envs.narrowing import narrow
 from emp_gym.envs.observers import Watch
 from emp_gym.envs.tasks.base import OF_PARENT, Task
-from emp_gym.envs.tasks.episode import AMOUNTS, COUNTS, EPISODE, SETUP, begin, draw_starts, summarise
+from emp_gym.envs.tasks.episode import AMOUNTS, COUNTS, EPISODE, SETUP, begin, summarise
 from emp_gym.envs.tasks.settle import OUTSIDE
 from emp_gym.envs.tasks.step import observe, settle_and_observe_lanes
-from emp_gym.evaluation.assumptions import FEES, UNITS
-from emp_gym.market.replay import FILL_RULES, HIDDEN_PRINTS, MANY, REQUESTS, ReplayConfig, ReplayMarket
+from emp_gym.market.base import Market, MarketSpec
+from emp_gym.market.clock import parse_episode
+from emp_gym.market.lots import stop_if_money_ran_out
 from emp_gym.plugins import Plugin, World, moved
 from emp_gym.risk.gates import Gate
 from emp_gym.sensory import lob
 from emp_gym.sensory.sets import Others, Sets
-from emp_gym.settings import shown, whole, word
-from emp_gym.threads import MOST, run
-from emp_gym.types import I8, Bool, ConfigError, DataError, Feature, Orders, Verdicts
-
-MARKETS = ("replay",)
-MOST_LATENCY_NS = 24 * 60 * UNITS["min"]
+from emp_gym.settings import whole
+from emp_gym.threads import run
+from emp_gym.types import I8, Bool, ConfigError, Feature, Orders, Verdicts
 
 
 class Lanes:
@@ -47,60 +42,32 @@ class Lanes:
         *,
         reward: Any = None,
         features: Any = None,
-        data: store.Data = None,
+        market: Any = "replay",
         split: str = "train",
-        market: str = "replay",
-        fills: str = "exact",
-        hidden_prints: str = "ignore",
-        latency_ns: int | Sequence[int] = 0,
-        impact: str = "none",
         every: str = "100 messages",
         episode: str = "256 decisions",
         levels: int | None = None,
         gates: Any = None,
         threads: int | None = None,
-        maker_fee_bps: float | None = None,
-        taker_fee_bps: float | None = None,
-        maker_fee_per_lot: float | None = None,
-        taker_fee_per_lot: float | None = None,
-        instrument: instruments.Given = None,
-        **parameters: Any,
+        **keywords: Any,
     ) -> None:
-        word("market", market, MARKETS)
-        word("fills", fills, FILL_RULES)
-        word("hidden_prints", hidden_prints, HIDDEN_PRINTS)
-        threads = checked_threads(threads)
-        order_ns, feed_ns = _latencies(latency_ns)
-        given = zip(FEES, (maker_fee_bps, taker_fee_bps, maker_fee_per_lot, taker_fee_per_lot), strict=True)
-        fees = {name: None if fee is None else instruments.checked_fee(name, fee) for name, fee in given}
-        self.task, self.reward, self.reward_name, self.own_sets = put_together(task, reward, features, parameters)
-        self.sets = Sets(self.own_sets)
-        self.sets.check_needs((), market)
-        self.lanes = lanes
-        self.pace, self.episode = schedule.parse_pace(every), schedule.parse_episode(episode)
-        self.tape = instruments.changed(store.tapes(data, in_memory=lanes >= MANY), instrument)
-        self.windows = schedule.split_windows(self.tape, split, self.pace, self.episode)
-        self.market = ReplayMarket(
-            self.tape,
-            lanes,
-            ReplayConfig(
-                fills=fills, hidden_prints=hidden_prints, order_latency_ns=order_ns, feed_latency_ns=feed_ns,
-                half_life_ns=schedule.parse_impact(impact), every_rows=self.pace.rows, every_ns=self.pace.ns, **fees,
-            ),
-            threads,
-            self.sets.looks,
-        )  # fmt: skip
-        deepest = self.tape.levels
-        self.levels = min(5, deepest) if levels is None else whole("levels", levels, 1, deepest, ", the depth of the data")
+        made = put_together(market, task, reward, features, keywords)
+        self.task, self.reward, self.reward_name, self.own_sets = made.task, made.reward, made.reward_name, made.sets
+        self.sets = sets = Sets(self.own_sets)
+        self.lanes, self.episode = lanes, parse_episode(episode)
+        spec = MarketSpec(lanes, split, self.episode, every, levels, threads, sets.looks, sets.needs, sets.sums)
+        self.market: Market = made.market(spec, made.config)
+        _ = self.market.starts  # where none is long enough, that is said now
+        deepest = self.market.public.book.shape[3]
+        self.levels = min(5, deepest) if levels is None else whole("levels", levels, 1, deepest, ", the depth of the book")
         ours = lob.features(self.levels, self.sets.bits) + (OF_PARENT if self.task.relative else ())
         self._transform = lob.transforms(ours)
         self._raw = np.zeros(
             (self.market.threads, self._transform.shape[1] + 64), np.float32
         )  # rows share no cache line
-        self.venue = market
         self.gates = resolve(gates)
-        self.setup = self._setup(order_ns, len(ours))
-        self.orders = Orders.empty(lanes, REQUESTS)
+        self.setup = self._setup(len(ours))
+        self.orders = Orders.empty(lanes, self.market.requests)
         self.sent = self.orders  # what the market got: `orders` after the gates
         self.verdicts: list[Verdicts] = []
         self.watch = Watch(lanes)
@@ -111,27 +78,27 @@ class Lanes:
         self._closed_halted = np.zeros(lanes, np.int64)  # 1: that step closed a position while trading was halted
         self.random: np.ndarray = np.zeros(lanes, np.uint64)
         self.mask = np.zeros((lanes, max(len(self.task.actions), 1)), np.bool_)
-        self._weight_end = self.windows.weight_end
         for plugin in self._plugins().values():
             plugin.bind(self._world())
         self._write_others()
         self.features: tuple[Feature, ...] = ours + self._others.features
 
-    def _setup(self, order_ns: int, columns: int) -> np.ndarray:
-        task = self.task
-        for day in self.tape.info:
-            lot, used = day.instrument.lot, task.lots
+    def _setup(self, columns: int) -> np.ndarray:
+        task, market = self.task, self.market
+        for number, instrument in enumerate(market.instruments):
+            lot, used = instrument.lot, task.lots
             if any(getattr(task, name) % lot for name in used):
                 what = "multiples" if len(used) > 1 else "a multiple"
+                whose = instrument.symbol if market.data is None else str(market.data.info[number])
                 raise ConfigError(
-                    f"{' and '.join(used)} must be {what} of every day's lot: that of {day} is {lot}, got "
+                    f"{' and '.join(used)} must be {what} of every day's lot: that of {whose} is {lot}, got "
                     f"{' and '.join(str(getattr(task, name)) for name in used)}"
                 )
         name, most = task.largest
-        self._between_looks, self._until_look = stop_if_money_wraps(most, name, self.tape, self.market.days), 1  # decisions
+        self._between_looks, self._until_look = market.check_quantity(most, name), 1  # decisions
         setup = np.zeros(1, SETUP)
         setup["episode"], setup["levels"], setup["sets"], setup["columns"] = self.episode, self.levels, self.sets.bits, columns
-        setup["immediate"] = order_ns == 0
+        setup["immediate"] = market.immediate
         self.task.set_up(setup)
         self.reward.set_up(setup)
         return setup
@@ -145,9 +112,8 @@ class Lanes:
     def _world(self) -> World:
         market = self.market
         return World(
-            self.lanes, tuple(day.instrument for day in self.tape.info), market.view, market.public, self.sets.looks, self.pace,
-            self.episode, self.task.order_quantity, self.task.limit, bool(self.setup["immediate"][0]), market.threads, self.episodes,
-            market.active, self.setup,
+            self.lanes, market.instruments, market.view, market.public, self.sets.looks, market.clock, self.episode,
+            self.task.order_quantity, self.task.limit, market.immediate, market.threads, self.episodes, market.active, self.setup,
         )  # fmt: skip
 
     def _write_others(self) -> None:
@@ -168,7 +134,12 @@ class Lanes:
 
     @gates.setter
     def gates(self, gates: tuple[Gate, ...]) -> None:
-        self.row = GateRow(gates, self.venue, self.market.threads, [day.instrument for day in self.tape.info])
+        self.row = GateRow(gates, self.market.venue, self.market.threads, list(self.market.instruments))
+
+    @property
+    def tape(self) -> Any:
+        """The days, where the market has some."""
+        return self.market.data
 
     @property
     def active(self) -> Bool:
@@ -186,9 +157,7 @@ class Lanes:
     def reset(self, lanes: np.ndarray, options: Mapping[str, Any] | None = None) -> None:
         """Starts new episodes in `lanes` [n]: drawn starts, or those that `options` pin (day, start)."""
         self.row.before_episode(self.market.view, lanes)
-        n = len(lanes)
-        day, row, end_row = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64)
-        draw_starts(lanes, self.random, self.windows.table, self._weight_end, day, row, end_row)
+        day, row, end_row = self.market.starts.draw(lanes, self.random)
         stagger = False
         if options:
             stagger = bool(options.get("stagger", False))
@@ -216,24 +185,8 @@ class Lanes:
         if days is None and starts is None:
             return
         for j, lane in enumerate(lanes):
-            if days is not None:
-                own_day = days[lane] if isinstance(days, (list, tuple, np.ndarray)) else days
-                day[j] = whole("day", own_day, 0, len(self.tape.info) - 1, "; a place in tape_set.info")
-            times = self.tape.rows["time_ns"][self.tape.day_slice(int(day[j]))]
-            if starts is not None:
-                start = starts[lane] if isinstance(starts, (list, tuple, np.ndarray)) else starts
-                row[j] = schedule.parse_start(start, times)
-            else:
-                own = self.windows.table[self.windows.table[:, 0] == day[j]]
-                row[j] = own[0, 1] if len(own) else 0
-            first = schedule.first_price(self.tape, int(day[j]))
-            if row[j] < first:
-                raise ConfigError(
-                    f"start {int(row[j])} is before row {first} of {self.tape.info[int(day[j])]}, the first by which both sides had been "
-                    "quoted: nothing has a price yet; start there or later"
-                )
-            ends = [int(w[3]) for w in self.windows.table if w[0] == day[j] and w[1] <= row[j] <= w[3]]
-            end_row[j] = ends[0] if ends else len(times) - 1
+            asked = [each[lane] if isinstance(each, (list, tuple, np.ndarray)) else each for each in (days, starts)]
+            day[j], row[j], end_row[j] = self.market.starts.pin(int(day[j]) if days is None else asked[0], asked[1])
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Advances the active lanes by one decision. Returns (ended, terminated, truncated) flags [N], closed flat."""
@@ -330,19 +283,18 @@ class Lanes:
     # ------------------------------------------------------------------------------------------------------------- to be kept
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All that one step leaves to the next, gates apart: the arrays themselves, not copies."""
-        kept = ("state", "quote", "seen", "slots", "taken", "fills", "book", "outcome", "active", "progress")
-        return {name: getattr(self.market, name) for name in kept} | {
+        """All that one step leaves to the next, market and gates apart: the arrays themselves, not copies."""
+        return {
             "kind": self.orders.kind, "records": self.orders.records, "episodes": self.episodes, "length": self._length,
             "random": self.random,
         } | {f"{of}.{name}": array for of, plugin in self._plugins().items() for name, array in plugin.arrays().items()}  # fmt: skip
 
     @property
     def layout(self) -> str:
-        """Days and their rules, task and market: where they are the same, `arrays` mean the same."""
-        own = (self.setup, self.market.params, self.market.looks, self.market.days, self._table.rows)
+        """Task, reward, feature sets and market: where they are the same, their `arrays` mean the same."""
+        own = (self.setup, self._table.rows)
         plugins = [described(plugin) for plugin in self._plugins().values()]
-        return " ".join([self.tape.hash, *(array.tobytes().hex() for array in own), *plugins])
+        return " ".join([*(array.tobytes().hex() for array in own), *plugins, self.market.layout])
 
     # ------------------------------------------------------------------------------------------------------------- reports
 
@@ -359,18 +311,10 @@ class Lanes:
         told = zip(AMOUNTS + COUNTS, (*amounts, *counts), strict=True)
         return dict(told) | {"closed_halted": halted} | self.task.summary(lanes)
 
-    def truth(self) -> tuple[np.ndarray, np.ndarray]:
-        """(signal f4 [N], regime i1 [N]) planted at the lanes' rows. Synthetic days only, for oracles only."""
-        if self.tape.signal is None or self.tape.regime is None:
-            raise DataError("recorded days have no planted signal; an oracle needs synthetic days (data=None)")
-        lane = self.market.public.lane
-        at = self.tape.days["row0"][lane["day"]] + lane["row"]
-        return self.tape.signal[at], self.tape.regime[at]
-
     def __deepcopy__(self, memo: dict[int, Any]) -> Lanes:
         twin = object.__new__(type(self))
         for name, value in self.__dict__.items():
-            shared = name in ("tape", "windows", "_weight_end", "_transform", "setup", "features", "_table")
+            shared = name in ("_transform", "setup", "features", "_table")
             twin.__dict__[name] = None if name == "_others" else value if shared else copy.deepcopy(value, memo)
         twin.rebind()
         return twin
@@ -382,25 +326,8 @@ class Lanes:
         self._write_others()
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"tape": None, "_others": None}
+        return self.__dict__ | {"_others": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self.tape = self.market.tape
         self.rebind()
-
-
-def checked_threads(threads: Any) -> int | None:
-    """`threads`, or `ConfigError`."""
-    return None if threads is None else whole("threads", threads, 1, MOST, "; None takes what suits the machine")
-
-
-def _latencies(latency_ns: Any) -> tuple[int, int]:
-    """(order, feed) latency in ns from one number (both) or a pair."""
-    several = isinstance(latency_ns, (list, tuple, np.ndarray))
-    pair = list(latency_ns) if several else [latency_ns, latency_ns]
-    if len(pair) != 2:
-        raise ConfigError(f"latency_ns must be a whole number of nanoseconds or [order, feed], got {shown(latency_ns)}")
-    more = ", nanoseconds or [order, feed]"
-    order, feed = (whole("latency_ns", ns, 0, MOST_LATENCY_NS, f" in {shown(latency_ns)}{more}" if several else more) for ns in pair)
-    return order, feed

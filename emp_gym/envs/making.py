@@ -1,4 +1,4 @@
-"""What an environment is made of besides its market: task, reward and feature sets, from its keywords."""
+"""What an environment is made of: market, task, reward and feature sets, from its keywords."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
 from emp_gym.envs.tasks import Reward, Task
+from emp_gym.market.base import MARKETS, Market
 from emp_gym.plugins import Kind, Part, Plugin, deal, parameters
 from emp_gym.sensory import sets
 from emp_gym.sensory.sets import FeatureSet
@@ -29,40 +30,44 @@ TASK = Kind("task", "emp_gym.tasks", TASKS, lambda cls: issubclass(cls, Task), "
 REWARD = Kind(
     "reward", "emp_gym.rewards", REWARDS, lambda cls: issubclass(cls, Reward), "a reward: a class derived from emp_gym.envs.tasks.Reward"
 )
-MARKET_ARGUMENTS = (
-    "data", "split", "market", "fills", "hidden_prints", "latency_ns", "impact", "every", "episode", "levels", "gates", "info",
-    "threads", "autoreset_mode", "maker_fee_bps", "taker_fee_bps", "maker_fee_per_lot", "taker_fee_per_lot", "instrument",
-    "render_mode", "num_envs", "max_episode_steps",
+ARGUMENTS = (
+    "split", "market", "every", "episode", "levels", "gates", "info", "threads", "autoreset_mode", "render_mode", "num_envs",
+    "max_episode_steps",
 )  # fmt: skip
+"""Keywords of every environment, whatever it is made of."""
 
 
 class Made(NamedTuple):
-    """The plug-ins of one environment, its own."""
+    """What one environment is made of, its own."""
 
+    market: type[Market]
+    config: Any  # of the market
     task: Task
     reward: Reward
     reward_name: str
     sets: tuple[FeatureSet, ...]
 
 
-def put_together(task: Any, reward: Any, features: Any, keywords: Mapping[str, Any]) -> Made:
-    """Task, reward and feature sets: each a name, ``module:Class``, a mapping with parameters, a class or an object; None: what the task
-    says. `keywords` are parameters of theirs: `UnknownKeyword` names the nearest where nobody takes one."""
-    of_task = TASK.part(task)
+def put_together(market: Any, task: Any, reward: Any, features: Any, keywords: Mapping[str, Any]) -> Made:
+    """Market, task, reward and feature sets: each a name, ``module:Class``, a mapping with parameters, a class or (but for a market) an
+    object; None: what the task says. `keywords` are parameters of theirs: `UnknownKeyword` names the nearest where nobody takes one."""
+    of_market, of_task = MARKETS.part(market), TASK.part(task)
+    if of_market.made is not None:
+        raise ConfigError(f"a market ({of_market.name}) is made for its lanes: give its class or name, and its parameters in a mapping")
     kind: type[Task] = of_task.cls
     of_reward = REWARD.part(kind.rewards[0] if reward is None else reward)
     _stop_if_of_another_task(of_task.name, kind, of_reward)
     of_sets = sets.parts(features, kind.features)
-    parts = [of_task, of_reward, *of_sets]
+    parts = [of_market, of_task, of_reward, *of_sets]
     for key, value in keywords.items():
         users = [name for name, part in _ours() if key in part]
         if users and not any(key in part.takes for part in parts):
             raise ConfigError(
                 f"{key} means nothing to the task {of_task.name!r}, only to {' and '.join(users)}, got {shown(value)}; leave it out"
             )
-    deal(keywords, parts, MARKET_ARGUMENTS)
-    made = [copy.deepcopy(part.make()) if part.made is not None else part.make() for part in parts]
-    return Made(made[0], made[1], of_reward.name, tuple(made[2:]))
+    deal(keywords, parts, ARGUMENTS)
+    config, own_task, own_reward, *own_sets = [copy.deepcopy(part.make()) if part.made is not None else part.make() for part in parts]
+    return Made(of_market.cls, config, own_task, own_reward, of_reward.name, tuple(own_sets))
 
 
 def _stop_if_of_another_task(name: str, kind: type[Task], reward: Part) -> None:

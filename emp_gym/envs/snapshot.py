@@ -18,30 +18,25 @@ import numpy as np
 from emp_gym.data.array_bounds import typed
 from emp_gym.data.array_files import archived, member
 from emp_gym.envs import snapshot_check
-from emp_gym.types import ConfigError, DataError
+from emp_gym.types import DataError
 
 if TYPE_CHECKING:
     from emp_gym.envs.faces import VectorFace
+    from emp_gym.market.base import Market
 
 Arrays = dict[str, np.ndarray]
 
 MOST_OF_GATES, MOST_OF_A_LANE = 1 << 26, 1 << 16  # bytes that all gates together may have in a file, for each lane more
-MOST_NOTES = 1 << 13  # of consumed depth that a lane may have in a file: prices at which it took
-NOTES = "taken"  # the one array that grows
+MARKET = "market."  # before the names of its arrays
 
 
 def save(env: Any, path: Path) -> None:
-    """Writes where the lanes of a native vector environment stand. `ConfigError` if one of its gates cannot tell, or where a lane
-    has taken at more prices than a file may hold."""
+    """Writes where the lanes of a native vector environment stand. `ConfigError` if one of its gates cannot tell, or where its market
+    holds more than a file may."""
     face = env.unwrapped
     arrays = _own(face) | {"layout": _layout(face), "again": face._again}
-    if NOTES in arrays:
-        used = int(arrays["state"]["consumed"].max(initial=0))
-        if used > MOST_NOTES:
-            raise ConfigError(
-                f"{path}: a lane remembers what it took at {used:,} prices, a file holds at most {MOST_NOTES:,}; use shorter episodes"
-            )
-        arrays[NOTES] = _bytes(arrays[NOTES]).reshape(face.num_envs, -1)[:, : used * arrays[NOTES].itemsize]
+    if (market := _market(face)) is not None:
+        arrays |= {MARKET + name: array for name, array in market.kept(str(path)).items()}
     for number, gate in enumerate(face.lanes.gates):
         arrays |= {f"gate.{number}.{name}": array for name, array in gate.arrays().items()}
     with path.open("wb") as stream:
@@ -56,10 +51,10 @@ def fits(face: VectorFace, path: Path) -> bool:
 def restore(face: VectorFace, path: str | Path) -> None:
     """Puts the lanes of `face` where those of the file stood; `DataError` where it was saved of other lanes, days or by another
     layout of their memory. Gates that are there are restored, those of the file that are not (a replay has fewer) are left out."""
-    own, where = _own(face), str(path)
+    own, market, where = _own(face), _market(face), str(path)
     known = {name: array.nbytes for name, array in own.items()} | {"layout": 32, "again": 8 * face.num_envs}
-    if NOTES in own:
-        known[NOTES] = MOST_NOTES * face.num_envs * own[NOTES].itemsize
+    if market is not None:
+        known |= {MARKET + name: most for name, most in market.room().items()}
     room = MOST_OF_GATES + MOST_OF_A_LANE * face.num_envs
     try:
         saved = archived(Path(path), lambda name: known.get(name, room if name.startswith("gate.") else -1), room + sum(known.values()))
@@ -70,25 +65,31 @@ def restore(face: VectorFace, path: str | Path) -> None:
             f"{path}: saved of another environment: number of lanes, arguments, days or the version of this package differ; make it "
             "as it was made then, or begin new episodes"
         )
-    market: Any = getattr(face.lanes, "market", None)
-    if market is not None:
-        _make_room(market, saved)
-        own = _own(face)
-    snapshot_check.check(face.lanes, typed(own, saved, where), where)
+    of_market = None if market is None else market.checked(_below(MARKET, saved), where)
+    snapshot_check.check(face.lanes, typed(own, saved, where), of_market, where)
     again = _lanes_again(saved, face.num_envs, where)
     view: Any = None if market is None else market.view  # without one there are no gates
     of_gates = []
     for number, gate in enumerate(face.lanes.gates):
-        prefix = f"gate.{number}."
-        stored = {name.removeprefix(prefix): array for name, array in saved.items() if name.startswith(prefix)}
-        if stored:
+        if stored := _below(f"gate.{number}.", saved):
             of_gates.append((gate, gate.checked(stored, view, where)))
+    if market is not None and of_market is not None:
+        market.restore(of_market)
     _fill(own, saved)
     for gate, found in of_gates:
         gate.restore(found, view)
     face.lanes.observe(np.arange(face.num_envs), face._observation)  # whoever listens hears what the lanes see
     _fill(own, saved)  # looking counts clipped features a second time
     face._again = again
+
+
+def _market(face: VectorFace) -> Market | None:
+    """None: lanes of a certificate."""
+    return getattr(face.lanes, "market", None)
+
+
+def _below(prefix: str, saved: Mapping[str, np.ndarray]) -> Arrays:
+    return {name.removeprefix(prefix): array for name, array in saved.items() if name.startswith(prefix)}
 
 
 def _own(face: VectorFace) -> Arrays:
@@ -99,21 +100,12 @@ def _own(face: VectorFace) -> Arrays:
     }  # fmt: skip
 
 
-def _make_room(market: Any, saved: Arrays) -> None:
-    """Brings the notes of consumed depth of `market` and `saved`, which grow with the prices at which was taken, to one width."""
-    stored = saved.get(NOTES, np.zeros(0, np.uint8))
-    width, rest = divmod(stored.nbytes, market.lanes * market.taken.itemsize)
-    if rest:
-        return  # `typed` refuses it
-    market.make_room(width)
-    there = market.taken
-    saved[NOTES] = np.zeros(there.nbytes, np.uint8)
-    saved[NOTES].view(there.dtype).reshape(there.shape)[:, :width] = stored.view(there.dtype).reshape(market.lanes, width)
-
-
 def _layout(face: VectorFace) -> np.ndarray:
     """32 bytes that are the same where the arrays have the same meaning: names, types and shapes, and what the lanes say."""
-    shapes = {name: (array.dtype.descr, array.shape[:1] if name == NOTES else array.shape) for name, array in _own(face).items()}
+    shapes: dict[str, Any] = {name: (array.dtype.descr, array.shape) for name, array in _own(face).items()}
+    if (market := _market(face)) is not None:
+        own, room = market.arrays(), market.room()
+        shapes |= {MARKET + name: (own[name].dtype.descr, room[name]) for name in own}
     return np.frombuffer(hashlib.sha256(f"{shapes} {face.lanes.layout}".encode()).digest(), np.uint8)
 
 

@@ -8,8 +8,9 @@ argument           default                meaning
 data               None                   path, list of paths (LOBSTER files, folders, zips, .tape folders) or None: embedded days;
                                           in order of date, start of session and symbol, whatever the order given
 split              "train"                "train", "test", "all"; "fit", "validation": the training part, cut once more; the rule
-                                          is that of `emp_gym.envs.schedule.halves`
-market             "replay"               how the rest of the world answers
+                                          is that of `emp_gym.market.day_starts.halves`
+market             "replay"               how the rest of the world answers: a name, "module:Class", {"market": name, ...}; what
+                                          stands below from `fills` to `impact`, the fees, `data` and `instrument` are replay's
 fills              "exact"                "exact" queue place, "touch" (the price trades), "optimistic" (the price is touched)
 hidden_prints      "ignore"               hidden executions fill nobody; "fill": those inside the spread fill orders at their price
                                           or better (`emp_gym.market.hidden`)
@@ -53,10 +54,11 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
 from emp_gym.envs.about import MARKET, EnvInfo
-from emp_gym.envs.core import Lanes, checked_threads
+from emp_gym.envs.core import Lanes
 from emp_gym.envs.faces import Published, ScalarFace, VectorFace, at_least_one, autoreset, drawable
-from emp_gym.evaluation.assumptions import FEES, Assumptions
+from emp_gym.evaluation.assumptions import Assumptions
 from emp_gym.evaluation.observers import Observer
+from emp_gym.market.base import checked_threads
 from emp_gym.market.public import Public
 from emp_gym.plugins import parameters
 from emp_gym.risk.gates import Gate
@@ -78,19 +80,17 @@ class _Face(Published):
 
     @property
     def constant_features(self) -> tuple[str, ...]:
-        """Columns that may stay constant for long: the status between halts, orders in flight without latency."""
-        flying = ("in_flight",) if self.lanes.setup[0]["immediate"] else ()
-        return tuple(dict.fromkeys((*self.lanes.sets.constant, *flying)))
+        """Columns that may stay constant for long: those of the feature sets, orders in flight without latency, the market's own."""
+        market = self.lanes.market
+        return tuple(dict.fromkeys((*self.lanes.sets.constant, *(("in_flight",) if market.immediate else ()), *market.constant_features)))
 
     @property
     def about(self) -> EnvInfo:
-        lanes, told = self.lanes, self.lanes.market.config
-        impact = {0: "none", -1: "permanent"}.get(told.half_life_ns, f"resilient {told.half_life_ns} ns")
-        fees = [getattr(told, name) for name in FEES]
+        lanes, market = self.lanes, self.lanes.market
+        assumes = None if market.assumes is None else Assumptions.of(market.assumes)
         told_of_reward = {name: getattr(lanes.reward, name) for name in parameters(type(lanes.reward))}
-        assumes = Assumptions(told.fills, told.hidden_prints, told.order_latency_ns, told.feed_latency_ns, impact, *fees)
         return EnvInfo(
-            self.kind, "" if self.spec is None else self.spec.id, self.features, lanes.task, lanes.tape, lanes.windows, lanes.pace,
+            self.kind, "" if self.spec is None else self.spec.id, self.features, lanes.task, market.data, market.starts, market.clock,
             lanes.episode, assumes, windows=self.windows, menu=lanes.task.menu, actions=lanes.task.actions,
             relative=lanes.task.relative, levers=lanes.task.levers, reward=lanes.reward_name, reward_unit=lanes.reward.unit,
             reward_parameters=told_of_reward, constant_features=self.constant_features,
@@ -123,8 +123,8 @@ class _Face(Published):
 
     @property
     def tape_set(self) -> Any:
-        """The days behind this environment."""
-        return self.lanes.tape
+        """The days behind this environment; None where its market has none."""
+        return self.lanes.market.data
 
     @property
     def last_fills(self) -> Fills:
@@ -156,12 +156,11 @@ class _Face(Published):
 
     def truth(self) -> tuple[np.ndarray, np.ndarray]:
         """Planted (signal, regime) of synthetic days at the current rows: for oracles only."""
-        return self.lanes.truth()
+        return self.lanes.market.truth()
 
     def windows(self, n: int | None = None) -> list[tuple[int, int]]:
         """Disjoint evaluation windows (day, start row) of the split, in order; `n` picks that many evenly."""
-        lanes = self.lanes
-        windows = lanes.windows.disjoint(lanes.tape, lanes.pace, lanes.episode)
+        windows = self.lanes.market.starts.disjoint()
         if n is None or n >= len(windows):
             return windows
         return [windows[i * len(windows) // n] for i in range(n)]
@@ -264,14 +263,15 @@ class TradingEnv(_Face, ScalarFace):
     ) -> None:
         self.render_mode, self._info = drawable(render_mode, self.metadata["render_modes"]), _info_mode(info)
         autoreset(AutoresetMode.NEXT_STEP if autoreset_mode is None else autoreset_mode)
-        checked_threads(threads)
+        if threads is not None:
+            checked_threads(threads)
         lanes = Lanes(task, 1, threads=1, **arguments)
         super().__init__(lanes, _observation_space(lanes), lanes.task.action_space)
         self._trail: Any = None
         if render_mode is not None:
             from emp_gym.envs.render import Trail
 
-            self._trail = self.attach(Trail([day.instrument.price_unit for day in lanes.tape.info]))
+            self._trail = self.attach(Trail(lanes.market.instruments))
 
     def _infos(self) -> dict[str, Any]:
         infos: dict[str, Any] = {"cost": 0.0, "reason": 0}

@@ -6,13 +6,11 @@ instrument's own fees.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from emp_gym.settings import LARGEST
-from emp_gym.types import NS
+from emp_gym.data.clock import half_life_of
 
 HONEST: Mapping[str, Any] = {
     "fills": "exact",
@@ -24,7 +22,6 @@ HONEST: Mapping[str, Any] = {
 }
 """The recommended setting, also as ``configs/honest.yaml``."""
 FILE = "configs/honest.yaml"
-UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": NS, "min": 60 * NS}
 _SLACK = 1e-9  # bp: what a fee per lot loses on its way through a price
 FEES = ("maker_fee_bps", "taker_fee_bps", "maker_fee_per_lot", "taker_fee_per_lot")
 """Keywords by which a setting takes other fees than the instrument's."""
@@ -125,17 +122,6 @@ class Assumptions:
         if self.order_latency_ns == self.feed_latency_ns:
             return milliseconds(self.order_latency_ns)
         return f"orders {milliseconds(self.order_latency_ns)}, feed {milliseconds(self.feed_latency_ns)}"
-
-
-def half_life_of(impact: Any) -> int | None:
-    """Half-life of consumed depth in ns: 'none' -> 0, 'permanent' -> -1, 'resilient' -> 1 s, 'resilient 250 ms'; else None."""
-    if not isinstance(impact, str):
-        return None
-    if (known := {"none": 0, "permanent": -1, "resilient": NS}.get(impact)) is not None:
-        return known
-    match = re.fullmatch(r"resilient\s+(\d{1,18})\s*(ns|us|ms|s|min)", impact)
-    half_life = int(match[1]) * UNITS[match[2]] if match else 0
-    return half_life if 0 < half_life <= LARGEST else None
 
 
 def below_honest(assumed: Assumptions, own: Iterable[Fees | None] = ()) -> list[str]:

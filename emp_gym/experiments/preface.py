@@ -268,11 +268,11 @@ def _depth(comparison: Comparison) -> list[str]:
 def _cut_short(played: Sequence[Played], env: Any) -> str:
     """Windows that end before an episode is over."""
     known = about(env)
-    pace = known.clock
-    if not played or pace is None:
+    clock = known.clock
+    if not played or clock is None:
         return ""
     counts = [
-        (one.span.last_row - one.span.first_row) // pace.rows if pace.rows else (one.span.last_ns - one.span.first_ns) // pace.ns
+        (one.span.last_row - one.span.first_row) // clock.count if clock.count else (one.span.last_ns - one.span.first_ns) // clock.ns
         for one in played
     ]  # fmt: skip
     short = [count for count in counts if count < known.episode]
@@ -393,15 +393,15 @@ def _hint(comparison: Comparison, env: Any) -> str:
 
 def _count(known: EnvInfo, length: int) -> int:
     """About how many episodes of `length` decisions the split holds."""
-    found, pace, days, starts = 0, known.clock, known.days, known.starts
-    if pace is None or days is None or starts is None:
+    found, clock, days, starts = 0, known.clock, known.days, known.starts
+    if clock is None or days is None or starts is None:
         return 0
     for day, first, _, end in starts.table.tolist():
-        if pace.rows:
-            found += int((end - first) // (pace.rows * length))
+        if clock.count:
+            found += int((end - first) // (clock.count * length))
         else:
             times = days.rows["time_ns"][days.day_slice(day)]
-            found += int((times[end] - times[first]) // (pace.ns * length))
+            found += int((times[end] - times[first]) // (clock.ns * length))
     return found
 
 

@@ -30,8 +30,8 @@ RESTS = (OrderKind.LIMIT, OrderKind.REPLACE)
 
 
 def recorder(env: Any) -> Recorder | Decisions:
-    """What records an evaluation in environments like `env`: all that happens in a market of ours, or decisions and rewards."""
-    return Recorder() if about(env).kind == MARKET else Decisions()
+    """What records an evaluation in environments like `env`: all that happens on days of ours, or decisions and rewards."""
+    return Decisions() if about(env).days is None else Recorder()
 
 
 class Decisions:
@@ -88,9 +88,9 @@ class Recorder(Observer):
     def begin(self, env: Any) -> None:
         """The episodes are about to begin."""
         self._known = about(env)
-        if self._known.kind != MARKET:
+        if self._known.kind != MARKET or self._known.days is None:
             raise ConfigError(
-                f"only environments with a market of EMP Gym can be recorded, got {type(env.unwrapped).__name__}; "
+                f"only environments on days of a market of EMP Gym can be recorded, got {type(env.unwrapped).__name__}; "
                 "leave record= (--log) out: summaries of episodes are kept all the same"
             )
         if self._env is not None:
@@ -251,15 +251,15 @@ class Recorder(Observer):
     def _deadlines(self) -> I64:
         """Rows in which the episodes end if nothing ends them before [W]."""
         tape, lane, known = self._tape, self._env.public.lane, self._known
-        pace: Any = known.clock
+        clock: Any = known.clock
         rows = lane["start_row"].copy()
         for day in np.unique(self._day):
             own, mine = tape.rows[tape.day_slice(int(day))], self._day == day
-            if pace.rows:
+            if clock.count:
                 for _ in range(known.episode):
-                    rows[mine] = own["group_end"][np.minimum(rows[mine] + pace.rows, len(own) - 1)]
+                    rows[mine] = own["group_end"][np.minimum(rows[mine] + clock.count, len(own) - 1)]
             else:
-                until = own["time_ns"][rows[mine]] + pace.ns * known.episode
+                until = own["time_ns"][rows[mine]] + clock.ns * known.episode
                 rows[mine] = np.searchsorted(own["time_ns"], until, side="right") - 1
             rows[mine] = np.minimum(rows[mine], own["group_end"][lane["end_row"][mine]])
         return rows

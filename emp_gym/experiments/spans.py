@@ -67,9 +67,8 @@ class Played:
 def trained_spans(env: Any, split: str) -> list[Span]:
     """The stretches in which episodes of `env` (an environment on `split`) may lie; empty without days."""
     known, found = about(env), []
-    if known.starts is None:
+    if known.starts is None or (tape := known.days) is None:
         return []
-    tape = known.days
     for day, first, start, end in known.starts.table.tolist():  # a decision waits for the last message of its moment
         last = max(end, _last_row(tape, known.clock, known.episode, day, start))
         found.append(_span(tape, day, first, last, split))
@@ -79,9 +78,8 @@ def trained_spans(env: Any, split: str) -> list[Span]:
 def played_spans(env: Any, chosen: Sequence[Window], split: str) -> list[Played]:
     """The stretch of each window of `chosen`, an episode long; empty for an environment without days."""
     known, found = about(env), []
-    if known.starts is None:
+    if known.starts is None or (tape := known.days) is None:
         return []
-    tape: Any = known.days
     for day, row in chosen:
         end = max((int(w[3]) for w in known.starts.table if w[0] == day and w[1] <= row <= w[3]), default=_rows(tape, day) - 1)
         last = min(_last_row(tape, known.clock, known.episode, day, row), end)
@@ -119,16 +117,16 @@ def _rules(instrument: Instrument) -> str:
     return hashlib.sha256(json.dumps(rules_alone(instrument), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _last_row(tape: Any, pace: Any, decisions: int, day: int, row: int) -> int:
+def _last_row(tape: Any, clock: Any, decisions: int, day: int, row: int) -> int:
     """The row at which an episode that starts at `row` has taken its last decision."""
     rows = tape.rows[tape.day_slice(day)]
-    if pace.rows:
+    if clock.count:
         group = rows["group_end"]
         for _ in range(decisions):
-            row = int(group[min(row + pace.rows, len(group) - 1)])
+            row = int(group[min(row + clock.count, len(group) - 1)])
         return row
     times = rows["time_ns"]
-    return max(int(np.searchsorted(times, times[row] + pace.ns * decisions, side="right")) - 1, row)
+    return max(int(np.searchsorted(times, times[row] + clock.ns * decisions, side="right")) - 1, row)
 
 
 def _moves(tape: Any, span: Span, day: int) -> tuple[float, float]:

@@ -1,6 +1,6 @@
 """Walk-forward judgement: an agent is trained on the past and judged on the days that follow, again and again.
 
-Dates are the samples, as in every split of two dates or more (`emp_gym.envs.schedule`): an episode never leaves its day, so
+Dates are the samples, as in every split of two dates or more (`emp_gym.market.day_starts`): an episode never leaves its day, so
 a fold that cuts between dates has nothing to purge, and `embargo` leaves out days before each test. The folds' training runs go
 through `training.train` like any other.
 """
@@ -22,7 +22,6 @@ from emp_gym.agents.base import Learner
 from emp_gym.data import store
 from emp_gym.data.tape import TapeSet
 from emp_gym.data.tape_files import write_meta
-from emp_gym.envs import schedule
 from emp_gym.evaluation import runlog
 from emp_gym.evaluation.splits import walk_forward
 from emp_gym.experiments import backtest, training
@@ -32,6 +31,7 @@ from emp_gym.experiments.heldout import Proof, Standing
 from emp_gym.experiments.preface import introduce, proven
 from emp_gym.experiments.runs import RunFolder
 from emp_gym.experiments.spans import Played, Window
+from emp_gym.market import day_starts
 from emp_gym.types import ConfigError, RunLog
 
 Showing = Callable[[str], AbstractContextManager[training.Progress]]
@@ -61,7 +61,7 @@ def folds_of(tape: TapeSet, count: int, embargo: int = 0) -> list[Fold]:
 
     `embargo` calendar days between the last day of training and the first of a test are left out. `ConfigError` for too few dates.
     """
-    known = np.array([date.fromisoformat(day).toordinal() for day in schedule.dates(tape)])
+    known = np.array([date.fromisoformat(day).toordinal() for day in day_starts.dates(tape)])
     if len(known) <= count:
         raise ConfigError(
             f"--walk-forward {count} needs at least {count + 1} dates, the data has {len(known)}; take fewer folds, or "

@@ -28,19 +28,25 @@ def market_days(days: np.ndarray, info: Sequence[DayInfo], bps: Fees = (None, No
     for name in DAY.names or ():
         table[name] = days[name]
     for row, day in zip(table, info, strict=True):
-        own = day.instrument
-        to_cash = _price_to_cash(day)
-        row["price_to_cash"], row["lot"] = to_cash, own.lot
-        for side, rate, lots in (
-            ("maker", own.maker_fee_bps if bps[0] is None else bps[0], own.maker_fee_per_lot if per_lot[0] is None else per_lot[0]),
-            ("taker", own.taker_fee_bps if bps[1] is None else bps[1], own.taker_fee_per_lot if per_lot[1] is None else per_lot[1]),
-        ):  # fmt: skip
-            row[f"{side}_numerator"], row[f"{side}_denominator"] = fee_fraction(rate, to_cash)
-            row[f"{side}_per_lot"] = _cash_units(f"{side}_fee_per_lot", lots, day)
-        row["session_start_ns"], row["session_ns"] = own.session_start_ns, own.session_end_ns - own.session_start_ns
-        row["midnight_utc_ns"] = day.midnight_utc_ns
-        _put_ticks(row, own, day)
+        put_rules(row, day.instrument, day.midnight_utc_ns, str(day), bps, per_lot)
     return table
+
+
+def put_rules(
+    row: np.void, own: Instrument, midnight_utc_ns: int, where: str, bps: Fees = (None, None), per_lot: Fees = (None, None)
+) -> None:
+    """Writes the rules of `own`, which `where` names in errors, into a record with the fields of RULES."""
+    to_cash = _price_to_cash(own, where)
+    row["price_to_cash"], row["lot"] = to_cash, own.lot
+    for side, rate, lots in (
+        ("maker", own.maker_fee_bps if bps[0] is None else bps[0], own.maker_fee_per_lot if per_lot[0] is None else per_lot[0]),
+        ("taker", own.taker_fee_bps if bps[1] is None else bps[1], own.taker_fee_per_lot if per_lot[1] is None else per_lot[1]),
+    ):  # fmt: skip
+        row[f"{side}_numerator"], row[f"{side}_denominator"] = fee_fraction(rate, to_cash)
+        row[f"{side}_per_lot"] = _cash_units(f"{side}_fee_per_lot", lots, own, where)
+    row["session_start_ns"], row["session_ns"] = own.session_start_ns, own.session_end_ns - own.session_start_ns
+    row["midnight_utc_ns"] = midnight_utc_ns
+    _put_ticks(row, own, where)
 
 
 def fee_fraction(bps: float, price_to_cash: int) -> tuple[int, int]:
@@ -51,25 +57,25 @@ def fee_fraction(bps: float, price_to_cash: int) -> tuple[int, int]:
     return numerator // common, denominator // common
 
 
-def _price_to_cash(day: DayInfo) -> int:
-    unit = day.instrument.price_unit
+def _price_to_cash(own: Instrument, where: str) -> int:
+    unit = own.price_unit
     to_cash = round(unit * CASH_UNITS)
     if to_cash < 1 or abs(to_cash - unit * CASH_UNITS) > 1e-6:
-        raise ConfigError(f"{day}: price_unit must be a multiple of 1e-8 currency, got {unit}")
+        raise ConfigError(f"{where}: price_unit must be a multiple of 1e-8 currency, got {unit}")
     return to_cash
 
 
-def _cash_units(name: str, fee: float, day: DayInfo) -> int:
+def _cash_units(name: str, fee: float, own: Instrument, where: str) -> int:
     units = round(fee * CASH_UNITS)
     if abs(units - fee * CASH_UNITS) > 1e-4:
-        raise ConfigError(f"{day}: {name} must be a multiple of 1e-8 {day.instrument.currency}, got {fee}")
+        raise ConfigError(f"{where}: {name} must be a multiple of 1e-8 {own.currency}, got {fee}")
     return units
 
 
-def _put_ticks(row: np.void, own: Instrument, day: DayInfo) -> None:
+def _put_ticks(row: np.void, own: Instrument, where: str) -> None:
     steps = own.ticks
     if len(steps) > MOST_STEPS:
-        raise ConfigError(f"{day}: ticks by price may have at most {MOST_STEPS} entries, got {len(steps)}")
+        raise ConfigError(f"{where}: ticks by price may have at most {MOST_STEPS} entries, got {len(steps)}")
     check(own)
     row["first_tick"], row["steps"] = own.tick, len(steps)
     row["least_tick"] = min([own.tick, *(tick for _, tick in steps)])

@@ -32,6 +32,8 @@ from emp_gym.types import OrderKind, Status, View
 NONE, LIMIT, MARKET, CANCEL, REPLACE = (int(kind) for kind in OrderKind)
 TRADING = int(Status.TRADING)
 FREE, IN_FLIGHT, LIVE = 0, 1, 2  # `OPEN.state`; a cancel under way is `leaving`
+ENDLESS = 1 << 62  # `Market.progress` of a lane whose source has come to its end
+CLOSING_ID = -1  # id of the fills that close a position at the end of an episode
 MOST_STEPS = 24  # prices from which another tick holds (the European tick size table has 19 bands)
 
 

@@ -11,7 +11,7 @@ from emp_gym.types import I32, Kind, Outcome
 
 NEW, REDUCE, DELETE, EXECUTE = int(Kind.NEW), int(Kind.REDUCE), int(Kind.DELETE), int(Kind.EXECUTE)
 HIDDEN, ADOPT, EVICT = int(Kind.EXECUTE_HIDDEN), int(Kind.ADOPT), int(Kind.EVICT)
-ACCEPTED, NO_SLOT, MALFORMED, REFUSED_HALT, UNKNOWN_ORDER = (int(outcome) for outcome in Outcome if outcome)
+ACCEPTED, NO_SLOT, MALFORMED, REFUSED_HALT, UNKNOWN_ORDER = (int(told) for told in Outcome if told not in (Outcome.NONE, Outcome.PENDING))
 EXACT, TOUCHED, OPTIMISTIC = 0, 1, 2
 KEPT = 2  # `births` of the mutant that keeps what stood behind an order while its level is out of sight
 UNKNOWN_PLACE = -1  # volume ahead of an order beyond the visible window

@@ -17,19 +17,16 @@ they were given. A set of one's own derives from `FeatureSet`.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
+from emp_gym.market.base import RunningSum
 from emp_gym.plugins import Kind, Part, Plugin
 from emp_gym.sensory import lob
 from emp_gym.settings import shown
 from emp_gym.types import F32, I64, Bool, ConfigError, Feature
-
-RunningSum = Callable[[Any], I64]
-"""Of one recorded day: what each of its messages adds, i8 [R], known by then. The market adds it up."""
 
 
 class FeatureSet(Plugin):
@@ -128,26 +125,13 @@ class Sets:
                 self.bits |= one.bits
         own = lob.LOOKS if self.bits & lob.FLOW else ()  # where the kernel expects them
         self.looks = (*own, *sorted({look for one in self.others for look in one.looks} - set(own)))
-        self.needs = frozenset(name for one in self.others for name in one.needs if name not in one.sums)
+        self.needs = frozenset(name for one in self.others for name in one.needs)
         self.sums: dict[str, RunningSum] = {}
         for one in self.others:
             for name, how in one.sums.items():
                 if self.sums.setdefault(name, how) is not how:
                     raise ConfigError(f"features: two sets bring different running sums called {name!r}; rename one")
         self.constant = tuple(name for one in made for name in one.constant)
-
-    def check_needs(self, published: Iterable[str], market: str) -> None:
-        """`ConfigError` where a set needs what the market does not publish."""
-        known = list(published)
-        for one in self.others:
-            for name in one.needs:
-                if name not in known:
-                    near = difflib.get_close_matches(name, known, 1)
-                    hint = f"; did you mean {near[0]!r}?" if near else ""
-                    raise ConfigError(
-                        f"features {type(one).__name__} needs {name!r}, which the market {market!r} does not publish: it has "
-                        f"{known or 'nothing by name'}{hint}"
-                    )
 
 
 class Others:

@@ -19,7 +19,8 @@ from emp_gym.data import lobster, store
 from emp_gym.data.repeats import SAMPLE
 from emp_gym.data.synthetic import DayConfig
 from emp_gym.data.tape import DayInfo, TapeSet, build, hash_of, rules_of
-from emp_gym.envs.schedule import Pace, split_windows
+from emp_gym.market.clock import Clock
+from emp_gym.market.day_starts import split_days
 from emp_gym.types import ConfigError, DataError, Instrument, RecordedDay
 from tests.market.duel import synthetic_day
 
@@ -121,7 +122,7 @@ def test_a_day_of_a_set_is_the_day_that_was_put_in(tmp_path: Path) -> None:
 def test_newest_first_is_trained_and_judged_like_oldest_first(tmp_path: Path, order: slice) -> None:
     days = [str(day(tmp_path, date=f"2024-05-0{k}")) for k in range(1, 7)]
     tape = store.tapes(days[order])
-    train, test = ({int(d) for d, *_ in split_windows(tape, split, Pace(5, 0), 4).table} for split in ("train", "test"))
+    train, test = ({int(d) for d, *_ in split_days(tape, split, Clock(5, 0), 4).table} for split in ("train", "test"))
     assert [tape.info[d].date for d in sorted(train)] == [f"2024-05-0{k}" for k in range(1, 6)]
     assert [tape.info[d].date for d in test] == ["2024-05-06"]
 

@@ -191,7 +191,7 @@ def test_an_instrument_is_an_argument_as_mapping_or_file(paths: dict[str, str], 
 def test_an_environment_that_was_pickled_keeps_its_rules(paths: dict[str, str]) -> None:
     lanes = lanes_of(2, data=[paths["AAA"]], instrument={"currency": "CHF", "taker_fee_bps": 2})
     again = pickle.loads(pickle.dumps(lanes))
-    assert again.tape.info == lanes.tape.info and again.layout == lanes.layout
+    assert again.market.data.info == lanes.market.data.info and again.layout == lanes.layout
     assert again.layout != lanes_of(2, data=[paths["AAA"]]).layout, "a state of other rules is another state"
 
 
@@ -209,7 +209,7 @@ def dollar(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize("task", ["trade", "make", "execute"])
 def test_what_tasks_ask_for_is_valid_at_its_own_price(task: str, dollar: str) -> None:
     lanes = Lanes(task, 8, data=dollar, split="all", every="10 messages", episode="60 decisions", threads=1)
-    own, random, everyone = lanes.tape.info[0].instrument, np.random.default_rng(2), np.arange(8)
+    own, random, everyone = lanes.market.data.info[0].instrument, np.random.default_rng(2), np.arange(8)
     lanes.seed(4)
     lanes.reset(everyone)
     out = np.empty((8, len(lanes.features)), np.float32)

@@ -8,9 +8,9 @@ import pytest
 
 import emp_gym  # noqa: F401
 from emp_gym.data.synthetic import DayConfig, write_day
-from emp_gym.envs import lots
 from emp_gym.envs.core import Lanes
 from emp_gym.experiments.backtest import Comparison
+from emp_gym.market import lots
 from emp_gym.types import ConfigError, Status
 from tests.inside import market_of
 
@@ -26,7 +26,7 @@ def path(tmp_path_factory):
 
 
 def largest(lanes: Lanes) -> int:
-    return min(lots.most_lots(day, lots.highest_price(lanes.tape, i)) for i, day in enumerate(lanes.market.public.rules))
+    return min(lots.most_lots(day, lots.highest_price(lanes.market.data, i)) for i, day in enumerate(lanes.market.public.rules))
 
 
 @pytest.mark.parametrize("name", IDS)

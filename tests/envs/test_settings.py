@@ -10,8 +10,9 @@ import pytest
 
 import emp_gym  # noqa: F401
 from emp_gym.envs import ENVIRONMENTS
-from emp_gym.envs.making import MARKET_ARGUMENTS, REWARD, REWARDS, TASK, TASKS
+from emp_gym.envs.making import ARGUMENTS, REWARD, REWARDS, TASK, TASKS
 from emp_gym.experiments.config import RunConfig, assignments, override, validate
+from emp_gym.market.replay import ReplayConfig
 from emp_gym.plugins import parameters
 from emp_gym.settings import number, shown, whole, word
 from emp_gym.types import ConfigError
@@ -51,7 +52,8 @@ def is_one_line(said: str, name: str) -> bool:
 
 def test_no_keyword_is_left_out_of_the_table():
     ours = [TASK.find(name) for name in TASKS] + [REWARD.find(name) for name in REWARDS]
-    assert set(BAIT) == {*MARKET_ARGUMENTS, "reward", "features", *(name for each in ours for name in parameters(each))}
+    ours.append(ReplayConfig)
+    assert set(BAIT) == {*ARGUMENTS, "reward", "features", *(name for each in ours for name in parameters(each))}
 
 
 @pytest.mark.parametrize("name", BAIT)
@@ -100,7 +102,7 @@ def test_numbers_of_numpy_are_numbers():
         taker_fee_bps=np.float32(0.5), threads=np.int16(1), max_episode_steps=np.int64(4),
     )  # fmt: skip
     config = env.unwrapped.lanes.market.config
-    assert (config.order_latency_ns, config.feed_latency_ns, config.taker_fee_bps) == (5, 7, 0.5) and env.num_envs == 2
+    assert (config.latencies, config.taker_fee_bps) == ((5, 7), 0.5) and env.num_envs == 2
 
 
 @pytest.mark.parametrize("seed", [NAN, 1.5, -1, True, "abc", {}, [1.5, 0], [0, -1], [True, 0], [0], 1 << 128])

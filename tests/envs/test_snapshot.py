@@ -9,6 +9,7 @@ import pytest
 import emp_gym  # noqa: F401
 from emp_gym.envs import snapshot
 from emp_gym.envs.sb3 import NativeVecEnv
+from emp_gym.market.replay import MOST_NOTES
 from emp_gym.risk.gates import Gate, passed
 from emp_gym.types import ConfigError, DataError
 
@@ -243,10 +244,10 @@ def test_only_the_notes_in_use_are_kept_and_more_than_a_file_may_hold_are_refuse
     env = gym.make_vec("emp-lob-v0", num_envs=2, impact="permanent")
     env.reset(seed=0)
     market = env.unwrapped.lanes.market
-    market.make_room(4 * snapshot.MOST_NOTES)  # of an earlier episode
+    market.make_room(4 * MOST_NOTES)  # of an earlier episode
     snapshot.save(env, tmp_path / "lanes.npz")
     env.reset(options={"state": str(tmp_path / "lanes.npz")})
-    market.state["consumed"][1] = snapshot.MOST_NOTES + 1
+    market.state["consumed"][1] = MOST_NOTES + 1
     with pytest.raises(ConfigError, match=r"a lane remembers what it took at 8,193 prices, a file holds at most 8,192"):
         snapshot.save(env, tmp_path / "lanes.npz")
 

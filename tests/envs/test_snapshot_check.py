@@ -17,6 +17,7 @@ from emp_gym.data.array_files import archived, loaded
 from emp_gym.envs import snapshot
 from emp_gym.experiments.training import _finite
 from emp_gym.types import DataError
+from tests.inside import kept_of
 
 FAR = 1 << 30
 
@@ -82,16 +83,19 @@ SLOTS = [
 ]  # fmt: skip
 TAKEN = [("row", FAR), ("row", -1), ("time_ns", 1 << 60), ("parts", -1), ("side", 0), ("side", 3)]
 EPISODE = [("length", 0), ("parent_side", 0), ("tick", 0), ("steps", -1)]
-FIELDS = {"state": STATE, "quote": QUOTE, "seen": SEEN, "slots": SLOTS, "taken": TAKEN, "episodes": EPISODE}
+FIELDS = {
+    "market.state": STATE, "market.public.quote": QUOTE, "market.public.seen": SEEN, "market.slots": SLOTS, "market.taken": TAKEN,
+    "episodes": EPISODE,
+}  # fmt: skip
 TABLES = [(table, *entry) for table, entries in FIELDS.items() for entry in entries]
 
 
 @pytest.mark.parametrize(("table", "field", "value"), TABLES)
 def test_a_field_out_of_bounds_is_refused_with_its_lane(table: str, field: str, value: int | None, saved: Any, tmp_path: Path) -> None:
     env, _, arrays = saved
-    own = snapshot._own(env.unwrapped)[table]
+    own = kept_of(env)[table]
     forged = arrays[table].copy()
-    view = forged.view(own.dtype).reshape(len(own), -1)[0, -1 if table == "seen" else 0]
+    view = forged.view(own.dtype).reshape(len(own), -1)[0, -1 if table.endswith("seen") else 0]
     assert value is None or view[field] != value
     if value is None:
         view[field] = not view[field]
@@ -120,12 +124,14 @@ def first_number(kind: str, value: float) -> Callable[[np.ndarray], np.ndarray]:
 
 
 ARRAYS = [
-    ("mask", first_byte(2)), ("active", first_byte(255)), ("ended", first_byte(3)), ("outcome", first_byte(77)), ("kind", first_byte(200)),
-    ("progress", first_number("i8", -1)), ("length", first_number("i8", 1)), ("observation", first_number("f4", np.nan)),
-    ("observation", first_number("f4", np.inf)), ("book", first_number("i8", 1)), ("again", lambda a: np.array([4]).view(np.uint8)),
+    ("mask", first_byte(2)), ("market.active", first_byte(255)), ("ended", first_byte(3)), ("market.outcome", first_byte(77)),
+    ("kind", first_byte(200)), ("market.progress", first_number("i8", -1)), ("length", first_number("i8", 1)),
+    ("observation", first_number("f4", np.nan)), ("observation", first_number("f4", np.inf)),
+    ("market.public.book", first_number("i8", 1)), ("again", lambda a: np.array([4]).view(np.uint8)),
     ("again", lambda a: np.array([-1]).view(np.uint8)), ("again", lambda a: np.array([1, 1]).view(np.uint8)),
-    ("again", lambda a: np.zeros(3, np.uint8)), ("slots", lambda a: a[:-1]), ("state", lambda a: np.zeros(1 << 20, np.uint8)),
-    ("taken", lambda a: a[:-1]), ("taken", lambda a: np.zeros(0, np.uint8)), ("taken", lambda a: np.zeros(1 << 22, np.uint8)),
+    ("again", lambda a: np.zeros(3, np.uint8)), ("market.slots", lambda a: a[:-1]),
+    ("market.state", lambda a: np.zeros(1 << 20, np.uint8)), ("market.taken", lambda a: a[:-1]),
+    ("market.taken", lambda a: np.zeros(0, np.uint8)), ("market.taken", lambda a: np.zeros(1 << 22, np.uint8)),
     ("random", lambda a: a.view(np.int64)), ("gate.0.lane", first_byte(9)), ("gate.0.lane", lambda a: a[:-8]),
     ("gate.0.objections", lambda a: a[:-8]), ("gate.1.lanes", lambda a: a[:-8]), ("gate.1.new", first_byte(4)),
 ]  # fmt: skip
@@ -150,7 +156,7 @@ def test_the_number_that_indexes_the_ring_of_orders_is_never_negative(saved: Any
         env.reset(options=written({**arrays, "gate.0.lane": forged}, tmp_path))
 
 
-@pytest.mark.parametrize("name", ["slots", "layout", "mask", "again", "gate.0.ring"])
+@pytest.mark.parametrize("name", ["market.slots", "layout", "mask", "again", "gate.0.ring"])
 def test_a_missing_array_is_refused(name: str, saved: Any, tmp_path: Path) -> None:
     env, _, arrays = saved
     with pytest.raises(DataError, match=r"forged\.npz"):

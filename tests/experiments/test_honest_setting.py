@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from emp_gym.envs.schedule import parse_impact
+from emp_gym.data.clock import half_life_of
 from emp_gym.evaluation.assumptions import HONEST, Assumptions, Fees, below_honest
 from emp_gym.experiments import backtest, evidence, fidelity
 from emp_gym.experiments.commands import evaluate, evolve
@@ -112,7 +112,7 @@ def test_fees_per_lot_are_weighed_at_the_price_of_a_lot() -> None:
 
 @pytest.mark.parametrize("impact", ["none", "permanent", "resilient", "resilient 250 ms", "resilient 1ns", "resilient 3 min"])
 def test_the_half_life_is_the_one_that_the_market_takes(impact: str) -> None:
-    assert Assumptions.of({"impact": impact}).half_life_ns == parse_impact(impact)
+    assert Assumptions.of({"impact": impact}).half_life_ns == half_life_of(impact)
 
 
 @pytest.mark.parametrize(

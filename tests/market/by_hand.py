@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from emp_gym.market.replay import REQUESTS, ReplayConfig, ReplayMarket
+from emp_gym.market.replay import REQUESTS
 from emp_gym.types import EMPTY_ASK, EMPTY_BID, NS, Instrument, Kind, OrderKind, Orders, Outcome, RecordedDay
 from tests.market.duel import tape_of
+from tests.market.on_tape import replaying
 
 CASH = 1_000_000  # cash units per price unit and lot
 CENT = Instrument("HAND", tick=1, price_unit=0.01)
@@ -99,7 +100,7 @@ class Lane:
     def __init__(self, hand: Hand, **rules: Any) -> None:
         day = hand.quiet().day()
         rules = rules if "every_ns" in rules else {"every_rows": 1} | rules
-        self.market = ReplayMarket(tape_of(day), 1, ReplayConfig(**{"every_rows": 0} | rules), threads=1)
+        self.market = replaying(tape_of(day), 1, **{"every_rows": 0} | rules)
         zero = np.zeros(1, np.int64)
         self.market.reset(zero, zero, zero, np.array([len(day.time_ns) - 1]))
         self.waiting: list[tuple[int, ...]] = []

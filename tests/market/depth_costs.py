@@ -12,8 +12,8 @@ import numpy as np
 
 from emp_gym.data.tape import TapeSet
 from emp_gym.market.ladder import APART, LOOKS
-from emp_gym.market.replay import ReplayConfig, ReplayMarket
 from emp_gym.types import Status
+from tests.market.on_tape import replaying
 
 TOGETHER = 4_000  # lanes
 
@@ -45,7 +45,7 @@ def bought(tape: TapeSet, row: np.ndarray, side: np.ndarray, quantity: int) -> t
     for first in range(0, len(row), TOGETHER):
         part = slice(first, first + TOGETHER)
         n = len(row[part])
-        market = ReplayMarket(tape, n, ReplayConfig(every_rows=1, taker_fee_bps=0.0, maker_fee_bps=0.0), threads=1)
+        market = replaying(tape, n, every_rows=1, taker_fee_bps=0.0, maker_fee_bps=0.0)
         lanes = np.arange(n)
         market.reset(lanes, np.zeros(n, np.int64), row[part], np.full(n, len(tape.rows) - 1))
         market.close(lanes, side[part] * quantity)

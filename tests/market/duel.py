@@ -15,8 +15,9 @@ import numpy as np
 from emp_gym.data import lobster, synthetic
 from emp_gym.data.synthetic import DayConfig
 from emp_gym.data.tape import TapeSet, build
-from emp_gym.market.replay import REQUESTS, ReplayConfig, ReplayMarket
+from emp_gym.market.replay import REQUESTS
 from emp_gym.types import Kind, OrderKind, Orders, RecordedDay
+from tests.market.on_tape import replaying
 from tests.reference_market import Day, Judge, Rules
 
 LIMIT, MARKET, CANCEL, REPLACE = OrderKind.LIMIT, OrderKind.MARKET, OrderKind.CANCEL, OrderKind.REPLACE
@@ -83,7 +84,7 @@ class Duel:
         judged = Day(day)
         n = len(starts)
         self.tape = tape_of(day)
-        self.market = ReplayMarket(self.tape, n, ReplayConfig(**asdict(rules)), threads=1)
+        self.market = replaying(self.tape, n, **asdict(rules))
         self.lanes = np.arange(n)
         self.market.reset(self.lanes, np.zeros(n, np.int64), np.array(starts), np.full(n, end))
         self.judges = [Judge(judged, rules, start, end) for start in starts]

@@ -7,10 +7,11 @@ import pytest
 
 from emp_gym.market.account import fee_of
 from emp_gym.market.day_rules import fee_fraction
-from emp_gym.market.replay import REQUESTS, SLOTS, ReplayConfig, ReplayMarket
+from emp_gym.market.replay import REQUESTS, SLOTS, ReplayConfig
 from emp_gym.types import NS, ConfigError, Instrument, OrderKind, Orders, Outcome
 from tests.market.by_hand import CASH, Hand, Lane
 from tests.market.duel import tape_of
+from tests.market.on_tape import replaying
 
 BIDS, ASKS = {100: 50, 99: 60}, {103: 40, 105: 70}
 ACCEPTED, MALFORMED, UNKNOWN, HALTED, NO_SLOT = (
@@ -156,7 +157,7 @@ def test_a_decision_never_splits_a_timestamp() -> None:
 
 def test_a_lane_started_amid_a_timestamp_begins_at_its_last_row() -> None:
     day = hand().quiet().quiet(seconds=0).quiet().day()
-    market = ReplayMarket(tape_of(day), 1, ReplayConfig(), threads=1)
+    market = replaying(tape_of(day), 1)
     zero = np.zeros(1, np.int64)
     market.reset(zero, zero, zero + 1, zero + 3)
     assert market.state["row"][0] == 2
@@ -165,7 +166,7 @@ def test_a_lane_started_amid_a_timestamp_begins_at_its_last_row() -> None:
 @pytest.mark.parametrize("pace", [{"every_rows": 2, "every_ns": 0}, {"every_rows": 0, "every_ns": NS}])
 def test_the_end_row_does_not_split_a_timestamp_either(pace: dict[str, int]) -> None:
     day = hand().quiet().quiet(seconds=0).quiet().day()
-    market = ReplayMarket(tape_of(day), 1, ReplayConfig(**pace), threads=1)
+    market = replaying(tape_of(day), 1, **pace)
     zero = np.zeros(1, np.int64)
     market.reset(zero, zero, zero, zero + 1)
     market.advance(Orders.empty(1, REQUESTS))
@@ -349,7 +350,7 @@ def test_optimistic_order_alone_on_an_empty_side_is_the_best(side: int) -> None:
 
 def test_the_door_refuses_what_is_malformed_and_says_why() -> None:
     day = Hand({1000: 50}, {1030: 40}, instrument=Instrument("LOTS", tick=10, lot=5)).quiet()
-    market = ReplayMarket(tape_of(day.day()), 1, ReplayConfig(every_rows=1), threads=1)
+    market = replaying(tape_of(day.day()), 1, every_rows=1)
     zero = np.zeros(1, np.int64)
     market.reset(zero, zero, zero, zero + 1)
     wrong = [(1005, 5, 1), (1000, 7, 1), (1000, 0, 1), (1000, -5, 1), (-10, 5, 1), (1000, 5, 0), (1000, 5, 2)]
@@ -388,11 +389,11 @@ def test_more_requests_than_a_decision_may_have_are_an_error() -> None:
     "wrong",
     [
         {"fills": "best"},
-        {"order_latency_ns": -1},
-        {"feed_latency_ns": -1},
-        {"every_rows": 0},
-        {"every_ns": 1},
-        {"half_life_ns": -2},
+        {"latency_ns": -1},
+        {"latency_ns": (0, -1)},
+        {"latency_ns": (0, 0, 0)},
+        {"impact": "resilient 0 s"},
+        {"taker_fee_bps": float("nan")},
     ],
 )
 def test_impossible_assumptions_are_refused(wrong: dict) -> None:

@@ -12,10 +12,11 @@ import pytest
 
 from emp_gym.data import lobster
 from emp_gym.data.tape import TapeSet, build
-from emp_gym.market.replay import ReplayConfig, ReplayMarket
+from emp_gym.market.replay import ReplayConfig
 from emp_gym.types import ConfigError, Kind
 from tests.market.by_hand import Hand, Lane
 from tests.market.duel import synthetic_day
+from tests.market.on_tape import replaying
 from tests.market.test_judge import CONFIGS, RULES, bytes_of_run, play, scripted
 
 BIDS, ASKS = {100: 50, 99: 60}, {106: 40, 107: 70}  # the middle is 103
@@ -123,11 +124,11 @@ def test_a_market_that_was_stored_and_one_that_was_copied_go_on_with_them(tmp_pa
     day, rules = synthetic_day(CONFIGS["two levels, wide"]), RULES["hidden prints, touch"]
     build(day).save(tmp_path / "day.tape")
     tape = TapeSet.open(tmp_path / "day.tape")
-    market = ReplayMarket(tape, 1, ReplayConfig(**vars(rules)))
+    market = replaying(tape, 1, **vars(rules))
     for twin in (pickle.loads(pickle.dumps(market)), copy.deepcopy(market)):
         for name in ("cross", "cross_block"):
-            assert np.array_equal(getattr(twin.tape, name), getattr(market.tape, name))
-            assert not np.array_equal(getattr(twin.tape, name), getattr(tape, name))
+            assert np.array_equal(getattr(twin.data, name), getattr(market.data, name))
+            assert not np.array_equal(getattr(twin.data, name), getattr(tape, name))
     script = scripted(day, rules, lanes=3, steps=60)
     ignoring = list(bytes_of_run(tape, script, RULES["touch, fees"]))
     assert list(bytes_of_run(tape, script, rules)) != ignoring

@@ -16,7 +16,6 @@ import pytest
 
 from emp_gym.data.synthetic import DayConfig
 from emp_gym.data.tape import TapeSet, build
-from emp_gym.market.replay import ReplayConfig, ReplayMarket
 from emp_gym.types import NS, RecordedDay
 from tests.market.duel import (
     Duel,
@@ -30,6 +29,7 @@ from tests.market.duel import (
     tape_of,
     walk,
 )
+from tests.market.on_tape import replaying
 from tests.reference_market import Day, Judge, Rules
 
 CONFIGS = {
@@ -186,7 +186,7 @@ def bytes_of_run(
 ) -> Iterator[bytes]:
     """What the market shows after every step of a script."""
     lanes = len(script[0])
-    market = ReplayMarket(tape, lanes, ReplayConfig(**vars(rules)), threads=threads)
+    market = replaying(tape, lanes, threads=threads, **vars(rules))
     end = int(tape.days[day]["rows"]) - 1
     market.reset(np.arange(lanes), np.full(lanes, day), 20 * np.arange(lanes), np.full(lanes, end))
     for requests in script:

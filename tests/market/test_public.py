@@ -18,14 +18,15 @@ from emp_gym.jit import njit
 from emp_gym.market.day_rules import MARKET_DAY
 from emp_gym.market.public import LANE, OPEN, QUOTE, RULES, SEEN, Public, allocate, room, tick_at, view_of, within
 from emp_gym.market.records import CURSOR, SLOT
-from emp_gym.market.replay import SLOTS, ReplayConfig, ReplayMarket
+from emp_gym.market.replay import SLOTS, ReplayMarket
+from tests.market.on_tape import replaying
 
 PAIRS = [(LANE, CURSOR), (OPEN, SLOT), (RULES, MARKET_DAY)]
 LOOKS = (3, 50)
 
 
 def replay(lanes: int = 3) -> ReplayMarket:
-    market = ReplayMarket(store.tapes("synthetic:rows=2000"), lanes, ReplayConfig(every_rows=20), 1, LOOKS)
+    market = replaying(store.tapes("synthetic:rows=2000"), lanes, every_rows=20, looks=LOOKS)
     rows = np.full(lanes, 100)
     market.reset(np.arange(lanes), np.zeros(lanes, np.int64), rows, rows + 1_000)
     return market
@@ -91,17 +92,18 @@ def test_kernels_of_tasks_and_features_read_public_fields_only(root: Path) -> No
     assert private_reads(planted) == {"next_row", "cancel_row"}
 
 
-INSIDE = {"envs/core.py", "envs/snapshot_check.py"}  # that still know the replay market; the list only shrinks
+SHARED = "public|base|clock|lots|starts"  # what all markets have in common
 
 
 def test_environments_and_features_open_no_other_room_of_a_market(root: Path) -> None:
     package = root / "emp_gym"
+    other = re.compile(rf"^ *from (emp_gym\.market\.(?!(?:{SHARED}) )\w+)", re.MULTILINE)
     found = {
-        path.relative_to(package).as_posix(): re.findall(r"^ *from (emp_gym\.market\.(?!public |base )\w+)", path.read_text(), re.MULTILINE)
+        path.relative_to(package).as_posix(): other.findall(path.read_text())
         for room_ in ("envs", "sensory")
         for path in (package / room_).rglob("*.py")
     }
-    assert {name for name, modules in found.items() if modules} == INSIDE
+    assert {name for name, modules in found.items() if modules} == set()
 
 
 @njit
@@ -150,7 +152,7 @@ def test_a_view_of_several_instruments_says_of_which_each_order_is() -> None:
 
 def test_sums_are_those_of_the_shown_row_and_of_each_look_back_at_most_to_the_first_row() -> None:
     market = replay()
-    rows = market.tape.rows
+    rows = market.data.rows
     for row in (int(market.state["row"][0]), 10):
         market.reset(np.arange(3), np.zeros(3, np.int64), np.full(3, row), np.full(3, 1_999))
         now = int(market.state["seen_row"][0])
@@ -164,7 +166,7 @@ def test_a_cancel_under_way_is_leaving_until_it_took_effect() -> None:
     from emp_gym.market.replay import REQUESTS
     from emp_gym.types import OrderKind, Orders
 
-    market = ReplayMarket(store.tapes("synthetic:rows=2000"), 1, ReplayConfig(every_rows=2, order_latency_ns=5 * 10**9), 1)
+    market = replaying(store.tapes("synthetic:rows=2000"), 1, every_rows=2, order_latency_ns=5 * 10**9)
     market.reset(np.zeros(1, np.int64), np.zeros(1, np.int64), np.full(1, 100), np.full(1, 1_900))
     orders, view = Orders.empty(1, REQUESTS), market.view
     orders.put(0, 0, OrderKind.LIMIT, side=1, price=int(view.bid_price[0, 0, 4]), quantity=100, id=1)

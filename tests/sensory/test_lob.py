@@ -239,12 +239,12 @@ def test_nothing_after_the_decision_row_matters(tmp_path: Path, latency_ns: Any)
         before, mask = observed(lanes), lanes.mask.copy()
         for i in range(0, LANES, 3):
             row = int(lanes.market.public.lane["row"][i])  # own executions up to it are told at once
-            future = {name: np.array(getattr(lanes.tape, name)) for name in ("rows", "messages", "book", "links")}
+            future = {name: np.array(getattr(lanes.market.data, name)) for name in ("rows", "messages", "book", "links")}
             for array in future.values():
                 array[row + 1 :] = array[::-1][: len(array) - row - 1]
             future["rows"]["time_ns"][row + 1 :] += NS
-            twin = lanes_on(lanes.tape, tmp_path, latency_ns=latency_ns)
-            twin.tape = twin.market.tape = read_only(replace(lanes.tape, **future))
+            twin = lanes_on(lanes.market.data, tmp_path, latency_ns=latency_ns)
+            twin.market.data = read_only(replace(lanes.market.data, **future))
             for earlier in actions[: number + 1]:
                 observed(twin)
                 twin.step(earlier)

@@ -162,7 +162,7 @@ def test_a_view_is_read_as_its_row(tmp_path: Path) -> None:
     lanes.seed(3)
     lanes.reset(np.arange(3), {"start": np.array([4_500, 4_600, 3])})
     seen, by_hand = Labeller(3), Labeller(3)
-    quotes = quotes_of(lanes.tape)
+    quotes = quotes_of(lanes.market.data)
     for _ in range(900):
         rows = lanes.market.public.lane["seen_row"]
         np.testing.assert_array_equal(seen.update_view(lanes.market.view), by_hand.update(*quotes[:, rows]))

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from emp_gym.envs.about import told_by
 from emp_gym.types import F32, F64, LEAVE, WITHDRAW, Action, Bool, ConfigError
 
 LEVERS = ("half-spread", "skew", "size")
@@ -29,8 +30,8 @@ class Menu:
     @classmethod
     def of(cls, spec: Any) -> Menu:
         """Of the environment whose ``spec.about`` says it."""
-        about = getattr(spec, "about", None)
-        return cls() if about is None else cls(about.actions, about.relative, about.levers)
+        about = told_by(spec)
+        return cls(about.actions, about.relative, about.levers)
 
     def find(self, *, bid: int = LEAVE, ask: int = LEAVE, take: int = 0, to: int | None = None, default: int = -1) -> int:
         """The first entry that does this, whatever it does with quotes that are not named; `default` if there is none."""
@@ -158,10 +159,10 @@ def require(agent: Any) -> Menu:
 def parameter(agent: Any, name: str) -> float:
     """The number that the environment of `agent` was made with: of its task, or the decisions of an episode; raises `ConfigError`
     where it does not say it."""
-    about = getattr(agent.spec, "about", None)
-    value = None if about is None else (about.parameters | {"episode": about.episode}).get(name)
+    about = told_by(agent.spec)
+    value = (about.parameters | {"episode": about.episode or None}).get(name)
     if value is None:
-        raise ConfigError(f"{type(agent).__name__} needs {name}, which {getattr(agent.spec, 'id', 'this environment')} does not say")
+        raise ConfigError(f"{type(agent).__name__} needs {name}, which {about.env_id} does not say")
     return float(value)
 
 

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from emp_gym.envs.about import CERTIFICATE, FOREIGN
+from emp_gym.envs.about import CERTIFICATE, FOREIGN, told_by
 from emp_gym.evaluation.assumptions import Assumptions
 from emp_gym.types import F32, I64, LEAVE, WITHDRAW, Action
 
@@ -160,9 +160,9 @@ def _rests(side: int, cancelled: bool) -> float:
 
 def account_of(spec: Any) -> Account:
     """The account of the environment that `spec` describes."""
-    about = getattr(spec, "about", None)
-    features = {} if about is None else {feature.name: column for column, feature in enumerate(about.features)}
-    if about is None or about.kind == FOREIGN or "elapsed" not in features:
+    about = told_by(spec)
+    features = {feature.name: column for column, feature in enumerate(about.features)}
+    if about.kind == FOREIGN or "elapsed" not in features:
         return Account()
     if about.kind == CERTIFICATE:
         quotes = set(features) == set(Quotes.names)

@@ -16,7 +16,7 @@ from emp_gym.settings import whole
 from emp_gym.threads import run
 from emp_gym.types import F32, I64, Action, Bool, ConfigError, Feature, Orders
 
-MOST_LOTS = 1 << 40  # of any quantity; what a day's money holds is less (`emp_gym.envs.lots`)
+MOST_LOTS = 1 << 40  # of any quantity; what a day's money holds is less (`emp_gym.market.lots`)
 LAST, ARRIVAL = "last", "arrival"
 OF_PARENT = (
     Feature("parent_side", "+1 buy, -1 sell"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from emp_gym.jit import hot
+from emp_gym.market.starts import draw
 from emp_gym.types import CASH_UNITS
 
 SETUP = np.dtype(
@@ -47,34 +48,6 @@ EPISODE = np.dtype(
     align=True,
 )
 """What is remembered of a lane's episode."""
-
-
-@hot
-def _mix(x):
-    """SplitMix64's output function (Steele, Lea, Flood 2014)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-@hot
-def draw(random, i):
-    """The next 64 random bits of lane i (SplitMix64)."""
-    random[i] += np.uint64(0x9E3779B97F4A7C15)
-    return _mix(random[i])
-
-
-@hot
-def draw_starts(lanes, random, windows, weight_end, day, row, end_row):
-    """Draws for each of `lanes` a start, uniform over the rows of `windows` [W, 4] (day, first, last start, end)."""
-    total = np.uint64(weight_end[len(weight_end) - 1])
-    for j in range(len(lanes)):
-        at = np.int64(draw(random, lanes[j]) % total)
-        w = 0
-        while weight_end[w] <= at:
-            w += 1
-        before = weight_end[w - 1] if w > 0 else 0
-        day[j], row[j], end_row[j] = windows[w, 0], windows[w, 1] + at - before, windows[w, 3]
 
 
 @hot

@@ -155,7 +155,8 @@ def describe(env: Any) -> dict[str, Any]:
     ``clip``, ``data`` ({hash, given} and, for each day, ``days``, ``price_units``, ``currencies``), ``versions``.
     """
     known, spec, face = about(env), env.unwrapped.spec, env.unwrapped
-    days: Any = known.days
+    if (days := known.days) is None:
+        raise ConfigError(f"the diary notes on which days a run was, so that it can be replayed; the market of {spec.id} has none")
     kwargs = {name: value for name, value in spec.kwargs.items() if name not in NOT_OF_THE_MARKET}
     given = _portable(kwargs.pop("data", None))
     return {

@@ -18,7 +18,7 @@ from emp_gym.experiments.benchmark import days
 from emp_gym.experiments.benchmark.figures import Effort, Figures, say
 from emp_gym.experiments.benchmark.hft_events import market_by_order, market_by_price
 from emp_gym.experiments.benchmark.quoting import Quoting
-from emp_gym.market.replay import ENDLESS
+from emp_gym.market.public import ENDLESS
 from emp_gym.types import I64, Kind
 
 MESSAGES = 100  # between two decisions

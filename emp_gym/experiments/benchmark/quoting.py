@@ -6,7 +6,9 @@ import numpy as np
 
 from emp_gym.data.tape import LARGEST_IN_MEMORY, TapeSet
 from emp_gym.experiments.benchmark.quote_kernels import quote
-from emp_gym.market.replay import ENDLESS, MANY, REQUESTS, ReplayConfig, ReplayMarket
+from emp_gym.market.base import MarketSpec
+from emp_gym.market.public import ENDLESS
+from emp_gym.market.replay import MANY, REQUESTS, ReplayConfig, ReplayMarket
 from emp_gym.types import I64, Orders
 
 _copies: dict[int, tuple[TapeSet, TapeSet]] = {}  # id of a tape -> itself and its copy
@@ -27,7 +29,7 @@ class Quoting:
 
     def __init__(self, tape: TapeSet, lanes: int, messages: int, threads: int, seed: int = 0) -> None:
         self.tape, self.lanes = _held(tape, lanes), lanes
-        self.market = ReplayMarket(self.tape, lanes, ReplayConfig(every_rows=messages), threads)
+        self.market = ReplayMarket(MarketSpec(lanes, every=f"{messages} messages", threads=threads), ReplayConfig(), self.tape)
         self.orders = Orders.empty(lanes, REQUESTS)
         self.random = np.random.default_rng(seed)
         self.filled = 0

@@ -3,6 +3,7 @@
     check --env emp-lob-v0                        conformance and look-ahead, on embedded or given data
     check --env your_module:YourEnv --data bars.csv
     check --agent your_module:YourAgent
+    check --market your_module:YourMarket         conformance of a market, with --set KEY=VALUE for its keywords
     check --certify --agent ppo                   does it learn? regret on environments with a known optimum
     check --certify --agent ppo --only emp-ladder-memory-v0 --set extractor=gru
     check --queue DAY                             ghost orders: the recorded day judges the queue model
@@ -19,14 +20,17 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emp_gym.experiments.commands import engines, own_modules
 from emp_gym.experiments.commands.flags import Parser
 from emp_gym.experiments.commands.terminal import console, guarded
 from emp_gym.printable import printable
+
+if TYPE_CHECKING:
+    from emp_gym.envs.check import Outcome
 
 LOOKAHEAD = "the_future_changes_nothing"
 LOOKAHEAD_SHOWS = "Nothing after time t changes what is given at t, whatever the future is rewritten to."
@@ -43,10 +47,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.certify and not arguments.agent:
         parser.error("--certify needs --agent NAME: which agent is to be certified?")
-    asked = arguments.only or arguments.total_timesteps or arguments.set or arguments.seeds != 5
+    asked = arguments.only or arguments.total_timesteps or (arguments.set and not arguments.market) or arguments.seeds != 5
     deeper = arguments.against or arguments.depth
     if not arguments.certify and (asked or (arguments.seed and not deeper)):
-        parser.error("--only, --seeds, --seed, --total-timesteps and --set belong to --certify (--seed also to --against and --depth)")
+        also = "(--seed also to --against and --depth, --set to --market)"
+        parser.error(f"--only, --seeds, --seed, --total-timesteps and --set belong to --certify {also}")
     if (arguments.orders, arguments.hold) != (20_000, 600.0) and not deeper:
         parser.error("--orders and --hold belong to --queue DAY with --against or --depth")
     if arguments.orders < 1 or not 1e-9 <= arguments.hold < 86_400:
@@ -68,6 +73,8 @@ def _run(arguments: argparse.Namespace) -> int:
     own_modules.admit(arguments)
     if arguments.env:
         return _environment(arguments)
+    if arguments.market:
+        return _market(arguments)
     if arguments.certify:
         from emp_gym.experiments.commands import certifying
 
@@ -84,6 +91,7 @@ def _parser() -> Parser:
     subject = parser.add_mutually_exclusive_group(required=True)
     subject.add_argument("--env", metavar="ID|module:Name", help="an environment: conformance and look-ahead")
     subject.add_argument("--agent", metavar="NAME|module:Class", help="an agent: conformance")
+    subject.add_argument("--market", metavar="module:Class", help="a market: conformance")
     subject.add_argument("--queue", metavar="DAY", help="a recorded LOBSTER day: ghost orders judge the queue model")
     subject.add_argument("--tape", metavar="TAPE", help="a .tape folder, or anything else that --data takes")
     parser.add_argument("--against", metavar="DEEPER", help="of --queue: a file of the same day with more levels")
@@ -100,7 +108,8 @@ def _parser() -> Parser:
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="the first of them, or that of --orders (default: 0)")
     parser.add_argument("--total-timesteps", type=int, metavar="N", help="of --certify (default: the certificate's)")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
-                        help="of --certify: agent.KEY, or env.KEY of what it learns in, e.g. extractor=gru env.reward=certain")  # fmt: skip
+                        help="of --certify: agent.KEY, or env.KEY of what it learns in, e.g. extractor=gru env.reward=certain; "
+                        "of --market: its keywords")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
     engines.add_arguments(parser, "the seeds of all certificates")
     return parser
@@ -110,22 +119,29 @@ def _parser() -> Parser:
 
 
 def _environment(arguments: argparse.Namespace) -> int:
-    import emp_gym  # registers the ids
+    import emp_gym  # noqa: F401  registers the ids
     from emp_gym.envs.subject import resolve
 
     resolve(arguments.env)  # an unknown name is one line, before anything else is said
+    return _told("env", arguments.env, _checks(arguments), arguments.json, lambda: _for_training(arguments.env))
+
+
+def _told(what: str, name: str, records: Iterable[dict[str, Any]], as_json: bool, more: Callable[[], str] = str) -> int:
+    """Says what each check of `name` has found, as they finish; the exit code."""
+    from emp_gym import __version__
+
     checks: list[dict[str, Any]] = []
-    report = _table(f"{arguments.env} (emp-gym {emp_gym.__version__})", arguments.json)
-    for check in _checks(arguments):
+    report = _table(f"{name} (emp-gym {__version__})", as_json)
+    for check in records:
         checks.append(check)
         report(check)
     failed = [check["check"] for check in checks if check["findings"]]
-    if arguments.json:
-        sys.stdout.write(json.dumps({"env": arguments.env, "ok": not failed, "checks": checks}) + "\n")
+    if as_json:
+        sys.stdout.write(json.dumps({what: name, "ok": not failed, "checks": checks}) + "\n")
     else:
         skipped = sum(bool(check["skipped"]) for check in checks)
         verdict = f"{len(failed)} checks have findings: {', '.join(failed)}" if failed else "everything holds"
-        sys.stdout.write(f"{verdict} ({len(checks) - skipped} checks run, {skipped} skipped)\n{_for_training(arguments.env)}")
+        sys.stdout.write(f"{verdict} ({len(checks) - skipped} checks run, {skipped} skipped)\n{more()}")
     return int(bool(failed))
 
 
@@ -145,16 +161,19 @@ def _checks(arguments: argparse.Namespace) -> Iterable[dict[str, Any]]:
     from emp_gym.envs.check import outcomes
 
     if arguments.skip != "conformance":
-        for outcome in outcomes(arguments.env):
-            yield {
-                "check": outcome.check,
-                "shows": outcome.shows,
-                "findings": [finding.what for finding in outcome.findings],
-                "skipped": outcome.skipped,
-                "seconds": round(outcome.seconds, 2),
-            }
+        yield from map(_record, outcomes(arguments.env))
     if arguments.skip != "lookahead":
         yield _lookahead(arguments.env, arguments.data)
+
+
+def _record(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "check": outcome.check,
+        "shows": outcome.shows,
+        "findings": [finding.what for finding in outcome.findings],
+        "skipped": outcome.skipped,
+        "seconds": round(outcome.seconds, 2),
+    }
 
 
 def _lookahead(env: str, data: str | None) -> dict[str, Any]:
@@ -193,7 +212,17 @@ def _table(title: str, quiet: bool) -> Any:
     return show
 
 
-# --- the queue model and agents
+# --- markets, the queue model and agents
+
+
+def _market(arguments: argparse.Namespace) -> int:
+    from emp_gym.envs.check_market import market_outcomes
+    from emp_gym.envs.market_course import MarketSubject
+    from emp_gym.experiments.config import assignments
+
+    subject = MarketSubject.of(arguments.market, **assignments(arguments.set))
+    subject.config()  # what it does not take is one line, before anything else is said
+    return _told("market", arguments.market, map(_record, market_outcomes(subject)), arguments.json)
 
 
 def _queue(arguments: argparse.Namespace) -> int:

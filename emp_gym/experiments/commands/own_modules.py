@@ -15,7 +15,7 @@ from typing import Any
 from emp_gym import trust
 from emp_gym.types import ConfigError
 
-NAMED = ("env", "agent", "agents", "only")
+NAMED = ("env", "agent", "agents", "only", "market")
 """Options whose values may be ``module:Name``."""
 _INSIDE = re.compile(r"([A-Za-z_][\w.]*):[A-Za-z_]\w*")  # of a text such as --set 'env.gates=["my_gates:Gate"]'
 

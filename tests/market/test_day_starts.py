@@ -16,13 +16,15 @@ from hypothesis import strategies as st
 from emp_gym.data.synthetic import DayConfig
 from emp_gym.data.tape import TapeSet, build
 from emp_gym.envs.core import Lanes
-from emp_gym.envs.schedule import Pace, parse_episode, parse_impact, parse_pace, parse_start, split_windows
 from emp_gym.experiments.config import assignments
+from emp_gym.market.clock import Clock, parse_episode
+from emp_gym.market.day_starts import parse_start, split_days
+from emp_gym.market.replay import ReplayConfig
 from emp_gym.types import EMPTY_ASK, EMPTY_BID, NS, ConfigError, DataError
 from tests.market.duel import rows_of, synthetic_day
 
 CONFIG = DayConfig(seed=51, rows=4_000)
-PACES = [Pace(10, 0), Pace(7, 0), Pace(0, 60 * NS)]  # 60 s of this day hold about ten messages
+PACES = [Clock(10, 0), Clock(7, 0), Clock(0, 60 * NS)]  # 60 s of this day hold about ten messages
 EPISODE = 20
 
 
@@ -46,7 +48,7 @@ def days(count: int, held_out: tuple[int, ...] = (), *, one_date: bool = False) 
     ],
 )  # fmt: skip
 def test_paces_are_messages_or_time(text: str, pace: tuple[int, int]) -> None:
-    assert parse_pace(text) == Pace(*pace)
+    assert Clock.parse(text) == Clock(*pace)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +56,7 @@ def test_paces_are_messages_or_time(text: str, pace: tuple[int, int]) -> None:
 )
 def test_other_paces_are_refused_with_examples(text: object) -> None:
     with pytest.raises(ConfigError, match=re.escape(f"'100 messages', '250 ms' or '1 s', got {text!r}")):
-        parse_pace(text)
+        Clock.parse(text)
 
 
 def test_episodes_count_decisions() -> None:
@@ -66,10 +68,10 @@ def test_episodes_count_decisions() -> None:
 
 def test_impacts_are_half_lives() -> None:
     told = ["none", "permanent", "resilient", "resilient 250 ms", "resilient 2 min"]
-    assert [parse_impact(text) for text in told] == [0, -1, NS, 250_000_000, 120 * NS]
+    assert [ReplayConfig(impact=text).half_life_ns for text in told] == [0, -1, NS, 250_000_000, 120 * NS]
     for text in ("resilient 0 s", "resilient -1 s", "resilient 5", "strong", None, 0):
         with pytest.raises(ConfigError, match="impact"):
-            parse_impact(text)
+            ReplayConfig(impact=text)
 
 
 def test_starts_are_rows_or_the_last_row_not_after_a_time_of_day() -> None:
@@ -84,13 +86,13 @@ def test_starts_are_rows_or_the_last_row_not_after_a_time_of_day() -> None:
 # ---- splits ---------------------------------------------------------------------------------------------------------
 
 
-def rows_allowed(tape: TapeSet, split: str, pace: Pace) -> dict[int, tuple[int, int]]:
+def rows_allowed(tape: TapeSet, split: str, pace: Clock) -> dict[int, tuple[int, int]]:
     """day -> (first start, last row of an episode)."""
-    return {int(day): (int(first), int(end)) for day, first, _, end in split_windows(tape, split, pace, EPISODE).table}
+    return {int(day): (int(first), int(end)) for day, first, _, end in split_days(tape, split, pace, EPISODE).table}
 
 
 @pytest.mark.parametrize("pace", PACES)
-def test_of_two_dates_or_more_the_last_fifth_is_held_out_whole(pace: Pace) -> None:
+def test_of_two_dates_or_more_the_last_fifth_is_held_out_whole(pace: Clock) -> None:
     for count, held in ((2, 1), (3, 1), (4, 1), (5, 1), (7, 1), (8, 2), (10, 2)):
         tape = days(count)
         train, test = (rows_allowed(tape, split, pace) for split in ("train", "test"))
@@ -109,14 +111,14 @@ def test_days_marked_held_out_are_the_test_days_however_few() -> None:
 
 
 @pytest.mark.parametrize("pace", PACES)
-def test_of_one_day_the_last_quarter_of_rows_is_held_out_and_an_episode_before_it_is_purged(pace: Pace) -> None:
+def test_of_one_day_the_last_quarter_of_rows_is_held_out_and_an_episode_before_it_is_purged(pace: Clock) -> None:
     tape = days(1)
     train, test = (rows_allowed(tape, split, pace)[0] for split in ("train", "test"))
     rows, times = tape.info[0].rows, tape.rows["time_ns"]
     cut = rows * 3 // 4
     assert train[0] == 0 and test == (cut, rows - 1)
-    if pace.rows:
-        assert train[1] == cut - 1 - EPISODE * pace.rows
+    if pace.count:
+        assert train[1] == cut - 1 - EPISODE * pace.count
     else:
         assert times[train[1]] < times[cut] - EPISODE * pace.ns <= times[train[1] + 1]
     assert rows_allowed(tape, "all", pace)[0] == (0, rows - 1)
@@ -124,7 +126,7 @@ def test_of_one_day_the_last_quarter_of_rows_is_held_out_and_an_episode_before_i
 
 @pytest.mark.parametrize("pace", PACES)
 @pytest.mark.parametrize("count", [2, 5])
-def test_of_several_symbols_of_one_date_the_same_moment_cuts_all(count: int, pace: Pace) -> None:
+def test_of_several_symbols_of_one_date_the_same_moment_cuts_all(count: int, pace: Clock) -> None:
     tape = days(count, one_date=True)
     train, test = (rows_allowed(tape, split, pace) for split in ("train", "test"))
     times = [tape.rows["time_ns"][tape.day_slice(day)] for day in range(count)]
@@ -132,15 +134,15 @@ def test_of_several_symbols_of_one_date_the_same_moment_cuts_all(count: int, pac
     moment = pooled[len(pooled) * 3 // 4]
     for day, own in enumerate(times):
         assert own[test[day][0]] >= moment > own[test[day][0] - 1] and test[day][1] == len(own) - 1
-        if pace.rows:
-            assert train[day][1] == test[day][0] - 1 - EPISODE * pace.rows
+        if pace.count:
+            assert train[day][1] == test[day][0] - 1 - EPISODE * pace.count
         else:
             assert own[train[day][1]] < moment - EPISODE * pace.ns <= own[train[day][1] + 1]
 
 
 @pytest.mark.parametrize("pace", PACES)
 @pytest.mark.parametrize(("count", "held_out"), [(1, ()), (4, ()), (8, ()), (3, (1,))])
-def test_fit_and_validation_cut_the_training_part_and_nothing_else(count: int, held_out: tuple[int, ...], pace: Pace) -> None:
+def test_fit_and_validation_cut_the_training_part_and_nothing_else(count: int, held_out: tuple[int, ...], pace: Clock) -> None:
     tape = days(count, held_out)
     train, fit, chosen = (rows_allowed(tape, split, pace) for split in ("train", "fit", "validation"))
     assert fit and chosen and set(fit) | set(chosen) == set(train)
@@ -149,16 +151,16 @@ def test_fit_and_validation_cut_the_training_part_and_nothing_else(count: int, h
         return
     (first, end), (last,) = train[0], [chosen[0][0] - 1]
     assert fit[0][0] == first and chosen[0] == (first + (end + 1 - first) * 3 // 4, end), "inside of the training part"
-    if pace.rows:
-        assert fit[0][1] == last - EPISODE * pace.rows, "an episode between them is purged"
+    if pace.count:
+        assert fit[0][1] == last - EPISODE * pace.count, "an episode between them is purged"
 
 
 def test_the_purge_reaches_back_into_the_session_before() -> None:
     """Morning of 100 rows, afternoon of 20: the moment is row 90 of 120, in the morning. With 40 in the morning and 80 in the
     afternoon it is row 50 of the afternoon, and 60 rows before it are all those and ten of the morning."""
     for morning, afternoon, kept in ((100, 20, {0: (0, 29)}), (40, 80, {0: (0, 29)})):
-        assert allowed(clocks([("AAA", DATE, morning, 0), ("AAA", DATE, afternoon, 1)]), "train", Pace(5, 0), 12) == kept
-    both = allowed(clocks([("AAA", DATE, 40, 0), ("AAA", DATE, 80, 1)]), "test", Pace(5, 0), 4)
+        assert allowed(clocks([("AAA", DATE, morning, 0), ("AAA", DATE, afternoon, 1)]), "train", Clock(5, 0), 12) == kept
+    both = allowed(clocks([("AAA", DATE, 40, 0), ("AAA", DATE, 80, 1)]), "test", Clock(5, 0), 4)
     assert both == {1: (50, 79)}
 
 
@@ -176,8 +178,8 @@ def clocks(days: list[tuple[str, str, int, int]], seed: int = 0) -> Any:
     return SimpleNamespace(info=info, rows=rows, day_slice=lambda day: slice(int(ends[day]) - len(times[day]), int(ends[day])))
 
 
-def allowed(tape: Any, split: str, pace: Pace, episode: int) -> dict[int, tuple[int, int]]:
-    return {int(day): (int(first), int(end)) for day, first, _, end in split_windows(tape, split, pace, episode).table}
+def allowed(tape: Any, split: str, pace: Clock, episode: int) -> dict[int, tuple[int, int]]:
+    return {int(day): (int(first), int(end)) for day, first, _, end in split_days(tape, split, pace, episode).table}
 
 
 SETS = st.lists(
@@ -187,9 +189,9 @@ SETS = st.lists(
 )  # fmt: skip
 
 
-@given(days=SETS, order=st.randoms(use_true_random=False), pace=st.sampled_from([Pace(2, 0), Pace(0, 30 * NS)]))
+@given(days=SETS, order=st.randoms(use_true_random=False), pace=st.sampled_from([Clock(2, 0), Clock(0, 30 * NS)]))
 def test_what_is_trained_on_ends_before_what_is_judged_for_any_set_in_any_order(
-    days: list[tuple[str, str, int, int]], order: Any, pace: Pace
+    days: list[tuple[str, str, int, int]], order: Any, pace: Clock
 ) -> None:
     """Days of one number of rows and session have one clock, whatever their place: `clocks` is asked for each alone."""
     found = []
@@ -219,25 +221,25 @@ def test_what_is_trained_on_ends_before_what_is_judged_for_any_set_in_any_order(
 
 def test_an_unknown_split_is_an_error_that_names_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="'train', 'test', 'all'"):
-        split_windows(days(1), "holdout", PACES[0], EPISODE)
+        split_days(days(1), "holdout", PACES[0], EPISODE)
 
 
 @pytest.mark.parametrize(
     ("split", "pace", "episode", "fits"),
     [
-        ("test", Pace(1_000, 0), 20, "every='250 messages', episode='20 decisions' fits"),
-        ("train", Pace(100, 0), 40, "episode='20 decisions' fits"),
-        ("train", Pace(2_000, 0), 3, "every='500 messages', episode='3 decisions' fits"),
-        ("test", Pace(0, 24 * 60 * 60 * NS), 2, "fits"),
+        ("test", Clock(1_000, 0), 20, "every='250 messages', episode='20 decisions' fits"),
+        ("train", Clock(100, 0), 40, "episode='20 decisions' fits"),
+        ("train", Clock(2_000, 0), 3, "every='500 messages', episode='3 decisions' fits"),
+        ("test", Clock(0, 24 * 60 * 60 * NS), 2, "fits"),
     ],
 )
-def test_an_episode_that_fits_nowhere_is_an_error_that_says_what_fits(split: str, pace: Pace, episode: int, fits: str) -> None:
+def test_an_episode_that_fits_nowhere_is_an_error_that_says_what_fits(split: str, pace: Clock, episode: int, fits: str) -> None:
     with pytest.raises(DataError, match=f"episode of {episode} decisions every {pace}") as found:
-        split_windows(days(1), split, pace, episode)
+        split_days(days(1), split, pace, episode)
     said = str(found.value)
     assert fits in said, said
     every, length = re.search(r"every='(.*)', ", said), re.search(r"episode='(.*)' fits", said)
-    assert len(split_windows(days(1), split, parse_pace(every[1]) if every else pace, parse_episode(length[1])).table)
+    assert len(split_days(days(1), split, Clock.parse(every[1]) if every else pace, parse_episode(length[1])).table)
     pasted = shlex.split(said.partition("(on a command line: ")[2].partition(");")[0])
     assert pasted[0] == "--set" and assignments(pasted[1:]) == {
         "env": {**({"every": every[1]} if every else {}), "episode": length[1]}
@@ -245,15 +247,15 @@ def test_an_episode_that_fits_nowhere_is_an_error_that_says_what_fits(split: str
 
 
 def test_an_episode_longer_than_its_window_may_start_at_its_first_row_only() -> None:
-    ((day, first, last, end),) = split_windows(days(1), "test", Pace(300, 0), 100).table
+    ((day, first, last, end),) = split_days(days(1), "test", Clock(300, 0), 100).table
     assert first == last == 3_000 and end == 3_999
 
 
 # ---- the rows that lanes really walk --------------------------------------------------------------------------------
 
 
-def told(pace: Pace) -> str:
-    return f"{pace.rows} messages" if pace.rows else f"{pace.ns} ns"
+def told(pace: Clock) -> str:
+    return f"{pace.count} messages" if pace.count else f"{pace.ns} ns"
 
 
 def walked(lanes: Lanes) -> list[tuple[int, int, int, int]]:
@@ -274,7 +276,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(days(2, one_date=True).save(tmp_path_factory.mktemp("days") / "two.tape"))
 
 
-def made(data: str, lanes: int, pace: Pace, split: str) -> Lanes:
+def made(data: str, lanes: int, pace: Clock, split: str) -> Lanes:
     return Lanes("trade", lanes, data=data, every=told(pace), episode=f"{EPISODE} decisions", split=split, threads=1)
 
 
@@ -286,7 +288,7 @@ def test_no_episode_starts_before_both_sides_have_been_quoted(blank: int, split:
     price[:500, side], size[:500, side] = EMPTY_BID if blank > 0 else EMPTY_ASK, 0
     path = str(build(replace(day, book_price=price, book_size=size)).save(tmp_path / "day.tape"))
     lanes = Lanes("execute", 64, data=path, split=split, episode="20 decisions", every="10 messages")
-    assert lanes.windows.table[:, 1].tolist() == [500]
+    assert lanes.market.starts.table[:, 1].tolist() == [500]
     lanes.seed(0)
     lanes.reset(np.arange(64))
     assert (lanes.market.view.mid2 > 0).all()
@@ -311,9 +313,9 @@ def test_a_day_of_one_side_has_no_window(tmp_path: Any) -> None:
 
 @pytest.mark.parametrize("split", ["train", "test", "all"])
 @pytest.mark.parametrize("pace", PACES)
-def test_disjoint_windows_share_no_row_that_is_walked(data: str, pace: Pace, split: str) -> None:
+def test_disjoint_windows_share_no_row_that_is_walked(data: str, pace: Clock, split: str) -> None:
     probe = made(data, 1, pace, split)
-    starts = probe.windows.disjoint(probe.tape, pace, EPISODE)
+    starts = probe.market.starts.disjoint()
     lanes = made(data, len(starts), pace, split)
     lanes.reset(np.arange(len(starts)), {"day": [day for day, _ in starts], "start": [row for _, row in starts]})
     seen: dict[int, set[int]] = {0: set(), 1: set()}
@@ -325,7 +327,7 @@ def test_disjoint_windows_share_no_row_that_is_walked(data: str, pace: Pace, spl
         assert walked_day == day and first >= start and not seen[day] & passed
         seen[day] |= passed
         low, end = rows_allowed(probe.tape, split, pace)[day]
-        assert low <= first and last <= lanes.tape.rows["group_end"][lanes.tape.day_slice(day)][end]
+        assert low <= first and last <= lanes.market.data.rows["group_end"][lanes.market.data.day_slice(day)][end]
         assert decisions == EPISODE or last >= end
     short = [decisions for *_, decisions in episodes if decisions < EPISODE]
     assert len(short) <= 2 and len(starts) >= 6  # only a day's last window may lose decisions to equal timestamps
@@ -333,7 +335,7 @@ def test_disjoint_windows_share_no_row_that_is_walked(data: str, pace: Pace, spl
 
 
 @pytest.mark.parametrize("pace", PACES)
-def test_no_walk_in_training_time_comes_near_held_out_time(data: str, pace: Pace) -> None:
+def test_no_walk_in_training_time_comes_near_held_out_time(data: str, pace: Clock) -> None:
     train, test = made(data, 400, pace, "train"), made(data, 400, pace, "test")
     last, first = {0: 0, 1: 0}, {0: 1 << 60, 1: 1 << 60}
     for lanes in (train, test):
@@ -344,23 +346,24 @@ def test_no_walk_in_training_time_comes_near_held_out_time(data: str, pace: Pace
             first[day] = min(first[day], start) if lanes is test else first[day]
     for day in (0, 1):
         times = train.tape.rows["time_ns"][train.tape.day_slice(day)]
-        if pace.rows:
-            assert first[day] - last[day] >= EPISODE * pace.rows
+        if pace.count:
+            assert first[day] - last[day] >= EPISODE * pace.count
         else:
             assert times[first[day]] - times[last[day]] >= EPISODE * pace.ns
 
 
 @pytest.mark.parametrize("pace", PACES)
-def test_drawn_starts_lie_in_their_windows_and_reach_all_of_them(data: str, pace: Pace) -> None:
+def test_drawn_starts_lie_in_their_windows_and_reach_all_of_them(data: str, pace: Clock) -> None:
     lanes = made(data, 2_000, pace, "train")
     lanes.seed(3)
     lanes.reset(np.arange(2_000))
     state = lanes.market.public.lane
-    for day, first, last, end in lanes.windows.table.tolist():
+    for day, first, last, end in lanes.market.starts.table.tolist():
         own = state["start_row"][state["day"] == day]
-        group = lanes.tape.rows["group_end"][lanes.tape.day_slice(day)]
+        group = lanes.market.data.rows["group_end"][lanes.market.data.day_slice(day)]
         assert first <= own.min() and own.max() <= group[last] and (state["end_row"][state["day"] == day] == end).all()
         assert own.min() < first + 0.02 * (last - first) and own.max() > last - 0.02 * (last - first)
         assert (group[own] == own).all()  # never amid a timestamp
-    share = (lanes.windows.table[0, 2] - lanes.windows.table[0, 1] + 1) / lanes.windows.weight_end[-1]
+    starts = np.diff(lanes.market.starts.table[:, 1:3])[:, 0] + 1
+    share = starts[0] / starts.sum()
     assert abs((state["day"] == 0).mean() - share) < 0.05

@@ -1,142 +1,106 @@
-"""When decisions are taken and where episodes may start: parses "100 messages" or "1 s", splits days into windows."""
+"""Where episodes may start on recorded days: a split takes whole dates, or an earlier and a later part of one."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from emp_gym.data.tape import TapeSet
-from emp_gym.evaluation.assumptions import UNITS, half_life_of
-from emp_gym.settings import LARGEST, shown, whole, word
+from emp_gym.market.clock import Clock
+from emp_gym.market.starts import SPLITS, Starts
+from emp_gym.settings import LARGEST, whole, word
 from emp_gym.types import NS, ConfigError, DataError
 
-SPLITS = ("train", "test", "all", "fit", "validation")
 HELD_OUT = 0.2  # share of the dates, the last ones, where there are two or more
 HELD_OUT_OF_A_DATE = 0.25  # share of its rows, the last ones, where there is one
 
 
-@dataclass(frozen=True)
-class Pace:
-    """Every how many messages or nanoseconds a decision is taken (one of both is 0)."""
+class DayStarts(Starts):
+    """Starts of one split of `tape`, for episodes of so many decisions. `table`: day, first start row, last start row, last row of
+    an episode."""
 
-    rows: int
-    ns: int
+    def __init__(self, table: np.ndarray, tape: TapeSet, clock: Clock, episode: int) -> None:
+        super().__init__(table)
+        self.tape, self.clock, self.episode = tape, clock, episode
 
-    def __str__(self) -> str:
-        """As `parse_pace` reads it, in the largest unit that is exact."""
-        if self.rows:
-            return f"{self.rows} message{'s' if self.rows > 1 else ''}"
-        unit = next(unit for unit in reversed(UNITS) if self.ns % UNITS[unit] == 0)
-        return f"{self.ns // UNITS[unit]} {unit}"
-
-
-def parse_pace(text: Any) -> Pace:
-    """'100 messages', '250 ms', '1 s'."""
-    match = re.fullmatch(r"\s*(\d{1,18})\s*([a-z]+)\s*", text) if isinstance(text, str) else None
-    if match and int(match[1]) > 0:
-        count, unit = int(match[1]), match[2]
-        if unit in ("message", "messages"):
-            return Pace(count, 0)
-        if unit in UNITS:
-            return Pace(0, count * UNITS[unit])
-    raise ConfigError(f"every must be like '100 messages', '250 ms' or '1 s', got {shown(text)}")
-
-
-def parse_episode(text: Any) -> int:
-    """'256 decisions' -> 256."""
-    match = re.fullmatch(r"\s*(\d{1,18})\s*decisions?\s*", text) if isinstance(text, str) else None
-    if not match or int(match[1]) < 1:
-        raise ConfigError(f"episode must be like '256 decisions', got {shown(text)}")
-    return int(match[1])
-
-
-def parse_impact(text: Any) -> int:
-    """Half-life of consumed depth in ns; see `half_life_of`."""
-    half_life = half_life_of(text)
-    if half_life is None:
-        raise ConfigError(f"impact must be 'none', 'resilient', 'resilient 250 ms' or 'permanent', got {shown(text)}")
-    return half_life
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Where episodes may start. `table` i8 [W, 4]: day, first start row, last start row, last row of an episode."""
-
-    table: np.ndarray
-    span: np.ndarray  # rows of one episode, an estimate when paced by time [W]
-
-    @property
-    def weight_end(self) -> np.ndarray:
-        """Running number of possible starts [W]."""
-        return np.cumsum(self.table[:, 2] - self.table[:, 1] + 1)
-
-    def disjoint(self, tape: TapeSet, pace: Pace, episode: int) -> list[tuple[int, int]]:
+    def disjoint(self) -> list[tuple[int, int]]:
         """Starts (day, row) of consecutive, non-overlapping episodes, in order."""
-        starts = []
+        starts, clock = [], self.clock
         for day, first, last, end in self.table.tolist():
-            times, group = tape.rows["time_ns"][tape.day_slice(day)], tape.rows["group_end"][tape.day_slice(day)]
+            rows = self.tape.rows[self.tape.day_slice(day)]
+            times, group = rows["time_ns"], rows["group_end"]
             row = int(group[first])
             while row <= last:
                 starts.append((day, row))
-                if pace.rows:
-                    for _ in range(episode):  # exactly the decisions that the market will take
-                        row = int(group[min(row + pace.rows, len(group) - 1)])
+                if clock.count:
+                    for _ in range(self.episode):  # exactly the decisions that the market will take
+                        row = int(group[min(row + clock.count, len(group) - 1)])
                 else:
-                    row = int(np.searchsorted(times, times[row] + pace.ns * episode, side="right"))
+                    row = int(np.searchsorted(times, times[row] + clock.ns * self.episode, side="right"))
                 if row >= end:
                     break
         return starts
 
+    def pin(self, day: Any, start: Any) -> tuple[int, int, int]:
+        day = whole("day", day, 0, len(self.tape.info) - 1, "; a place in tape_set.info")
+        own, times = self.table[self.table[:, 0] == day], self.tape.rows["time_ns"][self.tape.day_slice(day)]
+        row = (int(own[0, 1]) if len(own) else 0) if start is None else parse_start(start, times)
+        first = first_price(self.tape, day)
+        if row < first:
+            raise ConfigError(
+                f"start {row} is before row {first} of {self.tape.info[day]}, the first by which both sides had been "
+                "quoted: nothing has a price yet; start there or later"
+            )
+        ends = [int(window[3]) for window in own if window[1] <= row <= window[3]]
+        return day, row, ends[0] if ends else len(times) - 1
 
-def split_windows(tape: TapeSet, split: str, pace: Pace, episode: int) -> Windows:
-    """The windows of one split, by the one rule of `halves`: "train" and "test", or "all" for both together. "fit" and
+
+def split_days(tape: TapeSet, split: str, clock: Clock, episode: int) -> DayStarts:
+    """The starts of one split, by the one rule of `halves`: "train" and "test", or "all" for both together. "fit" and
     "validation" are the training part cut once more: for a search, which must not choose on the test. `DataError` when
     nothing is long enough for an episode.
     """
     word("split", split, SPLITS)
-    if (pace.rows or pace.ns) * episode > LARGEST // 2:
-        raise ConfigError(f"an episode of {episode:,} decisions every {pace} does not fit the 64 bits of a clock; use a smaller one")
-    windows = _windows(tape, split, pace, episode)
-    if windows is None and not _parts(tape, "all", pace, episode):
+    if (clock.count or clock.ns) * episode > LARGEST // 2:
+        raise ConfigError(f"an episode of {episode:,} decisions every {clock} does not fit the 64 bits of a clock; use a smaller one")
+    table = _table(tape, split, clock, episode)
+    if not table and not _parts(tape, "all", clock, episode):
         raise DataError(f"{tape.described}: the two sides of the book are never both quoted, so nothing has a price; give other days")
-    if windows is None:
+    if not table:
         raise DataError(
-            f"no {split} window of {len(tape.info)} day(s) holds an episode of {episode} decisions every {pace}; "
-            f"{_what_fits(tape, split, pace, episode)}"
+            f"no {split} window of {len(tape.info)} day(s) holds an episode of {episode} decisions every {clock}; "
+            f"{_what_fits(tape, split, clock, episode)}"
         )
-    return windows
+    return DayStarts(np.array(table, np.int64), tape, clock, episode)
 
 
-def _windows(tape: TapeSet, split: str, pace: Pace, episode: int) -> Windows | None:
-    """None when nothing is long enough."""
-    table, spans = [], []
-    for day, first, end in _parts(tape, split, pace, episode):
-        times = tape.rows["time_ns"][tape.day_slice(day)]
-        last = _last_start(times, first, end, pace, episode)
+def _table(tape: TapeSet, split: str, clock: Clock, episode: int) -> list[tuple[int, int, int, int]]:
+    """Empty when nothing is long enough."""
+    table = []
+    for day, first, end in _parts(tape, split, clock, episode):
+        last = _last_start(tape.rows["time_ns"][tape.day_slice(day)], first, end, clock, episode)
         if last >= first:
             table.append((day, first, last, end))
-            spans.append(pace.rows * episode or end - last)
-    return Windows(np.array(table, np.int64), np.array(spans, np.int64)) if table else None
+    return table
 
 
-def _what_fits(tape: TapeSet, split: str, pace: Pace, episode: int) -> str:
+def _what_fits(tape: TapeSet, split: str, clock: Clock, episode: int) -> str:
     """A setting under which there is a window, each half of the one before: shorter episodes before more frequent decisions."""
-    every = pace
-    while every.rows or every.ns:
+    every = clock
+    while every.count or every.ns:
         length = episode
         while length >= min(2, episode):
-            if _windows(tape, split, every, length) is not None:
-                fit = {"every": str(every)} if every != pace else {}
+            if _table(tape, split, every, length):
+                fit = {"every": str(every)} if every != clock else {}
                 fit["episode"] = f"{length} decision{'s' if length > 1 else ''}"
                 told = ", ".join(f"{key}='{value}'" for key, value in fit.items())
                 flags = " ".join(f"env.{key}='{value}'" for key, value in fit.items())
                 return f"{told} fits (on a command line: --set {flags}); or {_else(split)}"
             length //= 2
-        every = Pace(every.rows // 2, every.ns // 2)
+        every = Clock(every.count // 2, every.ns // 2, every.unit)
     return _else(split)
 
 
@@ -156,7 +120,7 @@ def _else(split: str) -> str:
 _Part = tuple[int, int, int]  # day, first row, last row
 
 
-def _parts(tape: TapeSet, split: str, pace: Pace, episode: int) -> list[_Part]:
+def _parts(tape: TapeSet, split: str, clock: Clock, episode: int) -> list[_Part]:
     """What belongs to `split`, in order of time."""
     days = range(len(tape.info))
     rows = [tape.day_slice(day) for day in days]
@@ -164,10 +128,10 @@ def _parts(tape: TapeSet, split: str, pace: Pace, episode: int) -> list[_Part]:
     whole = [part for part in whole if part[1] <= part[2]]
     if split == "all":
         return whole
-    train, test = halves(tape, whole, pace, episode)
+    train, test = halves(tape, whole, clock, episode)
     if split in ("train", "test"):
         return train if split == "train" else test
-    fit, validation = halves(tape, train, pace, episode, marked=False)
+    fit, validation = halves(tape, train, clock, episode, marked=False)
     return fit if split == "fit" else validation
 
 
@@ -177,7 +141,7 @@ def dates(tape: TapeSet, days: Iterable[int] | None = None) -> list[str]:
 
 
 def halves(
-    tape: TapeSet, parts: list[_Part], pace: Pace, episode: int, *, marked: bool = True
+    tape: TapeSet, parts: list[_Part], clock: Clock, episode: int, *, marked: bool = True
 ) -> tuple[list[_Part], list[_Part]]:
     """`parts` (a day each) as an earlier and a later half: what is trained on ends before the first moment that is judged.
 
@@ -193,10 +157,10 @@ def halves(
         late = {day for day, _, _ in parts if tape.info[day].date in last}
     if late:
         return [part for part in parts if part[0] not in late], [part for part in parts if part[0] in late]
-    return _cut_of_a_date(tape, parts, pace, episode)
+    return _cut_of_a_date(tape, parts, clock, episode)
 
 
-def _cut_of_a_date(tape: TapeSet, parts: list[_Part], pace: Pace, episode: int) -> tuple[list[_Part], list[_Part]]:
+def _cut_of_a_date(tape: TapeSet, parts: list[_Part], clock: Clock, episode: int) -> tuple[list[_Part], list[_Part]]:
     if not parts:
         return [], []
     times = {day: tape.rows["time_ns"][tape.day_slice(day)] for day, _, _ in parts}
@@ -209,10 +173,10 @@ def _cut_of_a_date(tape: TapeSet, parts: list[_Part], pace: Pace, episode: int) 
         # of one day the cut is a row, which may lie amid a timestamp
         cut = first + at if len(parts) == 1 else max(first, int(np.searchsorted(times[day][: end + 1], moment)))
         symbol = tape.info[day].instrument.symbol
-        purged = owed.get(symbol, pace.rows * episode)
+        purged = owed.get(symbol, clock.count * episode)
         before = cut - 1 - purged
-        if not pace.rows:
-            before = min(cut, int(np.searchsorted(times[day], moment - pace.ns * episode))) - 1
+        if not clock.count:
+            before = min(cut, int(np.searchsorted(times[day], moment - clock.ns * episode))) - 1
         owed[symbol] = max(0, purged - (cut - first))
         if before >= first:
             earlier.append((day, first, before))
@@ -221,17 +185,17 @@ def _cut_of_a_date(tape: TapeSet, parts: list[_Part], pace: Pace, episode: int) 
     return sorted(earlier), sorted(later)
 
 
-def _last_start(times: np.ndarray, first: int, end: int, pace: Pace, episode: int) -> int:
+def _last_start(times: np.ndarray, first: int, end: int, clock: Clock, episode: int) -> int:
     """Last row from which a whole episode fits before `end`; one that is too long for the window may start at its first row
     if at least two decisions fit (it is truncated where the window ends)."""
     if end <= first:
         return first - 1
-    if pace.rows:
-        last = end - pace.rows * episode
-        enough = end - first >= 2 * pace.rows
+    if clock.count:
+        last = end - clock.count * episode
+        enough = end - first >= 2 * clock.count
     else:
-        last = int(np.searchsorted(times, times[end] - pace.ns * episode, side="right")) - 1
-        enough = times[end] - times[first] >= 2 * pace.ns
+        last = int(np.searchsorted(times, times[end] - clock.ns * episode, side="right")) - 1
+        enough = times[end] - times[first] >= 2 * clock.ns
     return last if last >= first else (first if enough else first - 1)
 
 

@@ -1,4 +1,4 @@
-"""The largest quantity that the money of a day can hold: cash is an integer of 64 bits, in 1e-8 currency."""
+"""The largest quantity that an account can hold: cash is an integer of 64 bits, in 1e-8 currency."""
 
 from __future__ import annotations
 
@@ -19,10 +19,7 @@ without a look at the whole day."""
 
 
 def stop_if_money_wraps(quantity: int, name: str, tape: TapeSet, days: np.ndarray) -> int:
-    """`ConfigError` where `quantity` lots, which are called `name`, could in one decision come to more than a day's money holds.
-
-    Returns the number of decisions after which accounts have to be looked at (`stop_if_money_ran_out`). `days`: MARKET_DAY.
-    """
+    """As `emp_gym.market.base.Market.check_quantity` says, of recorded days. `days`: RULES."""
     most = MOST_CASH
     for number, (day, info) in enumerate(zip(days, tape.info, strict=True)):
         first = int(tape.rows["mid2"][tape.day_slice(number).start]) // 2
@@ -31,13 +28,18 @@ def stop_if_money_wraps(quantity: int, name: str, tape: TapeSet, days: np.ndarra
             price = highest_price(tape, number)
             of_day = most_lots(day, price)
         if quantity > of_day:
-            raise ConfigError(
-                f"{name} must be at most {of_day:,} on {info} (highest ask {price * info.instrument.price_unit:,.2f} "
-                f"{info.instrument.currency}), got {quantity:,}: its value would not fit the 64 bits of cash in 1e-8 "
-                f"{info.instrument.currency}; use a smaller {name.removeprefix('twice the ')}"
-            )
+            dear = f"{info} (highest ask {price * info.instrument.price_unit:,.2f} {info.instrument.currency})"
+            raise too_many(quantity, name, of_day, dear, info.instrument.currency)
         most = min(most, of_day)
     return most // max(quantity, 1)
+
+
+def too_many(quantity: int, name: str, most: int, where: str, currency: str) -> ConfigError:
+    """What is said of a quantity of more than `most` lots."""
+    return ConfigError(
+        f"{name} must be at most {most:,} on {where}, got {quantity:,}: its value would not fit the 64 bits of cash in 1e-8 "
+        f"{currency}; use a smaller {name.removeprefix('twice the ')}"
+    )
 
 
 def stop_if_money_ran_out(cash: np.ndarray, name: str) -> None:
@@ -50,10 +52,10 @@ def stop_if_money_ran_out(cash: np.ndarray, name: str) -> None:
         )
 
 
-def most_lots(day: np.void, price: int) -> int:
+def most_lots(rules: np.void, price: int) -> int:
     """Lots of which `TRADES` times the value and fees at `price` (price units) fit `MOST_CASH`."""
-    lot = max(int(day["price_to_cash"]), abs(int(day["maker_numerator"])), abs(int(day["taker_numerator"]))) * max(price, 1)
-    lot += max(abs(int(day["maker_per_lot"])), abs(int(day["taker_per_lot"])))
+    lot = max(int(rules["price_to_cash"]), abs(int(rules["maker_numerator"])), abs(int(rules["taker_numerator"]))) * max(price, 1)
+    lot += max(abs(int(rules["maker_per_lot"])), abs(int(rules["taker_per_lot"])))
     return MOST_CASH // (TRADES * lot)
 
 

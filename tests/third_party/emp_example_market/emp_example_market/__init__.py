@@ -1,0 +1,1 @@
+"""A market from outside: a random walk with a constant spread."""
