@@ -23,7 +23,7 @@ from emp_gym.market.lots import stop_if_money_ran_out
 from emp_gym.plugins import Plugin, World, moved
 from emp_gym.risk.gates import Gate
 from emp_gym.sensory import lob
-from emp_gym.sensory.sets import Others, Sets
+from emp_gym.sensory.sets import Others, Sets, named_once
 from emp_gym.settings import whole
 from emp_gym.threads import run
 from emp_gym.types import I8, Bool, ConfigError, Feature, Orders, Verdicts
@@ -81,7 +81,7 @@ class Lanes:
         for plugin in self._plugins().values():
             plugin.bind(self._world())
         self._write_others()
-        self.features: tuple[Feature, ...] = ours + self._others.features
+        self.features: tuple[Feature, ...] = named_once(ours + self._others.features)
 
     def _setup(self, columns: int) -> np.ndarray:
         task, market = self.task, self.market

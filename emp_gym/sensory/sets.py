@@ -25,8 +25,10 @@ import numpy as np
 from emp_gym.market.base import RunningSum
 from emp_gym.plugins import Kind, Part, Plugin
 from emp_gym.sensory import lob
-from emp_gym.settings import shown
+from emp_gym.settings import shown, whole
 from emp_gym.types import F32, I64, Bool, ConfigError, Feature
+
+TRANSFORMS = ("linear", "signed_log")
 
 
 class FeatureSet(Plugin):
@@ -112,8 +114,7 @@ def parts(features: Any, default: Sequence[str]) -> list[Part]:
 
 
 class Sets:
-    """The feature sets of one environment, and the columns that are not ours: `task` says (columns, writer) of the task's, where
-    it is not ours either."""
+    """The feature sets of one environment: which kernels write (`bits`), who else does, and what they ask of the market."""
 
     def __init__(self, made: Sequence[FeatureSet]) -> None:
         self.others = tuple(one for one in made if not isinstance(one, Ours))
@@ -124,7 +125,7 @@ class Sets:
                     raise ConfigError("features: a set is named twice, or with one that holds it (own: account and orders)")
                 self.bits |= one.bits
         own = lob.LOOKS if self.bits & lob.FLOW else ()  # where the kernel expects them
-        self.looks = (*own, *sorted({look for one in self.others for look in one.looks} - set(own)))
+        self.looks = (*own, *sorted({whole("looks", look, 1) for one in self.others for look in one.looks} - set(own)))
         self.needs = frozenset(name for one in self.others for name in one.needs)
         self.sums: dict[str, RunningSum] = {}
         for one in self.others:
@@ -133,12 +134,33 @@ class Sets:
                     raise ConfigError(f"features: two sets bring different running sums called {name!r}; rename one")
         self.constant = tuple(name for one in made for name in one.constant)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"sums": {}}  # the market has them by now, and a function of no name cannot be pickled
+
+
+def named_once(columns: Sequence[Feature]) -> tuple[Feature, ...]:
+    """`columns`; `ConfigError` where one cannot be shown, or two have the same name."""
+    seen = set()
+    for column in columns:
+        if not isinstance(column, Feature):
+            raise ConfigError(f"columns of a feature set must be Feature, got {shown(column)}")
+        told = (column.transform in TRANSFORMS, 0 < column.scale < np.inf, (column.low, column.high) == (-lob.CLIP, lob.CLIP))
+        if not all(told):
+            raise ConfigError(
+                f"feature {column.name!r}: transform must be one of {list(TRANSFORMS)}, scale a number above 0, low and high "
+                f"{-lob.CLIP:g} and {lob.CLIP:g}, got {shown(column)}"
+            )
+        if column.name in seen:
+            raise ConfigError(f"two columns of the observation are called {column.name!r}; rename that of your own")
+        seen.add(column.name)
+    return tuple(columns)
+
 
 class Others:
     """Columns from plain numpy, finished as ours are: of a task of one's own and of `FeatureSet`."""
 
     def __init__(self, writers: Sequence[tuple[str, tuple[Feature, ...], Callable[[I64, F32], None]]], lanes: int) -> None:
-        self.features = tuple(feature for _, columns, _ in writers for feature in columns)
+        self.features = named_once([feature for _, columns, _ in writers for feature in columns])
         self._writers, self._transform = tuple(writers), lob.transforms(self.features)
         self._raw = np.zeros((lanes, self._transform.shape[1]), np.float32)
 

@@ -84,8 +84,8 @@ class Case:
                 continue
             price = self.ticks_behind(side, depth)
             stands = any(own["price"] == price for own in self.resting(side))
-            fits = stands or self.room(side) >= CLIP or not self.whole
-            if self.free < 2 or self.size[side] == 0 or price <= 0 or not fits:
+            fits = price > 0 and (stands or self.room(side) >= CLIP)
+            if self.free < 2 or self.size[side] == 0 or (self.whole and not fits):
                 return False
         if action.take:
             side = self.lead if action.take > 0 else -self.lead
@@ -103,10 +103,10 @@ class Case:
         if action.cancel:
             sent += [(CXL, int(own["side"]), 0, 0, int(own["id"])) for own in self.orders if not own["leaving"]]
         for side, depth in self.quotes(action):
-            price, there = None if depth == WITHDRAW else self.ticks_behind(side, depth), self.resting(side)
-            stands = [int(own["id"]) for own in there if own["price"] == price][:1]
+            price, there = 0 if depth == WITHDRAW else max(self.ticks_behind(side, depth), 0), self.resting(side)
+            stands = [int(own["id"]) for own in there if price > 0 and own["price"] == price][:1]
             lots = CLIP if self.whole else min(CLIP, self.room(side))
-            wanted = price is not None and not stands and lots > 0
+            wanted = price > 0 and not stands and lots > 0
             for own in there:
                 if int(own["id"]) in stands:
                     continue
@@ -216,15 +216,15 @@ BAD = [
 @pytest.mark.parametrize(("action", "said"), BAD)
 def test_an_action_that_contradicts_itself_is_refused(action: Action, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        compiled((KEEP, Action("buy", take=2), action), 1)
+        compiled((KEEP, Action("buy", take=2), action), 1, True)
 
 
 def test_a_table_needs_an_action_that_keeps_and_room_for_its_conditions() -> None:
     with pytest.raises(ConfigError, match="changes nothing"):
-        compiled((Action("buy", take=1),), 1)
-    with pytest.raises(ConfigError, match="at most 60 different places"):
-        compiled((KEEP, *(Action(str(n), to=n) for n in range(61))), 1)
-    assert compiled((Action("buy", take=1), Action("wait")), 1).keep == 1
+        compiled((Action("buy", take=1),), 1, True)
+    with pytest.raises(ConfigError, match="at most 58 different places"):
+        compiled((KEEP, *(Action(str(n), to=n) for n in range(59))), 1, True)
+    assert compiled((Action("buy", take=1), Action("wait")), 1, True).keep == 1
 
 
 def test_a_task_has_a_table_or_levers_with_orders() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import emp_gym  # noqa: F401  (registers the ids)
 from emp_gym.envs import snapshot
 from emp_gym.sensory.lob import CLIP, LOOKS, features
 from emp_gym.sensory.sets import FEATURES, FeatureSet
-from emp_gym.types import ConfigError, Feature, UnknownKeyword
+from emp_gym.types import ConfigError, Feature, Kind, UnknownKeyword
 
 NAMES = ("book", "flow", "clock", "account", "orders")
 SETS = {name: 1 << n for n, name in enumerate(NAMES)}
@@ -151,12 +152,11 @@ class Late(FeatureSet):
 
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
 def test_a_set_of_ours_written_anew_shows_the_same(mode: str) -> None:
-    env = made(features=["book", "flow", "clock", Flow], autoreset_mode=mode)
-    shown, columns = observed(env), names(env)
-    ours, theirs = columns[: -len(Flow.columns)], columns[-len(Flow.columns) :]
-    for n, name in enumerate(theirs):
-        own, other = shown[..., ours.index(name)], shown[..., len(ours) + n]
-        assert np.abs(own - other).max() < 1e-6 and len(np.unique(own)) > 20, name
+    ours, theirs = (made(features=given, autoreset_mode=mode) for given in (["book", "flow"], ["book", Flow]))
+    shown, again = observed(ours), observed(theirs)
+    for column in Flow.columns:
+        own, other = shown[..., names(ours).index(column.name)], again[..., names(theirs).index(column.name)]
+        assert np.abs(own - other).max() < 1e-6 and len(np.unique(own)) > 20, column.name
 
 
 def test_sets_of_others_stand_behind_ours_as_they_were_given_and_change_nothing_there() -> None:
@@ -217,6 +217,68 @@ class Nan(FeatureSet):
 def test_what_is_no_number_is_told_with_its_column_and_lane() -> None:
     with pytest.raises(ConfigError, match=r"feature set Nan wrote nan as 'broken' of lane 1; expected a finite number"):
         made(features=["book", Nan]).reset(seed=0)
+
+
+class Trades(FeatureSet):
+    """Lots that were executed so far today, and in the last 150 messages: a running sum of its own, by a function without a name."""
+
+    columns = (log("executed", "lots", 4.0), log("executed_150", "lots", 4.0))
+    looks, needs = (150,), ("executed",)
+    sums = {"executed": lambda day: np.where(day.messages["kind"] == Kind.EXECUTE, day.messages["size"], 0).astype(np.int64)}
+
+    def write(self, lanes: Any, out: Any) -> None:
+        so_far = self.world.named["executed"][lanes, 0]
+        out[:, 0], out[:, 1] = so_far[:, 0], so_far[:, 0] - so_far[:, self.ago(150)]
+
+
+def test_a_running_sum_that_a_set_brings_counts_what_was_shown() -> None:
+    env = made(features=["clock", Trades, Flow], latency_ns=[0, 1_000_000])
+    env.reset(seed=1)
+    tape, lane = env.tape_set, env.lanes.market.public.lane
+    for step in range(15):
+        shown = env.step(env.action_space.sample())[0]
+        for n in range(4):
+            own = tape.messages[tape.day_slice(int(lane["day"][n]))][: int(lane["seen_row"][n]) + 1]
+            lots = np.where(own["kind"] == Kind.EXECUTE, own["size"], 0)
+            wanted = np.log1p([lots.sum(), lots[max(len(own) - 150, 1) :].sum()]) / 4
+            assert np.abs(shown[n, 2:4] - wanted).max() < 1e-5, (step, n)
+
+
+def test_copies_of_a_set_with_a_running_sum_go_on() -> None:
+    env = made(features=["clock", Trades])
+    observed(env, 5)
+    twins = [copy.deepcopy(env), pickle.loads(pickle.dumps(env))]
+    for _ in range(8):
+        actions = env.action_space.sample()
+        told = env.step(actions)[0]
+        assert all(np.array_equal(told, twin.step(actions)[0]) for twin in twins)
+
+
+def test_two_sums_of_one_name_are_refused() -> None:
+    class Other(Trades):
+        columns = (Feature("other", "1"),)
+        sums = {"executed": lambda day: np.ones(len(day.messages), np.int64)}
+
+    with pytest.raises(ConfigError, match="two sets bring different running sums called 'executed'"):
+        made(features=[Trades, Other])
+
+
+@pytest.mark.parametrize(
+    ("column", "says"),
+    [
+        (Feature("spread", "ticks"), "two columns of the observation are called 'spread'"),
+        (Feature("wide", "ticks", 0.0), "feature 'wide': transform must be one of"),
+        (Feature("wide", "ticks", transform="log"), "feature 'wide'"),
+        (Feature("wide", "ticks", high=1.0), "feature 'wide'"),
+        ("wide", "must be Feature, got 'wide'"),
+    ],
+)
+def test_a_column_that_cannot_be_shown_is_refused(column: Any, says: str) -> None:
+    class Own(Ewma):
+        columns = (column,)
+
+    with pytest.raises(ConfigError, match=says):
+        made(features=["book", Own])
 
 
 class Weather(FeatureSet):

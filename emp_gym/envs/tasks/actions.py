@@ -21,9 +21,11 @@ ROW = np.dtype([("bid", "i8"), ("ask", "i8"), ("take", "i8"), ("to", "i8"), ("ca
 
 QUOTE, TAKE, EXIT = 0, 1, 2
 CONDITION = np.dtype([("what", "i8"), ("side", "i8"), ("size", "i8")])
-"""QUOTE: `side` may stand `size` ticks behind the touch. TAKE: `size` clips may be traded to `side`. EXIT: the position may be traded to
-`size` clips."""
-OPEN_MARKET, ONE_FREE, TWO_FREE, FIRST = 1, 2, 4, 3  # bits of an action's needs: trading, free slots; then the conditions
+"""QUOTE: there is room for `side` `size` ticks behind the touch. TAKE: there is room for `size` clips towards `side`. EXIT: who would
+trade the position to `size` clips is there."""
+OPEN_MARKET, ONE_FREE, TWO_FREE, BID_THERE, ASK_THERE, FIRST = 1, 2, 4, 8, 16, 5
+"""Bits of what an action needs: trading, free slots, sides of the book (in a relative table BID is the parent's own); from FIRST on
+conditions."""
 
 
 # ------------------------------------------------------------------------------------------------------ action -> orders
@@ -100,11 +102,11 @@ def _room(lane, shown, slots, side, setup):
 
 @hot
 def _price(book, rules, side, depth):
-    """`depth` ticks behind the touch of `side`; NO_QUOTE for WITHDRAW."""
+    """`depth` ticks behind the touch of `side`; NO_QUOTE for WITHDRAW, and where no price is that low."""
     best = book[0, 0] if side > 0 else book[2, 0]
     if depth == WITHDRAW:
         return NO_QUOTE
-    return ticks_away(rules, best, -side * depth) if depth > 0 else best
+    return max(ticks_away(rules, best, -side * depth), NO_QUOTE) if depth > 0 else best
 
 
 @hot
@@ -175,38 +177,42 @@ def write_mask(mask, lane, shown, slots, book, rules, conditions, needs, setup, 
     """Which actions are allowed now."""
     have, free = np.int64(0), slots.shape[0] - lane["orders"]
     if shown["status"] == TRADING:
-        have = np.int64(OPEN_MARKET + (ONE_FREE if free >= 1 else 0) + (TWO_FREE if free >= 2 else 0))
-        open_buy = open_sell = leaving_buy = leaving_sell = np.int64(0)
-        if setup["whole"]:
-            for k in range(lane["orders"]):
-                lots = slots[k]["quantity"]
-                gone = lots if slots[k]["leaving"] else 0
-                if slots[k]["side"] > 0:
-                    open_buy += lots
-                    leaving_buy += gone
-                else:
-                    open_sell += lots
-                    leaving_sell += gone
-        clip, position = setup["clip"], shown["position"]
-        buy_left, sell_left = setup["limit"] - position, setup["limit"] + position
-        buy_room = buy_left - (leaving_buy if setup["immediate"] else open_buy)
-        sell_room = sell_left - (leaving_sell if setup["immediate"] else open_sell)
-        for c in range(len(conditions)):
-            what, side, size = conditions[c]["what"], lead * conditions[c]["side"], conditions[c]["size"]
-            buy = side > 0
-            if what == QUOTE:
-                ok = (book[1, 0] if buy else book[3, 0]) > 0
-                if ok:
-                    price = _price(book, rules, side, size)
-                    fits = not setup["whole"] or (buy_room if buy else sell_room) >= clip or _kept(lane, slots, side, price) >= 0
-                    ok = price > 0 and fits
-            elif what == TAKE:
-                ok = (book[3, 0] if buy else book[1, 0]) > 0
-                if setup["whole"]:
-                    ok = ok and (buy_left - open_buy if buy else sell_left - open_sell) >= size * clip
-            else:
-                beyond = position - lead * size * clip
-                ok = beyond == 0 or (book[1, 0] if beyond > 0 else book[3, 0]) > 0
-            have |= np.int64(ok) << (FIRST + c)
+        bids, asks = np.int64(book[1, 0] > 0), np.int64(book[3, 0] > 0)
+        own, other = (bids, asks) if lead > 0 else (asks, bids)
+        have = OPEN_MARKET + ONE_FREE * np.int64(free >= 1) + TWO_FREE * np.int64(free >= 2) + BID_THERE * own + ASK_THERE * other
+        if len(conditions) > 0:
+            have |= _conditions(lane, shown, slots, book, rules, conditions, setup, lead) << FIRST
     for a in range(len(needs)):
         mask[a] = (have & needs[a]) == needs[a]
+
+
+@hot
+def _conditions(lane, shown, slots, book, rules, conditions, setup, lead):
+    """A bit for each condition that holds."""
+    open_buy = open_sell = leaving_buy = leaving_sell = np.int64(0)
+    for k in range(lane["orders"]):
+        lots = slots[k]["quantity"]
+        gone = lots if slots[k]["leaving"] else 0
+        if slots[k]["side"] > 0:
+            open_buy += lots
+            leaving_buy += gone
+        else:
+            open_sell += lots
+            leaving_sell += gone
+    clip, position = setup["clip"], shown["position"]
+    buy_left, sell_left = setup["limit"] - position, setup["limit"] + position
+    buy_room = buy_left - (leaving_buy if setup["immediate"] else open_buy)
+    sell_room = sell_left - (leaving_sell if setup["immediate"] else open_sell)
+    have = np.int64(0)
+    for c in range(len(conditions)):
+        what, side, size = conditions[c]["what"], lead * conditions[c]["side"], conditions[c]["size"]
+        if what == QUOTE:
+            price = _price(book, rules, side, size)
+            ok = price != NO_QUOTE and ((buy_room if side > 0 else sell_room) >= clip or _kept(lane, slots, side, price) >= 0)
+        elif what == TAKE:
+            ok = (buy_left - open_buy if side > 0 else sell_left - open_sell) >= size * clip
+        else:
+            beyond = position - lead * size * clip
+            ok = beyond == 0 or (book[1, 0] if beyond > 0 else book[3, 0]) > 0
+        have |= np.int64(ok) << c
+    return have

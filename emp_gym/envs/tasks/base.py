@@ -88,7 +88,7 @@ class Task(Plugin):
         """`actions` as kernels read them; those of a task with `orders` of its own need nothing."""
         if bool(self.actions) == bool(self.levers) or (self.levers and not self.own_orders):
             raise ConfigError(f"{type(self).__name__} must have either a table of actions, or levers and orders of its own")
-        table = compiled(self.actions, self.free)
+        table = compiled(self.actions, self.free, self.whole)
         return Table(table.rows, table.conditions[:0], table.needs * 0, table.keep) if self.own_orders else table
 
     @property

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from emp_gym.envs.tasks.actions import (
+    ASK_THERE,
+    BID_THERE,
     CONDITION,
     EXIT,
     FIRST,
@@ -18,11 +20,11 @@ from emp_gym.envs.tasks.actions import (
     ROW,
     TAKE,
     TWO_FREE,
-)
+)  # fmt: skip
 from emp_gym.types import LEAVE, Action, ConfigError
 
 FURTHEST = 1 << 20  # ticks behind the touch, and clips
-MOST_CONDITIONS = 60
+MOST_CONDITIONS = 58
 
 
 class Table(NamedTuple):
@@ -34,8 +36,9 @@ class Table(NamedTuple):
     keep: int  # the first action that changes nothing
 
 
-def compiled(actions: Sequence[Action], free: int) -> Table:
-    """The table of `actions`; market orders need `free` slots. `ConfigError` where an action contradicts itself."""
+def compiled(actions: Sequence[Action], free: int, whole: bool) -> Table:
+    """The table of `actions`; market orders need `free` slots, and with `whole` all lots must fit. `ConfigError` where an action
+    contradicts itself."""
     rows, needs, found = np.zeros(len(actions), ROW), np.zeros(len(actions), np.int64), dict[tuple[int, int, int], int]()
 
     def bit(what: int, side: int, size: int) -> int:
@@ -50,9 +53,12 @@ def compiled(actions: Sequence[Action], free: int) -> Table:
         rows[n] = (action.bid, action.ask, action.take, to, action.cancel)
         for side, depth in ((1, action.bid), (-1, action.ask)):
             if depth >= 0:
-                needs[n] |= OPEN_MARKET | TWO_FREE | bit(QUOTE, side, depth)
+                needs[n] |= OPEN_MARKET | TWO_FREE | (BID_THERE if side > 0 else ASK_THERE)
+                needs[n] |= bit(QUOTE, side, depth) if whole else 0
         if action.take:
-            needs[n] |= OPEN_MARKET | (ONE_FREE if free == 1 else TWO_FREE) | bit(TAKE, 1 if action.take > 0 else -1, abs(action.take))
+            side = 1 if action.take > 0 else -1
+            needs[n] |= OPEN_MARKET | (ONE_FREE if free == 1 else TWO_FREE) | (ASK_THERE if side > 0 else BID_THERE)
+            needs[n] |= bit(TAKE, side, abs(action.take)) if whole else 0
         if action.to is not None:
             needs[n] |= OPEN_MARKET | ONE_FREE | bit(EXIT, 1, action.to)
     names = [action.name for action in actions]
