@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from emp_gym.types import CASH_UNITS, NS, Status
+from emp_gym.types import CASH_UNITS, NS, Instrument, Status
 
 if TYPE_CHECKING:
-    from emp_gym.data.tape import DayInfo
     from emp_gym.envs.core import Lanes
 
 INK, BID, ASK, OWN, GRID = "#20242c", "#2a7f9e", "#c4523e", "#e0a526", "#d9dde3"
@@ -35,7 +34,7 @@ class Trail:
 
     def add(self, lanes: Lanes, with_fills: bool = True) -> None:
         """Notes where lane 0 stands now, and its fills of the last step."""
-        view, unit = lanes.market.view, day_of(lanes, 0).instrument.price_unit
+        view, unit = lanes.market.view, instrument_of(lanes, 0).price_unit
         self.time_s.append(int(view.time_ns[0]) / NS)
         for series, price, size in (
             (self.bid, view.bid_price, view.bid_size),
@@ -59,9 +58,16 @@ def show(lanes: Lanes, lane: int, mode: str | None, trail: Trail | None = None) 
     return None
 
 
-def day_of(lanes: Lanes, lane: int) -> DayInfo:
-    """The day that a lane is on."""
-    return lanes.tape.info[int(lanes.market.public.lane["day"][lane])]
+def instrument_of(lanes: Lanes, lane: int) -> Instrument:
+    """What a lane trades."""
+    return lanes.market.instruments[int(lanes.market.public.quote["rules"][lane, 0])]
+
+
+def title(lanes: Lanes, lane: int) -> str:
+    """What a lane trades and when."""
+    days, moment = lanes.market.data, clock(lanes.market.view.time_ns[lane])
+    date = "" if days is None else f" {days.info[int(lanes.market.public.lane['day'][lane])].date}"
+    return f"{instrument_of(lanes, lane).symbol}{date} {moment}"
 
 
 def clock(time_ns: int) -> str:
@@ -85,14 +91,14 @@ def own_orders(lanes: Lanes, lane: int) -> dict[tuple[int, int], str]:
 
 def ladder(lanes: Lanes, lane: int) -> str:
     """The visible book with own orders and their queue, best prices in the middle."""
-    view, day = lanes.market.view, day_of(lanes, lane)
-    unit = day.instrument.price_unit
+    view, instrument = lanes.market.view, instrument_of(lanes, lane)
+    unit = instrument.price_unit
     own = own_orders(lanes, lane)
     lines = [
-        f"{day.instrument.symbol} {day.date} {clock(view.time_ns[lane])}  {Status(int(view.status[lane, 0])).name.lower()}"
+        f"{title(lanes, lane)}  {Status(int(view.status[lane, 0])).name.lower()}"
         f"  decision {int(view.decision[lane])}/{int(lanes.episodes[lane]['length'])}",
         f"position {int(view.position[lane, 0])}  equity {int(view.equity2[lane]) / (2 * CASH_UNITS):+.2f}"
-        f"  fees {int(view.fees[lane]) / CASH_UNITS:.2f} {day.instrument.currency}",
+        f"  fees {int(view.fees[lane]) / CASH_UNITS:.2f} {instrument.currency}",
         f"{'own':>28} {'bid':>8} {'price':>12} {'ask':<8} own",
     ]
     sides = ((-1, view.ask_price, view.ask_size), (1, view.bid_price, view.bid_size))
@@ -121,14 +127,13 @@ def picture(lanes: Lanes, lane: int, trail: Trail | None) -> np.ndarray:
     _draw_ladder(figure.add_subplot(grid[:, 0]), lanes, lane)
     if trail is not None and trail.time_s:
         draw_episode([figure.add_subplot(grid[i, 1]) for i in range(3)], trail)
-    day, now = day_of(lanes, lane), clock(lanes.market.view.time_ns[lane])
-    figure.suptitle(f"{day.instrument.symbol} {day.date} {now}", color=INK, fontsize=12, y=0.96)
+    figure.suptitle(title(lanes, lane), color=INK, fontsize=12, y=0.96)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def _draw_ladder(axes: Any, lanes: Lanes, lane: int) -> None:
-    view, unit = lanes.market.view, day_of(lanes, lane).instrument.price_unit
+    view, unit = lanes.market.view, instrument_of(lanes, lane).price_unit
     own = own_orders(lanes, lane)
     tick = int(view.tick[lane, 0]) * unit
     for side, prices, sizes, colour in (
