@@ -37,7 +37,7 @@ class Kind:
     group: str  # entry points of installed packages: "emp_gym.rewards"
     table: Mapping[str, str]  # ours by name, "module:Class"; each is loaded when it is asked for
     fits: Callable[[type], bool]
-    expected: str  # what `fits` asks for, in words: "a reward: a class derived from emp_gym.envs.tasks:Reward"
+    expected: str  # what `fits` asks for, in words: "a reward: a class derived from emp_gym.envs.tasks.Reward"
     schema: Callable[[type], type] = lambda cls: cls  # the class whose parameters are its parameters
 
     def names(self) -> list[str]:
@@ -147,6 +147,9 @@ class World(NamedTuple):
     limit: int  # lots that a position may have
     immediate: bool  # a cancel that is sent now wins against all that comes
     threads: int
+    episodes: Any = None  # `emp_gym.envs.tasks.episode.EPISODE` [N]: what is remembered of each lane's episode
+    active: Any = None  # [N]: lanes that the next decision moves
+    setup: Any = None  # `emp_gym.envs.tasks.episode.SETUP` [1]: of our kernels
 
     @property
     def named(self) -> Mapping[str, np.ndarray]:

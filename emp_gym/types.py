@@ -216,6 +216,31 @@ class RecordedDay:
     regime: I8 | None = None  # [R] planted Regime of a synthetic day
 
 
+LEAVE, WITHDRAW = -2, -1
+
+
+@dataclass(frozen=True)
+class Action:
+    """What one entry of a task's table does. A clip is the task's `order_quantity`; the touch is the best price of the side.
+
+    `bid` and `ask` say where one clip shall stand: ticks behind the touch, WITHDRAW: nowhere, LEAVE: as it is. An order that stands
+    there already is not moved. In a table that is relative to a parent order, `bid` is its own side, and `take` and `to` count
+    towards it. An action whose fields are all at their defaults keeps everything as it is.
+    """
+
+    name: str
+    bid: int = LEAVE
+    ask: int = LEAVE
+    take: int = 0  # clips at the market, + buys
+    to: int | None = None  # trades the position to so many clips at the market, market orders under way counted
+    cancel: bool = False  # cancels everything first
+
+    @property
+    def keeps(self) -> bool:
+        """Whether it changes nothing."""
+        return self == Action(self.name)
+
+
 @dataclass(frozen=True)
 class Feature:
     """One entry of an observation: ``value = transform(quantity in unit) / scale``, clipped to [low, high]."""
@@ -251,11 +276,38 @@ class Orders:
 
     kind: I8  # [N, K] OrderKind, apart: most entries are NONE, and whoever looks for the others reads little
     records: np.ndarray  # ORDER [N, K]; of no meaning where the kind is NONE
+    _first_id: I64 = field(default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False, compare=False)  # [N], see `begin`
 
     @classmethod
     def empty(cls, lanes: int, slots: int) -> Orders:
         """All-NONE orders of shape [lanes, slots]."""
         return cls(np.zeros((lanes, slots), np.int8), np.zeros((lanes, slots), ORDER))
+
+    def begin(self, decision: I64) -> None:
+        """Empties all entries; what `add` enters from now on is numbered by `decision` [N], that of the view."""
+        self.kind[...] = OrderKind.NONE
+        self._first_id = decision * 16 + 1
+
+    def add(
+        self, lanes: I64, kind: int, *, side: Any = 0, price: Any = 0, quantity: Any = 0, id: Any = 0, target: Any = 0,
+        instrument: Any = 0,
+    ) -> None:  # fmt: skip
+        """Enters one request for each of `lanes` [n] (places, none twice), behind those that it has; the others are numbers or [n].
+
+        `id`: the order that a CANCEL means; every other kind gets a number of its own.
+        """
+        slot = (self.kind[lanes] != OrderKind.NONE).sum(axis=1)
+        if slot.max(initial=0) >= self.kind.shape[1]:
+            raise ConfigError(
+                f"a task may ask for at most {self.kind.shape[1]} requests a lane and decision, lane {lanes[int(slot.argmax())]} got "
+                "one more; a REPLACE moves an order with one request"
+            )
+        self.kind[lanes, slot] = kind
+        records = np.zeros(len(lanes), ORDER)
+        for name, value in (("side", side), ("price", price), ("quantity", quantity), ("target", target), ("instrument", instrument)):
+            records[name] = value
+        records["id"] = id if kind == OrderKind.CANCEL else self._first_id[lanes] + slot
+        self.records[lanes, slot] = records
 
     def put(
         self, lane: int, slot: int, kind: int, *, side: int = 0, price: int = 0, quantity: int = 0, id: int = 0,

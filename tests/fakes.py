@@ -17,6 +17,8 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from emp_gym.data.tape import DayInfo
+from emp_gym.envs.about import FOREIGN, EnvInfo
+from emp_gym.envs.tasks import TradeBook
 from emp_gym.types import Feature, Instrument
 
 FEATURES = (
@@ -98,6 +100,8 @@ class FakeLob(VectorEnv):
     def spec(self, value: Any) -> None:
         self._spec = copy.copy(value)
         self._spec.features = FEATURES
+        actions = () if self.box else TradeBook.actions
+        self._spec.about = EnvInfo(FOREIGN, value.id, FEATURES, actions=actions, episode=self.episode)
 
     def _make_days(self, days: int, strength: float) -> None:
         rng = np.random.default_rng(7)

@@ -301,8 +301,8 @@ def conformance(
     environment of this package that accepts it. Raises `ConfigError` where none does.
     """
     cls = registry.find(agent) if isinstance(agent, str) else agent
-    homes = [[home] for home, names in registry.BASELINES.items() if agent in names]
-    choices = [[env_id]] if env_id else homes or [list(registry.BASELINES)]
+    homes = [[home] for home in registry.HOMES if agent in registry.baselines(home)]
+    choices = [[env_id]] if env_id else homes or [list(registry.HOMES)]
     return [finding for ids in choices for finding in _findings(cls, ids, dict(env_kwargs or {}), config)]
 
 

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
+import gymnasium as gym
+
 from emp_gym import trust
 from emp_gym.agents.base import parameters
-from emp_gym.agents.baselines import TABLE
+from emp_gym.agents.baselines import TABLE, Menu, suited
 from emp_gym.agents.names import nearest
 from emp_gym.envs import CERTIFICATES, ENVIRONMENTS
 from emp_gym.trust import MissingPackage as MissingPackage
@@ -27,10 +29,9 @@ BUILT_IN = {
     **{row.name: f"{row.agent.__module__}:{row.agent.__qualname__}" for row in TABLE},
 }
 
-BASELINES = {
-    env_id: tuple(row.name for row in TABLE if env_id in row.tasks) for env_id in ENVIRONMENTS
-} | dict.fromkeys(CERTIFICATES, ("naive", "random", "optimal"))
-"""What an evaluation compares with, by environment id."""
+BASELINES: dict[str, tuple[str, ...]] = dict.fromkeys(CERTIFICATES, ("naive", "random", "optimal"))
+"""What an evaluation compares with, by environment id; of an order book it follows from what the task's actions do."""
+HOMES = (*ENVIRONMENTS, *BASELINES)
 
 
 class UnknownAgent(ConfigError):
@@ -89,6 +90,19 @@ def _acts(cls: type) -> bool:
     return callable(getattr(cls, "act", None))
 
 
-def baselines(env_id: str) -> tuple[str, ...]:
-    """Names of the baselines that an evaluation on `env_id` compares with."""
-    return BASELINES.get(env_id.rpartition(":")[2], ("hold", "random"))
+def baselines(env_id: str, keywords: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+    """Names of the baselines that an evaluation on `env_id`, made with `keywords`, compares with."""
+    name = env_id.rpartition(":")[2]
+    return BASELINES[name] if name in BASELINES else suited(_menu(name, keywords or {}))
+
+
+def _menu(name: str, keywords: Mapping[str, Any]) -> Menu:
+    """Of an environment's task; of one that is not ours nothing is known before it is made."""
+    from emp_gym.envs.making import TASK
+
+    spec = gym.registry.get(name)
+    task = None if spec is None else {**spec.kwargs, **keywords}.get("task")
+    if spec is None or task is None or not str(spec.vector_entry_point).startswith("emp_gym.envs.trading:"):
+        return Menu()
+    cls: Any = TASK.part(task).cls
+    return Menu(cls.actions, cls.relative, cls.levers)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from emp_gym.types import Feature
+from emp_gym.types import Action, Feature
 
 if TYPE_CHECKING:  # what asks must not load what it is told of
     from emp_gym.data.tape import TapeSet
@@ -33,6 +34,12 @@ class EnvInfo:
     problem: Any = None  # of a certificate: closed form and dynamic programme
     windows: Callable[..., list[tuple[int, int]]] | None = None  # (day, start) of disjoint episodes; ``windows(n)`` picks n
     menu: tuple[str, ...] = ()  # names of its actions, where it has such
+    actions: tuple[Action, ...] = ()  # what they do, where the task says it in a table
+    relative: bool = False  # whether that table speaks of a parent order's side instead of bid and ask
+    levers: tuple[str, ...] = ()  # names of the numbers that an action is instead
+    reward: str | None = None  # its name
+    reward_unit: str = ""  # in words; "" where it does not say it
+    reward_parameters: Mapping[str, Any] = field(default_factory=dict)  # by keyword
     constant_features: tuple[str, ...] = ()  # columns that may stay constant for long
     first_observations: int = 8  # how many different ones there are; 8 stands for any number
 
@@ -42,9 +49,13 @@ class EnvInfo:
         return getattr(self.days, "hash", None)
 
     @property
-    def reward(self) -> str | None:
-        """The task's."""
-        return getattr(self.task, "reward", None)
+    def parameters(self) -> dict[str, Any]:
+        """The task's, by name."""
+        return {each.name: getattr(self.task, each.name) for each in fields(self.task)} if is_dataclass(self.task) else {}
+
+    def for_agents(self) -> EnvInfo:
+        """Without days, their starts and solved problems: ``spec.about``, which an agent may read, copy and pickle."""
+        return replace(self, task=copy.copy(self.task), days=None, starts=None, problem=None, windows=None)
 
     @property
     def truth(self) -> bool:
@@ -68,11 +79,21 @@ def about(env: Any) -> EnvInfo:
         return inner.about
     spec, starts, windows = (getattr(inner, name, None) for name in ("spec", "starts", "windows"))
     task = getattr(inner, "task", None)
+    relative, reward = (getattr(task, name, None) for name in ("relative", "reward"))
+    actions = tuple(entry for entry in _listed(task, "actions") if isinstance(entry, Action))
     return EnvInfo(
         FOREIGN, type(inner).__name__ if spec is None else spec.id, _listed(inner, "features"), task, getattr(inner, "tape_set", None),
         problem=getattr(inner, "problem", None), windows=windows if callable(windows) else None, menu=_listed(task, "menu"),
+        actions=actions, relative=relative is True, levers=_listed(task, "levers"),
+        reward=reward,
         constant_features=_listed(inner, "constant_features"), first_observations=starts if isinstance(starts, int) else 8,
     )  # fmt: skip
+
+
+def told_by(spec: Any) -> EnvInfo:
+    """What ``spec.about`` says, that of an environment of somebody else too; next to nothing where there is none."""
+    told = getattr(spec, "about", None)
+    return told if isinstance(told, EnvInfo) else EnvInfo(FOREIGN, str(getattr(spec, "id", "this environment")))
 
 
 def _listed(owner: Any, name: str) -> tuple[Any, ...]:

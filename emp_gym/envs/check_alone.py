@@ -267,8 +267,8 @@ def masks_hold(subject: Subject) -> Iterator[str]:
             raise Skip("no action_mask in the info")
         if not isinstance(env.action_space, gym.spaces.Discrete):
             raise Skip("masks of actions that are not Discrete")
-        menu = about(env).menu
-        keep = menu.index("keep") if "keep" in menu else 0
+        known = about(env)
+        keep = next((n for n, action in enumerate(known.actions) if action.keeps), known.menu.index("keep") if "keep" in known.menu else 0)
         actions, tried = sampler(env.action_space, 12), 0
         for step in range(LONG):
             mask = np.asarray(info["action_mask"], bool)

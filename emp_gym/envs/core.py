@@ -8,17 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from emp_gym.envs import task_kernels
 from emp_gym.envs.faces import NOBODY, Seed, seeded
 from emp_gym.envs.gates import GateRow, answered, resolve
+from emp_gym.envs.making import described, put_together
 from emp_gym.envs.narrowing import narrow
-from emp_gym.envs.task_kernels import EPISODE, SETUP
-from emp_gym.envs.tasks import REWARDS, Task, make_task
-from emp_gym.market.base import MARKETS, Market, MarketSpec
+from emp_gym.envs.tasks.base import OF_PARENT, Task
+from emp_gym.envs.tasks.episode import AMOUNTS, COUNTS, EPISODE, SETUP, begin, summarise
+from emp_gym.envs.tasks.settle import OUTSIDE
+from emp_gym.envs.tasks.step import observe, settle_and_observe_lanes
+from emp_gym.market.base import Market, MarketSpec
 from emp_gym.market.clock import parse_episode
 from emp_gym.market.lots import stop_if_money_ran_out
+from emp_gym.plugins import Plugin, World, moved
 from emp_gym.risk.gates import Gate
 from emp_gym.sensory import lob
+from emp_gym.sensory.sets import Others, Sets, named_once
 from emp_gym.settings import whole
 from emp_gym.threads import run
 from emp_gym.types import I8, Bool, ConfigError, Feature, Orders, Verdicts
@@ -32,9 +36,11 @@ class Lanes:
 
     def __init__(
         self,
-        task: str,
+        task: Any,
         lanes: int,
         *,
+        reward: Any = None,
+        features: Any = None,
         market: Any = "replay",
         split: str = "train",
         every: str = "100 messages",
@@ -44,25 +50,22 @@ class Lanes:
         threads: int | None = None,
         **keywords: Any,
     ) -> None:
-        part = MARKETS.part(market)
-        if part.made is not None:
-            raise ConfigError(f"a market ({part.name}) is made for its lanes: give its class or name, and its parameters in a mapping")
-        own = {name: keywords.pop(name) for name in part.takes if name in keywords and name not in part.given}
-        part.given |= own
-        config = part.make()
-        self.task: Task = make_task(task, keywords, part.takes)
+        made = put_together(market, task, reward, features, keywords)
+        self.task, self.reward, self.reward_name, self.own_sets = made.task, made.reward, made.reward_name, made.sets
+        self.sets = sets = Sets(self.own_sets)
         self.lanes, self.episode = lanes, parse_episode(episode)
-        self.market: Market = part.cls(MarketSpec(lanes, split, self.episode, every, levels, threads, lob.LOOKS), config)
+        spec = MarketSpec(lanes, split, self.episode, every, levels, threads, sets.looks, sets.needs, sets.sums)
+        self.market: Market = made.market(spec, made.config)
         _ = self.market.starts  # where none is long enough, that is said now
         deepest = self.market.public.book.shape[3]
         self.levels = min(5, deepest) if levels is None else whole("levels", levels, 1, deepest, ", the depth of the book")
-        self.features: tuple[Feature, ...] = lob.features(self.levels) + self.task.features
-        self._transform = lob.transforms(self.features)
+        ours = lob.features(self.levels, self.sets.bits) + (OF_PARENT if self.task.relative else ())
+        self._transform = lob.transforms(ours)
         self._raw = np.zeros(
             (self.market.threads, self._transform.shape[1] + 64), np.float32
         )  # rows share no cache line
         self.gates = resolve(gates)
-        self.setup = self._setup()
+        self.setup = self._setup(len(ours))
         self.orders = Orders.empty(lanes, self.market.requests)
         self.sent = self.orders  # what the market got: `orders` after the gates
         self.verdicts: list[Verdicts] = []
@@ -72,13 +75,16 @@ class Lanes:
         self.ended = NOBODY  # lanes that the last step ended
         self._closed_halted = np.zeros(lanes, np.int64)  # 1: that step closed a position while trading was halted
         self.random: np.ndarray = np.zeros(lanes, np.uint64)
-        self.mask = np.zeros((lanes, max(len(self.task.menu), 1)), np.bool_)
+        self.mask = np.zeros((lanes, max(len(self.task.actions), 1)), np.bool_)
+        for plugin in self._plugins().values():
+            plugin.bind(self._world())
+        self._write_others()
+        self.features: tuple[Feature, ...] = named_once(ours + self._others.features)
 
-    def _setup(self) -> np.ndarray:
+    def _setup(self, columns: int) -> np.ndarray:
         task, market = self.task, self.market
         for number, instrument in enumerate(market.instruments):
-            lot = instrument.lot
-            used = [name for name in ("order_quantity", "parent") if name not in task.unused]
+            lot, used = instrument.lot, task.lots
             if any(getattr(task, name) % lot for name in used):
                 what = "multiples" if len(used) > 1 else "a multiple"
                 whose = instrument.symbol if market.data is None else str(market.data.info[number])
@@ -89,11 +95,33 @@ class Lanes:
         name, most = task.largest
         self._between_looks, self._until_look = market.check_quantity(most, name), 1  # decisions
         setup = np.zeros(1, SETUP)
-        setup["task"], setup["reward"], setup["clip"] = task.code, REWARDS[task.reward], task.order_quantity
-        setup["max_position"], setup["episode"], setup["parent"] = task.max_position, self.episode, task.parent
-        setup["max_offset"], setup["levels"], setup["latency"] = task.max_offset, self.levels, not market.immediate
-        setup["inventory_penalty"], setup["damping"] = task.inventory_penalty, task.damping
+        setup["episode"], setup["levels"], setup["sets"], setup["columns"] = self.episode, self.levels, self.sets.bits, columns
+        setup["immediate"] = market.immediate
+        self.task.set_up(setup)
+        self.reward.set_up(setup)
         return setup
+
+    # ----------------------------------------------------------------------------------------------------------- plug-ins
+
+    def _plugins(self) -> dict[str, Plugin]:
+        """What is ours or somebody else's, by the name under which its arrays are kept."""
+        return {"task": self.task, "reward": self.reward} | {f"set.{n}": one for n, one in enumerate(self.own_sets)}
+
+    def _world(self) -> World:
+        market = self.market
+        return World(
+            self.lanes, market.instruments, market.view, market.public, self.sets.looks, market.clock, self.episode,
+            self.task.order_quantity, self.task.limit, market.immediate, market.threads, self.episodes, market.active, self.setup,
+        )  # fmt: skip
+
+    def _write_others(self) -> None:
+        """Collects who writes columns that the kernel does not."""
+        task = self.task
+        writers = [(f"the task {type(task).__name__}", task.own_features, task.observe)] if task.own_features else []
+        writers += [(f"the feature set {type(one).__name__}", one.columns, one.write) for one in self.sets.others]
+        self._others = Others(writers, self.lanes)
+        self._table, self._outside = task.table, self.reward.kernel == OUTSIDE
+        self._may_end, self._masks = type(task).ends is not Task.ends, type(task).mask is not Task.mask
 
     # -------------------------------------------------------------------------------------------------------------- gates
 
@@ -134,8 +162,10 @@ class Lanes:
             self._pin(lanes, options, day, row, end_row)
         self.market.reset(lanes, day, row, end_row)
         self.market.active[lanes] = True
-        task_kernels.begin(lanes, self.market.public.quote, self.episodes, self.random, stagger, self.setup)
+        begin(lanes, self.market.public.quote, self.episodes, self.random, stagger, self.setup)
         self._length[lanes] = self.episodes["length"][lanes]
+        for plugin in (self.task, self.reward, *self.sets.others):
+            plugin.begin(lanes)
 
     def forget(self) -> None:
         """Forgets what gates did in the last step: a reset from outside comes after no step."""
@@ -156,7 +186,7 @@ class Lanes:
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Advances the active lanes by one decision. Returns (ended, terminated, truncated) flags [N], closed flat."""
-        self._request(actions)
+        self.task.request(actions, self.mask, self.orders)
         self._send()
         self._until_look -= 1
         if self._until_look == 0:
@@ -165,10 +195,9 @@ class Lanes:
         truncated = (self.market.progress >= self._length) & self.market.active
         terminated = np.zeros(self.lanes, np.bool_)
         ended = truncated.copy()  # the flags are given away
-        if self.task.code == task_kernels.EXECUTE_PARENT:
-            view = self.market.view
-            done = view.position[:, 0] * self.episodes["parent_side"] >= self.task.parent
-            terminated = (done | (view.decision >= self._length)) & self.market.active
+        if self._may_end:
+            told = self.task.ends(self.market.view.decision >= self._length)
+            terminated = terminated if told is None else told & self.market.active
             truncated = truncated & ~terminated
             ended = truncated | terminated
         self.truncated_by = self.row.stopped()
@@ -194,40 +223,51 @@ class Lanes:
             self.row.after_market(view)
 
     def _finish(self, lanes: np.ndarray) -> None:
-        """Ends the episodes of `lanes`: positions are closed, what remains of a parent order is taken (not by lanes that a
-        gate has stopped)."""
-        target = np.zeros(len(lanes), np.int64)
-        if self.task.code == task_kernels.EXECUTE_PARENT:
-            target = self.episodes["parent_side"][lanes] * self.task.parent
-            if self.truncated_by is not None:
-                target = np.where(self.truncated_by[lanes] > 0, self.market.view.position[lanes, 0], target)
-        self._closed_halted[lanes] = self.market.close(lanes, target)
-
-    def _request(self, actions: np.ndarray) -> None:
-        market = self.market
-        choices, levers = (actions, _NO_LEVERS) if self.task.menu else (_NO_CHOICES, actions)
-        arrays = (
-            choices, levers, self.orders.kind, self.orders.records, *market.public, self.episodes, self.mask, market.active,
-            self.setup,
-        )  # fmt: skip
-        run(market.threads, task_kernels.request_lanes, self.lanes, *arrays)
+        """Ends the episodes of `lanes`: the task says which positions are left, and the market trades to them."""
+        stopped = np.zeros(len(lanes), np.bool_) if self.truncated_by is None else self.truncated_by[lanes] > 0
+        self._closed_halted[lanes] = self.market.close(lanes, self.task.target(lanes, stopped))
 
     def settle_and_observe(self) -> tuple[np.ndarray, np.ndarray]:
         """Fresh (observation f4 [N, D], reward f8 [N]) of the step that just ended; the mask is kept in `mask`."""
         out, rewards = np.empty((self.lanes, len(self.features)), np.float32), np.empty(self.lanes, np.float64)
         market = self.market
         arrays = (
-            *market.public, self.episodes, market.active, rewards, out, self.mask, self._raw, self._transform, self.setup,
+            *market.public, self.episodes, market.active, rewards, out, self.mask, self._raw, self._transform, self._table.conditions,
+            self._table.needs, self.setup,
         )  # fmt: skip
-        run(market.threads, task_kernels.settle_and_observe_lanes, self.lanes, *arrays)
-        narrow(self)
+        run(market.threads, settle_and_observe_lanes, self.lanes, *arrays)
+        if self._outside:
+            self._reward(rewards)
+        for one in self.sets.others:
+            one.step(market.active)
+        self._show(np.arange(self.lanes) if self._others.features else NOBODY, out)
         return out, rewards
+
+    def _reward(self, rewards: np.ndarray) -> None:
+        """Asks a reward of somebody else."""
+        moved = self.market.active
+        gained = np.asarray(self.reward(moved), np.float64)
+        if gained.shape != rewards.shape or not np.isfinite(gained[moved]).all():
+            raise ConfigError(
+                f"the reward {type(self.reward).__name__} must be finite numbers of shape {rewards.shape}, got {gained.shape}: {gained}"
+            )
+        rewards[moved] = gained[moved]
+        self.episodes["return_"] += rewards
+
+    def _show(self, lanes: np.ndarray, out: np.ndarray) -> None:
+        """What is not the kernel's of observation and mask."""
+        if self._others.features:
+            self._others.write(lanes, out, self.episodes["clipped"])
+        if self._masks:
+            self.mask[...] = True
+            self.task.mask(self.mask)
+        narrow(self)
 
     def observe(self, lanes: np.ndarray, out: np.ndarray) -> None:
         """Writes the observations of `lanes` into out [N, D] and their masks into `mask`."""
-        arrays = (*self.market.public, self.episodes, out, self.mask, self._raw[0], self._transform, self.setup)
-        task_kernels.observe(lanes, *arrays)
-        narrow(self)
+        of_task = (self._table.conditions, self._table.needs, self.setup)
+        observe(lanes, *self.market.public, self.episodes, out, self.mask, self._raw[0], self._transform, *of_task)
+        self._show(lanes, out)
 
     # ------------------------------------------------------------------------------------------------------------- to be kept
 
@@ -236,35 +276,47 @@ class Lanes:
         return {
             "kind": self.orders.kind, "records": self.orders.records, "episodes": self.episodes, "length": self._length,
             "random": self.random,
-        }  # fmt: skip
+        } | {f"{of}.{name}": array for of, plugin in self._plugins().items() for name, array in plugin.arrays().items()}  # fmt: skip
 
     @property
     def layout(self) -> str:
-        """Task and market: where they are the same, their `arrays` mean the same."""
-        return f"{self.setup.tobytes().hex()} {self.market.layout}"
+        """Task, reward, feature sets and market: where they are the same, their `arrays` mean the same."""
+        own = (self.setup, self._table.rows)
+        plugins = [described(plugin) for plugin in self._plugins().values()]
+        return " ".join([*(array.tobytes().hex() for array in own), *plugins, self.market.layout])
 
     # ------------------------------------------------------------------------------------------------------------- reports
 
     def summary(self, lanes: np.ndarray) -> dict[str, np.ndarray]:
         """Numbers of the episodes of `lanes` so far, arrays over all lanes [N] that hold 0 elsewhere; see
         `emp_gym.envs.trading` for their meaning."""
-        amounts = np.zeros((len(task_kernels.AMOUNTS), self.lanes), np.float64)
-        counts = np.zeros((len(task_kernels.COUNTS), self.lanes), np.int64)
+        amounts = np.zeros((len(AMOUNTS), self.lanes), np.float64)
+        counts = np.zeros((len(COUNTS), self.lanes), np.int64)
         lane, quote = self.market.public[:2]
-        task_kernels.summarise(lanes, lane, quote, self.episodes, amounts, counts, self.setup)
+        summarise(lanes, lane, quote, self.episodes, amounts, counts, self.setup)
         halted = np.zeros(self.lanes, np.int64)
         ended = np.intersect1d(lanes, self.ended)  # of an episode that goes on nothing was closed
         halted[ended] = self._closed_halted[ended]
-        told = zip(task_kernels.AMOUNTS + task_kernels.COUNTS, (*amounts, *counts), strict=True)
-        return dict(told) | {"closed_halted": halted}
+        told = zip(AMOUNTS + COUNTS, (*amounts, *counts), strict=True)
+        return dict(told) | {"closed_halted": halted} | self.task.summary(lanes)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Lanes:
         twin = object.__new__(type(self))
         for name, value in self.__dict__.items():
-            shared = name in ("_transform", "setup", "features", "task")
-            twin.__dict__[name] = value if shared else copy.deepcopy(value, memo)
+            shared = name in ("_transform", "setup", "features", "_table")
+            twin.__dict__[name] = None if name == "_others" else value if shared else copy.deepcopy(value, memo)
+        twin.rebind()
         return twin
 
+    def rebind(self) -> None:
+        """Plug-ins that came out of a copy or pickle see this environment."""
+        for plugin in self._plugins().values():
+            moved(plugin, self._world())
+        self._write_others()
 
-_NO_LEVERS = np.zeros((1, 3), np.float32)
-_NO_CHOICES = np.zeros(1, np.int64)
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_others": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.rebind()

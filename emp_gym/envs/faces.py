@@ -97,14 +97,14 @@ class Published(Described):
 
     @property
     def spec(self) -> Any:
-        """Gymnasium's spec; its `features` are this environment's."""
+        """Gymnasium's spec; its `features` are this environment's, its `about` says more of it (`EnvInfo.for_agents`)."""
         return self._spec
 
     @spec.setter
     def spec(self, spec: Any) -> None:
-        if spec is not None:
-            spec.features = self.lanes.features
         self._spec = spec
+        if spec is not None:
+            spec.features, spec.about = self.lanes.features, self.about.for_agents()
 
 
 class VectorFace(VectorEnv):

@@ -19,7 +19,10 @@ impact             "none"                 depth that we consumed: "none", "resil
 every              "100 messages"         a decision every n messages or "1 s"
 episode            "256 decisions"        length of an episode
 levels             5 (or the data's)      book levels in the observation
-reward             the task's             see the task
+task               the id's               what actions mean: "trade", "make", "execute"; here and in the next two also
+                                          "module:Class", a mapping {"task": name, parameters}, a class or an object
+reward             the task's             what a step is worth: "pnl", "inventory", "damped" ("shortfall" in execution), or your own
+features           the task's             what is observed: names of feature sets (`emp_gym.sensory.sets`), or your own
 order_quantity     100                    lots of one clip; quantities and latencies are whole numbers (200000, not 2e5)
 max_position       500                    lots
 gates              None                   rules between agent and market: names, "module:Class", {"gate": name, ...}
@@ -55,6 +58,7 @@ from emp_gym.envs.core import Lanes
 from emp_gym.envs.faces import Published, ScalarFace, VectorFace, at_least_one, autoreset, drawable
 from emp_gym.evaluation.assumptions import Assumptions
 from emp_gym.market.base import checked_threads
+from emp_gym.plugins import parameters
 from emp_gym.risk.gates import Gate
 from emp_gym.sensory.lob import CLIP
 from emp_gym.settings import word
@@ -72,17 +76,20 @@ class _Face(Published):
 
     @property
     def constant_features(self) -> tuple[str, ...]:
-        """Columns that may stay constant for long: the status between halts, orders in flight without latency, the market's own."""
+        """Columns that may stay constant for long: those of the feature sets, orders in flight without latency, the market's own."""
         market = self.lanes.market
-        return tuple(dict.fromkeys(("status", *(("in_flight",) if market.immediate else ()), *market.constant_features)))
+        return tuple(dict.fromkeys((*self.lanes.sets.constant, *(("in_flight",) if market.immediate else ()), *market.constant_features)))
 
     @property
     def about(self) -> EnvInfo:
         lanes, market = self.lanes, self.lanes.market
         assumes = None if market.assumes is None else Assumptions.of(market.assumes)
+        told_of_reward = {name: getattr(lanes.reward, name) for name in parameters(type(lanes.reward))}
         return EnvInfo(
             MARKET, "" if self.spec is None else self.spec.id, self.features, lanes.task, market.data, market.starts, market.clock,
-            lanes.episode, assumes, windows=self.windows, menu=tuple(lanes.task.menu), constant_features=self.constant_features,
+            lanes.episode, assumes, windows=self.windows, menu=lanes.task.menu, actions=lanes.task.actions,
+            relative=lanes.task.relative, levers=lanes.task.levers, reward=lanes.reward_name, reward_unit=lanes.reward.unit,
+            reward_parameters=told_of_reward, constant_features=self.constant_features,
         )  # fmt: skip
 
     @property
@@ -169,7 +176,7 @@ class TradingVectorEnv(_Face, VectorFace):
         self,
         num_envs: int = 1,
         *,
-        task: str = "trade",
+        task: Any = "trade",
         info: str = "lean",
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         max_episode_steps: int | None = None,
@@ -185,7 +192,7 @@ class TradingVectorEnv(_Face, VectorFace):
         infos: dict[str, Any] = {"cost": cost, "reason": reason}
         if self.lanes.row.stops:
             infos |= {"truncated_by": self._stopped(), "_truncated_by": self._everyone.copy()}
-        if self.lanes.task.menu:
+        if self.lanes.task.actions:
             infos |= {"action_mask": self.lanes.mask.copy(), "_action_mask": self._everyone.copy()}
         infos |= {"_cost": self._everyone.copy(), "_reason": self._everyone.copy()}
         if self._info == "full":
@@ -196,7 +203,7 @@ class TradingVectorEnv(_Face, VectorFace):
     @property
     def action_masks(self) -> Callable[[], Bool]:
         """``action_masks()`` gives the actions [N, A] that are allowed now; not there where actions are numbers."""
-        if not self.lanes.task.menu:
+        if not self.lanes.task.actions:
             raise AttributeError(NO_MASKS)
         return lambda: self.lanes.mask.copy() if self._started else np.ones_like(self.lanes.mask)
 
@@ -218,7 +225,7 @@ class TradingEnv(_Face, ScalarFace):
     def __init__(
         self,
         *,
-        task: str = "trade",
+        task: Any = "trade",
         info: str = "lean",
         render_mode: str | None = None,
         autoreset_mode: str | AutoresetMode | None = None,
@@ -260,7 +267,7 @@ class TradingEnv(_Face, ScalarFace):
             infos["cost"], infos["reason"] = float(cost[0]), int(reason[0])
         if self.lanes.row.stops:
             infos["truncated_by"] = int(self._stopped()[0])
-        if self.lanes.task.menu:
+        if self.lanes.task.actions:
             infos["action_mask"] = self.lanes.mask[0].copy()
         if self._info == "full":
             fills = {name: own[0] for name, own in fills_by_lane(self.last_fills, 1).items()}
@@ -271,7 +278,7 @@ class TradingEnv(_Face, ScalarFace):
     def action_masks(self) -> Callable[[], Bool]:
         """``action_masks()`` gives the actions [A] that are allowed now, as sb3-contrib asks for them; not there where
         actions are numbers."""
-        if not self.lanes.task.menu:
+        if not self.lanes.task.actions:
             raise AttributeError(NO_MASKS)
         return lambda: self.lanes.mask[0].copy() if self._started else np.ones_like(self.lanes.mask[0])
 

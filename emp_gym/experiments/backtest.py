@@ -238,7 +238,7 @@ def run_baselines(
     A baseline that learns (VWAP's volume curve) does so on the training split first.
     """
     env = make_env(env_id, env_kwargs, 1, split=config.split)
-    names = registry.baselines(env_id) if config.baselines is None else config.baselines
+    names = registry.baselines(env_id, env_kwargs) if config.baselines is None else config.baselines
     logs, skipped = {}, {}
     for name in names:
         if name == "oracle" and not about(env).truth:

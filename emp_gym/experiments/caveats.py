@@ -153,7 +153,7 @@ def _few(one: JudgedRun) -> str:
 
 def _left_out(one: JudgedRun, present: Sequence[str]) -> str:
     """Baselines that belong to the environment and are not in the table."""
-    known = registry.BASELINES.get(one.told["env"].rpartition(":")[2], ())
+    known = registry.baselines(one.told["env"])
     missing = [name for name in known if name not in present and name not in KNOWING and name not in one.told["skipped"]]
     return f"Left out of the comparison: {', '.join(missing)} (evaluation.baselines)." if missing else ""
 

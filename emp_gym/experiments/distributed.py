@@ -51,7 +51,7 @@ def judging(where: Engine, runs: Sequence[RunFolder]) -> Judge:
         judged = Contestant(config, tuple(windows), record, noted=trust.noted())
         own = [replace(judged, run=run.path.resolve()) for run in runs] or [judged]
         wanted = config.evaluation.baselines
-        names = registry.baselines(config.env_id) if wanted is None else wanted
+        names = registry.baselines(config.env_id, config.env) if wanted is None else wanted
         tasks = [*own, *(replace(judged, baseline=name) for name in names)]
         found = dict(where.map(play, tasks))
         logs = [log for index in range(len(own)) for log in found[index][0].values()]

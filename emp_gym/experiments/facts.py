@@ -35,7 +35,7 @@ class Facts:
     judge_seconds: float | None = None
     machine: str = field(default_factory=machine.described)
     trials: int | None = None  # that count against the run, from its ledger
-    reward: str | None = None  # the task's
+    reward_unit: str = ""  # in words; "": the environment does not say it
     market: bool = False  # a book of ours, so that fills, latency and impact mean something
     trained: Mapping[str, Any] | None = None  # `origin_of` what was judged; None for a rule
 
@@ -73,7 +73,7 @@ def gather(
         train_seconds=sum(seconds for _, seconds in learned) / len(learned) if learned else None,
         judge_seconds=judge_seconds,
         trials=max(counted, default=None),
-        reward=known.reward,
+        reward_unit=known.reward_unit,
         market=known.kind == MARKET,
         trained=origin_of(runs),
     )

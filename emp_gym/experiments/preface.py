@@ -232,7 +232,7 @@ def _cautions(comparison: Comparison, config: RunConfig, runs: Sequence[RunFolde
     if asked is not None and comparison.played and (there := len(env.unwrapped.windows())) > got:
         found.append(f"{got} of the {there} windows of the {spoken(proof.split)} were judged (evaluation.episodes), the others were not")
     if config.evaluation.baselines is not None:
-        missing = [name for name in registry.baselines(config.env_id) if name not in config.evaluation.baselines]
+        missing = [name for name in registry.baselines(config.env_id, config.env) if name not in config.evaluation.baselines]
         missing = [name for name in missing if name not in (config.agent_name, "oracle")]
         if missing:
             found.append(f"baselines left out by evaluation.baselines: {', '.join(missing)}")

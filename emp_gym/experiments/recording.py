@@ -244,7 +244,7 @@ class Recorder:
         accounts["price_to_cash"] = view.price_to_cash[:, 0]
         accounts["deadline_row"] = self._deadlines()
         accounts["twap2"] = self._twap2(lanes.market.public.lane["start_row"], accounts["deadline_row"])
-        if lanes.task.reward == "shortfall":
+        if lanes.task.relative:
             accounts["parent_side"], accounts["parent"] = lanes.episodes["parent_side"], lanes.task.parent
             accounts["mark2"] = self._arrival2
         else:

@@ -28,8 +28,6 @@ from emp_gym.experiments.verdict import verdict
 from emp_gym.experiments.wording import NO_P, bare, estimated, interval, number, p_value, percent
 
 SCHEMA = 2
-REWARD_UNITS = {"shortfall": "basis points of the arrival price, paid is negative"}
-DEFAULT_UNIT = "ticks per clip for the environments of this package"
 
 
 # ---- the comparison on one line, and on the terminal
@@ -324,7 +322,7 @@ def _figure(estimate: Estimate) -> str:
 def _reading(comparison: Comparison, facts: Facts, findings: Findings) -> tuple[str, ...]:
     """What the numbers mean; only of those that are there."""
     name, block = comparison.agent.name, comparison.agent.pnl.block
-    unit = REWARD_UNITS.get(facts.reward or "", DEFAULT_UNIT if facts.market else "the problem's")
+    unit = facts.reward_unit or ("its own" if facts.market else "the problem's")
     money = "currency" if facts.market else "the problem's unit"
     blocks = comparison.agent.pnl.blocks
     drawn = (

@@ -54,7 +54,7 @@ _COUNT = _up_to((1 << 63) - 1)
 RUN: Shape = {
     "env": _text, "face": _text, "kwargs": _object, "gates": _gates, "task": _text, "menu": _texts, "data": _data,
     "price_unit?": lambda value: _units([str(value)]), "lanes": _up_to(LANES, 1), "levers": _up_to(LEVERS),
-    "durable": lambda value: isinstance(value, bool),
+    "lever_names?": _texts, "durable": lambda value: isinstance(value, bool),
 }  # fmt: skip
 RESET: Shape = {"step": _COUNT, "seed": lambda value: True, "options": _object}
 POLICY: Shape = {"step": _COUNT, "id": _text, "hash": _text}

@@ -17,7 +17,7 @@ from emp_gym.types import CASH_UNITS, OrderKind, Regime
 
 MASK = "masked"  # listed among reasons: the mask of the menu is a rule as well
 UNKNOWN = "unknown"
-LEVERS = {"MakeMarket": ("half-spread", "skew", "size")}
+LEVERS = {"MakeMarket": ("half-spread", "skew", "size")}  # of diaries that do not name them
 LATCHES = ("", "reducing", "halted")
 
 
@@ -37,7 +37,7 @@ class Words:
         data = about["data"]
         units = data["price_units"] if "price_units" in data else [about["price_unit"]] * len(data["days"])
         self._units = [Decimal(unit) for unit in units]  # of each day
-        self._levers = LEVERS.get(about["task"], ())
+        self._levers = about.get("lever_names", LEVERS.get(about["task"], ()))
 
     def price(self, units: int, day: int = 0) -> str:
         """A price of a day in its currency: with two decimals at least, more where it has them."""

@@ -1,4 +1,4 @@
-"""Features of an order book under own orders: what an agent may know at a decision, as one flat float32 vector.
+"""Kernels of our feature sets: an order book under own orders, as one flat float32 vector.
 
 Every window looks back from what is shown now, so nothing later can enter. Kernels write each quantity in
 its unit; `finish` then gives it the transform, scale and bounds that `features` publishes. Heavy-tailed integers (lots, half
@@ -12,62 +12,70 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from emp_gym.jit import fused, hot
+from emp_gym.jit import fused, hot, njit
 from emp_gym.market.public import IN_FLIGHT, LIMIT, LIVE
 from emp_gym.types import F32, Feature
 
-LOOKS = (200, 1000)  # messages of the short and the long window
+BOOK, FLOW, CLOCK, ACCOUNT, ORDERS = 1, 2, 4, 8, 16
+"""Sets of columns, in the order in which they stand."""
+EVERY = BOOK | FLOW | CLOCK | ACCOUNT | ORDERS
+LOOKS = (200, 1000)  # messages of the short and the long window of FLOW: the first look-backs of the market
 CLIP = 10.0
 MICRO = np.float32(8.0)  # microprice - mid = lean * half_ticks / 4 ticks, times 32
 NOTHING = np.float32(1e30)  # distance of an empty level: the upper bound, and no clipping
 HALF_TICKS, LOTS = "half ticks", "lots"
 
 
-def features(levels: int) -> tuple[Feature, ...]:
-    """The columns that `observe_book` and `observe_own` write, in order, for `levels` book levels."""
+def features(levels: int, sets: int = EVERY) -> tuple[Feature, ...]:
+    """The columns of `sets` that `observe` writes, in order, for `levels` book levels."""
 
     def log(name: str, unit: str, scale: float) -> Feature:
         return Feature(name, unit, scale, "signed_log", -CLIP, CLIP)
 
-    book = []
-    for side in ("bid", "ask"):
-        book += [log(f"{side}_distance_{level + 1}", HALF_TICKS, 2.0) for level in range(levels)]
-        book += [log(f"{side}_size_{level + 1}", LOTS, 4.0) for level in range(levels)]
-    book += [
-        Feature("imbalance_1", "share"),
-        Feature(f"imbalance_{levels}" if levels > 1 else "imbalance_all", "share"),
-    ]
-    book += [log("microprice", "1/32 ticks from mid", 2.0), log("spread", HALF_TICKS, 2.0)]
-    for window in ("step", "short", "long"):
-        book += [
-            log(f"ofi_{window}", LOTS, 4.0),
-            Feature(f"trade_imbalance_{window}", "share"),
-            log(f"return_{window}", HALF_TICKS, 2.0),
-            log(f"hidden_{window}", f"{LOTS} above the mid - below", 4.0),
+    columns: list[Feature] = []
+    if sets & BOOK:
+        for side in ("bid", "ask"):
+            columns += [log(f"{side}_distance_{level + 1}", HALF_TICKS, 2.0) for level in range(levels)]
+            columns += [log(f"{side}_size_{level + 1}", LOTS, 4.0) for level in range(levels)]
+        columns += [
+            Feature("imbalance_1", "share"),
+            Feature(f"imbalance_{levels}" if levels > 1 else "imbalance_all", "share"),
+            log("microprice", "1/32 ticks from mid", 2.0),
+            log("spread", HALF_TICKS, 2.0),
         ]
-    book += [
-        log("volume_step", LOTS, 4.0),
-        log("volatility_short", f"{HALF_TICKS}, root of summed squares", 2.0),
-        log("volatility_long", f"{HALF_TICKS}, root of summed squares", 2.0),
-        log("rate", "messages per second", 4.0),
-        Feature("time_of_day", "share of the session"),
-        Feature("status", "Status / 3", 3.0),
-    ]
-    own = [
-        Feature("inventory", "share of max_position"),
-        log("equity", "half ticks per clip since the start", 2.0),
-        Feature("elapsed", "share of the episode"),
-        Feature("in_flight", "orders / 8", 8.0),
-    ]
-    for side in ("bid", "ask"):
-        own += [
-            Feature(f"{side}_live", "1 resting, 0.5 in flight, 0 none"),
-            log(f"{side}_offset", f"{HALF_TICKS} behind the touch", 2.0),
-            Feature(f"{side}_quantity", "clips"),
-            log(f"{side}_ahead", f"{LOTS} ahead in the queue, -1 unknown", 4.0),
-            log(f"{side}_age", "decisions", 2.0),
+    if sets & FLOW:
+        for window in ("step", "short", "long"):
+            columns += [
+                log(f"ofi_{window}", LOTS, 4.0),
+                Feature(f"trade_imbalance_{window}", "share"),
+                log(f"return_{window}", HALF_TICKS, 2.0),
+                log(f"hidden_{window}", f"{LOTS} above the mid - below", 4.0),
+            ]
+        columns += [
+            log("volume_step", LOTS, 4.0),
+            log("volatility_short", f"{HALF_TICKS}, root of summed squares", 2.0),
+            log("volatility_long", f"{HALF_TICKS}, root of summed squares", 2.0),
+            log("rate", "messages per second", 4.0),
         ]
-    return tuple(book + own)
+    if sets & CLOCK:
+        columns += [Feature("time_of_day", "share of the session"), Feature("status", "Status / 3", 3.0)]
+    if sets & ACCOUNT:
+        columns += [
+            Feature("inventory", "share of max_position"),
+            log("equity", "half ticks per clip since the start", 2.0),
+            Feature("elapsed", "share of the episode"),
+            Feature("in_flight", "orders / 8", 8.0),
+        ]
+    if sets & ORDERS:
+        for side in ("bid", "ask"):
+            columns += [
+                Feature(f"{side}_live", "1 resting, 0.5 in flight, 0 none"),
+                log(f"{side}_offset", f"{HALF_TICKS} behind the touch", 2.0),
+                Feature(f"{side}_quantity", "clips"),
+                log(f"{side}_ahead", f"{LOTS} ahead in the queue, -1 unknown", 4.0),
+                log(f"{side}_age", "decisions", 2.0),
+            ]
+    return tuple(columns)
 
 
 VECTOR = 16  # float32 numbers in the widest vector register
@@ -145,12 +153,10 @@ def observe_window(out, at, flow, bought, sold, mid2, mid2_then, hidden, per_tic
 
 
 @hot
-def observe_book(out, lane, quote, seen, book, rules, levels):
-    """Writes the market's own quantities from column 0; returns the next column."""
-    now = seen[0]
+def observe_book(out, at, quote, seen, book, levels):
+    """Writes what rests in the book from column `at`; returns the next column."""
     per_tick = np.float32(1.0 / quote["tick"])
-    mid2 = now["mid2"]
-    at = 0
+    mid2 = seen[0]["mid2"]
     for s in range(2):
         sign = 1 - 2 * s
         for j in range(levels):
@@ -170,11 +176,18 @@ def observe_book(out, lane, quote, seen, book, rules, levels):
     out[at + 1] = share(bids, asks)
     out[at + 2] = MICRO * lean * half_ticks
     out[at + 3] = half_ticks
-    at += 4
+    return at + 4
+
+
+@hot
+def observe_flow(out, at, quote, seen):
+    """Writes what has passed, in three windows, from column `at`; returns the next column."""
+    now, short, long = seen[0], seen[1], seen[2]
+    per_tick = np.float32(1.0 / quote["tick"])
+    mid2 = now["mid2"]
     at = observe_window(
         out, at, quote["flow"], quote["bought"], quote["sold"], mid2, quote["mid2_before"], quote["hidden"], per_tick
     )
-    short, long = seen[1], seen[2]
     for w in range(2):
         then = seen[1 + w]
         at = observe_window(
@@ -186,19 +199,13 @@ def observe_book(out, lane, quote, seen, book, rules, levels):
     out[at + 2] = math.sqrt(np.float32(now["moves2"] - long["moves2"])) * per_tick
     steps, elapsed_ns = now["messages"] - short["messages"], max(now["time_ns"] - short["time_ns"], 1)
     out[at + 3] = min(1e9 * steps / elapsed_ns, 1e9)
-    out[at + 4] = (lane["time_ns"] - rules["session_start_ns"]) / rules["session_ns"]
-    out[at + 5] = quote["status"]
-    return at + 6
+    return at + 4
 
 
 @hot
-def observe_own(out, at, lane, quote, slots, book, clip_lots, max_position, elapsed):
-    """Writes the quantities of own account and orders from column `at`; returns the next column."""
+def observe_own(out, at, sets, lane, quote, slots, book, clip_lots, max_position, elapsed):
+    """Writes own account and own orders, those that `sets` has, from column `at`; returns the next column."""
     tick, price_to_cash = quote["tick"], quote["price_to_cash"]
-    equity2 = 2 * lane["cash"] + quote["position"] * quote["mid2"] * price_to_cash
-    out[at] = quote["position"] / max_position
-    out[at + 1] = equity2 / (price_to_cash * tick * clip_lots)
-    out[at + 2] = elapsed
     bid = ask = -1
     flying = 0
     for k in range(lane["orders"]):
@@ -211,8 +218,15 @@ def observe_own(out, at, lane, quote, slots, book, clip_lots, max_position, elap
                 bid = k
         elif ask < 0 or slot["price"] < slots[ask]["price"]:
             ask = k
-    out[at + 3] = flying
-    at += 4
+    if sets & ACCOUNT:
+        equity2 = 2 * lane["cash"] + quote["position"] * quote["mid2"] * price_to_cash
+        out[at] = quote["position"] / max_position
+        out[at + 1] = equity2 / (price_to_cash * tick * clip_lots)
+        out[at + 2] = elapsed
+        out[at + 3] = flying
+        at += 4
+    if not sets & ORDERS:
+        return at
     per_tick, per_clip = np.float32(1.0 / tick), np.float32(1.0 / clip_lots)
     for s in range(2):
         k = bid if s == 0 else ask
@@ -229,3 +243,27 @@ def observe_own(out, at, lane, quote, slots, book, clip_lots, max_position, elap
             out[at + 4] = lane["decision"] - slot["decision"]
         at += 5
     return at
+
+
+@hot
+def observe(out, sets, lane, quote, seen, book, slots, rules, levels, clip_lots, max_position, elapsed):
+    """Writes the columns of `sets` from column 0; returns the next column."""
+    at = 0
+    if sets & BOOK:
+        at = observe_book(out, at, quote, seen, book, levels)
+    if sets & FLOW:
+        at = observe_flow(out, at, quote, seen)
+    if sets & CLOCK:
+        out[at] = (lane["time_ns"] - rules["session_start_ns"]) / rules["session_ns"]
+        out[at + 1] = quote["status"]
+        at += 2
+    if sets & (ACCOUNT | ORDERS):
+        at = observe_own(out, at, sets, lane, quote, slots, book, clip_lots, max_position, elapsed)
+    return at
+
+
+@njit
+def finish_others(lanes, raw, out, first, transform, clipped):
+    """`finish` of other columns: rows of `raw` [n, D'] into those of `lanes` in `out` [N, D] from column `first`; adds to `clipped` [N]."""
+    for j in range(len(lanes)):
+        clipped[lanes[j]] += finish(raw[j], out[lanes[j], first:], transform)

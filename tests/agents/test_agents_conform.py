@@ -14,7 +14,7 @@ from emp_gym.agents.check import conformance
 from emp_gym.types import ConfigError
 
 fakes.register()
-BASELINES = dict(registry.BASELINES)
+BASELINES = {home: registry.baselines(home) for home in registry.HOMES}
 SMALL = {"num_envs": 16, "n_steps": 16, "batch_size": 64, "n_epochs": 1, "layers": (8,), "threads": 1}
 
 

@@ -11,6 +11,7 @@ import pytest
 import emp_gym  # noqa: F401
 from emp_gym.envs.about import CERTIFICATE, FOREIGN, MARKET, about
 from emp_gym.evaluation.assumptions import Assumptions
+from emp_gym.types import Action
 
 SETTINGS: list[dict[str, Any]] = [
     {}, {"impact": "permanent"}, {"impact": "resilient 250 ms", "latency_ns": [5, 7]}, {"fills": "touch", "taker_fee_bps": 0.3},
@@ -31,6 +32,14 @@ def test_a_market_says_what_it_assumes_and_is_on(many, keywords):
     assert known.windows is not None and known.windows(2) == env.unwrapped.windows(2)
     assert known.features == env.unwrapped.features and known.menu[0] == "keep" and known.problem is None
     assert str(known.clock) == "100 messages" and known.starts is not None and len(known.starts.table)
+
+
+def test_tasks_say_what_their_actions_do():
+    trade, execute, make = (about(gym.make(f"emp-lob{name}-v0")) for name in ("", "-execution", "-market-making"))
+    assert trade.actions[5] == Action("bid, ask deeper", bid=0, ask=1) and trade.menu == tuple(action.name for action in trade.actions)
+    assert [action.name for action in trade.actions if action.keeps] == ["keep"] and not trade.relative and trade.levers == ()
+    assert execute.relative and execute.actions[4] == Action("take two", take=2, cancel=True)
+    assert make.levers == ("half-spread", "skew", "size") and make.actions == make.menu == ()
 
 
 def test_a_certificate_has_a_problem_and_no_days():

@@ -17,6 +17,7 @@ from emp_gym.data.futures import CsvFile, Table, source
 from emp_gym.data.lobster_futures import LobsterDay
 from emp_gym.envs import ENVIRONMENTS
 from emp_gym.envs.lookahead import NoData, lookahead, lookahead_id, tape_of
+from emp_gym.sensory.sets import FeatureSet
 from emp_gym.types import ConfigError, Feature
 
 PRICE, VOLUME, HIGH = 0, 1, 2
@@ -359,6 +360,31 @@ def test_one_row_of_foresight_in_a_real_environment_is_caught(written):
 
     report = lookahead(make, LobsterDay.of(written), starts=[{"start": 500}], cuts=3, read=tape_of)
     assert {leak.output for leak in report.leaks} == {"reward"} and not report.problems
+
+
+class Sizes(FeatureSet):
+    """Lots of all messages so far, or, `ahead`, of one more."""
+
+    columns = (Feature("sizes", "lots in 20 messages", 4.0, "signed_log"),)
+    looks, needs, sums = (20,), ("sizes",), {"sizes": lambda day: day.messages["size"].astype(np.int64)}
+
+    def write(self, lanes, out):
+        so_far = self.world.named["sizes"][lanes, 0]
+        out[:, 0] = so_far[:, 0] - so_far[:, self.ago(20)]
+
+
+class SizesAhead(Sizes):
+    sums = {"sizes": lambda day: np.append(day.messages["size"][1:], 0).astype(np.int64)}
+
+
+@pytest.mark.parametrize("given", [Sizes, SizesAhead])
+def test_a_running_sum_that_knows_the_next_message_is_caught(given, written):
+    def make(data):
+        return gym.make("emp-lob-v0", data=str(data), split="all", episode="16 decisions", features=["clock", given])
+
+    report = lookahead(make, LobsterDay.of(written), starts=[{"start": 500}], cuts=3, read=tape_of)
+    leaks = {leak.output.partition("[")[0] for leak in report.leaks}
+    assert leaks == (set() if given is Sizes else {"observation", "view.named.sizes"}) and not report.problems
 
 
 @pytest.mark.parametrize("name", sorted(ENVIRONMENTS))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import fields
 
 import gymnasium as gym
 import numpy as np
@@ -11,9 +10,10 @@ import pytest
 
 import emp_gym  # noqa: F401
 from emp_gym.envs import ENVIRONMENTS
-from emp_gym.envs.tasks import ARGUMENTS, TASKS, Task
+from emp_gym.envs.making import ARGUMENTS, REWARD, REWARDS, TASK, TASKS
 from emp_gym.experiments.config import RunConfig, assignments, override, validate
 from emp_gym.market.replay import ReplayConfig
+from emp_gym.plugins import parameters
 from emp_gym.settings import number, shown, whole, word
 from emp_gym.types import ConfigError
 
@@ -37,9 +37,11 @@ BAIT = {
                    {"ticks": [[10**20, 1]]}, {"session_end_ns": 10**20}],
     "render_mode": NO_WORD, "num_envs": NO_COUNT[:12] + [0, -1, 1.5, 2.0, 10**20, 10**400], "max_episode_steps": NO_COUNT,
     "order_quantity": NO_COUNT, "max_position": NO_COUNT, "reward": NO_WORD,
+    "features": [NAN, 3, "abc", ["abc"], [3], {"features": "book", "depth": 3}, ["book", "book"]],
     "inventory_penalty": [*NO_NUMBER, -1, 1e30, 10**400], "damping": [*NO_NUMBER, -1, 1.5, 10**400],
     "parent": NO_COUNT, "max_offset": NO_COUNT,
 }  # fmt: skip
+OF_TASKS = {"trade": ("inventory_penalty", "damping"), "make": ("max_offset", "inventory_penalty", "damping"), "execute": ("parent",)}
 OF_PYTHON = ("num_envs", "max_episode_steps", "render_mode")  # gym.make looks at these first, or has no such keyword
 OF_RUNS = ("split", "num_envs", "autoreset_mode", "render_mode")  # a run sets them itself
 
@@ -49,7 +51,9 @@ def is_one_line(said: str, name: str) -> bool:
 
 
 def test_no_keyword_is_left_out_of_the_table():
-    assert set(BAIT) == {*ARGUMENTS, *(field.name for kind in (ReplayConfig, Task) for field in fields(kind))}
+    ours = [TASK.find(name) for name in TASKS] + [REWARD.find(name) for name in REWARDS]
+    ours.append(ReplayConfig)
+    assert set(BAIT) == {*ARGUMENTS, "reward", "features", *(name for each in ours for name in parameters(each))}
 
 
 @pytest.mark.parametrize("name", BAIT)
@@ -84,9 +88,10 @@ def test_a_float_that_is_whole_is_refused_with_the_number_to_write():
 
 def test_a_parameter_of_another_task_is_refused_with_the_tasks_that_use_it():
     for env_id, arguments in ENVIRONMENTS.items():
-        for name in TASKS[arguments["task"]].unused:
-            with pytest.raises(ConfigError, match=f"{name} means nothing to the task .* leave it out"):
-                gym.make(env_id, **{name: getattr(Task, name)})
+        for name, value in {"parent": 1000, "max_offset": 10, "inventory_penalty": 0.01, "damping": 0.5}.items():
+            if name not in OF_TASKS[arguments["task"]]:
+                with pytest.raises(ConfigError, match=f"{name} means nothing to the task .* leave it out"):
+                    gym.make(env_id, **{name: value})
     with pytest.raises(ConfigError, match="parent means nothing to the task 'trade', only to execute, got 1,000"):
         gym.make("emp-lob-v0", parent=1_000)
 

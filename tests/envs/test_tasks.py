@@ -134,7 +134,7 @@ class Seen:
         self.trading = view.status[i, 0] == Status.TRADING
         self.position, self.tick = int(view.position[i, 0]), int(view.tick[i, 0])
         self.own = [slot for slot in slots if slot["id"] > 0]
-        self.late = bool(lanes.setup["latency"][0])
+        self.late = not lanes.setup["immediate"][0]
 
     def quotes(self, side: int) -> list[np.void]:
         """Own limit orders that nobody has cancelled yet."""

@@ -86,7 +86,7 @@ def private_reads(text: str) -> set[str]:
 
 
 def test_kernels_of_tasks_and_features_read_public_fields_only(root: Path) -> None:
-    for name in ("envs/task_kernels.py", "sensory/lob.py"):
+    for name in (*(f"envs/tasks/{kernel}.py" for kernel in ("actions", "levers", "episode", "settle", "step")), "sensory/lob.py"):
         assert private_reads((root / "emp_gym" / name).read_text()) == set(), name
     planted = 'def f(lane, slot):\n    return lane["next_row"] + slot["cancel_row"] + lane["cash"]\n'
     assert private_reads(planted) == {"next_row", "cancel_row"}

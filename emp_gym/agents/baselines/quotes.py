@@ -14,17 +14,7 @@ import numpy as np
 
 from emp_gym.agents.base import Arrays, Callback
 from emp_gym.agents.baselines.calibration import Calibrated, Fills, MakerMarket, half_ticks, regime, watch_fills
-from emp_gym.agents.baselines.menus import (
-    FLATTEN,
-    MAKE,
-    QUOTE_BOTH,
-    TRADE,
-    allowed,
-    parameter,
-    quotes_in_box,
-    quotes_in_menu,
-    require,
-)  # fmt: skip
+from emp_gym.agents.baselines.menus import LEVERS, QUOTES, Able, parameter, quotes_in_box, require
 from emp_gym.types import F32, F64, Bool, MakeEnv
 
 Quotes = tuple[F64, F64]
@@ -91,23 +81,24 @@ class MakerConfig:
 class Maker(Calibrated):
     """Quotes both sides around the mid at the distances of `quotes`.
 
-    ``emp-lob-market-making-v0`` takes them to the tick; the menu of ``emp-lob-v0`` only as its nearest entry (touch, one
-    tick deeper, none). `learn` quotes at a few offsets of its own, one a lane, and fits A, k and sigma apart for one-tick
+    Levers take them to the tick; a table of actions only as its nearest entry (that of ``emp-lob-v0`` has touch, one tick
+    deeper, none). `learn` quotes at a few offsets of its own, one a lane, and fits A, k and sigma apart for one-tick
     and wide-tick books, which are told apart by the spread at each decision. State: none.
     """
 
+    able: ClassVar[Able] = QUOTES
     uses: ClassVar[tuple[str, ...]] = ("volatility", "intensity", "decay")
     OFFSETS: ClassVar[tuple[float, ...]] = (0.0, 1.0, 2.0, 4.0, 8.0)  # ticks behind the touch, in the box
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._task = require(self, TRADE, MAKE)
+        self._menu = require(self)
         for name in ("inventory", "elapsed", "spread", "return_step", "bid_live", "ask_live"):
             self.column(name)
-        self._max_offset = parameter(self.spec, "max_offset")
-        self._clip = parameter(self.spec, "order_quantity")
-        self._limit = parameter(self.spec, "max_position") / self._clip  # clips
-        self._episode = parameter(self.spec, "episode")  # decisions
+        self._max_offset = parameter(self, "max_offset") if self._menu.is_box else 0.0
+        self._clip = parameter(self, "order_quantity")
+        self._limit = parameter(self, "max_position") / self._clip  # clips
+        self._episode = parameter(self, "episode")  # decisions
         self._measured, self._seen = MakerMarket.unknown(), Fills.none()
         self._settle()
 
@@ -133,16 +124,16 @@ class Maker(Calibrated):
         left = (1.0 - self.value(observation, "elapsed")) * self._episode
         bid, ask = self.quotes(self.value(observation, "inventory") * self._limit, left, regime(spread))
         bid, ask = bid - 0.25 * spread, ask - 0.25 * spread  # behind the touch
-        if self._task == MAKE:
-            return quotes_in_box(bid, ask, self._max_offset), state
-        return quotes_in_menu(bid, ask, mask), state
+        if self._menu.is_box:
+            return self._menu.pulled(quotes_in_box(bid, ask, self._max_offset)), state
+        return self._menu.nearest_quotes(bid, ask, mask), state
 
     # ---- calibration
 
     def learn(self, make_env: MakeEnv, total_timesteps: int, callback: Callback | None = None) -> None:
         """Quotes on the training days and fits what it needs; raises `DataError` where they do not tell."""
-        probe, behind = self._probe_menu, _behind_menu
-        if self._task == MAKE:
+        probe, behind = self._probe_menu, self._behind_menu
+        if self._menu.is_box:
             probe, behind = self._probe_box, self._behind_box
         self._seen = watch_fills(self, make_env, total_timesteps, callback, probe, behind, self._clip)
         self._measured = MakerMarket.measured(self._seen)
@@ -152,18 +143,26 @@ class Maker(Calibrated):
         """Both sides at one of the offsets, another in each lane."""
         offsets = np.array([offset for offset in self.OFFSETS if offset <= self._max_offset])
         offset = offsets[np.arange(len(observation)) % len(offsets)]
-        return quotes_in_box(offset, offset, self._max_offset)
+        return self._menu.pulled(quotes_in_box(offset, offset, self._max_offset))
 
     def _behind_box(self, action: np.ndarray) -> F64:
-        return np.rint(0.5 * (action[:, 0].astype(np.float64) + 1.0) * self._max_offset)
+        half = action[:, self._menu.levers.index(LEVERS[0])].astype(np.float64)
+        return np.rint(0.5 * (half + 1.0) * self._max_offset)
 
     def _probe_menu(self, observation: F32, mask: Any) -> np.ndarray:
-        """Both sides at the touch, or deeper in every other lane; flat again where the inventory forbids one side."""
-        lane = np.arange(len(observation))
-        wanted = QUOTE_BOTH + lane % 2
+        """Both sides at the touch, or at one of the other depths, another in each lane; flat again where the inventory forbids
+        one side."""
+        lane, menu = np.arange(len(observation)), self._menu
+        wanted = np.array(list(menu.both.values()))[lane % len(menu.both)]
         if mask is None:
             return wanted
-        return np.where(mask[lane, wanted], wanted, allowed(np.full(len(lane), FLATTEN), mask))
+        out = np.full(len(lane), menu.keep if menu.flatten < 0 else menu.flatten)
+        return np.where(mask[lane, wanted], wanted, menu.allowed(out, mask))
+
+    def _behind_menu(self, action: np.ndarray) -> F64:
+        behind = np.full(len(self._menu.actions), np.nan)
+        behind[list(self._menu.both.values())] = list(self._menu.both)
+        return behind[action]
 
     def arrays(self) -> Arrays:
         """The fitted numbers, and the counts behind them by distance in half ticks."""
@@ -173,11 +172,6 @@ class Maker(Calibrated):
         self._measured = MakerMarket.restored(arrays)
         self._seen.exposure, self._seen.hits = np.array(arrays["exposure"]), np.array(arrays["hits"])
         self._settle()
-
-
-def _behind_menu(action: np.ndarray) -> F64:
-    both = (action == QUOTE_BOTH) | (action == QUOTE_BOTH + 1)
-    return np.where(both, action - float(QUOTE_BOTH), np.nan)
 
 
 @dataclass(frozen=True)

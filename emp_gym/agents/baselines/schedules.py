@@ -1,4 +1,4 @@
-"""Execution schedules for ``emp-lob-execution-v0``: a parent order along a curve of time, or of the volume seen so far."""
+"""Execution schedules: a parent order along a curve of time, or of the volume seen so far."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from emp_gym.agents.base import Arrays, BaseAgent, Callback
 from emp_gym.agents.baselines.calibration import Calibrated, fit_impact, half_ticks, sweep_costs, training_steps
-from emp_gym.agents.baselines.menus import EXECUTE, KEEP, POST, TAKE_ONE, TAKE_TWO, allowed, parameter, require
+from emp_gym.agents.baselines.menus import EXECUTES, Able, parameter, require
 from emp_gym.types import F32, F64, Bool, MakeEnv
 
 
@@ -39,16 +39,17 @@ class Schedule(BaseAgent):
     A schedule that is `ahead` takes a clip when its turn begins, not when it is over.
     """
 
+    able: ClassVar[Able] = EXECUTES
     ahead: ClassVar[bool] = True
     config: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        require(self, EXECUTE)
+        self._menu = require(self)
         self._left, self._elapsed = self.column("parent_left"), self.column("elapsed")
-        self._parent = parameter(self.spec, "parent")  # lots
-        self._clip = parameter(self.spec, "order_quantity") / self._parent  # share of the parent
-        self._episode = parameter(self.spec, "episode")  # decisions
+        self._parent = parameter(self, "parent")  # lots
+        self._clip = parameter(self, "order_quantity") / self._parent  # share of the parent
+        self._episode = parameter(self, "episode")  # decisions
 
     def curve(self, observation: F32, state: Any) -> F64:
         """Share of the parent [N] that should be done by now."""
@@ -64,10 +65,15 @@ class Schedule(BaseAgent):
         turn = 0.0 if self.ahead else np.minimum(left / self._clip, 1.0)  # clips; the last one may be a part
         late = (self.curve(observation, state) - (1.0 - left)) / self._clip - turn - self.config.patience
         late = late + ROUNDING / self._clip
-        rest = POST if self.config.passive else KEEP
-        wanted = np.where(late >= 1.0, TAKE_TWO, np.where(late >= 0.0, TAKE_ONE, rest))
-        wanted = np.where(left > 0.0, wanted, KEEP)
-        return allowed(wanted, mask), state
+        menu = self._menu
+        rest = menu.find(bid=0) if self.config.passive else menu.keep
+        wanted = np.where(late >= 1.0, menu.find(take=2), np.where(late >= 0.0, menu.find(take=1), rest))
+        wanted = np.where(left > 0.0, wanted, menu.keep)
+        return menu.allowed(wanted, mask), state
+
+    def idle(self, observation: F32, mask: Any) -> np.ndarray:
+        """Nothing is done, in any lane [N]."""
+        return np.full(len(observation), self._menu.keep, np.int64)
 
     def gone(self, observation: F32) -> F64:
         """Share of the episode [N] that is over."""
@@ -135,7 +141,7 @@ class VWAP(Calibrated, Schedule):
         """Watches the training days and keeps their curve."""
         sums = np.zeros((self.config.buckets, self.config.points))
         bucket = None
-        for step in training_steps(self, make_env, total_timesteps, callback, idle):
+        for step in training_steps(self, make_env, total_timesteps, callback, self.idle):
             bucket = self._bucket(step.before) if bucket is None else bucket
             volume = np.where(step.done, 0.0, self.value(step.after, "volume_step"))
             np.add.at(sums, (bucket, self._point(step.before)[1]), volume)
@@ -147,11 +153,6 @@ class VWAP(Calibrated, Schedule):
 
     def restore(self, arrays: Arrays) -> None:
         self._curve = arrays.get("curve")
-
-
-def idle(observation: F32, mask: Any) -> np.ndarray:
-    """KEEP in every lane [N]."""
-    return np.full(len(observation), KEEP, np.int64)
 
 
 def curves(volume: F64) -> F64:
@@ -206,7 +207,7 @@ class POV(Calibrated, Schedule):
     def learn(self, make_env: MakeEnv, total_timesteps: int, callback: Callback | None = None) -> None:
         """Watches the volume of the training days; a rate that was given stays."""
         volume = decisions = 0.0
-        for step in training_steps(self, make_env, total_timesteps, callback, idle):
+        for step in training_steps(self, make_env, total_timesteps, callback, self.idle):
             volume += float(self.value(step.after, "volume_step")[~step.done].sum())
             decisions += float((~step.done).sum())
         if self.config.rate is None and volume > 0:
@@ -266,7 +267,7 @@ class AlmgrenChriss(Calibrated, Schedule):
         moved2 = decisions = 0.0
         costs, counts = np.zeros(self.MOST_CLIPS), np.zeros(self.MOST_CLIPS)
         clip = self._clip * self._parent
-        for step in training_steps(self, make_env, total_timesteps, callback, idle):
+        for step in training_steps(self, make_env, total_timesteps, callback, self.idle):
             moves = 0.5 * half_ticks(self, step.after, "return_step")[~step.done]
             moved2, decisions = moved2 + float((moves**2).sum()), decisions + len(moves)
             more = sweep_costs(self, step.before, self._levels, clip, self.MOST_CLIPS)

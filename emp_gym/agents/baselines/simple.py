@@ -10,40 +10,44 @@ from gymnasium import spaces
 
 from emp_gym.agents.base import BaseAgent
 from emp_gym.agents.baselines.menus import (
+    ANY,
     ASK_ONLY,
     AT_TOUCH,
     BID_ONLY,
-    BUY,
-    EXECUTE,
-    FLATTEN,
-    KEEP,
-    MAKE,
+    EXECUTES,
     NO_SIZE,
-    POST,
-    QUOTE_BOTH,
-    SELL,
-    TAKE_TWO,
-    TRADE,
-    allowed,
+    QUOTES,
+    TAKES,
+    TRENDS,
+    Able,
+    Menu,
     require,
-)  # fmt: skip
+)
 from emp_gym.types import F32, Bool, ConfigError
 
 
 class Fixed(BaseAgent):
-    """Always the same action, where the mask allows it; else action 0."""
+    """Always the same action, where the mask allows it; else the one that keeps everything as it is."""
 
-    menu_entry: ClassVar[int] = KEEP
-    levers: ClassVar[np.ndarray] = NO_SIZE
+    able: ClassVar[Able]
+    levers: ClassVar[tuple[float, ...]] = NO_SIZE
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._menu = require(self)
+
+    def entry(self, menu: Menu) -> int:
+        """Which one, of a table."""
+        raise NotImplementedError(f"{type(self).__name__} must define entry(menu)")
 
     def act(self, observation: F32, state: Any, mask: Bool | None = None) -> tuple[np.ndarray, Any]:
         lanes = len(observation)
         if isinstance(self.action_space, spaces.Discrete):
-            wanted = np.full(lanes, self.action_space.start + self.menu_entry, np.int64)
-            return allowed(wanted, mask), state
+            wanted = np.full(lanes, self.action_space.start + self.entry(self._menu), np.int64)
+            return self._menu.allowed(wanted, mask), state
         assert isinstance(self.action_space, spaces.Box)
-        if self.action_space.shape == self.levers.shape:
-            return np.tile(self.levers, (lanes, 1)), state
+        if self._menu.is_box:
+            return self._menu.pulled(np.tile(self.levers, (lanes, 1))), state
         neutral = np.clip(0.0, self.action_space.low, self.action_space.high).astype(self.action_space.dtype)
         return np.tile(neutral, (lanes, *([1] * neutral.ndim))), state
 
@@ -51,52 +55,57 @@ class Fixed(BaseAgent):
 class Hold(Fixed):
     """Does nothing: the benchmark that every strategy with costs must beat. In execution it waits for the deadline."""
 
+    able = ANY
+
+    def entry(self, menu: Menu) -> int:
+        return menu.keep
+
 
 class Symmetric(Fixed):
     """Quotes both sides at the touch, whatever the position: the naive market maker, as in Ho and Stoll (1981) without
     their inventory term."""
 
-    menu_entry = QUOTE_BOTH
-    levers = AT_TOUCH
+    able, levers = QUOTES, AT_TOUCH
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        require(self, TRADE, MAKE)
+    def entry(self, menu: Menu) -> int:
+        return menu.both[0]
 
 
 class Long(Fixed):
     """Buys at the market until the inventory limit and holds: what the drift of the market alone is worth. A market maker, who
     cannot take, bids at the touch and asks far away."""
 
-    menu_entry = BUY
-    levers = BID_ONLY
+    able, levers = TRENDS, BID_ONLY
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        require(self, TRADE, MAKE)
+    def entry(self, menu: Menu) -> int:
+        return menu.more(1)
 
 
-class Short(Long):
+class Short(Fixed):
     """The same on the other side."""
 
-    menu_entry = SELL
-    levers = ASK_ONLY
+    able, levers = TRENDS, ASK_ONLY
+
+    def entry(self, menu: Menu) -> int:
+        return menu.more(-1)
 
 
 class Immediate(Fixed):
     """Takes two clips at each decision until the parent order is done: certain, and the dearest."""
 
-    menu_entry = TAKE_TWO
+    able = EXECUTES
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        require(self, EXECUTE)
+    def entry(self, menu: Menu) -> int:
+        return menu.find(take=2)
 
 
-class Passive(Immediate):
+class Passive(Fixed):
     """Rests one clip at the touch all the time; what is left at the deadline is taken there."""
 
-    menu_entry = POST
+    able = EXECUTES
+
+    def entry(self, menu: Menu) -> int:
+        return menu.find(bid=0)
 
 
 class Random(BaseAgent):
@@ -106,6 +115,7 @@ class Random(BaseAgent):
     State: episode and step of each lane, int64 [N] each.
     """
 
+    able: ClassVar[Able] = ANY
     stochastic = True
 
     def initial_state(self, lanes: int) -> dict[str, np.ndarray]:
@@ -159,11 +169,12 @@ class Oracle(BaseAgent):
     truth."""
 
     Config: ClassVar[type | None] = OracleConfig
+    able: ClassVar[Able] = TAKES
     config: OracleConfig
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        require(self, TRADE)
+        self._menu = require(self)
         self._inventory = self.column("inventory")
         self._env: Any = None
 
@@ -180,5 +191,6 @@ class Oracle(BaseAgent):
         sign = np.sign(signal)
         strong = np.abs(signal) > self.config.enter
         wrong = (has * signal < 0) & (np.abs(signal) >= self.config.leave)
-        wanted = np.where(strong & (sign > 0), BUY, np.where(strong & (sign < 0), SELL, KEEP))
-        return allowed(np.where(wrong, FLATTEN, wanted), mask), state
+        menu = self._menu
+        wanted = np.where(strong & (sign > 0), menu.more(1), np.where(strong & (sign < 0), menu.more(-1), menu.keep))
+        return menu.allowed(np.where(wrong, menu.flatten, wanted), mask), state

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from emp_gym.agents.base import BaseAgent
-from emp_gym.agents.baselines.menus import BUY, FLATTEN, KEEP, SELL, TRADE, allowed, require
+from emp_gym.agents.baselines.menus import TAKES, Able, require
 from emp_gym.types import F32, F64, Bool
 
 
@@ -19,11 +19,12 @@ class Taker(BaseAgent):
     State: decisions since the last signal of the position's own sign, int64 [N].
     """
 
+    able: ClassVar[Able] = TAKES
     config: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        require(self, TRADE)
+        self._menu = require(self)
         self._inventory = self.column("inventory")
 
     def signal(self, observation: F32) -> F64:
@@ -43,9 +44,10 @@ class Taker(BaseAgent):
         has = np.sign(observation[:, self._inventory]).astype(np.int64)
         age = np.where((has == 0) | (says == has), 0, state + 1)
         leave = (has != 0) & ((age >= self.config.hold) | (says == -has) | self.over(signal, has))
-        entry = np.where(says > 0, BUY, np.where(says < 0, SELL, KEEP))
-        wanted = np.where(leave, FLATTEN, np.where(has == 0, entry, KEEP))
-        return allowed(wanted, mask), np.where(leave, 0, age)
+        menu = self._menu
+        entry = np.where(says > 0, menu.one(1), np.where(says < 0, menu.one(-1), menu.keep))
+        wanted = np.where(leave, menu.flatten, np.where(has == 0, entry, menu.keep))
+        return menu.allowed(wanted, mask), np.where(leave, 0, age)
 
 
 @dataclass(frozen=True)

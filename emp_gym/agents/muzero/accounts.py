@@ -22,14 +22,16 @@ account               exact                                          code
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from emp_gym.envs import CERTIFICATES, ENVIRONMENTS
-from emp_gym.types import F32, I64
+from emp_gym.envs.about import CERTIFICATE, FOREIGN, told_by
+from emp_gym.evaluation.assumptions import Assumptions
+from emp_gym.types import F32, I64, LEAVE, WITHDRAW, Action
 
 
 class Account(nn.Module):
@@ -96,7 +98,8 @@ class Quotes(Account):
 
 
 class Book(Account):
-    """``emp-lob-v0`` without latency: clock, inventory, and for each side whether an order rests and how much of it is left.
+    """A table of actions on an order book without latency, such as that of ``emp-lob-v0``: clock, inventory, and for each side
+    whether an order rests and how much of it is left.
 
     Exact whenever an order is filled whole or not at all. What chance may still do and the code does not say: fill an order in
     part, or find less in the book than a market order wants. The planner then believes in the whole.
@@ -105,25 +108,26 @@ class Book(Account):
     names = ("elapsed", "inventory", "bid_live", "ask_live", "bid_quantity", "ask_quantity")
     codes = 12
 
-    KEEP = -1.0
-    WANTED = (  # by action: quantity of bid and ask that shall rest afterwards [clips]
-        (KEEP, KEEP), (1, 1), (1, 1), (1, 0), (0, 1), (1, 1), (1, 1), (KEEP, KEEP), (KEEP, KEEP), (0, 0), (0, 0),
-    )  # fmt: skip
-    TAKEN = (0, 0, 0, 0, 0, 0, 0, 1, -1, 0, 0)  # by action: clips taken from the book at once
-    FLATTEN = 10
+    read = (*names, "return_step")
 
-    def __init__(self, features: dict[str, int], clip: float) -> None:
+    def __init__(self, features: dict[str, int], clip: float, actions: Sequence[Action]) -> None:
         super().__init__(features)
         self.clip = clip  # one clip in units of the inventory column
-        self.register_buffer("wanted", torch.tensor(self.WANTED, dtype=torch.float32), persistent=False)
-        self.register_buffer("taken", torch.tensor(self.TAKEN, dtype=torch.float32), persistent=False)
+        tables = {
+            "wanted": [[_rests(side, action.cancel) for side in (action.bid, action.ask)] for action in actions],
+            "taken": [action.take for action in actions],
+            "target": [np.nan if action.to is None else action.to for action in actions],
+        }
+        for name, table in tables.items():
+            self.register_buffer(name, torch.tensor(table, dtype=torch.float32), persistent=False)
 
-    wanted: Tensor
-    taken: Tensor
+    wanted: Tensor  # [A, 2] clips of bid and ask that shall rest afterwards; -1: as it is
+    taken: Tensor  # [A] clips taken from the book at once
+    target: Tensor  # [A] clips to which the position is traded; NaN: it is not
 
     def code(self, before: F32, action: F32, after: F32) -> I64:
         at = self.features
-        wanted = np.array(self.WANTED, np.float32)[action.argmax(1)]
+        wanted = self.wanted.numpy(force=True)[action.argmax(1)]
         move = np.sign(after[:, at["return_step"]]).astype(np.int64) + 1
         code = move
         for side, name in enumerate(("bid_live", "ask_live")):
@@ -141,29 +145,37 @@ class Book(Account):
         gone = torch.stack((code // 2 % 2, code % 2), -1).float()
         bought, sold = (gone * live * quantity).unbind(-1)
         after = inventory + self.clip * (self.taken[choice] + bought - sold)
-        after = torch.where(choice == self.FLATTEN, torch.zeros_like(after), after)
+        target = self.target[choice]
+        after = torch.where(target.isnan(), after, self.clip * target)
         left = 1 - gone
         return torch.cat((elapsed[..., None], after[..., None], live * left, quantity * left), -1)
 
 
-QUOTES = ("emp-cartea-jaimungal-v0", "emp-avellaneda-stoikov-v0", "emp-glft-v0")
+def _rests(side: int, cancelled: bool) -> float:
+    """Clips that rest on a side afterwards; -1: as it is."""
+    if side == LEAVE:
+        return 0.0 if cancelled else -1.0
+    return 0.0 if side == WITHDRAW else 1.0
 
 
 def account_of(spec: Any) -> Account:
     """The account of the environment that `spec` describes."""
-    published = tuple(getattr(spec, "features", None) or ())
-    features = {feature.name: column for column, feature in enumerate(published)}
-    name = str(getattr(spec, "id", "")).rpartition(":")[2]
-    if name not in {*ENVIRONMENTS, *CERTIFICATES} or "elapsed" not in features:
+    about = told_by(spec)
+    features = {feature.name: column for column, feature in enumerate(about.features)}
+    if about.kind == FOREIGN or "elapsed" not in features:
         return Account()
-    if name in QUOTES:
-        return Quotes(features, 1 / published[features["inventory"]].scale)
-    if name == "emp-lob-v0" and not np.any(spec.kwargs.get("latency_ns", 0)):
-        from emp_gym.envs.tasks import TradeBook
-
-        clip, limit = (spec.kwargs.get(key, getattr(TradeBook, key)) for key in ("order_quantity", "max_position"))
-        return Book(features, clip / limit)
+    if about.kind == CERTIFICATE:
+        quotes = set(features) == set(Quotes.names)
+        return Quotes(features, 1 / about.features[features["inventory"]].scale) if quotes else Clock(features)
+    told = sum(action.keeps for action in about.actions) == 1  # of a task that sends what it likes actions are but names
+    if told and not about.relative and not _late(about.assumes) and set(Book.read) <= set(features):
+        return Book(features, about.parameters["order_quantity"] / about.parameters["max_position"], about.actions)
     return Clock(features)
 
 
-__all__ = ["QUOTES", "Account", "Book", "Clock", "Quotes", "account_of"]
+def _late(assumes: Assumptions | None) -> bool:
+    """Whether orders are in flight, or the book is shown later than it is."""
+    return assumes is not None and bool(assumes.order_latency_ns or assumes.feed_latency_ns)
+
+
+__all__ = ["Account", "Book", "Clock", "Quotes", "account_of"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -135,7 +135,7 @@ class FlatSpace:
     @cached_property
     def _own(self) -> dict[str, Any]:
         """What genes are where nothing is searched, by key; those that are nothing then are left out."""
-        cls, task = registry.find(self._base.agent_name), _task(self._base)
+        cls, (_, shown) = registry.find(self._base.agent_name), _of_task(self._base)
         schema = traits(cls).Config
         own = {} if schema is None else {field.name: field for field in fields(schema)}
         found: dict[str, Any] = {}
@@ -146,7 +146,7 @@ class FlatSpace:
             elif part == "agent" and name in own:
                 found[gene.key] = own[name].default
             elif part == "env":
-                found[gene.key] = self._base.env.get(name, getattr(task, name, None))
+                found[gene.key] = self._base.env.get(name, shown.get(name))
             elif part == "risk" and not self._base.env.get("gates"):
                 found[gene.key] = None
         return found
@@ -222,13 +222,11 @@ def _number(value: Any) -> Any:
 
 
 def shaping(config: RunConfig) -> list[str]:
-    """Parameters of the environment that leave market and problem as they are: of its task, the form of reward of a certificate,
-    none where it publishes neither."""
+    """Parameters of the environment that leave market and problem as they are: of its task and reward, the form of reward of a
+    certificate, none where it publishes neither."""
     if config.env_id.rpartition(":")[2] in CERTIFICATES:
         return ["reward"]
-    task = _task(config)
-    left_out = ("parent", *getattr(task, "unused", ()))
-    return [field.name for field in fields(task) if field.name not in left_out] if is_dataclass(task) else []
+    return [name for name in _of_task(config)[1] if name != "parent"]
 
 
 # ---- defaults
@@ -245,16 +243,16 @@ def default_table(config: RunConfig) -> dict[str, Any]:
         ours = ", ".join(sorted(path.stem for path in SPACES.glob("*.yaml") if path.stem != "shaping"))
         raise ConfigError(f"--space is missing: there is a space for {ours}, none for {config.agent_name!r}; see configs/search")
     table = dict(table if table is not None else read_yaml(path))
-    task = _task(config)
+    task = _of_task(config)[0]
     return table | read_yaml(SPACES / "shaping.yaml") if len(getattr(task, "rewards", ())) > 1 else table
 
 
-def _task(config: RunConfig) -> Any:
-    """What the environment publishes as its task; None where it publishes none."""
+def _of_task(config: RunConfig) -> tuple[Any, dict[str, Any]]:
+    """What the environment publishes as its task, None where it publishes none; parameters of task and reward, by keyword."""
     env = backtest.make_env(config.env_id, config.env, 1, split="train")
-    task = about(env).task
+    known = about(env)
     env.close()
-    return task
+    return known.task, {"reward": known.reward, **known.reward_parameters, **known.parameters} if known.task is not None else {}
 
 
 def single_threaded(config: RunConfig) -> RunConfig:

@@ -8,13 +8,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from by_hand import EXECUTION, build, rows
+from by_hand import EXECUTION, KEEP, TAKE_ONE, TAKE_TWO, build, rows
 from hypothesis import given
 from hypothesis import strategies as st
 
 import emp_gym  # noqa: F401  (registers the ids)
 from emp_gym.agents.baselines import POV, TWAP, VWAP, AlmgrenChriss
-from emp_gym.agents.baselines.menus import KEEP, TAKE_ONE, TAKE_TWO
 from emp_gym.agents.baselines.schedules import ac_holdings, ac_kappa, curves
 from emp_gym.types import ConfigError, Feature
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from by_hand import BOX, EXECUTION, MENU, build, rows
+from by_hand import BOX, BUY, EXECUTION, FLATTEN, MENU, SELL, build, rows
 from gymnasium import spaces
 
-from emp_gym.agents import baselines
-from emp_gym.agents.baselines import AT_TOUCH, Hold, Oracle, Random, Symmetric
+from emp_gym.agents.baselines import Hold, Oracle, Random, Symmetric
+from emp_gym.agents.baselines.menus import AT_TOUCH
 from emp_gym.types import ConfigError, Feature
 
 
@@ -29,7 +29,7 @@ def test_symmetric_quotes_at_the_touch_unless_masked() -> None:
 
 
 def test_symmetric_refuses_the_execution_menu_whose_entry_1_means_something_else() -> None:
-    with pytest.raises(ConfigError, match="Symmetric acts on"):
+    with pytest.raises(ConfigError, match="Symmetric acts where actions quote both sides"):
         build(Symmetric, EXECUTION, [Feature("parent_left", "share")])
 
 
@@ -67,7 +67,7 @@ def test_oracle_follows_the_planted_sign() -> None:
     agent = build(Oracle, MENU, [Feature("inventory", "share")], enter=0.3)
     agent.bind(Planted([0.9, -0.9, 0.1, -0.9, -0.1]))
     action, _ = agent.act(rows([0.0], [0.0], [0.0], [0.4], [0.4]), None)
-    assert action.tolist() == [baselines.BUY, baselines.SELL, 0, baselines.FLATTEN, baselines.FLATTEN]
+    assert action.tolist() == [BUY, SELL, 0, FLATTEN, FLATTEN]
 
 
 def test_an_unbound_oracle_says_so() -> None:

@@ -27,21 +27,29 @@ def env(env_id: str) -> Any:
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
 def test_a_baseline_accepts_its_tasks_and_refuses_the_others(row: Any, env_id: str) -> None:
     made = env(env_id)
-    if env_id in row.tasks:
+    if row.name in registry.baselines(env_id):
         row.agent(made.single_observation_space, made.single_action_space, made.spec)
     else:
-        with pytest.raises(ConfigError, match="acts on emp-lob"):
+        with pytest.raises(ConfigError, match="acts where actions"):
             row.agent(made.single_observation_space, made.single_action_space, made.spec)
 
 
 def test_every_order_book_task_has_baselines() -> None:
-    assert all({"hold", "random"} < set(registry.BASELINES[env_id]) for env_id in ENVIRONMENTS)
+    assert all({"hold", "random"} < set(registry.baselines(env_id)) for env_id in ENVIRONMENTS)
     learners = {"ppo", "muzero", "rllib-ppo"}
     assert [name for name in registry.BUILT_IN if name not in learners | {"optimal", "naive"}] == [row.name for row in TABLE]
 
 
 def test_every_certificate_is_judged_beside_its_two_ends() -> None:
-    assert all({"naive", "optimal"} < set(registry.BASELINES[env_id]) for env_id in CERTIFICATES)
+    assert all({"naive", "optimal"} < set(registry.baselines(env_id)) for env_id in CERTIFICATES)
+
+
+def test_of_an_environment_that_says_nothing_of_its_actions_two_baselines_are_known() -> None:
+    assert registry.baselines("CartPole-v1") == registry.baselines("nobody:knows-v0") == ("hold", "random")
+
+
+def test_another_task_brings_its_own_baselines() -> None:
+    assert registry.baselines("emp-lob-v0", {"task": "execute"}) == registry.baselines("emp-lob-execution-v0")
 
 
 def test_the_page_names_every_baseline_its_source_and_its_parameters(root: Path) -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from by_hand import MENU, build, rows
+from by_hand import BUY, FLATTEN, KEEP, MENU, SELL, build, rows
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emp_gym.agents.baselines import BUY, FLATTEN, KEEP, SELL, MeanReversion, Momentum, OrderFlowTaker
+from emp_gym.agents.baselines import MeanReversion, Momentum, OrderFlowTaker
 from emp_gym.types import ConfigError, Feature
 
 FLOW = [Feature("ofi_long", "lots"), Feature("inventory", "share")]

@@ -11,10 +11,11 @@ import torch
 from gymnasium import spaces
 
 import emp_gym  # noqa: F401 (registers the ids)
-from emp_gym.agents.muzero.accounts import QUOTES, Account, Book, Clock, Quotes, account_of
+from emp_gym.agents.muzero.accounts import Account, Book, Clock, Quotes, account_of
 from emp_gym.agents.muzero.actions import actions_of
 
 LANES = 32
+QUOTES = ("emp-cartea-jaimungal-v0", "emp-avellaneda-stoikov-v0", "emp-glft-v0")
 
 
 def roll(env_id: str, steps: int, seed: int = 0, **arguments: Any) -> tuple[Account, dict[str, np.ndarray]]:

@@ -166,7 +166,7 @@ def test_a_baseline_that_has_to_measure_does_so_first_and_is_kept_with_the_weigh
     [
         ("glft", "emp-cartea-jaimungal-v0", "no closed form of emp-cartea-jaimungal-v0: it has cartea-jaimungal"),
         ("random", TRADE, "draws at random"), ("oracle", TRADE, "reads what nobody may see"),
-        ("glfd", TRADE, "did you mean glft"), ("twap", TRADE, "acts on emp-lob-execution-v0"),
+        ("glfd", TRADE, "did you mean glft"), ("twap", TRADE, "acts where actions post at the touch"),
         ("glft", "emp-ladder-memory-v0", "it has none"),
     ],
 )  # fmt: skip
