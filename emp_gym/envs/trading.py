@@ -20,7 +20,8 @@ every              "100 messages"         a decision every n messages or "1 s"
 episode            "256 decisions"        length of an episode
 levels             5 (or the data's)      book levels in the observation
 task               the id's               what actions mean: "trade", "make", "execute"; here and in the next two also
-                                          "module:Class", a mapping {"task": name, parameters}, a class or an object
+                                          "module:Class", a mapping {"task": name, parameters}, a class or an object; their
+                                          parameters are keywords, too
 reward             the task's             what a step is worth: "pnl", "inventory", "damped" ("shortfall" in execution), or your own
 features           the task's             what is observed: names of feature sets (`emp_gym.sensory.sets`), or your own
 order_quantity     100                    lots of one clip; quantities and latencies are whole numbers (200000, not 2e5)
