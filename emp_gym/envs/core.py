@@ -268,7 +268,6 @@ class Lanes:
         if self._others.features:
             self._others.write(lanes, out, self.episodes["clipped"])
         if self._masks:
-            self.mask[...] = True
             self.task.mask(self.mask)
         narrow(self)
 

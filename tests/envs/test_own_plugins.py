@@ -254,6 +254,23 @@ class InNumpy(Table):
             out[:, action] = free & room & (view.status[:, 0] == 0) & (size[:, 0, 0] > 0)
 
 
+class Careful(Table):
+    """Takes one action from the table's mask while it holds something."""
+
+    def mask(self, out):
+        out[:, 1] &= self.world.view.position[:, 0] <= 0
+
+
+def test_a_mask_of_ones_own_takes_from_that_of_the_table():
+    free, careful = made(task=Table, max_position=200), made(task=Careful, max_position=200)
+    for env in (free, careful):
+        env.reset(seed=3)
+        env.step(np.array([1, 0, 2, 2, 1, 0]))
+        env.step(np.array([0, 0, 2, 2, 0, 0]))
+    assert free.lanes.mask[:, 1].all() and careful.lanes.mask[:, 1].tolist() == [False, True, True, True, False, True]
+    assert free.lanes.mask[:, 2].tolist() == careful.lanes.mask[:, 2].tolist() == [True, True, False, False, True, True]
+
+
 GATES = [{"gate": "risk", "limits": {"instrument": {"max_position": 150}, "order": {"self_trade": "allow"}}, "masks": True}]
 
 

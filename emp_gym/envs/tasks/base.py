@@ -136,7 +136,7 @@ class Task(Plugin):
         )  # fmt: skip
 
     def mask(self, out: Bool) -> None:
-        """Takes from `out` [N, A], which is True, what is not allowed now. Only of a task with `orders` of its own."""
+        """Takes from `out` [N, A] what is not allowed now; it holds what the table allows, everything where `orders` are its own."""
 
     def observe(self, lanes: I64, out: F32) -> None:
         """`own_features` of `lanes` [n] into `out` [n, d], raw, in their units. It changes nothing else."""
