@@ -270,7 +270,7 @@ class Lanes:
         if self._masks:
             self.mask[...] = True
             self.task.mask(self.mask)
-        narrow(self)
+        narrow(self.mask, self.task, self.market.view, self.orders.kind.shape[1], self.row)
 
     def observe(self, lanes: np.ndarray, out: np.ndarray) -> None:
         """Writes the observations of `lanes` into out [N, D] and their masks into `mask`."""
