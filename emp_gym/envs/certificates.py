@@ -223,6 +223,7 @@ _CONTROLS = {
 class CertificateLanes:
     """N lanes of one problem: see `emp_gym.envs.faces.NativeLanes`."""
 
+    market: None = None
     gates: tuple[Gate, ...] = ()
 
     def __init__(self, problem: str, lanes: int, split: str = "train", reward: str = "own", **parameters: Any) -> None:

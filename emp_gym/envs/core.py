@@ -269,7 +269,7 @@ class Lanes:
             self._others.write(lanes, out, self.episodes["clipped"])
         if self._masks:
             self.task.mask(self.mask)
-        narrow(self)
+        narrow(self.mask, self.task, self.market.view, self.orders.kind.shape[1], self.row)
 
     def observe(self, lanes: np.ndarray, out: np.ndarray) -> None:
         """Writes the observations of `lanes` into out [N, D] and their masks into `mask`."""
