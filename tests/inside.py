@@ -20,7 +20,7 @@ def kept_of(env: Any) -> dict[str, np.ndarray]:
     """Every array, gates apart, that a snapshot of a vector environment holds, under its name there; not copies."""
     face = env.unwrapped
     market = getattr(face.lanes, "market", None)
-    return snapshot._own(face) | ({} if market is None else {snapshot.MARKET + name: array for name, array in market.arrays().items()})
+    return face.kept() | ({} if market is None else {snapshot.MARKET + name: array for name, array in market.arrays().items()})
 
 
 def market_of(env: Any) -> ReplayMarket:

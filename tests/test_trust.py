@@ -33,7 +33,8 @@ from emp_gym.experiments.config import RunConfig
 from emp_gym.experiments.facts import curve_rows
 from emp_gym.experiments.runs import RunFolder
 from emp_gym.experiments.search import store
-from emp_gym.experiments.search.driver import Plan, Search
+from emp_gym.experiments.search.driver import Search
+from emp_gym.experiments.search.plans import Plan
 from emp_gym.trust import Untrusted
 from emp_gym.types import ConfigError, DataError, EmpGymError
 

@@ -211,10 +211,15 @@ class BaseAgent:
 
     # ---- reading observations
 
+    @property
+    def env_id(self) -> str:
+        """Of the environment that it is made for; empty where there is none."""
+        return str(getattr(self.spec, "id", ""))
+
     def column(self, name: str) -> int:
         """Which column of the observation holds feature `name`; raises `ConfigError` naming the nearest."""
         if name not in self._columns:
-            where = getattr(self.spec, "id", "this environment")
+            where = self.env_id or "this environment"
             known = f"; did you mean {nearest(name, self._columns)}?" if self._columns else "; its spec has no features"
             raise ConfigError(f"{type(self).__name__} needs feature {name!r}, which {where} does not publish{known}")
         return self._columns[name]

@@ -25,7 +25,7 @@ class Bound(BaseAgent):
         """Reads problem and state of `env` from now on; raises `ConfigError` where its optimum is not known."""
         problem, env = about(env).problem, env.unwrapped
         if problem is None:
-            where = getattr(self.spec, "id", "this environment")
+            where = self.env_id or "this environment"
             raise ConfigError(
                 f"{where} has no known optimum; certificates have one (emp-cartea-jaimungal-v0 and others)"
             )

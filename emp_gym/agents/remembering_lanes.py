@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from gymnasium import spaces
@@ -11,12 +11,24 @@ from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
 from emp_gym.memory import encoder as situations
-from emp_gym.memory.episodic import Recollection
+from emp_gym.memory.episodic import EpisodicMemory, Recollection
 from emp_gym.memory.outcomes import Pending
 from emp_gym.types import F32, F64, Bool, ConfigError
 
-if TYPE_CHECKING:
-    from emp_gym.agents.remembering import Remembering
+
+class Rememberer(Protocol):
+    """What is asked of the agent: `emp_gym.agents.remembering.Remembering`."""
+
+    inner: Any  # the agent that is shown what is recalled
+    settings: Any  # of the memory
+    gamma: float
+    width: int  # of its observations without what is recalled
+    memory: EpisodicMemory
+    extremes: Any
+
+    def told(self, recalled: Recollection) -> F32: ...
+    def expected(self, recalled: Recollection) -> F64: ...
+    def refit(self) -> None: ...
 
 
 class RememberingLanes(VectorWrapper):
@@ -26,7 +38,7 @@ class RememberingLanes(VectorWrapper):
     middle of episodes, traces and waiting decisions go on too. Raises `ConfigError` for autoreset in the next step.
     """
 
-    def __init__(self, env: VectorEnv, agent: Remembering, *, show: bool = True, before: Mapping[str, np.ndarray] | None = None):
+    def __init__(self, env: VectorEnv, agent: Rememberer, *, show: bool = True, before: Mapping[str, np.ndarray] | None = None):
         super().__init__(env)
         self._mode = env.metadata.get("autoreset_mode")
         if self._mode not in (AutoresetMode.SAME_STEP, AutoresetMode.DISABLED):

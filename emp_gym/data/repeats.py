@@ -16,11 +16,11 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 
-from emp_gym.data.tape import DayInfo, TapeSet, rules_of
+from emp_gym.data.tape_format import Columns, DayInfo, Tape, rules_of
 from emp_gym.types import DataError, Instrument, RecordedDay
 
 SAMPLE = 128  # rows of a day that are compared with those of other days
@@ -35,12 +35,12 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Given:
+class Given(Generic[Tape]):
     """A day of what the user named."""
 
     where: str  # for messages
     source: int  # which of the names it is from
-    tape: TapeSet
+    tape: Tape
     day: int = 0
 
     @property
@@ -57,10 +57,10 @@ class Given:
         return f"{self.info} ({self.where})"
 
 
-def without_repeats(days: Sequence[Given]) -> list[Given]:
+def without_repeats(days: Sequence[Given[Tape]]) -> list[Given[Tape]]:
     """`days`, each once. `DataError` for the same rows twice; one day that lies twice in one folder (a tape beside its zip, a
     zip beside its files) is read once, and said."""
-    once: dict[tuple[str, int], Given] = {}
+    once: dict[tuple[str, int], Given[Tape]] = {}
     for day in days:
         first = once.setdefault((day.info.identity, day.source), day)
         if first is not day:
@@ -166,7 +166,7 @@ def shape(rows: np.ndarray) -> list[int]:
     return [int(run) for run in np.unique(runs[differ >= IRREGULAR])[:RUNS]]
 
 
-def shape_of(tape: TapeSet, day: int) -> tuple[int, ...]:
+def shape_of(tape: Columns, day: int) -> tuple[int, ...]:
     """The `shape` of a day of `tape`, also of one that was saved without it."""
     kept = tape.info[day].source.get("shape")
     if kept is None:

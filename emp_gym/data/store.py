@@ -240,9 +240,9 @@ def _can_be_made_better(folder: Path) -> bool:
     return "columns" not in meta and "seal" not in meta and os.access(folder.parent, os.W_OK)
 
 
-def _joined(days: Sequence[Given]) -> TapeSet:
+def _joined(days: Sequence[Given[TapeSet]]) -> TapeSet:
     """One memory-mapped set of several days."""
-    depths: dict[int, Given] = {}
+    depths: dict[int, Given[TapeSet]] = {}
     for day in days:
         depths.setdefault(day.info.levels, day)
     if len(depths) > 1:

@@ -13,17 +13,14 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from emp_gym.data import tape_check_kernels as kernels
 from emp_gym.data.instrument_bounds import date_fault, instrument_fault
-from emp_gym.data.tape import BLOCK, NO_ROW, NO_TOUCH, DayInfo, until_next
+from emp_gym.data.tape_format import BLOCK, NO_ROW, NO_TOUCH, Columns, DayInfo, until_next
 from emp_gym.types import DataError, Instrument, Regime
-
-if TYPE_CHECKING:
-    from emp_gym.data.tape import TapeSet
 
 AGAIN = "make the tape again with scripts/ingest.py"
 SMALL_META, LARGEST_META = 4 << 20, 64 << 20  # bytes of meta.json beside few and beside many bytes of columns; a day takes some 12,000
@@ -77,14 +74,6 @@ _WORDS = {  # rule: (array, field, what is expected)
     kernels.WINDOW_SIZE: ("window", "size", "at least {}"),
     kernels.WINDOW_DAYS: ("window", "row", "the rows to begin anew for {} days at the most"),
 }
-
-
-def column_hash(array: np.ndarray) -> str:
-    """SHA-256 over the type, the shape and the bytes of a column."""
-    whole = np.ascontiguousarray(array)
-    digest = hashlib.sha256(f"{np.lib.format.dtype_to_descr(whole.dtype)} {whole.shape} ".encode())
-    digest.update(whole.reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
 
 
 def seal(meta: Mapping[str, Any]) -> str:
@@ -152,7 +141,7 @@ def _typed(entry: Any, types: Mapping[str, type], record: type, place: str) -> N
             raise DataError(f"{place}: {name}: expected less than 2^62, got {value!r:.60}; {AGAIN}")
 
 
-def check(tape: TapeSet, where: str) -> None:
+def check(tape: Columns, where: str) -> None:
     """`DataError` that names array, place, field, expected and got where anything in `tape` points outside of it, or does not
     follow from its messages and book."""
     _lengths(tape, where)
@@ -176,7 +165,7 @@ def check(tape: TapeSet, where: str) -> None:
         raise DataError(f"{where}: regime: expected 0 to {len(Regime) - 1}; {AGAIN}")
 
 
-def _lengths(tape: TapeSet, where: str) -> None:
+def _lengths(tape: Columns, where: str) -> None:
     rows = sum(day.rows for day in tape.info)
     blocks = sum(-(-day.rows // BLOCK) for day in tape.info)
     depth = tape.book.shape[2]
@@ -190,7 +179,7 @@ def _lengths(tape: TapeSet, where: str) -> None:
             raise DataError(f"{where}: {name}: expected the shape {shape} of {len(tape.info)} days, got {array.shape}; {AGAIN}")
 
 
-def _day_record(tape: TapeSet, day: int, where: str) -> None:
+def _day_record(tape: Columns, day: int, where: str) -> None:
     """Of one entry of `days`: it begins where the one before ends."""
     now, rows = tape.days[day], tape.info[day].rows
     before = tape.days[day - 1] if day else None
@@ -231,7 +220,7 @@ def _ends(day: np.void) -> dict[str, int]:
     }
 
 
-def _day(tape: TapeSet, day: int, where: str) -> None:
+def _day(tape: Columns, day: int, where: str) -> None:
     """Of all that belongs to one day."""
     now, own = tape.days[day], tape.day_slice(day)
     place, base = f"{where}: day {day}: ", int(now["base"])

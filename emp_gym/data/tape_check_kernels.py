@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from emp_gym.data.tape import BLOCK, ELSEWHERE, NEVER_ASK, NEVER_BID, NO_ROW, NO_TOUCH
+from emp_gym.data.tape_format import BLOCK, ELSEWHERE, NEVER_ASK, NEVER_BID, NO_ROW, NO_TOUCH
 from emp_gym.jit import njit
 from emp_gym.types import NS, Kind, Status
 

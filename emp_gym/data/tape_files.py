@@ -1,7 +1,7 @@
 """Tapes as folders: one .npy file a column, and meta.json with what is known of the days, a hash of each column and a seal.
 
 `meta.json` has ``format``, ``hash`` (of sources and instruments), ``days``, ``columns`` (SHA-256 of each column, see
-`tape_check.column_hash`) and ``seal`` (SHA-256 of all the rest). Tapes of earlier versions have neither columns nor seal.
+`column_hash`) and ``seal`` (SHA-256 of all the rest). Tapes of earlier versions have neither columns nor seal.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import numpy as np
 
 from emp_gym.data import tape_check
 from emp_gym.data.array_files import mapped, sync
-from emp_gym.data.tape import COLUMNS, FORMAT, OPTIONAL, DayInfo, TapeSet, hash_of, of_planted
 from emp_gym.data.tape_check import AGAIN
+from emp_gym.data.tape_format import COLUMNS, FORMAT, OPTIONAL, Columns, DayInfo, Tape, column_hash, hash_of, of_planted
 from emp_gym.types import DataError, Instrument
 
 META = "meta.json"
@@ -30,7 +30,7 @@ LOGGER = logging.getLogger(__name__)
 FILES = {META, *(f"{name}.npy" for name in (*COLUMNS, *OPTIONAL))}
 
 
-def write(tape: TapeSet, folder: str | os.PathLike[str], replace: bool) -> Path:
+def write(tape: Columns, folder: str | os.PathLike[str], replace: bool) -> Path:
     """As `TapeSet.save` says. All of it is on the disk before the folder gets its name."""
     target = Path(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def write(tape: TapeSet, folder: str | os.PathLike[str], replace: bool) -> Path:
                 array = np.ascontiguousarray(array)
                 np.save(aside / f"{name}.npy", array, allow_pickle=False)
                 sync(aside / f"{name}.npy")
-                hashes[name] = tape_check.column_hash(array)
+                hashes[name] = column_hash(array)
         write_meta(aside, tape.info, hashes)
         try:
             aside.rename(target)
@@ -70,13 +70,13 @@ def write_meta(folder: Path, info: Sequence[DayInfo], hashes: Mapping[str, str])
     sync(folder)
 
 
-def _may_replace(tape: TapeSet, target: Path, replace: bool) -> bool:
+def _may_replace(tape: Columns, target: Path, replace: bool) -> bool:
     """Whether what stands at `target` gives way to `tape`: False if it is the same one. `DataError` if it must stay."""
     foreign = [] if not target.is_dir() else [file.name for file in target.iterdir() if file.name not in FILES]
     if foreign or not target.is_dir():
         raise DataError(f"{target} is no tape{f' (it holds {foreign[0]})' if foreign else ''}; take another name for the tape")
     try:
-        there = read(target)
+        there = read(target, Columns)
     except DataError:  # damaged, or of another format
         return True
     if there.hash != tape.hash and not replace:
@@ -87,7 +87,7 @@ def _may_replace(tape: TapeSet, target: Path, replace: bool) -> bool:
     return there.hash != tape.hash or not _whole(there)
 
 
-def _whole(tape: TapeSet) -> bool:
+def _whole(tape: Columns) -> bool:
     """Whether `tape` has hashes and they hold."""
     try:
         return tape.verify()
@@ -95,8 +95,8 @@ def _whole(tape: TapeSet) -> bool:
         return False
 
 
-def read(folder: str | os.PathLike[str]) -> TapeSet:
-    """As `TapeSet.open` says."""
+def read(folder: str | os.PathLike[str], kind: type[Tape]) -> Tape:
+    """As `TapeSet.open` says, of the columns as `kind`."""
     path = Path(folder)
     meta = _meta(path)
     if meta.get("format") != FORMAT:
@@ -117,13 +117,13 @@ def read(folder: str | os.PathLike[str]) -> TapeSet:
         raise DataError(f"{path}: the columns {sorted(arrays)}, expected {sorted(hashes)} as {META} says; {AGAIN}")
     info = tuple(DayInfo(**{**day, "instrument": _instrument(day["instrument"])}) for day in meta["days"])
     info = of_planted(info, arrays.get("signal"))  # earlier versions did not write it
-    tape = TapeSet(info=info, path=path, hashes=hashes, **arrays)
+    tape = kind(info=info, path=path, hashes=hashes, **arrays)
     tape_check.check(tape, str(path))
     if meta.get("hash") != tape.hash:
         raise DataError(f"{path / META}: damaged: its days have the hash {tape.hash}, got {meta.get('hash')!r:.80}; {AGAIN}")
     if not hashes:
         LOGGER.info("%s: a tape of an earlier version, without hashes: only its bounds were checked", path)
-    elif tape_check.column_hash(tape.days) != hashes["days"]:
+    elif column_hash(tape.days) != hashes["days"]:
         raise DataError(f"{path}: days: other bytes than were written; {AGAIN}")
     return tape
 

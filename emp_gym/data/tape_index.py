@@ -6,7 +6,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emp_gym.data.tape import BLOCK, ELSEWHERE, FAR, LEVEL, LINK, NEVER_ASK, NEVER_BID, NO_ROW, NO_TOUCH, ROW, TOUCH
+from emp_gym.data.tape_format import (
+    BLOCK,
+    ELSEWHERE,
+    FAR,
+    LEVEL,
+    LINK,
+    NEVER_ASK,
+    NEVER_BID,
+    NO_ROW,
+    NO_TOUCH,
+    ROW,
+    TOUCH,
+)
 from emp_gym.jit import njit
 from emp_gym.types import I8, I32, I64, WINDOW_EVENT, DataError, Kind, Status
 
@@ -17,7 +29,7 @@ TRADING, HALTED, QUOTING, CROSSING = (int(status) for status in Status)
 
 
 class Levels(NamedTuple):
-    """Touches grouped by level; see the table of `emp_gym.data.tape`."""
+    """Touches grouped by level; see the table of `emp_gym.data.tape_format`."""
 
     price: I64  # of each level: the bids ascending, then the asks [P]
     start: I64  # its first touch, and one end mark [P + 1]

@@ -30,6 +30,11 @@ CERTIFICATES: dict[str, str] = {
 """Environment id -> problem whose optimum is known (`emp_gym.evaluation.optimal`)."""
 
 
+def problem_of(env_id: str) -> str | None:
+    """The problem of a certificate, ``"module:id"`` too; None for any other environment."""
+    return CERTIFICATES.get(env_id.rpartition(":")[2])
+
+
 def register_all() -> None:
     """Registers every id with Gymnasium (strings only, so that nothing heavy is loaded)."""
     for name, arguments in ENVIRONMENTS.items():

@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import gymnasium as gym
+from gymnasium.envs.registration import load_env_creator
+
 from emp_gym.types import Action, Feature
 
 if TYPE_CHECKING:  # what asks must not load what it is told of
@@ -42,6 +45,8 @@ class EnvInfo:
     reward_parameters: Mapping[str, Any] = field(default_factory=dict)  # by keyword
     constant_features: tuple[str, ...] = ()  # columns that may stay constant for long
     first_observations: int = 8  # how many different ones there are; 8 stands for any number
+    requests: int = 0  # orders that a lane may send at a time
+    threads: int = 1  # that it runs on
 
     @property
     def data_hash(self) -> str | None:
@@ -66,6 +71,8 @@ class EnvInfo:
 class Described:
     """An environment that says itself what it is."""
 
+    kind: str
+
     @property
     def about(self) -> EnvInfo:
         raise NotImplementedError(f"{type(self).__qualname__} must define about")
@@ -88,6 +95,13 @@ def about(env: Any) -> EnvInfo:
         reward=reward,
         constant_features=_listed(inner, "constant_features"), first_observations=starts if isinstance(starts, int) else 8,
     )  # fmt: skip
+
+
+def kind_of(env_id: str) -> str:
+    """The kind of a registered environment, which is not made for it."""
+    entry: Any = gym.spec(env_id).entry_point
+    made = load_env_creator(entry) if isinstance(entry, str) else entry
+    return made.kind if isinstance(made, type) and issubclass(made, Described) else FOREIGN
 
 
 def told_by(spec: Any) -> EnvInfo:

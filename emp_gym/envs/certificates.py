@@ -50,6 +50,7 @@ from emp_gym.envs.faces import (
     seeded,
 )
 from emp_gym.evaluation import optimal
+from emp_gym.evaluation.optimal.quoting_model import Quoting
 from emp_gym.risk.gates import Gate
 from emp_gym.settings import shown, whole, word
 from emp_gym.types import F32, F64, I64, Bool, ConfigError, Feature
@@ -222,6 +223,7 @@ _CONTROLS = {
 class CertificateLanes:
     """N lanes of one problem: see `emp_gym.envs.faces.NativeLanes`."""
 
+    market: None = None
     gates: tuple[Gate, ...] = ()
 
     def __init__(self, problem: str, lanes: int, split: str = "train", reward: str = "own", **parameters: Any) -> None:
@@ -329,7 +331,7 @@ class CertificateLanes:
 
 def _known_reward(reward: str, problem: Any) -> str:
     word("reward", reward, ("own", "certain"))
-    if reward == "certain" and getattr(problem, "aversion", 0.0) <= 0.0:
+    if reward == "certain" and not (isinstance(problem, Quoting) and problem.aversion > 0.0):
         raise ConfigError(f"reward='certain' is for problems with risk aversion, which {type(problem).__name__} has not; leave it out")
     return reward
 
@@ -338,12 +340,13 @@ class _Face(Published):
     """What both faces publish besides their features."""
 
     lanes: CertificateLanes
+    kind = CERTIFICATE
 
     @property
     def about(self) -> EnvInfo:
         name = "" if self.spec is None else self.spec.id
         return EnvInfo(
-            CERTIFICATE, name, self.features, episode=self.lanes.steps, problem=self.problem, windows=self.windows,
+            self.kind, name, self.features, episode=self.lanes.steps, problem=self.problem, windows=self.windows,
             first_observations=self.starts,
         )  # fmt: skip
 

@@ -12,6 +12,7 @@ from emp_gym.envs.faces import NOBODY, Seed, seeded
 from emp_gym.envs.gates import GateRow, answered, resolve
 from emp_gym.envs.making import described, put_together
 from emp_gym.envs.narrowing import narrow
+from emp_gym.envs.observers import Watch
 from emp_gym.envs.tasks.base import OF_PARENT, Task
 from emp_gym.envs.tasks.episode import AMOUNTS, COUNTS, EPISODE, SETUP, begin, summarise
 from emp_gym.envs.tasks.settle import OUTSIDE
@@ -69,6 +70,7 @@ class Lanes:
         self.orders = Orders.empty(lanes, self.market.requests)
         self.sent = self.orders  # what the market got: `orders` after the gates
         self.verdicts: list[Verdicts] = []
+        self.watch = Watch(lanes)
         self.truncated_by: I8 | None = None  # `Stop` [N] of the last step; None where no gate stopped a lane
         self.episodes = np.zeros(lanes, EPISODE)
         self._length = np.zeros(lanes, np.int64)  # decisions of each lane's episode, close together
@@ -166,6 +168,8 @@ class Lanes:
         self._length[lanes] = self.episodes["length"][lanes]
         for plugin in (self.task, self.reward, *self.sets.others):
             plugin.begin(lanes)
+        if self.watch.observers:
+            self.watch.began(self, lanes)
 
     def forget(self) -> None:
         """Forgets what gates did in the last step: a reset from outside comes after no step."""
@@ -187,7 +191,7 @@ class Lanes:
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Advances the active lanes by one decision. Returns (ended, terminated, truncated) flags [N], closed flat."""
         self.task.request(actions, self.mask, self.orders)
-        self._send()
+        self._send(actions)
         self._until_look -= 1
         if self._until_look == 0:
             stop_if_money_ran_out(self.market.view.cash, self.task.largest[0])
@@ -208,15 +212,18 @@ class Lanes:
         self.ended = ended.nonzero()[0] if np.count_nonzero(ended) else NOBODY
         if len(self.ended):
             self._finish(self.ended)
+        self.watch.flags = terminated, truncated
         return ended, terminated, truncated
 
-    def _send(self) -> None:
-        """Lets the gates look at `orders`, and sends what they leave."""
+    def _send(self, actions: np.ndarray) -> None:
+        """Lets the gates look at `orders`, and sends what they leave, unless an observer fails."""
         orders, self.verdicts, view = self.orders, [], self.market.view
         try:
             for gate in self.gates:
                 orders, verdicts = answered(gate, gate(view, orders))
                 self.verdicts.append(verdicts)
+            if self.watch.observers:
+                self.watch.decided(self, actions, orders)
             self.sent = orders
             self.market.advance(orders)
         finally:
@@ -241,6 +248,8 @@ class Lanes:
         for one in self.sets.others:
             one.step(market.active)
         self._show(np.arange(self.lanes) if self._others.features else NOBODY, out)
+        if self.watch.observers:
+            self.watch.settled(self, rewards, out)
         return out, rewards
 
     def _reward(self, rewards: np.ndarray) -> None:
@@ -261,13 +270,15 @@ class Lanes:
         if self._masks:
             self.mask[...] = True
             self.task.mask(self.mask)
-        narrow(self)
+        narrow(self.mask, self.task, self.market.view, self.orders.kind.shape[1], self.row)
 
     def observe(self, lanes: np.ndarray, out: np.ndarray) -> None:
         """Writes the observations of `lanes` into out [N, D] and their masks into `mask`."""
         of_task = (self._table.conditions, self._table.needs, self.setup)
         observe(lanes, *self.market.public, self.episodes, out, self.mask, self._raw[0], self._transform, *of_task)
         self._show(lanes, out)
+        if self.watch.observers:
+            self.watch.observed(out, lanes)
 
     # ------------------------------------------------------------------------------------------------------------- to be kept
 

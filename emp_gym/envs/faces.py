@@ -41,6 +41,7 @@ class NativeLanes(Protocol):
     features: tuple[Feature, ...]
     mask: Bool  # [N, A]: actions allowed now; of no meaning where there is no menu
     ended: I64  # lanes that the last step ended
+    market: Any  # None: there is none
     gates: tuple[Gate, ...]  # what stands between actions and market, in the order in which it is asked
 
     @property
@@ -134,7 +135,7 @@ class VectorFace(VectorEnv):
         self._menu = int(action_space.n) if isinstance(action_space, spaces.Discrete) else 0
         self._everyone = np.ones(num_envs, np.bool_)
         self._ended = self._everyone.copy()  # lanes that wait for a reset
-        self._again = NOBODY  # those of them that the next step resets
+        self.again = NOBODY  # those of them that the next step resets
         self._flags = (np.zeros(num_envs, np.bool_), np.zeros(num_envs, np.bool_))
         self._observation = np.zeros((num_envs, len(lanes.features)), np.float32)  # never given away
         self._limit = _limit(max_episode_steps)
@@ -166,12 +167,19 @@ class VectorFace(VectorEnv):
         self._ended[lanes] = False
         self._flags[0][lanes] = self._flags[1][lanes] = False
         if self.autoreset_mode is AutoresetMode.NEXT_STEP:
-            self._again = np.flatnonzero(self._ended)
-            self.lanes.active[self._again] = False
+            self.again = np.flatnonzero(self._ended)
+            self.lanes.active[self.again] = False
         self.lanes.forget()
         self._started = True
         self.lanes.observe(lanes, self._observation)
         return self._observation.copy(), self._infos()
+
+    def kept(self) -> dict[str, np.ndarray]:
+        """Every array that one step leaves to the next, those of market and gates apart: the environment's own, not copies."""
+        return self.lanes.arrays() | {
+            "mask": self.lanes.mask, "ended": self._ended, "terminated": self._flags[0], "truncated": self._flags[1],
+            "observation": self._observation, **({"elapsed": self._elapsed} if len(self._elapsed) else {}),
+        }  # fmt: skip
 
     def _go_on(self, options: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
         from emp_gym.envs import snapshot
@@ -189,7 +197,7 @@ class VectorFace(VectorEnv):
         if not self._started:
             raise ResetNeeded("call reset() before step()")
         actions = self._checked(actions)
-        again = self._again
+        again = self.again
         ended, terminated, truncated = self.lanes.step(actions)
         if len(again):
             self._begin(again)
@@ -206,7 +214,7 @@ class VectorFace(VectorEnv):
         self._ended = (ended | self._ended) if self.autoreset_mode is AutoresetMode.DISABLED else ended
         if len(over):
             self._end(over, ended, observation, infos)
-        self._again = over if self.autoreset_mode is AutoresetMode.NEXT_STEP else NOBODY
+        self.again = over if self.autoreset_mode is AutoresetMode.NEXT_STEP else NOBODY
         self._observation[...] = observation  # which is the caller's from here on
         return observation, rewards, terminated, truncated, infos
 

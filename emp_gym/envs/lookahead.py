@@ -27,7 +27,7 @@ from emp_gym.data import lobster
 from emp_gym.data.futures import Source, source
 from emp_gym.data.lobster_futures import LobsterDay
 from emp_gym.data.tape import build
-from emp_gym.envs import CERTIFICATES
+from emp_gym.envs.about import CERTIFICATE, MARKET, kind_of
 from emp_gym.envs.subject import failure, feature_name, flat, resolve, sampler
 from emp_gym.types import ConfigError, DataError
 
@@ -316,9 +316,9 @@ def lookahead_id(name: str, data: str | None = None, **kwargs: Any) -> Report:
     env_id, factory = resolve(name)
     if factory is not None:
         return lookahead(lambda given: factory(given, **kwargs), _needed(name, data))
-    if env_id in CERTIFICATES:
+    if (kind := kind_of(env_id)) == CERTIFICATE:
         raise NoData("a certificate draws its noise as it goes: there are no data whose future could be rewritten")
-    if not _takes_recorded_days(env_id):
+    if kind != MARKET:
         return lookahead(lambda given: gym.make(env_id, data=str(given), **kwargs), _needed(name, data))
     settings = {"split": "all", "info": "full", "episode": "64 decisions"} | kwargs
 
@@ -337,12 +337,6 @@ def _needed(name: str, data: str | None) -> str:
     if data is None:
         raise NoData("no data to rewrite were given (--data PATH goes to the environment): look-ahead was NOT checked")
     return data
-
-
-def _takes_recorded_days(env_id: str) -> bool:
-    """True for environments on this package's tapes."""
-    entry = gym.spec(env_id).entry_point
-    return isinstance(entry, str) and entry.startswith("emp_gym.envs.trading:")
 
 
 def _synthetic_day(folder: Path) -> Path:

@@ -5,37 +5,33 @@ In lanes that are ``stopped`` only the action that keeps everything as it is, is
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from emp_gym.envs.gates import GateRow
+from emp_gym.envs.tasks import Task
 from emp_gym.risk.gates import Gate
-from emp_gym.types import Orders
-
-if TYPE_CHECKING:
-    from emp_gym.envs.core import Lanes
+from emp_gym.types import Bool, Orders, View
 
 
-def narrow(lanes: Lanes) -> None:
-    """Leaves in ``lanes.mask`` [N, A] the actions whose orders every gate with ``masks`` would let pass untouched."""
-    if not lanes.task.actions:
+def narrow(mask: Bool, task: Task, view: View, requests: int, row: GateRow) -> None:
+    """Leaves in `mask` [N, A] the actions whose orders, at most `requests`, every gate with ``masks`` would let pass untouched."""
+    if not task.actions:
         return
-    for gate in lanes.gates:
+    for gate in row.gates:
         if gate.masks:
-            _narrow(lanes, gate)
-    stopped = lanes.row.stopped()
+            _narrow(mask, task, view, requests, gate)
+    stopped = row.stopped()
     if stopped is not None:
-        lanes.mask[stopped > 0] = np.arange(lanes.mask.shape[1]) == lanes.task.keep
+        mask[stopped > 0] = np.arange(mask.shape[1]) == task.keep
 
 
-def _narrow(lanes: Lanes, gate: Gate) -> None:
-    market, n = lanes.market, lanes.lanes
-    wanted = Orders.empty(n, lanes.orders.kind.shape[1])
+def _narrow(mask: Bool, task: Task, view: View, requests: int, gate: Gate) -> None:
+    wanted = Orders.empty(len(mask), requests)
     candidates = Orders(wanted.kind[:, None], wanted.records[:, None])
-    gate.observe(market.view)
-    for action in range(len(lanes.task.actions)):
-        if not lanes.mask[:, action].any():
+    gate.observe(view)
+    for action in range(mask.shape[1]):
+        if not mask[:, action].any():
             continue
-        wanted.begin(market.view.decision)
-        lanes.task.orders(np.full(n, action), wanted)
-        lanes.mask[:, action] &= gate.allowed(market.view, candidates, observed=True)[:, 0]
+        wanted.begin(view.decision)
+        task.orders(np.full(len(mask), action), wanted)
+        mask[:, action] &= gate.allowed(view, candidates, observed=True)[:, 0]

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from emp_gym.types import CASH_UNITS, NS, Status
+from emp_gym.evaluation.observers import Began, Observer, Settled
+from emp_gym.types import CASH_UNITS, NS, Instrument, Status
 
 if TYPE_CHECKING:
-    from emp_gym.data.tape import DayInfo
     from emp_gym.envs.core import Lanes
 
 INK, BID, ASK, OWN, GRID = "#20242c", "#2a7f9e", "#c4523e", "#e0a526", "#d9dde3"
 
 
 @dataclass
-class Trail:
-    """What one lane did in this episode, decision by decision."""
+class Trail(Observer):
+    """What lane 0 did in this episode, decision by decision."""
 
+    instruments: Sequence[Instrument]  # of the market, one for each row of its rules
     time_s: list[float] = field(default_factory=list)
     bid: list[float] = field(default_factory=list)
     ask: list[float] = field(default_factory=list)
@@ -27,15 +29,22 @@ class Trail:
     equity: list[float] = field(default_factory=list)
     fills: list[tuple[float, float, int, bool]] = field(default_factory=list)  # time, price, side, maker
 
-    def restart(self, lanes: Lanes) -> None:
-        """Forgets the last episode and notes the first decision of this one."""
-        for own in vars(self).values():
-            own.clear()
-        self.add(lanes, with_fills=False)
+    copied = True
 
-    def add(self, lanes: Lanes, with_fills: bool = True) -> None:
-        """Notes where lane 0 stands now, and its fills of the last step."""
-        view, unit = lanes.market.view, day_of(lanes, 0).instrument.price_unit
+    def began(self, now: Began) -> None:
+        for own in (self.time_s, self.bid, self.ask, self.position, self.equity, self.fills):
+            own.clear()
+        self._stand(now)
+
+    def settled(self, now: Settled) -> None:
+        unit = self._stand(now)
+        own = now.fills
+        for time_ns, price, side, maker in zip(own.time_ns, own.price, own.side, own.maker, strict=True):
+            self.fills.append((int(time_ns) / NS, int(price) * unit, int(side), bool(maker)))
+
+    def _stand(self, now: Began | Settled) -> float:
+        """Notes where lane 0 stands now; its price unit."""
+        view, unit = now.view, self.instruments[int(now.public.quote["rules"][0, 0])].price_unit
         self.time_s.append(int(view.time_ns[0]) / NS)
         for series, price, size in (
             (self.bid, view.bid_price, view.bid_size),
@@ -44,10 +53,7 @@ class Trail:
             series.append(int(price[0, 0, 0]) * unit if size[0, 0, 0] > 0 else float("nan"))
         self.position.append(int(view.position[0, 0]))
         self.equity.append(int(view.equity2[0]) / (2 * CASH_UNITS))
-        if with_fills:
-            fills = lanes.market.last_fills()
-            for time_ns, price, side, maker in zip(fills.time_ns, fills.price, fills.side, fills.maker, strict=True):
-                self.fills.append((int(time_ns) / NS, int(price) * unit, int(side), bool(maker)))
+        return unit
 
 
 def show(lanes: Lanes, lane: int, mode: str | None, trail: Trail | None = None) -> Any:
@@ -59,9 +65,16 @@ def show(lanes: Lanes, lane: int, mode: str | None, trail: Trail | None = None) 
     return None
 
 
-def day_of(lanes: Lanes, lane: int) -> DayInfo:
-    """The day that a lane is on."""
-    return lanes.tape.info[int(lanes.market.public.lane["day"][lane])]
+def instrument_of(lanes: Lanes, lane: int) -> Instrument:
+    """What a lane trades."""
+    return lanes.market.instruments[int(lanes.market.public.quote["rules"][lane, 0])]
+
+
+def named(lanes: Lanes, lane: int) -> str:
+    """Symbol, date where the market has days, and time of a lane."""
+    days, public = lanes.market.data, lanes.market.public
+    where = instrument_of(lanes, lane).symbol if days is None else str(days.info[int(public.lane["day"][lane])])
+    return f"{where} {clock(lanes.market.view.time_ns[lane])}"
 
 
 def clock(time_ns: int) -> str:
@@ -85,14 +98,14 @@ def own_orders(lanes: Lanes, lane: int) -> dict[tuple[int, int], str]:
 
 def ladder(lanes: Lanes, lane: int) -> str:
     """The visible book with own orders and their queue, best prices in the middle."""
-    view, day = lanes.market.view, day_of(lanes, lane)
-    unit = day.instrument.price_unit
+    view, instrument = lanes.market.view, instrument_of(lanes, lane)
+    unit = instrument.price_unit
     own = own_orders(lanes, lane)
     lines = [
-        f"{day.instrument.symbol} {day.date} {clock(view.time_ns[lane])}  {Status(int(view.status[lane, 0])).name.lower()}"
+        f"{named(lanes, lane)}  {Status(int(view.status[lane, 0])).name.lower()}"
         f"  decision {int(view.decision[lane])}/{int(lanes.episodes[lane]['length'])}",
         f"position {int(view.position[lane, 0])}  equity {int(view.equity2[lane]) / (2 * CASH_UNITS):+.2f}"
-        f"  fees {int(view.fees[lane]) / CASH_UNITS:.2f} {day.instrument.currency}",
+        f"  fees {int(view.fees[lane]) / CASH_UNITS:.2f} {instrument.currency}",
         f"{'own':>28} {'bid':>8} {'price':>12} {'ask':<8} own",
     ]
     sides = ((-1, view.ask_price, view.ask_size), (1, view.bid_price, view.bid_size))
@@ -121,14 +134,13 @@ def picture(lanes: Lanes, lane: int, trail: Trail | None) -> np.ndarray:
     _draw_ladder(figure.add_subplot(grid[:, 0]), lanes, lane)
     if trail is not None and trail.time_s:
         draw_episode([figure.add_subplot(grid[i, 1]) for i in range(3)], trail)
-    day, now = day_of(lanes, lane), clock(lanes.market.view.time_ns[lane])
-    figure.suptitle(f"{day.instrument.symbol} {day.date} {now}", color=INK, fontsize=12, y=0.96)
+    figure.suptitle(named(lanes, lane), color=INK, fontsize=12, y=0.96)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def _draw_ladder(axes: Any, lanes: Lanes, lane: int) -> None:
-    view, unit = lanes.market.view, day_of(lanes, lane).instrument.price_unit
+    view, unit = lanes.market.view, instrument_of(lanes, lane).price_unit
     own = own_orders(lanes, lane)
     tick = int(view.tick[lane, 0]) * unit
     for side, prices, sizes, colour in (

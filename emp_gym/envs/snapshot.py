@@ -11,18 +11,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from emp_gym.data.array_bounds import typed
 from emp_gym.data.array_files import archived, member
 from emp_gym.envs import snapshot_check
-from emp_gym.types import DataError
-
-if TYPE_CHECKING:
-    from emp_gym.envs.faces import VectorFace
-    from emp_gym.market.base import Market
+from emp_gym.types import I64, DataError
 
 Arrays = dict[str, np.ndarray]
 
@@ -30,12 +26,22 @@ MOST_OF_GATES, MOST_OF_A_LANE = 1 << 26, 1 << 16  # bytes that all gates togethe
 MARKET = "market."  # before the names of its arrays
 
 
+class Standing(Protocol):
+    """What is asked of a vector environment: `emp_gym.envs.faces.VectorFace`."""
+
+    num_envs: int
+    lanes: Any
+    again: I64
+
+    def kept(self) -> Arrays: ...
+
+
 def save(env: Any, path: Path) -> None:
     """Writes where the lanes of a native vector environment stand. `ConfigError` if one of its gates cannot tell, or where its market
     holds more than a file may."""
     face = env.unwrapped
-    arrays = _own(face) | {"layout": _layout(face), "again": face._again}
-    if (market := _market(face)) is not None:
+    arrays = face.kept() | {"layout": _layout(face), "again": face.again}
+    if (market := face.lanes.market) is not None:
         arrays |= {MARKET + name: array for name, array in market.kept(str(path)).items()}
     for number, gate in enumerate(face.lanes.gates):
         arrays |= {f"gate.{number}.{name}": array for name, array in gate.arrays().items()}
@@ -43,15 +49,15 @@ def save(env: Any, path: Path) -> None:
         np.savez(stream, allow_pickle=False, **{name: _bytes(array) for name, array in arrays.items()})
 
 
-def fits(face: VectorFace, path: Path) -> bool:
+def fits(face: Standing, path: Path) -> bool:
     """Whether `path` was saved of lanes like those of `face`, laid out alike. `DataError` for what is no such file."""
     return np.array_equal(member(path, "layout", 32), _layout(face))
 
 
-def restore(face: VectorFace, path: str | Path) -> None:
+def restore(face: Standing, path: str | Path) -> None:
     """Puts the lanes of `face` where those of the file stood; `DataError` where it was saved of other lanes, days or by another
     layout of their memory. Gates that are there are restored, those of the file that are not (a replay has fewer) are left out."""
-    own, market, where = _own(face), _market(face), str(path)
+    own, market, where = face.kept(), face.lanes.market, str(path)
     known = {name: array.nbytes for name, array in own.items()} | {"layout": 32, "again": 8 * face.num_envs}
     if market is not None:
         known |= {MARKET + name: most for name, most in market.room().items()}
@@ -66,7 +72,7 @@ def restore(face: VectorFace, path: str | Path) -> None:
             "as it was made then, or begin new episodes"
         )
     of_market = None if market is None else market.checked(_below(MARKET, saved), where)
-    snapshot_check.check(face.lanes, typed(own, saved, where), of_market, where)
+    snapshot_check.check(typed(own, saved, where), of_market, face.lanes.states if market is None else 0, where)
     again = _lanes_again(saved, face.num_envs, where)
     view: Any = None if market is None else market.view  # without one there are no gates
     of_gates = []
@@ -78,32 +84,19 @@ def restore(face: VectorFace, path: str | Path) -> None:
     _fill(own, saved)
     for gate, found in of_gates:
         gate.restore(found, view)
-    face.lanes.observe(np.arange(face.num_envs), face._observation)  # whoever listens hears what the lanes see
+    face.lanes.observe(np.arange(face.num_envs), own["observation"])  # whoever listens hears what the lanes see
     _fill(own, saved)  # looking counts clipped features a second time
-    face._again = again
-
-
-def _market(face: VectorFace) -> Market | None:
-    """None: lanes of a certificate."""
-    return getattr(face.lanes, "market", None)
+    face.again = again
 
 
 def _below(prefix: str, saved: Mapping[str, np.ndarray]) -> Arrays:
     return {name.removeprefix(prefix): array for name, array in saved.items() if name.startswith(prefix)}
 
 
-def _own(face: VectorFace) -> Arrays:
-    """Every array that one step leaves to the next, the gates' apart. They are the environment's own, not copies."""
-    return face.lanes.arrays() | {
-        "mask": face.lanes.mask, "ended": face._ended, "terminated": face._flags[0], "truncated": face._flags[1],
-        "observation": face._observation, **({"elapsed": face._elapsed} if len(face._elapsed) else {}),
-    }  # fmt: skip
-
-
-def _layout(face: VectorFace) -> np.ndarray:
+def _layout(face: Standing) -> np.ndarray:
     """32 bytes that are the same where the arrays have the same meaning: names, types and shapes, and what the lanes say."""
-    shapes: dict[str, Any] = {name: (array.dtype.descr, array.shape) for name, array in _own(face).items()}
-    if (market := _market(face)) is not None:
+    shapes: dict[str, Any] = {name: (array.dtype.descr, array.shape) for name, array in face.kept().items()}
+    if (market := face.lanes.market) is not None:
         own, room = market.arrays(), market.room()
         shapes |= {MARKET + name: (own[name].dtype.descr, room[name]) for name in own}
     return np.frombuffer(hashlib.sha256(f"{shapes} {face.lanes.layout}".encode()).digest(), np.uint8)

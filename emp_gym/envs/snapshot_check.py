@@ -4,29 +4,24 @@ number or an enum that the lanes could not have reached. `DataError` names array
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 
 from emp_gym.data.array_bounds import MOST, Arrays, Bounds
 from emp_gym.types import OrderKind
 
-if TYPE_CHECKING:
-    from emp_gym.envs.core import Lanes
-
 LOTS = 1 << 40  # of one order, and of a queue
 
 
-def check(lanes: Lanes | Any, saved: Arrays, of_market: Arrays | None, where: str) -> None:
-    """`DataError` where `saved`, arrays as `Lanes.arrays` gives and the face's own, cannot be a state of `lanes`. `of_market`: what its
-    market has checked."""
+def check(saved: Arrays, of_market: Arrays | None, states: int, where: str) -> None:
+    """`DataError` where `saved`, arrays as `VectorFace.kept` gives, cannot be a state of lanes. `of_market`: what their market has
+    checked; None: they are those of a certificate, with so many `states` where it is finite."""
     bounds = Bounds(where)
     for name, array in saved.items():
         bounds.plain(name, array)
     if "elapsed" in saved:
         bounds.within("elapsed", saved["elapsed"], 0, MOST)
     if of_market is None:
-        _certificate(bounds, lanes, saved["state"])
+        _certificate(bounds, states, saved["state"])
         return
     _episodes(bounds, saved, of_market["public.quote"]["tick"][:, 0] != 0)  # a lane that no reset has begun holds zeros
     requests, asked = saved["records"], saved["kind"] != OrderKind.NONE
@@ -48,13 +43,13 @@ def _episodes(bounds: Bounds, saved: Arrays, begun: np.ndarray) -> None:
     bounds.within("episodes.return_", episodes["return_"], -np.finfo(np.float64).max, np.finfo(np.float64).max)
 
 
-def _certificate(bounds: Bounds, lanes: Any, state: np.ndarray) -> None:
+def _certificate(bounds: Bounds, states: int, state: np.ndarray) -> None:
     """Of lanes without a market: numbers, and the number of a finite problem's state."""
     for name in state.dtype.names or ():
         if state.dtype[name].kind == "f":
             bounds.within(f"state.{name}", state[name], -np.finfo(np.float64).max, np.finfo(np.float64).max)
         elif name != "key":
             bounds.within(f"state.{name}", state[name], 0, MOST)
-    if lanes.states:
+    if states:
         whole = np.where(state["x"] == np.floor(state["x"]), state["x"], -1.0)
-        bounds.within("state.x", whole, 0, lanes.states - 1)
+        bounds.within("state.x", whole, 0, states - 1)

@@ -20,7 +20,8 @@ every              "100 messages"         a decision every n messages or "1 s"
 episode            "256 decisions"        length of an episode
 levels             5 (or the data's)      book levels in the observation
 task               the id's               what actions mean: "trade", "make", "execute"; here and in the next two also
-                                          "module:Class", a mapping {"task": name, parameters}, a class or an object
+                                          "module:Class", a mapping {"task": name, parameters}, a class or an object; their
+                                          parameters are keywords, too
 reward             the task's             what a step is worth: "pnl", "inventory", "damped" ("shortfall" in execution), or your own
 features           the task's             what is observed: names of feature sets (`emp_gym.sensory.sets`), or your own
 order_quantity     100                    lots of one clip; quantities and latencies are whole numbers (200000, not 2e5)
@@ -57,14 +58,17 @@ from emp_gym.envs.about import MARKET, EnvInfo
 from emp_gym.envs.core import Lanes
 from emp_gym.envs.faces import Published, ScalarFace, VectorFace, at_least_one, autoreset, drawable
 from emp_gym.evaluation.assumptions import Assumptions
+from emp_gym.evaluation.observers import Observer
 from emp_gym.market.base import checked_threads
+from emp_gym.market.public import Public
 from emp_gym.plugins import parameters
 from emp_gym.risk.gates import Gate
 from emp_gym.sensory.lob import CLIP
 from emp_gym.settings import word
-from emp_gym.types import Bool, Fills, Verdicts, View
+from emp_gym.types import I64, Bool, Fills, Verdicts, View
 
 G = TypeVar("G", bound=Gate)
+Heard = TypeVar("Heard", bound=Observer)
 INFO = ("lean", "full")
 NO_MASKS = "no action masks: the actions of this environment are numbers"
 
@@ -73,6 +77,7 @@ class _Face(Published):
     """What both faces publish besides their features."""
 
     lanes: Lanes
+    kind = MARKET
 
     @property
     def constant_features(self) -> tuple[str, ...]:
@@ -86,10 +91,11 @@ class _Face(Published):
         assumes = None if market.assumes is None else Assumptions.of(market.assumes)
         told_of_reward = {name: getattr(lanes.reward, name) for name in parameters(type(lanes.reward))}
         return EnvInfo(
-            MARKET, "" if self.spec is None else self.spec.id, self.features, lanes.task, market.data, market.starts, market.clock,
+            self.kind, "" if self.spec is None else self.spec.id, self.features, lanes.task, market.data, market.starts, market.clock,
             lanes.episode, assumes, windows=self.windows, menu=lanes.task.menu, actions=lanes.task.actions,
             relative=lanes.task.relative, levers=lanes.task.levers, reward=lanes.reward_name, reward_unit=lanes.reward.unit,
             reward_parameters=told_of_reward, constant_features=self.constant_features,
+            requests=lanes.orders.kind.shape[1], threads=lanes.market.threads,
         )  # fmt: skip
 
     @property
@@ -100,6 +106,21 @@ class _Face(Published):
     def view(self) -> View:
         """What may be known now, batched (N = 1 for the scalar face); read-only, valid until the next step."""
         return self.lanes.market.view
+
+    @property
+    def public(self) -> Public:
+        """The arrays of which `view` shows parts, and more; read-only, valid until the next step."""
+        return self.lanes.market.public
+
+    @property
+    def mask(self) -> Bool:
+        """Actions allowed now [N, A], the environment's own: who knows better may forbid more before the next step."""
+        return self.lanes.mask
+
+    @property
+    def parent_side(self) -> I64:
+        """Sides [N] of the parent orders under way, of meaning where the task has one."""
+        return self.lanes.episodes["parent_side"]
 
     @property
     def tape_set(self) -> Any:
@@ -120,6 +141,15 @@ class _Face(Published):
         """`gate`, put between task and market, behind the gates that are there."""
         self.lanes.gates = (*self.lanes.gates, gate)
         return gate
+
+    def attach(self, observer: Heard) -> Heard:
+        """`observer`, told from now on of all that happens here."""
+        self.lanes.watch = self.lanes.watch.joined(observer)
+        return observer
+
+    def detach(self, observer: Observer) -> None:
+        """`observer` is told no more."""
+        self.lanes.watch = self.lanes.watch.left(observer)
 
     def verdicts_of(self, gate: Gate) -> Verdicts | None:
         """What `gate`, one of `gates`, did with the last orders; None where there were none since the reset."""
@@ -242,23 +272,7 @@ class TradingEnv(_Face, ScalarFace):
         if render_mode is not None:
             from emp_gym.envs.render import Trail
 
-            self._trail = Trail()
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Starts a new episode; options: day (place in `tape_set.info`), start (row or "10:15:00"), stagger."""
-        began = super().reset(seed=seed, options=options)
-        if self._trail is not None:
-            self._trail.restart(self.lanes)
-        return began
-
-    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """One decision."""
-        output = super().step(action)
-        if self._trail is not None:
-            self._trail.add(self.lanes)
-        return output
+            self._trail = self.attach(Trail(lanes.market.instruments))
 
     def _infos(self) -> dict[str, Any]:
         infos: dict[str, Any] = {"cost": 0.0, "reason": 0}

@@ -7,27 +7,28 @@ since. What is taken on top of that was there once and is taken twice. A level t
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from emp_gym.data.tape import TapeSet
-from emp_gym.types import F64, Bool
+from emp_gym.evaluation.observers import Began, Observer, Settled
+from emp_gym.types import F64
 
 TAKE = np.dtype([("lane", "i8"), ("side", "i8"), ("price", "i8"), ("row", "i8"), ("quantity", "i8")])
 
 
-class Retaken:
-    """Notes what the lanes of a market of ours take from the visible book: `step` after every step, then `lots`."""
+class Retaken(Observer):
+    """Notes what lanes take from the visible book of `days`, where every lane is one episode; then `lots`."""
 
-    def __init__(self, lanes: Any) -> None:
-        self._market, self._day = lanes.market, lanes.market.public.lane["day"].copy()
+    def __init__(self, days: TapeSet) -> None:
+        self._days, self._day = days, np.zeros(0, np.int64)
         self._takes: list[np.ndarray] = []
 
-    def step(self, running: Bool) -> None:
-        """One step is over, in which the lanes `running` [N] took part."""
-        fills = self._market.last_fills()
-        mine = np.flatnonzero(running[fills.lane] & ~fills.maker & ~fills.beyond_depth)
+    def began(self, now: Began) -> None:
+        self._day = now.public.lane["day"].copy()
+
+    def settled(self, now: Settled) -> None:
+        fills = now.fills
+        mine = np.flatnonzero(now.moved[fills.lane] & ~fills.maker & ~fills.beyond_depth)
         if len(mine):
             takes = np.zeros(len(mine), TAKE)
             for name in TAKE.names or ():
@@ -44,7 +45,7 @@ class Retaken:
         key = np.stack([takes["lane"], takes["side"], takes["price"]])
         for at_price in np.split(takes, np.flatnonzero((key[:, 1:] != key[:, :-1]).any(axis=0)) + 1):
             lane = int(at_price["lane"][0])
-            again[lane] += _again(self._market.data, int(self._day[lane]), at_price)
+            again[lane] += _again(self._days, int(self._day[lane]), at_price)
         return again
 
 

@@ -79,11 +79,12 @@ def evaluate(
     if isinstance(agent, Bound):
         agent.bind(env)
     days = {"window_days": found} if (found := _days_of(env, chosen)) else {}
-    options = {"day": [day for day, _ in chosen], "start": [row for _, row in chosen]}
-    observation, info = env.reset(seed=seed, options=options)
     if record is not None:
         record.begin(env)
-    takes = Retaken(env.unwrapped.lanes) if about(env).kind == MARKET else None
+    known = about(env)
+    takes = None if known.kind != MARKET or known.days is None else env.unwrapped.attach(Retaken(known.days))
+    options = {"day": [day for day, _ in chosen], "start": [row for _, row in chosen]}
+    observation, info = env.reset(seed=seed, options=options)
     state = agent.initial_state(len(chosen))
     running = np.ones(len(chosen), bool)
     episodes: dict[str, np.ndarray] = {}
@@ -95,10 +96,8 @@ def evaluate(
         cut += np.where(running, info.get("cost", 0.0), 0.0)
         if watch is not None:
             watch(env, running)
-        if record is not None:
+        if isinstance(record, Decisions):
             record.step(running, action, rewards)
-        if takes is not None:
-            takes.step(running)
         ended = (terminated | truncated) & running
         if ended.any():
             _note(episodes, info, ended)

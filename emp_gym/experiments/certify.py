@@ -18,7 +18,7 @@ import numpy as np
 from emp_gym.agents.base import Bound, Learner, traits
 from emp_gym.agents.certified import Optimal
 from emp_gym.agents.presets import preset
-from emp_gym.envs import CERTIFICATES
+from emp_gym.envs import CERTIFICATES, problem_of
 from emp_gym.evaluation import optimal
 from emp_gym.evaluation.metrics import Estimate
 from emp_gym.evaluation.reliability import stratified_interval
@@ -100,7 +100,7 @@ def attempts(
     """One for each of `seeds`. The budget and the parameters are the agent's preset for this certificate, with those given
     on top. `env_kwargs` are of the environment that it learns in (another form of reward, say); it is judged on the certificate
     as it is."""
-    if env_id.rpartition(":")[2] not in CERTIFICATES:
+    if problem_of(env_id) is None:
         raise ConfigError(f"{env_id} is no certificate; they are {', '.join(CERTIFICATES)}")
     budget, parameters = preset(agent_name, env_id, config)
     parameters, budget = {**parameters, **(config or {})}, total_timesteps or budget
@@ -151,10 +151,10 @@ def certify_all(asked: Sequence[Attempt], where: Engine) -> Iterator[Certificate
 def certificate(asked: Sequence[Attempt], found: Sequence[Taken]) -> Certificate:
     """What several seeds on one certificate amount to."""
     runs = tuple(one.judgement for one in found)
-    problem = optimal.problem(CERTIFICATES[asked[0].env_id.rpartition(":")[2]])
+    problem = optimal.problem(str(problem_of(asked[0].env_id)))
     scores = np.array([run.score for run in runs])[:, None]
     estimate = stratified_interval(scores, np.random.default_rng(np.random.SeedSequence([17, len(runs)])))
-    abstention = bool(getattr(problem, "abstention", False))
+    abstention = isinstance(problem, optimal.Rung) and problem.abstention
     return Certificate(
         asked[0].env_id, runs, estimate, max(one.env_steps for one in found), float(np.mean([one.seconds for one in found])),
         _passed(problem, runs, estimate, abstention), problem.optimal().value, problem.base(), abstention,

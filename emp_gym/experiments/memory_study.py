@@ -25,7 +25,8 @@ import numpy as np
 from emp_gym import bounded
 from emp_gym.agents.base import read_json
 from emp_gym.agents.presets import preset
-from emp_gym.envs import CERTIFICATES
+from emp_gym.agents.remembering import Remembering
+from emp_gym.envs import problem_of
 from emp_gym.evaluation import optimal
 from emp_gym.experiments import backtest, machine
 from emp_gym.experiments.runs import commit
@@ -91,7 +92,7 @@ def cells(plan: Plan) -> list[Cell]:
 def curve(cell: Cell, plan: Plan) -> dict[str, Any]:
     """Steps and scores of one run, from the untrained agent on, and the score of the optimal policy on the same episodes."""
     _, parameters = preset(plan.agent, cell.env_id)
-    problem = optimal.problem(CERTIFICATES[cell.env_id])
+    problem = optimal.problem(str(problem_of(cell.env_id)))
     env = backtest.make_env(cell.env_id, {}, 1)
     agent = backtest.build(plan.agent, env, cell.seed, {**parameters, **dict(plan.more), **VARIANTS[cell.variant]})
     best = _score(backtest.build("optimal", env), cell, plan, problem)
@@ -106,7 +107,7 @@ def curve(cell: Cell, plan: Plan) -> dict[str, Any]:
         return seen < cell.until
 
     agent.learn(backtest.training_env(cell.env_id, {}), cell.budget, look)
-    rows = len(agent.memory) if hasattr(agent, "memory") else 0
+    rows = len(agent.memory) if isinstance(agent, Remembering) else 0
     return {"steps": steps, "scores": scores, "optimum": best, "rows": rows}
 
 

@@ -1,6 +1,7 @@
 """Writes down what happens while an agent is evaluated: the tables of a run log, all lanes at once.
 
-A step costs a few copies of arrays over the lanes. What only the tape knows (mids at and after fills, the touch, volume
+Decisions, requests, objections and fills are noted by the diary's recorder; where the lanes stand, and what a diary does not hold,
+beside it: a few copies of arrays over the lanes a step. What only the tape knows (mids at and after fills, the touch, volume
 ahead of an order where it joined, regimes) is looked up once, when all episodes are over. Where there is no market of ours, what was
 decided and what it brought is all that can be told.
 """
@@ -17,7 +18,11 @@ from emp_gym.data.tape import DayInfo, TapeSet
 from emp_gym.envs.about import MARKET, about
 from emp_gym.envs.wrappers.diary import describe
 from emp_gym.evaluation import runlog
+from emp_gym.evaluation.assumptions import Assumptions
+from emp_gym.evaluation.observers import Began, Decision, Observer, Settled
 from emp_gym.evaluation.runlog import HORIZONS, NEVER_RESTED, NO_ACTION, NO_REGIME, UNKNOWN_PLACE, Horizon
+from emp_gym.governance.diary_blocks import Block
+from emp_gym.governance.diary_recorder import Recorder as Noted
 from emp_gym.sensory.regime import label
 from emp_gym.types import F64, I8, I64, Bool, ConfigError, OrderKind, Outcome
 
@@ -25,14 +30,14 @@ RESTS = (OrderKind.LIMIT, OrderKind.REPLACE)
 
 
 def recorder(env: Any) -> Recorder | Decisions:
-    """What records an evaluation in environments like `env`: all that happens in a market of ours, or decisions and rewards."""
-    return Recorder() if about(env).kind == MARKET else Decisions()
+    """What records an evaluation in environments like `env`: all that happens on days of ours, or decisions and rewards."""
+    return Decisions() if about(env).days is None else Recorder()
 
 
 class Decisions:
     """Records decisions and rewards of one evaluation, in any vector environment that does not reset itself.
 
-    As `Recorder`: `begin`, `step` after every step, then `tables` and `about`. There is one table, `runlog.DECIDED`.
+    `begin`, `step` after every step, then `tables` and `about`. There is one table, `runlog.DECIDED`.
     """
 
     def __init__(self) -> None:
@@ -40,7 +45,7 @@ class Decisions:
         self._about: dict[str, Any] = {}
 
     def begin(self, env: Any) -> None:
-        """The episodes have just begun."""
+        """The episodes are about to begin."""
         if self._about:
             raise ConfigError("Decisions records one evaluation; make another one")
         space = env.single_action_space
@@ -69,8 +74,8 @@ class Decisions:
         return {"decisions": _by_episode(self._parts, self._type)}
 
 
-class Recorder:
-    """Records one evaluation: `begin` after the reset, `step` after every step, then `tables` and `about`.
+class Recorder(Observer):
+    """Records one evaluation: `begin` before the reset, then `tables` and `about`.
 
     Needs an environment of ours with a market, in the autoreset mode "Disabled": every lane is one episode. `horizons` are
     those at which mids after fills are kept; `regime` labels every row of the tapes (None: nobody knows).
@@ -78,174 +83,166 @@ class Recorder:
 
     def __init__(self, horizons: Sequence[Horizon] = HORIZONS, regime: Callable[[TapeSet], I8] | None = label) -> None:
         self.horizons, self._regime = tuple(horizons), regime
-        self._lanes: Any = None
+        self._env: Any = None
 
     def begin(self, env: Any) -> None:
-        """The episodes have just begun."""
-        if about(env).kind != MARKET:
+        """The episodes are about to begin."""
+        self._known = about(env)
+        if self._known.kind != MARKET or self._known.days is None:
             raise ConfigError(
-                f"only environments with a market of EMP Gym can be recorded, got {type(env.unwrapped).__name__}; "
+                f"only environments on days of a market of EMP Gym can be recorded, got {type(env.unwrapped).__name__}; "
                 "leave record= (--log) out: summaries of episodes are kept all the same"
             )
-        if self._lanes is not None:
+        if self._env is not None:
             raise ConfigError("a Recorder records one evaluation; make another one")
-        lanes = env.unwrapped.lanes
-        self._lanes, self._decision, self._described = lanes, 0, describe(env)
-        self._parts: dict[str, list[np.ndarray]] = {name: [] for name in runlog.TABLES}
-        self._levers = [] if lanes.task.menu else [f"lever_{i}" for i in range(lanes.task.action_space.shape[0])]
+        self._env, self._described = env.unwrapped, describe(env)
+        self._levers = [] if self._known.menu else [f"lever_{i}" for i in range(env.single_action_space.shape[0])]
         self._step_type = runlog.extended("steps", [(name, "<f4") for name in self._levers])
         self._fill_type = runlog.extended("fills", [(horizon.column, "<i8") for horizon in self.horizons])
-        self._rows = np.zeros(lanes.lanes, np.int64)  # of `steps`, so far
-        view = lanes.market.view
-        self._arrival2, self._tick = view.mid2[:, 0].copy(), view.tick[:, 0].copy()
-        self._day = lanes.market.public.lane["day"].copy()
-        self._stand(np.arange(lanes.lanes))
-
-    def step(self, running: Bool, actions: np.ndarray, rewards: np.ndarray) -> None:
-        """One step is over, in which the lanes `running` [N] took part; actions [N] or [N, levers], rewards [N]."""
-        now = self._parts["steps"][-1]  # where they stood
-        part = running[now["episode"]]
-        lanes = now["episode"][part]
-        now["reward"][part] = rewards[lanes]
-        if self._lanes.task.menu:
-            now["action"][part] = np.asarray(actions)[lanes]
-        else:
-            for i, name in enumerate(self._levers):
-                now[name][part] = np.asarray(actions)[lanes, i]
-        self._sent(running)
-        self._objected(running)
-        self._filled(running)
-        self._decision += 1
-        self._stand(lanes)
+        self._noted = Noted(len(self._env.mask), self._known.requests, len(self._levers), rows=1)
+        self._env.attach(self)
 
     # ---- while it runs
 
-    def _stand(self, lanes: np.ndarray) -> None:
+    def began(self, now: Began) -> None:
+        self._stands: list[np.ndarray] = []
+        self._outcomes: list[I8] = []
+        self._places: list[I64] = []
+        self._rows = np.zeros(len(now.lanes), np.int64)  # of `steps`, so far
+        self._arrival2, self._tick = now.view.mid2[:, 0].copy(), now.view.tick[:, 0].copy()
+        self._day = now.public.lane["day"].copy()
+        self._stand(now, now.lanes)
+
+    def decided(self, now: Decision) -> None:
+        self._noted.decided(now)
+
+    def settled(self, now: Settled) -> None:
+        self._noted.settled(now)
+        self._outcomes.append(now.outcome[now.moved])
+        self._filled(now)
+        self._stand(now, np.flatnonzero(now.moved))
+
+    def _stand(self, now: Began | Settled, lanes: np.ndarray) -> None:
         """Notes where `lanes` stand now."""
-        (lane, quote, *_), view = self._lanes.market.public, self._lanes.market.view
+        (lane, quote, *_), view = now.public, now.view
         where = slice(None) if len(lanes) == len(lane) else lanes
         rows = np.zeros(len(lanes), self._step_type)
         self._rows[where] += 1
-        rows["episode"], rows["decision"], rows["action"] = lanes, self._decision, NO_ACTION
+        rows["episode"], rows["decision"], rows["action"] = lanes, self._noted.step, NO_ACTION
         for name in ("time_ns", "row", "seen_row", "cash", "fees"):
             rows[name] = lane[name][where]
         for name in ("position", "mid2"):
             rows[name] = quote[name][where, 0]
         rows["bid"], rows["ask"] = view.bid_price[where, 0, 0], view.ask_price[where, 0, 0]
         rows["equity2"] = 2 * rows["cash"] + rows["position"] * rows["mid2"] * quote["price_to_cash"][where, 0]
-        self._parts["steps"].append(rows)
+        self._stands.append(rows)
         self._order_id, self._order_ahead = view.order_id.copy(), view.order_ahead.copy()
         self._order_live = view.order_live.copy()
 
-    def _sent(self, running: Bool) -> None:
-        sent = self._lanes.sent
-        slots = sent.kind.shape[1]
-        there = np.flatnonzero(sent.kind)
-        if not running.all():
-            there = there[running[there // slots]]
-        if not len(there):
-            return
-        rows = np.zeros(len(there), runlog.SENT)
-        records = _whole(sent.records.reshape(-1))[there].view(sent.records.dtype)
-        rows["episode"], rows["slot"] = np.divmod(there, slots)
-        rows["decision"] = self._decision
-        rows["kind"] = sent.kind.reshape(-1)[there]
-        rows["outcome"] = self._lanes.market.outcome.reshape(-1)[there]
-        for name in ("side", "price", "quantity", "id", "target", "instrument"):
-            rows[name] = records[name]
-        self._parts["orders"].append(rows)
-
-    def _objected(self, running: Bool) -> None:
-        for gate, verdicts in enumerate(self._lanes.verdicts):
-            if not verdicts.touched:
-                continue
-            lane, slot = np.nonzero(verdicts.reason)
-            lane, slot = lane[running[lane]], slot[running[lane]]
-            rows = np.zeros(len(lane), runlog.VERDICT)
-            rows["episode"], rows["decision"], rows["gate"], rows["slot"] = lane, self._decision, gate, slot
-            rows["reason"] = verdicts.reason[lane, slot]
-            rows["instrument"] = self._lanes.orders.instrument[lane, slot]
-            rows["before"], rows["after"] = verdicts.quantity_before[lane, slot], verdicts.quantity_after[lane, slot]
-            self._parts["verdicts"].append(rows)
-
-    def _filled(self, running: Bool) -> None:
-        fills = self._lanes.market.last_fills()
-        mine: Any = running[fills.lane]
-        if not mine.any():
-            return
-        if mine.all():
-            mine = slice(None)
-        rows = np.zeros(len(fills.lane[mine]), self._fill_type)
-        rows["episode"], rows["decision"], rows["beyond"] = fills.lane[mine], self._decision, fills.beyond_depth[mine]
-        for name in ("time_ns", "row", "id", "side", "maker", "price", "quantity", "fee", "mid2_lots", "instrument"):
-            rows[name] = getattr(fills, name)[mine]
-        lane = rows["episode"]
-        there = (self._order_id[lane] == rows["id"][:, None]) & self._order_live[lane]
+    def _filled(self, now: Settled) -> None:
+        """Notes of each fill what a diary does not hold: mids times lots, and the volume ahead at the last decision."""
+        mine = now.moved[now.fills.lane]
+        lane = now.fills.lane[mine]
+        there = (self._order_id[lane] == now.fills.id[mine][:, None]) & self._order_live[lane]
         slot = there.argmax(axis=1)
         rested = there[np.arange(len(lane)), slot]
-        rows["ahead_seen"] = np.where(rested, self._order_ahead[lane, slot], NEVER_RESTED)
-        self._parts["fills"].append(rows)
+        self._places.append(np.stack([now.fills.mid2_lots[mine], np.where(rested, self._order_ahead[lane, slot], NEVER_RESTED)]))
 
     # ---- when it is over
 
     def about(self) -> dict[str, Any]:
         """What a log's config says besides what was asked for; JSON values."""
-        lanes, market = self._lanes, self._lanes.market
-        params = market.params[0]
+        assumes = self._assumes
         return {
-            "task": type(lanes.task).__name__,
-            "menu": list(lanes.task.menu),
-            "clip": int(lanes.task.order_quantity),
-            "fills": market.config.fills,
-            "hidden_prints": market.config.hidden_prints,
-            "order_latency_ns": int(params["order_latency_ns"]),
-            "feed_latency_ns": int(params["feed_latency_ns"]),
-            "half_life_ns": int(params["half_life_ns"]),
+            **{name: self._described[name] for name in ("task", "menu", "clip")},
+            "fills": assumes.fills,
+            "hidden_prints": assumes.hidden_prints,
+            "order_latency_ns": assumes.order_latency_ns,
+            "feed_latency_ns": assumes.feed_latency_ns,
+            "half_life_ns": assumes.half_life_ns,
             "gates": [{"name": gate["name"], "reasons": gate["reasons"]} for gate in self._described["gates"]],
             "horizons": [{"messages": h.messages, "ns": h.ns} for h in self.horizons],
-            "data_hash": lanes.tape.hash,
-            "days": [_about_day(day, own) for day, own in zip(lanes.tape.info, market.public.rules, strict=True)],
+            "data_hash": self._known.data_hash,
+            "days": [_about_day(day, own) for day, own in zip(self._tape.info, self._env.public.rules, strict=True)],
         }
+
+    @property
+    def _tape(self) -> TapeSet:
+        assert self._known.days is not None
+        return self._known.days
+
+    @property
+    def _assumes(self) -> Assumptions:
+        assert self._known.assumes is not None
+        return self._known.assumes
 
     def tables(self) -> dict[str, np.ndarray]:
         """The tables of the run log: see `emp_gym.evaluation.runlog`."""
-        tape, row0 = self._lanes.tape, self._lanes.tape.days["row0"][self._day]  # [W]
-        types = runlog.TABLES | {"fills": self._fill_type}
-        tables = {name: _by_episode(self._parts[name], types[name]) for name in ("orders", "fills", "verdicts")}
-        tables["steps"] = self._steps()
+        tape, row0 = self._tape, self._tape.days["row0"][self._day]  # [W]
+        block = self._noted.peek()
+        steps, orders, fills = self._steps(block), self._orders(block), self._fills(block)
         labels = None if self._regime is None else _labels(tape, self._regime)
-        steps, fills, orders = tables["steps"], tables["fills"], tables["orders"]
         for table in (steps, fills):
             at = row0[table["episode"]] + table["row"]
             table["regime"] = NO_REGIME if labels is None else labels[at]
             if table is steps:
                 steps["tape_mid2"] = tape.rows["mid2"][at]
-        tables["accounts"] = self._accounts()
-        decided = np.searchsorted(steps["episode"], orders["episode"]) + orders["decision"]
-        orders["time_ns"] = steps["time_ns"][decided]
-        orders["ahead"] = self._ahead(orders, steps["row"][decided])
         self._seen_afterwards(fills, orders)
-        return {name: tables[name] for name in runlog.TABLES}
+        return {"steps": steps, "orders": orders, "fills": fills, "verdicts": self._verdicts(block), "accounts": self._accounts()}
 
-    def _steps(self) -> np.ndarray:
+    def _steps(self, block: Block) -> np.ndarray:
         """All steps, each at its place: those of a lane are its decisions in turn."""
-        first = np.cumsum(self._rows) - self._rows
+        first, decided = np.cumsum(self._rows) - self._rows, block.decisions
         steps = np.empty(int(self._rows.sum()), self._step_type)
-        for part in self._parts["steps"]:
+        for part in self._stands:
             _whole(steps)[first[part["episode"]] + part["decision"]] = _whole(part)
+        at = first[decided["lane"]] + decided["step"]
+        steps["reward"][at] = decided["reward"]
+        for name, column in zip(self._levers or ["action"], block.actions.reshape(len(at), -1).T, strict=True):
+            steps[name][at] = column
         return steps
 
+    def _orders(self, block: Block) -> np.ndarray:
+        """The requests as the market got them, and what became of them at its door."""
+        untouched, left = ~np.isin(self._key(block.orders), self._key(block.sent)), block.sent["kind"] != OrderKind.NONE
+        entries = np.concatenate([block.orders[untouched], block.sent[left]])
+        entries = entries[np.argsort(self._key(entries), kind="stable")]
+        entries, rows = _by_lane(entries, block, runlog.SENT)
+        at, decided = entries["at"], block.decisions
+        rows["outcome"] = np.concatenate([np.zeros((0, self._known.requests), np.int8), *self._outcomes])[at, entries["slot"]]
+        rows["time_ns"], rows["ahead"] = decided["time_ns"][at], NEVER_RESTED
+        self._ahead(rows, decided["row"][at])
+        return rows
+
+    def _key(self, entries: np.ndarray) -> I64:
+        """A number for the decision and place of each of `entries`, ascending in the recorder's order."""
+        return entries["at"] * self._known.requests + entries["slot"]
+
+    def _verdicts(self, block: Block) -> np.ndarray:
+        entries, rows = _by_lane(block.objections, block, runlog.VERDICT)
+        keys, wanted = np.append(self._key(block.orders), -1), self._key(entries)
+        of = np.searchsorted(keys[:-1], wanted)
+        rows["instrument"] = np.where(keys[of] == wanted, np.append(block.orders["instrument"], 0)[of], 0)
+        return rows
+
+    def _fills(self, block: Block) -> np.ndarray:
+        more = np.concatenate([np.zeros((2, 0), np.int64), *self._places], axis=1)
+        places = np.argsort(block.decisions["lane"][block.fills["at"]], kind="stable")
+        entries, rows = _by_lane(block.fills, block, self._fill_type)
+        rows["beyond"], rows["mid2_lots"], rows["ahead_seen"] = entries["beyond_depth"], *more[:, places]
+        return rows
+
     def _accounts(self) -> np.ndarray:
-        lanes, n, view = self._lanes, self._lanes.lanes, self._lanes.market.view
+        n, view = len(self._rows), self._env.view
         accounts = np.zeros(n, runlog.ACCOUNT)
         accounts["episode"], accounts["day"], accounts["arrival2"] = np.arange(n), self._day, self._arrival2
         accounts["decisions"] = self._rows - 1
         accounts["tick"], accounts["position"] = self._tick, view.position[:, 0]
         accounts["price_to_cash"] = view.price_to_cash[:, 0]
         accounts["deadline_row"] = self._deadlines()
-        accounts["twap2"] = self._twap2(lanes.market.public.lane["start_row"], accounts["deadline_row"])
-        if lanes.task.relative:
-            accounts["parent_side"], accounts["parent"] = lanes.episodes["parent_side"], lanes.task.parent
+        accounts["twap2"] = self._twap2(self._env.public.lane["start_row"], accounts["deadline_row"])
+        if self._known.relative:
+            accounts["parent_side"], accounts["parent"] = self._env.parent_side, self._known.task.parent
             accounts["mark2"] = self._arrival2
         else:
             accounts["mark2"] = view.mid2[:, 0]
@@ -253,16 +250,16 @@ class Recorder:
 
     def _deadlines(self) -> I64:
         """Rows in which the episodes end if nothing ends them before [W]."""
-        lanes, tape = self._lanes, self._lanes.tape
-        lane = lanes.market.public.lane
+        tape, lane, known = self._tape, self._env.public.lane, self._known
+        clock: Any = known.clock
         rows = lane["start_row"].copy()
         for day in np.unique(self._day):
             own, mine = tape.rows[tape.day_slice(int(day))], self._day == day
-            if lanes.market.clock.count:
-                for _ in range(lanes.episode):
-                    rows[mine] = own["group_end"][np.minimum(rows[mine] + lanes.market.clock.count, len(own) - 1)]
+            if clock.count:
+                for _ in range(known.episode):
+                    rows[mine] = own["group_end"][np.minimum(rows[mine] + clock.count, len(own) - 1)]
             else:
-                until = own["time_ns"][rows[mine]] + lanes.market.clock.ns * lanes.episode
+                until = own["time_ns"][rows[mine]] + clock.ns * known.episode
                 rows[mine] = np.searchsorted(own["time_ns"], until, side="right") - 1
             rows[mine] = np.minimum(rows[mine], own["group_end"][lane["end_row"][mine]])
         return rows
@@ -271,7 +268,7 @@ class Recorder:
         """Twice the time-weighted mean mid from row `first` to row `last` [W] of each episode's day."""
         mean = np.zeros(len(first))
         for day in np.unique(self._day):
-            own, mine = self._lanes.tape.rows[self._lanes.tape.day_slice(int(day))], self._day == day
+            own, mine = self._tape.rows[self._tape.day_slice(int(day))], self._day == day
             low, high = first[mine], last[mine]
             above = (own["mid2"] - own["mid2"][low[0]]).astype(np.float64)
             area = np.concatenate([[0.0], np.cumsum(above[:-1] * np.diff(own["time_ns"]))])
@@ -280,10 +277,9 @@ class Recorder:
             mean[mine] = own["mid2"][low[0]] + part
         return mean
 
-    def _ahead(self, orders: np.ndarray, rows: I64) -> I64:
-        """Volume ahead of `orders` when they join their queues (decided at `rows`), as the market's rule has it."""
-        tape, latency = self._lanes.tape, int(self._lanes.market.params[0]["order_latency_ns"])
-        ahead = np.full(len(orders), NEVER_RESTED, np.int64)
+    def _ahead(self, orders: np.ndarray, rows: I64) -> None:
+        """Adds the volume ahead of `orders` when they join their queues (decided at `rows`), as the market's rule has it."""
+        tape, latency = self._tape, self._assumes.order_latency_ns
         rests = np.isin(orders["kind"], RESTS) & (orders["outcome"] == Outcome.ACCEPTED)
         day_of = self._day[orders["episode"]]
         for day in np.unique(day_of[rests]):
@@ -292,12 +288,11 @@ class Recorder:
             if latency:
                 times = tape.rows["time_ns"][tape.day_slice(int(day))]
                 arrive = np.searchsorted(times, orders["time_ns"][mine] + latency, side="right") - 1
-            ahead[mine] = _volume_ahead(tape, int(day), arrive, orders["side"][mine], orders["price"][mine])
-        return ahead
+            orders["ahead"][mine] = _volume_ahead(tape, int(day), arrive, orders["side"][mine], orders["price"][mine])
 
     def _seen_afterwards(self, fills: np.ndarray, orders: np.ndarray) -> None:
         """Adds to `fills` what the tape and the orders know of them."""
-        tape, day_of = self._lanes.tape, self._day[fills["episode"]]
+        tape, day_of = self._tape, self._day[fills["episode"]]
         at, maker, buys = tape.days["row0"][day_of] + fills["row"], fills["maker"], fills["side"] > 0
         fills["mid2"] = np.where(maker, tape.messages["mid2"][at], tape.rows["mid2"][at])
         best = _whole(tape.book)[at - maker, np.where(buys == maker, 0, 1), 0].view(tape.book.dtype)
@@ -324,6 +319,16 @@ def _about_day(day: DayInfo, own: np.void) -> dict[str, Any]:
 def _fee(own: np.void, side: str) -> dict[str, Any]:
     fraction = [int(own[f"{side}_{part}"]) for part in ("numerator", "denominator")]
     return {"per_lot": int(own[f"{side}_per_lot"]), "of_price": fraction}
+
+
+def _by_lane(entries: np.ndarray, block: Block, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """`entries` of a table of `block`, by episode, and rows of `dtype` with all that both have."""
+    entries = entries[np.argsort(block.decisions["lane"][entries["at"]], kind="stable")]
+    rows, decided = np.zeros(len(entries), dtype), block.decisions[entries["at"]]
+    rows["episode"], rows["decision"] = decided["lane"], decided["step"]
+    for name in set(dtype.names or ()) & set(entries.dtype.names or ()):
+        rows[name] = entries[name]
+    return entries, rows
 
 
 def _by_episode(parts: Sequence[np.ndarray], dtype: np.dtype) -> np.ndarray:

@@ -11,7 +11,8 @@ import gymnasium as gym
 import numpy as np
 
 from emp_gym import bounded, trust
-from emp_gym.envs.wrappers.diary import Labels, Listener, named_in
+from emp_gym.envs.about import about
+from emp_gym.envs.wrappers.diary import Labels, named_in, regimes_of
 from emp_gym.experiments.config import environment_keywords, takes
 from emp_gym.governance.diary import DiaryReader, Run
 from emp_gym.governance.diary_blocks import MASKED, SETTLED, UNKNOWN_REGIME, Block, fields
@@ -74,10 +75,10 @@ def replay(
     """
     told = reader.run(run)
     env = _environment(told, data, threads)
-    lanes = env.unwrapped.lanes
+    known = about(env)
     player = _Player(env.unwrapped, [gate["name"] for gate in told.about["gates"][len(env.unwrapped.gates) :]])
-    recorder = Recorder(told.lanes, lanes.orders.kind.shape[1], told.about["levers"], run=told.leaf)
-    listener = Listener(lanes, recorder, regime)
+    regimes = regimes_of(known.days, regime)
+    recorder = env.unwrapped.attach(Recorder(told.lanes, known.requests, told.about["levers"], run=told.leaf, regimes=regimes))
     same, difference = 0, None
     try:
         for block in reader.blocks(told):
@@ -89,35 +90,34 @@ def replay(
             if difference is not None:
                 break
     finally:
-        listener.leave()
         env.close()
     return Replayed(told.number, same, difference, tuple(player.names), told.end is not None)
 
 
 def _environment(told: Run, data: Any, threads: int | None) -> Any:
     """The environment of a run, with the gates that can be made again, up to the first that cannot."""
-    about, where = told.about, f"run {told.number} of the diary"
-    named = named_in(about, where)
+    run, where = told.about, f"run {told.number} of the diary"
+    named = named_in(run, where)
     trust.ask("diary", named, where)
     if data is None:
-        if not about["data"]["given"]:
+        if not run["data"]["given"]:
             raise ConfigError(f"run {told.number} was given its days as objects: say where they lie (data=, --data)")
-        data = bounded.loads(about["data"]["given"], where)
-    gates = named["gates"][: next((at for at, gate in enumerate(about["gates"]) if not gate["made_by"]), len(about["gates"]))]
-    keywords = environment_keywords(about["env"])
+        data = bounded.loads(run["data"]["given"], where)
+    gates = named["gates"][: next((at for at, gate in enumerate(run["gates"]) if not gate["made_by"]), len(run["gates"]))]
+    keywords = environment_keywords(run["env"])
     for key in named["kwargs"]:
         if not takes(keywords, key):
-            raise DataError(f"{where}: {about['env']} takes no {key!r}")
+            raise DataError(f"{where}: {run['env']} takes no {key!r}")
     arguments = {**named["kwargs"], "data": data, "gates": gates, "threads": threads}
-    if about["face"] == "scalar":
-        env: Any = gym.make(about["env"], disable_env_checker=True, **(arguments | {"threads": 1}))
+    if run["face"] == "scalar":
+        env: Any = gym.make(run["env"], disable_env_checker=True, **(arguments | {"threads": 1}))
     else:
-        env = gym.make_vec(about["env"], num_envs=told.lanes, **arguments)
-    if env.unwrapped.tape_set.hash != about["data"]["hash"]:
+        env = gym.make_vec(run["env"], num_envs=told.lanes, **arguments)
+    if env.unwrapped.tape_set.hash != run["data"]["hash"]:
         env.close()
         raise DataError(
-            f"run {told.number} was on days with hash {about['data']['hash'][:16]}… ({', '.join(about['data']['days'][:3])}"
-            f"{', …' if len(about['data']['days']) > 3 else ''}), got {env.unwrapped.tape_set.hash[:16]}…; give the same days"
+            f"run {told.number} was on days with hash {run['data']['hash'][:16]}… ({', '.join(run['data']['days'][:3])}"
+            f"{', …' if len(run['data']['days']) > 3 else ''}), got {env.unwrapped.tape_set.hash[:16]}…; give the same days"
         )
     return env
 
@@ -139,10 +139,9 @@ def _run_again(env: Any, told: Run, recorder: Recorder, player: _Player, block: 
 
 def _stop_if_out_of_bounds(block: Block, env: Any) -> None:
     """`DataError` where a block holds what no market can be told: another slot, kind, side, instrument, or action."""
-    lanes = env.unwrapped.lanes
-    slots, days = lanes.orders.kind.shape[1], len(lanes.tape.info)
+    known, days = about(env), len(env.unwrapped.tape_set.info)
     bounds = {
-        "slot": (0, slots - 1), "kind": (0, max(OrderKind)), "side": (-1, 1), "instrument": (0, 0), "day": (0, days - 1),
+        "slot": (0, known.requests - 1), "kind": (0, max(OrderKind)), "side": (-1, 1), "instrument": (0, 0), "day": (0, days - 1),
         "latch": (0, 127), "quantity": (-LARGEST, LARGEST), "price": (-LARGEST, LARGEST), "before": (-LARGEST, LARGEST),
         "after": (-LARGEST, LARGEST), "regime": (UNKNOWN_REGIME, max(Regime)),
     }  # fmt: skip
@@ -153,12 +152,11 @@ def _stop_if_out_of_bounds(block: Block, env: Any) -> None:
             if wrong.any():
                 at = int(np.argmax(wrong))
                 _refuse(block, f"{name}.{column}, entry {at}: expected {low} to {high}, got {table[column][at]}")
-    menu = len(lanes.task.menu)
-    actions = block.actions
+    menu, levers, actions = len(known.menu), env.unwrapped.action_space.shape[-1:], block.actions
     if actions.ndim != (1 if menu else 2) or actions.dtype.kind != ("i" if menu else "f"):
         _refuse(block, f"actions: expected {'numbers of a menu' if menu else 'levers'}, got {actions.dtype} of shape {actions.shape}")
-    if not menu and actions.shape[1:] != env.unwrapped.action_space.shape[-1:]:
-        _refuse(block, f"actions: expected {env.unwrapped.action_space.shape[-1]} levers, got {actions.shape[1]}")
+    if not menu and actions.shape[1:] != levers:
+        _refuse(block, f"actions: expected {levers[0]} levers, got {actions.shape[1]}")
 
 
 def _refuse(block: Block, why: str) -> None:
@@ -177,9 +175,9 @@ class _Player:
     """Gives the recorded say of gates that cannot be made again: the first of them the orders, each its objections."""
 
     def __init__(self, env: Any, names: list[str]) -> None:
-        self.names, self._lanes, self._at = names, env.lanes, (0, 0)
+        self.names, self._env, self._at = names, env, (0, 0)
         self._block: Block | None = None
-        self.latch = np.zeros(env.lanes.lanes, np.int64)
+        self.latch = np.zeros(len(env.mask), np.int64)
         for _ in names:
             env.install(_PlayedBack(self, len(env.gates)))
 
@@ -191,9 +189,9 @@ class _Player:
         rows, chosen = block.decisions[low:high], block.actions[low:high]
         self.latch[:] = 0
         self.latch[rows["lane"]] = rows["latch"]
-        if self._lanes.task.menu:  # a gate that is not there cannot narrow the mask: what was masked is masked
+        if about(self._env).menu:  # a gate that is not there cannot narrow the mask: what was masked is masked
             masked = (rows["flags"] & MASKED) != 0
-            self._lanes.mask[rows["lane"][masked], chosen[masked]] = False
+            self._env.mask[rows["lane"][masked], chosen[masked]] = False
 
     def entries(self, table: str) -> Iterator[tuple[int, np.void]]:
         """(lane, entry) of the step's entries of `table`."""

@@ -21,7 +21,7 @@ from emp_gym import bounded
 from emp_gym.agents import registry
 from emp_gym.agents.base import Learner, read_json, traits
 from emp_gym.agents.presets import MOST, preset
-from emp_gym.envs import CERTIFICATES, ENVIRONMENTS
+from emp_gym.envs import CERTIFICATES, ENVIRONMENTS, problem_of
 from emp_gym.evaluation import measures
 from emp_gym.evaluation.metrics import Estimate
 from emp_gym.evaluation.reliability import stratified_interval
@@ -167,7 +167,7 @@ def _done(cell: Cell) -> dict[str, Any]:
                 backtest.calibrate(agent, cell.env, kwargs)
         except (ConfigError, DataError) as error:
             return {"skipped": str(error)}
-        return _certificate(cell) if cell.env in CERTIFICATES else _market(cell, kwargs, agent)
+        return _market(cell, kwargs, agent) if problem_of(cell.env) is None else _certificate(cell)
     finally:
         env.close()
 

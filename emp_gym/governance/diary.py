@@ -13,15 +13,17 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-import numpy as np
-
+from emp_gym.evaluation.observers import Decision, Observer, Settled
 from emp_gym.governance import diary_form, diary_rows
 from emp_gym.governance.diary_blocks import Block, DiaryDamaged, decode, encode
 from emp_gym.governance.log import DIARY, Draft, Log
 from emp_gym.governance.reader import Entry, LogReader
-from emp_gym.types import F32, F64, I64, Bool, ConfigError, Fills, Orders, Verdicts
+from emp_gym.types import F32, I64, ConfigError
+
+if TYPE_CHECKING:
+    from emp_gym.governance.diary_recorder import Regimes  # compiles
 
 RUN, RESET, POLICY, BLOCK, END = "diary-run", "diary-reset", "diary-policy", "diary-block", "diary-end"
 FORMAT = 2
@@ -30,7 +32,7 @@ FILE = "diary.log"  # of a governance folder
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
-class Diary:
+class Diary(Observer):
     """Writes one run into `log`. Made by `emp_gym.envs.wrappers.diary`, which knows what to tell it.
 
     With `durable` every decision is on disk before its orders are sent; else they are written as blocks of about `rows`
@@ -40,10 +42,10 @@ class Diary:
 
     def __init__(
         self, log: Log, about: Mapping[str, Any], *, lanes: int, slots: int, levers: int = 0, durable: bool = False,
-        rows: int | None = None, actor: str = "diary",
+        rows: int | None = None, actor: str = "diary", regimes: Regimes | None = None,
     ) -> None:  # fmt: skip
         """`about` is the payload of the run's entry, canonical JSON; the diary adds its own format and shape. `slots` are
-        order entries a lane; `levers` 0 means actions of a menu, else so many numbers an action."""
+        order entries a lane; `levers` 0 means actions of a menu, else so many numbers an action; `regimes` as for `Recorder`."""
         from emp_gym.governance.diary_recorder import ROWS, Recorder  # compiles
 
         rows = ROWS if rows is None else rows
@@ -53,9 +55,9 @@ class Diary:
         shape = {"format": FORMAT, "lanes": lanes, "levers": levers, "durable": durable}
         receipt = log.append(actor, RUN, payload={**about, **shape})
         self._run = receipt.leaf.hex()
-        self._recorder = Recorder(lanes, slots, levers, 1 if durable else rows, self._run)
+        self._recorder = Recorder(lanes, slots, levers, 1 if durable else rows, self._run, regimes)
         self._entries: list[int] = []  # of the open decisions, where durable
-        self._decisions, self._begun = 0, False
+        self._decisions, self._begun, self._gates = 0, False, len(about["gates"])
 
     def policy(self, name: str, digest: str) -> None:
         """From the next step on, policy `name` with these weights (SHA-256, hex) decides."""
@@ -75,33 +77,44 @@ class Diary:
 
     # --- what a `Recorder` hears; see there
 
+    copied = True  # it is asked, and refuses
+
     def observed(self, observation: F32, lanes: I64 | None = None) -> None:
         self._recorder.observed(observation, lanes)
 
-    def decided(
-        self, moment: Any, actions: np.ndarray, orders: Orders, sent: Orders, verdicts: Sequence[Verdicts]
-    ) -> None:
+    def decided(self, now: Decision) -> None:
         """As `Recorder.decided`. Returns when the decisions are on disk, where the diary is durable."""
         if self._closed:
             raise ConfigError("this diary is closed: its run has ended; wrap a fresh environment")
         if not self._begun:
             raise ConfigError("the diary knows of no reset, so its run could not be replayed: reset its wrapper first")
+        if len(now.verdicts) != self._gates:
+            raise ConfigError(
+                f"the diary's run was described with {self._gates} gates, got {len(now.verdicts)}: put the diary's wrapper around "
+                "those that install gates (risk, kill switch, stage)"
+            )
         if self._durable or self._recorder.full:
             self.flush()
-        self._recorder.decided(moment, actions, orders, sent, verdicts)
+        self._recorder.decided(now)
         if self._durable:
             block = self._recorder.peek()
             rows = [diary_rows.decision(block, at) for at in range(len(block.decisions))]
             self._entries = self._append_rows(diary_rows.DECIDED, rows)
 
-    def settled(self, reward: F64, terminated: Bool, truncated: Bool, equity2: I64, fills: Fills) -> None:
+    def settled(self, now: Settled) -> None:
         """As `Recorder.settled`; durable outcomes are on disk when it returns."""
-        self._recorder.settled(reward, terminated, truncated, equity2, fills)
+        self._recorder.settled(now)
         if self._durable:
             block = self._recorder.peek()
             self._append_rows(
                 diary_rows.OUTCOME, [diary_rows.outcome(block, at, seq) for at, seq in enumerate(self._entries)]
             )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> NoReturn:
+        raise ConfigError("an environment with a diary cannot be copied: two would write one run; copy what it wraps")
+
+    def __reduce__(self) -> NoReturn:
+        raise ConfigError("an environment with a diary cannot be pickled: its log has one writer; wrap it where it runs")
 
     # --- what reaches the log
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 
+from emp_gym.evaluation.observers import Decision, Observer, Settled
 from emp_gym.governance import diary_kernels
 from emp_gym.governance.diary_blocks import (
     DECISION,
@@ -16,34 +16,27 @@ from emp_gym.governance.diary_blocks import (
     UNKNOWN_REGIME,
     Block,
 )
-from emp_gym.types import F32, F64, I8, I64, Bool, Fills, Orders, Verdicts
+from emp_gym.types import F32, I8, I64, Verdicts
 
 ROWS = 1 << 16
 """Decisions a block: so many are lost at most if the process dies."""
 
 
-@dataclass(frozen=True)
-class Moment:
-    """Where the lanes stand when they decide. All arrays [N]."""
-
-    moved: Bool  # lanes that decide; the others wait for a reset or have ended
-    masked: Bool  # the action was not allowed and is executed as "keep"
-    time_ns: I64
-    decision: I64
-    day: I64
-    row: I64
-    regime: I8 | None  # Regime, None: nobody knows
-    latch: I64
+Regimes = Callable[[np.ndarray], I8]
+"""Gives `Regime` i1 [N] of the rows that lanes `LANE` [N] have been shown."""
 
 
-class Recorder:
+class Recorder(Observer):
     """Decisions of `lanes` lanes with up to `slots` orders each; `levers` 0: actions of a menu, else so many numbers.
+    `regimes` None: nobody knows.
 
-    A step is `decided` (before the market has the orders) and `settled` (before any lane is reset); `observed` keeps the
-    hashes of the observations on which the next decisions are taken.
+    `observed` keeps the hashes of the observations on which the next decisions are taken.
     """
 
-    def __init__(self, lanes: int, slots: int, levers: int = 0, rows: int = ROWS, run: str = "") -> None:
+    def __init__(
+        self, lanes: int, slots: int, levers: int = 0, rows: int = ROWS, run: str = "", regimes: Regimes | None = None
+    ) -> None:
+        self._regimes = regimes
         self.lanes, self.run, self.step = lanes, run, 0
         self._first = 0  # first step of the block at hand
         self._rows = max(rows, lanes)
@@ -76,29 +69,26 @@ class Recorder:
         words = np.ascontiguousarray(observation, np.float32).view(np.uint32)
         diary_kernels.hash_lanes(self._everyone if lanes is None else lanes, words, self._hashes)
 
-    def decided(
-        self, moment: Moment, actions: np.ndarray, orders: Orders, sent: Orders, verdicts: Sequence[Verdicts]
-    ) -> None:
+    def decided(self, now: Decision) -> None:
         """Notes the decisions of one step: the orders proposed, what gates said, the orders about to be sent."""
+        orders, sent, lane = now.orders, now.sent, now.public.lane
         self._orders = _with_room(self._orders, int(self._used[1]) + orders.kind.size)
         self._sent = _with_room(self._sent, int(self._used[2]) + orders.kind.size)
         begin = int(self._used[0])
         self._decisions = _with_room(self._decisions, begin + self.lanes)
         self._actions = _with_room(self._actions, begin + self.lanes)
         diary_kernels.decide(
-            self._used, self.step, moment.moved, moment.masked, self._hashes, moment.latch, moment.time_ns,
-            moment.decision, moment.day, moment.row, self._unknown if moment.regime is None else moment.regime,
+            self._used, self.step, now.moved, now.masked, self._hashes, now.latch, now.view.time_ns,
+            now.view.decision, lane["day"], lane["row"], self._unknown if self._regimes is None else self._regimes(lane),
             orders.kind, orders.records, sent.kind, sent.records, sent is not orders,
             self._decisions, self._orders, self._sent, self._place,
         )  # fmt: skip
         end = int(self._used[0])
-        self._actions[begin:end] = actions[moment.moved] if end - begin < self.lanes else actions
-        for number, verdict in enumerate(verdicts):
+        self._actions[begin:end] = now.actions[now.moved] if end - begin < self.lanes else now.actions
+        for number, verdict in enumerate(now.verdicts):
             if verdict.touched:
                 self._object(number, verdict)
-        for lane, text in sorted(self._said.items()):
-            if self._place[lane] >= 0:
-                self._notes.append((int(self._place[lane]), text))
+        self._notes += [(int(self._place[at]), text) for at, text in sorted(self._said.items()) if self._place[at] >= 0]
         self._said.clear()
         self.step += 1
 
@@ -112,9 +102,12 @@ class Recorder:
         entries["before"], entries["after"] = verdict.quantity_before[lane, slot], verdict.quantity_after[lane, slot]
         self._objections.append(entries)
 
-    def settled(self, reward: F64, terminated: Bool, truncated: Bool, equity2: I64, fills: Fills) -> None:
-        """Notes what became of the decisions of the step: all arrays [N], and its fills."""
-        diary_kernels.settle(self._place, reward, terminated, truncated, equity2, self._equity2, self._decisions)
+    def settled(self, now: Settled) -> None:
+        """Notes what became of the decisions of the step, and its fills."""
+        equity2, fills = now.view.equity2, now.fills
+        diary_kernels.settle(
+            self._place, now.reward, now.terminated, now.truncated, equity2, self._equity2, self._decisions
+        )
         self._fills = _with_room(self._fills, int(self._filled[0]) + len(fills.lane))
         diary_kernels.fill(
             self._filled, self._place, fills.lane, fills.row, fills.time_ns, fills.id, fills.side, fills.price,

@@ -8,10 +8,10 @@ data cost. A trial counts once, and once more for each further version that it w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -35,8 +35,18 @@ from emp_gym.governance.record import (
 from emp_gym.governance.signatures import Person
 from emp_gym.types import NS
 
-if TYPE_CHECKING:
-    from emp_gym.governance.state import State
+
+class OnRecord(Protocol):
+    """What is asked of the record: `emp_gym.governance.state.State`."""
+
+    @property
+    def versions(self) -> Mapping[str, Version]: ...
+    @property
+    def trials(self) -> Mapping[int, Trial]: ...
+    @property
+    def invalid(self) -> Sequence[Any]: ...
+    def champion(self, stage: str, now: int, env_id: str | None = None) -> Version | None: ...
+
 
 SIGNERS = {"paper": 1, "pilot": 2, "live": 2}
 """Different people who must sign for a stage."""
@@ -56,7 +66,7 @@ class Case:
         return all(finding.passed for finding in self.findings)
 
 
-def examine(state: State, version: Version, to: str, now: int, least: Costs | None = None) -> Case:
+def examine(state: OnRecord, version: Version, to: str, now: int, least: Costs | None = None) -> Case:
     """All findings about entering `to` (or renewing it) at time `now` (ns): a pure function of the record. `least`: what the
     evidence must assume, if not what every stage asks."""
     used = tuple(_valid(version, to, now))
@@ -86,7 +96,7 @@ def signed(who: Sequence[Person], stage: str, wrong: Sequence[str] = ()) -> Find
     return Finding("signatures", len(able) >= needed, expected, got, "--signer NAME --key FILE for each of them")
 
 
-def trials_behind(state: State, version: Version) -> list[tuple[Trial, list[Version]]]:
+def trials_behind(state: OnRecord, version: Version) -> list[tuple[Trial, list[Version]]]:
     """The trials that count against `version`, with the versions that each gave."""
     given: dict[int, list[Version]] = {}
     for other in state.versions.values():
@@ -100,7 +110,7 @@ def trials_behind(state: State, version: Version) -> list[tuple[Trial, list[Vers
     return found
 
 
-def count_trials(state: State, version: Version) -> int:
+def count_trials(state: OnRecord, version: Version) -> int:
     return sum(max(1, len(versions)) for _, versions in trials_behind(state, version))
 
 
@@ -133,7 +143,7 @@ def _date(ts_ns: int) -> str:
     return datetime.fromtimestamp(ts_ns // NS, UTC).date().isoformat()
 
 
-def _formal(state: State, version: Version, to: str, now: int) -> list[Finding]:
+def _formal(state: OnRecord, version: Version, to: str, now: int) -> list[Finding]:
     """What needs no statistics."""
     here = version.stage(now)
     following = STAGES[min(STAGES.index(here) + 1, len(STAGES) - 1)]
@@ -190,7 +200,7 @@ def _days_told(days: Sequence[Day]) -> str:
     return f"day{'' if len(days) == 1 else 's'} of {named}, {when}"
 
 
-def _searched(state: State, version: Version) -> list[Finding]:
+def _searched(state: OnRecord, version: Version) -> list[Finding]:
     """That every version of the search was evaluated where the candidate was, or ranks are those of another search."""
     mine = set(session_totals(version))
     others = [v for _, versions in trials_behind(state, version) for v in versions]
@@ -227,7 +237,7 @@ def session_totals(version: Version) -> dict[Session, int]:
     return sums
 
 
-def _assembled(state: State, version: Version, used: Sequence[Evaluation], gate: Gate, now: int) -> promotion.Evidence:
+def _assembled(state: OnRecord, version: Version, used: Sequence[Evaluation], gate: Gate, now: int) -> promotion.Evidence:
     candidate = joined([e.performance(version.version) for e in used])
     behind = trials_behind(state, version)
     rows = [session_totals(v) for _, versions in behind for v in versions]
@@ -249,12 +259,12 @@ def _assembled(state: State, version: Version, used: Sequence[Evaluation], gate:
     )
 
 
-def _rivals(state: State, sessions: set[int]) -> int:
+def _rivals(state: OnRecord, sessions: set[int]) -> int:
     """Versions with an evaluation in any of these sessions."""
     return sum(any(sessions & set(e.sessions.tolist()) for e in v.evaluations) for v in state.versions.values())
 
 
-def _fitted(state: State, version: Version, used: Sequence[Evaluation]) -> list[Day]:
+def _fitted(state: OnRecord, version: Version, used: Sequence[Evaluation]) -> list[Day]:
     """Days of the evidence that are not news: the version or an ancestor may have trained on that day, on the same rows under another
     name, or (recorded) on another symbol of that date, which shares its market."""
     trained = list(_trained(state, version))
@@ -264,7 +274,7 @@ def _fitted(state: State, version: Version, used: Sequence[Evaluation]) -> list[
     return [day for day in found.values() if day.key in keys or day.rows in rows or (not day.synthetic and day.date in dates)]
 
 
-def _trained(state: State, version: Version) -> Iterator[Day]:
+def _trained(state: OnRecord, version: Version) -> Iterator[Day]:
     """Days that the version or an ancestor may have trained on."""
     while True:
         yield from state.trials[version.trial].days
@@ -280,7 +290,7 @@ def _baselines(used: Sequence[Evaluation]) -> Iterator[Performance]:
         yield joined([e.performance(name) for e in used])
 
 
-def _on_record(state: State, champion: Version, version: Version, candidate: Performance) -> Performance:
+def _on_record(state: OnRecord, champion: Version, version: Version, candidate: Performance) -> Performance:
     """The champion on the candidate's episodes in the candidate's setting, as far as the record has them."""
     evaluations = [e for v in state.versions.values() for e in v.evaluations if champion.version in e.policies]
     parts = [e.performance(champion.version) for e in evaluations if e.setting == version.setting]

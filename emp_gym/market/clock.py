@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from emp_gym.data.clock import UNITS
-from emp_gym.settings import shown
+from emp_gym.settings import LARGEST, shown
 from emp_gym.types import ConfigError
 
 
@@ -28,7 +28,7 @@ class Clock:
             count, unit = int(match[1]), match[2]
             if unit in units:
                 return cls(count, 0, unit.removesuffix("s"))
-            if unit in UNITS:
+            if unit in UNITS and count * UNITS[unit] <= LARGEST:
                 return cls(0, count * UNITS[unit])
         raise ConfigError(f"every must be like '100 {units[-1]}', '250 ms' or '1 s', got {shown(text)}")
 

@@ -6,19 +6,16 @@ what the tape has there. `DataError` names array, lane, field, expected and got.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from emp_gym.data.array_bounds import MOST, Arrays, Bounds
-from emp_gym.data.tape import NO_ROW
+from emp_gym.data.tape import NO_ROW, TapeSet
 from emp_gym.market.lots import MOST_CASH
 from emp_gym.market.public import ENDLESS, FREE, IN_FLIGHT, LIMIT, LIVE, MARKET, SEEN
 from emp_gym.market.records import BEYOND
 from emp_gym.types import EMPTY_ASK, EMPTY_BID, Outcome, Status
-
-if TYPE_CHECKING:
-    from emp_gym.market.replay import ReplayMarket
 
 LOTS = 1 << 40  # of one order, and of a queue
 PRICE = 1 << 50
@@ -28,7 +25,21 @@ _AMOUNTS = ("cash", "fees", "position", "captured2")
 _QUOTED = ("bought", "sold", "flow", "hidden", "mid2_before")
 
 
-def with_notes(market: ReplayMarket, saved: Arrays) -> Arrays:
+class Replaying(Protocol):
+    """What is asked of the market: `emp_gym.market.replay.ReplayMarket`."""
+
+    lanes: int
+    config: Any
+    data: TapeSet
+    days: np.ndarray
+    looks: np.ndarray
+    taken: np.ndarray
+    notes_of_a_row: int
+
+    def make_room(self, notes: int) -> None: ...
+
+
+def with_notes(market: Replaying, saved: Arrays) -> Arrays:
     """`saved` with its notes of consumed depth, which grow with the prices at which was taken, as wide as those of `market`, which gets
     the room that they need."""
     stored = np.ascontiguousarray(saved.get("taken", np.zeros(0, np.uint8))).reshape(-1).view(np.uint8)
@@ -41,7 +52,7 @@ def with_notes(market: ReplayMarket, saved: Arrays) -> Arrays:
     return {**saved, "taken": there}
 
 
-def check(market: ReplayMarket, saved: Arrays, where: str) -> None:
+def check(market: Replaying, saved: Arrays, where: str) -> None:
     """`DataError` where `saved`, arrays as `ReplayMarket.arrays` gives, cannot be a state of `market`."""
     bounds, state = Bounds(where), saved["state"]
     for name, array in saved.items():
@@ -57,7 +68,7 @@ def check(market: ReplayMarket, saved: Arrays, where: str) -> None:
     bounds.within("outcome", saved["outcome"], 0, max(Outcome))
 
 
-def _state(bounds: Bounds, market: ReplayMarket, saved: Arrays, days: np.ndarray, begun: np.ndarray) -> None:
+def _state(bounds: Bounds, market: Replaying, saved: Arrays, days: np.ndarray, begun: np.ndarray) -> None:
     state, quote, last = saved["state"], saved["public.quote"][:, 0], days["rows"] - 1
     furthest = int(market.days["rows"].max()) - 1
     notes = saved["taken"].shape[1] if market.config.half_life_ns else market.notes_of_a_row
@@ -87,7 +98,7 @@ def _state(bounds: Bounds, market: ReplayMarket, saved: Arrays, days: np.ndarray
     bounds.within("quote.tick", np.where(ticks, quote["tick"], -1), 1, MOST, begun)
 
 
-def _seen(bounds: Bounds, market: ReplayMarket, saved: Arrays, days: np.ndarray, begun: np.ndarray) -> None:
+def _seen(bounds: Bounds, market: Replaying, saved: Arrays, days: np.ndarray, begun: np.ndarray) -> None:
     """What the view shows is what the tape has."""
     number = saved["state"]["seen_row"]
     rows, levels = market.data.rows[days["row0"] + number], market.data.book[days["row0"] + number]
@@ -105,7 +116,7 @@ def _seen(bounds: Bounds, market: ReplayMarket, saved: Arrays, days: np.ndarray,
         bounds.equal("book", saved["public.book"][:, 0, 2 * s + 1], size[:, s], begun[:, None])
 
 
-def _orders(bounds: Bounds, market: ReplayMarket, saved: Arrays, days: np.ndarray) -> None:
+def _orders(bounds: Bounds, market: Replaying, saved: Arrays, days: np.ndarray) -> None:
     state, slots = saved["state"], saved["slots"]
     used = np.arange(slots.shape[1]) < state["orders"][:, None]
     live, flying = used & (slots["state"] == LIVE), used & (slots["state"] == IN_FLIGHT)

@@ -8,7 +8,8 @@ from emp_gym.jit import hot, inner, prefetch
 from emp_gym.risk.exposure_kernels import POSITION, add_open, check_portfolio, expose, limit, limit_risk
 from emp_gym.risk.own_order_kernels import content_code, same_sent, self_trade
 from emp_gym.risk.price_kernels import check_price, check_size, stale, worst_price
-from emp_gym.risk.rules import LOTS_MAX, OFF, PRICE_MAX
+from emp_gym.risk.reasons import LOTS_MAX
+from emp_gym.risk.rules import OFF, PRICE_MAX
 from emp_gym.risk.state import MISSING, RING
 from emp_gym.risk.watch_kernels import HALTED, NORMAL, time_known, watch_lane
 from emp_gym.threads import chunk_size, fan_out, next_chunk, region

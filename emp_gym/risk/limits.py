@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from emp_gym import bounded
-from emp_gym.risk.rules import LOTS_MAX, MAX_INSTRUMENTS
+from emp_gym.risk.reasons import LOTS_MAX, MAX_INSTRUMENTS
 from emp_gym.risk.state import RING
 from emp_gym.types import NS, ConfigError, DataError
 

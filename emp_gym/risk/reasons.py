@@ -1,8 +1,11 @@
-"""Reason bits of the 24 checks, in their fixed order, and the states of a lane's latch."""
+"""Reason bits of the 24 checks, in their fixed order, the states of a lane's latch, and how much the risk layer takes."""
 
 from __future__ import annotations
 
 from enum import IntEnum
+
+LOTS_MAX = 1 << 44  # a larger quantity is malformed
+MAX_INSTRUMENTS = 16
 
 
 class Check(IntEnum):

@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from emp_gym.risk.reasons import LOTS_MAX, MAX_INSTRUMENTS
 from emp_gym.types import CASH_UNITS, ConfigError
 
 if TYPE_CHECKING:
     from emp_gym.risk.limits import Limits, LossLimit
 
 OFF = -1
-LOTS_MAX = 1 << 44  # a larger quantity is malformed
 PRICE_MAX = 1 << 44  # price units; a larger price is malformed
 AMOUNT_MAX = 1 << 56  # price units x lots; a larger amount counts as not known
 TIME_MAX = 1 << 60  # ns
-MAX_INSTRUMENTS = 16
 MAX_SLOTS = 64  # open orders, and entries of one decision, a lane
 SHARE = 8, 10  # of the tokens that orders which do not reduce may use
 

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from emp_gym.jit import hot, inner
-from emp_gym.risk.rules import AMOUNT_MAX, LOTS_MAX, OFF, PRICE_MAX, TIME_MAX
+from emp_gym.risk.reasons import LOTS_MAX
+from emp_gym.risk.rules import AMOUNT_MAX, OFF, PRICE_MAX, TIME_MAX
 from emp_gym.risk.state import FULL_SCALE, MISSING
 from emp_gym.threads import chunk_size, fan_out, next_chunk, region
 

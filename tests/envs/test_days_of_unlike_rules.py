@@ -21,7 +21,6 @@ import pytest
 import emp_gym  # noqa: F401  (registers the ids)
 from emp_gym.data.synthetic import DayConfig
 from emp_gym.data.tape import build
-from emp_gym.envs import render
 from emp_gym.envs.core import Lanes
 from emp_gym.types import CASH_UNITS, NS, ConfigError, Instrument, OrderKind
 from tests.market.duel import synthetic_day
@@ -138,9 +137,7 @@ def test_pictures_show_the_prices_and_the_currency_of_the_lanes_own_day(paths: d
         env.reset(seed=0, options={"day": number_of(env, own.symbol), "start": 1_000})
         text, best = env.render(), int(env.unwrapped.view.ask_price[0, 0, 0])
         assert text.startswith(own.symbol) and f"{own.currency}\n" in text and f"{best * own.price_unit:.4f}" in text
-        trail = render.Trail()
-        trail.restart(env.unwrapped.lanes)
-        assert trail.ask[0] == best * own.price_unit
+        assert env.unwrapped._trail.ask == [best * own.price_unit]
 
 
 def test_an_order_must_be_a_multiple_of_every_days_lot(paths: dict[str, str]) -> None:

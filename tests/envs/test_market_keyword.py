@@ -79,6 +79,15 @@ def test_a_pinned_start_is_the_same_episode_whatever_the_seed() -> None:
         env.reset(options={"start": "10:15:00"})
 
 
+@pytest.mark.parametrize("mode", ["ansi", "rgb_array"])
+def test_a_market_without_days_is_drawn(mode: str) -> None:
+    env = gym.make("emp-lob-v0", market=WALK, render_mode=mode)
+    env.reset(seed=1)
+    env.step(1)
+    drawn = env.render()
+    assert drawn.startswith("WALK 09:30:00.100  trading  decision 1/256") if mode == "ansi" else drawn.shape == (600, 1100, 3)
+
+
 @pytest.mark.parametrize(("keywords", "said"), [
     ({"market": "wlak"}, r"unknown market 'wlak': expected one of .*'replay'"),
     ({"market": WALK, "spraed": 4}, "did you mean 'spread'"),

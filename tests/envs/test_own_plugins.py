@@ -231,6 +231,42 @@ def test_a_task_in_numpy_sends_masks_observes_and_ends_as_it_says():
     assert (env.lanes.episodes["masked"] == 2).all() and (env.view.position == 100).all()
 
 
+class Table(Task):
+    actions = (Action("keep"), Action("buy", take=1), Action("sell", take=-1), Action("cancel all", cancel=True))
+
+
+class InNumpy(Table):
+    """`Table` again, by hand."""
+
+    def orders(self, actions, out):
+        view = self.world.view
+        for action, side in ((1, 1), (2, -1)):
+            out.add(np.flatnonzero(actions == action), OrderKind.MARKET, side=side, quantity=self.order_quantity)
+        for k in range(view.order_id.shape[1]):
+            lanes = np.flatnonzero((actions == 3) & (view.order_id[:, k] > 0) & ~view.order_leaving[:, k])
+            out.add(lanes, OrderKind.CANCEL, side=view.order_side[lanes, k], id=view.order_id[lanes, k])
+
+    def mask(self, out):
+        view, free = self.world.view, (self.world.view.order_id == 0).any(axis=1)
+        for action, side, size in ((1, 1, view.ask_size), (2, -1, view.bid_size)):
+            waiting = np.where(view.order_side == side, view.order_quantity, 0).sum(axis=1)
+            room = self.max_position - side * view.position[:, 0] - waiting >= self.order_quantity
+            out[:, action] = free & room & (view.status[:, 0] == 0) & (size[:, 0, 0] > 0)
+
+
+GATES = [{"gate": "risk", "limits": {"instrument": {"max_position": 150}, "order": {"self_trade": "allow"}}, "masks": True}]
+
+
+@pytest.mark.parametrize("given", [{}, {"gates": GATES}, {"latency_ns": 2_000_000_000}], ids=["plain", "narrowed", "late"])
+def test_a_table_written_anew_in_numpy_does_the_same(given):
+    told = []
+    for task in (Table, InNumpy):
+        env = made(task=task, num_envs=32, episode="40 decisions", **given)
+        env.reset(seed=9)
+        told.append((trace(env, 60), env.lanes.episodes["masked"].tolist()))
+    assert told[0] == told[1] and sum(told[0][1]) > 0
+
+
 @pytest.mark.parametrize("given", EACH[:3], ids=["targets", "numpy", "sets"])
 def test_they_conform(given):
     left_out = {"sb3_accepts", "forked_workers_survive", "python_threads_do_not_meet"}

@@ -18,7 +18,8 @@ from searchable import DIAL, TABLE, Formula, Fumbling
 from emp_gym.agents.base import read_json
 from emp_gym.experiments.engine import engine
 from emp_gym.experiments.search import champion, pareto, report, store
-from emp_gym.experiments.search.driver import CONSTRAINT, Listener, Plan, Record, Search, Silent
+from emp_gym.experiments.search.driver import CONSTRAINT, Listener, Record, Search, Silent
+from emp_gym.experiments.search.plans import Plan
 from emp_gym.experiments.search.work import Unit, work
 from emp_gym.types import ConfigError, DataError
 

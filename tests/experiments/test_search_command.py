@@ -223,7 +223,7 @@ def cells_in(folder: Path) -> int:
 
 def test_a_search_announces_what_it_does_where_rollouts_are_longer_than_the_budget() -> None:
     from emp_gym.experiments.commands.evolve import _steps
-    from emp_gym.experiments.search.driver import Plan
+    from emp_gym.experiments.search.plans import Plan
 
     table = {"agent.num_envs": {"low": 8, "high": 256}, "agent.n_steps": [32, 64]}
     study = SimpleNamespace(user_attrs={"final_seeds": 1})

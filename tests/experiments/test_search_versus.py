@@ -11,7 +11,8 @@ import pytest
 from searchable import Formula
 
 from emp_gym.experiments.search import versus
-from emp_gym.experiments.search.driver import Plan, Record
+from emp_gym.experiments.search.driver import Record
+from emp_gym.experiments.search.plans import Plan
 from emp_gym.experiments.search.versus import Contest, Course
 from emp_gym.experiments.search.work import Objectives
 

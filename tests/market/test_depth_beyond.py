@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from emp_gym.evaluation.observers import Began, Settled
 from emp_gym.evaluation.retaken import Retaken
+from emp_gym.market.replay import ReplayMarket
 from emp_gym.types import EMPTY_ASK, EMPTY_BID, NS, Instrument, RecordedDay
 from tests.market.by_hand import Hand, Lane
 from tests.market.duel import Duel, Taker, synthetic_day, walk
@@ -317,22 +318,33 @@ def test_kernel_and_judge_agree_on_all_that_is_taken_over_many_steps(day: str, r
 def test_no_price_is_taken_more_often_than_it_was_shown_where_nothing_comes_back() -> None:
     retaken = None
     for duel in walk(day_of("one tick, thin"), Rules(every_rows=2, half_life_ns=-1), lanes=6, steps=300, seed=3, trader=Taker):
-        retaken = retaken or Retaken(SimpleNamespace(market=duel.market))
-        retaken.step(np.ones(6, bool))
+        retaken = retaken or noting(duel.market)
+        retaken.settled(settled(duel.market))
     assert sum(map(len, retaken._takes)) > 150 and not retaken.lots().any()
 
 
 # ---- what was taken again
 
 
+def noting(market: ReplayMarket) -> Retaken:
+    retaken = Retaken(market.tape)
+    retaken.began(Began(market.view, market.public, np.arange(market.lanes)))
+    return retaken
+
+
+def settled(market: ReplayMarket) -> Settled:
+    flags = np.zeros(market.lanes, bool)
+    return Settled(market.view, market.public, ~flags, np.zeros(market.lanes), flags, flags, market.last_fills(), market.outcome)
+
+
 def again(lane: Lane, orders: list[int]) -> float:
     """Lots that were taken more often than shown, of an order after each message."""
-    retaken = Retaken(SimpleNamespace(market=lane.market))
+    retaken = noting(lane.market)
     for lots in orders:
         if lots:
             lane.bid(103, lots)
         lane.step()
-        retaken.step(np.ones(1, bool))
+        retaken.settled(settled(lane.market))
     return float(retaken.lots()[0])
 
 
@@ -353,10 +365,10 @@ def test_what_is_gone_for_good_is_taken_once() -> None:
 def test_a_level_that_comes_back_into_view_counts_as_new() -> None:
     day = Hand({100: 50}, {103: 40}).quiet().execute(-1, 103, 40).new(-1, 103, 25, 8).quiet()
     lane = Lane(day)
-    retaken = Retaken(SimpleNamespace(market=lane.market))
+    retaken = noting(lane.market)
     for lots in (40, 0, 0, 25):
         if lots:
             lane.buy(lots)
         lane.step()
-        retaken.step(np.ones(1, bool))
+        retaken.settled(settled(lane.market))
     assert retaken.lots().tolist() == [0]

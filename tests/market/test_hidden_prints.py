@@ -108,7 +108,7 @@ def test_halts_and_a_side_without_orders_leave_it_unfilled() -> None:
 
 
 def test_other_words_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"hidden_prints must be one of \['fill', 'ignore'\], got 'maybe'"):
+    with pytest.raises(ConfigError, match=r"hidden_prints must be one of \['ignore', 'fill'\], got 'maybe'"):
         ReplayConfig(hidden_prints="maybe")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,16 +17,26 @@ from emp_gym.agents.muzero.loss import loss, tensors
 from emp_gym.agents.muzero.networks import Networks
 from emp_gym.agents.muzero.planning import Planner
 from emp_gym.agents.muzero.replay import CUT, FINISHED, Replay
+from emp_gym.agents.muzero.search import Edge, SearchConfig
 from emp_gym.types import F32, I64, Bool, ConfigError
 
-if TYPE_CHECKING:
-    from emp_gym.agents.muzero.agent import MuZero
+
+class Searching(Protocol):
+    """What is asked of the agent: `emp_gym.agents.muzero.agent.MuZero`."""
+
+    config: Any
+    actions: Any
+    networks: Networks
+    seed: int
+    edge: Edge | None
+
+    def search_config(self, networks: Networks) -> SearchConfig: ...
 
 
 class Learner:
     """What training needs besides the networks. All randomness is from one generator."""
 
-    def __init__(self, agent: MuZero) -> None:
+    def __init__(self, agent: Searching) -> None:
         self.agent, c = agent, agent.config
         self.actions, self.mean = agent.actions, agent.networks  # what acts; with `average` what learns is known here only
         self.networks = copy.deepcopy(agent.networks) if c.average else agent.networks

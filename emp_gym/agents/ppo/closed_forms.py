@@ -16,7 +16,7 @@ from gymnasium import spaces
 from emp_gym.agents.base import BaseAgent
 from emp_gym.agents.baselines.quotes import avellaneda_stoikov, glft
 from emp_gym.agents.names import nearest
-from emp_gym.envs import CERTIFICATES
+from emp_gym.envs import problem_of
 from emp_gym.evaluation import optimal
 from emp_gym.evaluation.optimal import Policy
 from emp_gym.types import F32, F64, I64, Bool, ConfigError
@@ -85,12 +85,12 @@ class ClosedForm(BaseAgent):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        rule, name = self.config.rule, CERTIFICATES.get(str(getattr(self.spec, "id", "")), "none")
+        rule, name = self.config.rule, problem_of(self.env_id) or "none"
         here = [known for known, (problems, _) in RULES.items() if name in problems]
         if rule not in here:
             which = f"it has {', '.join(here)}" if here else "it has none"
             near = f"; did you mean {nearest(rule, here)}?" if here else ""
-            raise ConfigError(f"{rule!r} is no closed form of {getattr(self.spec, 'id', 'this environment')}: {which}{near}")
+            raise ConfigError(f"{rule!r} is no closed form of {self.env_id or 'this environment'}: {which}{near}")
         known = {field.name for field in fields(optimal.PROBLEMS[name])}
         given = {key: value for key, value in self.spec.kwargs.items() if key in known}
         problem: Any = optimal.problem(name, **given)

@@ -13,7 +13,7 @@ from gymnasium import spaces
 
 from emp_gym.agents.base import Arrays, Bound, configured, traits
 from emp_gym.agents.ppo.closed_forms import ClosedForm
-from emp_gym.envs import CERTIFICATES
+from emp_gym.envs import problem_of
 from emp_gym.types import F32, Bool, ConfigError, MakeEnv
 
 CALIBRATION = 1 << 20
@@ -89,7 +89,7 @@ def _class(name: str, spec: Any) -> type:
     from emp_gym.agents.baselines import TABLE
     from emp_gym.agents.names import nearest
 
-    if str(getattr(spec, "id", "")) in CERTIFICATES:
+    if problem_of(str(getattr(spec, "id", ""))) is not None:
         return ClosedForm
     known = {row.name: row.agent for row in TABLE}
     if name not in known:

@@ -80,7 +80,8 @@ class Task(Plugin):
 
     def set_up(self, setup: np.ndarray) -> None:
         """Writes into `episode.SETUP` what kernels read."""
-        setup["clip"], setup["max_position"], setup["limit"] = self.order_quantity, self.max_position, self.limit
+        setup["clip"], setup["max_position"] = self.order_quantity, self.max_position
+        setup["limit"] = setup["parent"] = self.limit
         setup["whole"], setup["relative"], setup["arrival"] = self.whole, self.relative, self.mark == ARRIVAL
 
     @property

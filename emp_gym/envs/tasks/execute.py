@@ -56,10 +56,6 @@ class ExecuteParent(Task):
     def limit(self) -> int:
         return self.parent
 
-    def set_up(self, setup: np.ndarray) -> None:
-        super().set_up(setup)
-        setup["parent"] = self.parent
-
     def ends(self, late: Bool) -> Bool:
         world = self.world
         return (world.view.position[:, 0] * world.episodes["parent_side"] >= self.parent) | late

@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from emp_gym.envs.about import about
 from emp_gym.experiments.benchmark import days
 from emp_gym.experiments.benchmark.env import ACTIONS, ID
 from emp_gym.experiments.benchmark.figures import Effort, Figures, core_word, cores, rates, say
@@ -42,7 +43,7 @@ def _beside(figures: Figures, effort: Effort, path: Any, lanes: int) -> None:
 
     once = Effort(repeats=1, seconds=effort.seconds)
     rates(work, once)
-    threads = env.unwrapped.lanes.market.threads
+    threads = about(env).threads
     alone: list[float] = []
     left: dict[int, list[float]] = {others: [] for others in BESIDE}
     for _ in range(effort.repeats):
@@ -55,7 +56,7 @@ def _beside(figures: Figures, effort: Effort, path: Any, lanes: int) -> None:
     for others, shares in left.items():
         fair = min(1.0, cores() / (threads + others))
         figures.add(f"{name}, beside {others} busy", shares, f"of the speed alone; a fair share is {fair:.2f}")
-    say(f"    {env.unwrapped.lanes.market.public.lane['filled'].sum():,} lots filled")
+    say(f"    {env.unwrapped.public.lane['filled'].sum():,} lots filled")
     env.close()
 
 

@@ -55,7 +55,7 @@ class Driver:
     @property
     def fills(self) -> str:
         """Proof that lanes trade: lots filled in the episodes under way."""
-        lane = self.env.unwrapped.lanes.market.public.lane  # type: ignore[attr-defined]
+        lane = self.env.unwrapped.public.lane  # type: ignore[attr-defined]
         return f"{int(lane['filled'].sum()):,} lots filled, {int(lane['maker_filled'].sum()):,} of them resting"
 
 

@@ -17,6 +17,7 @@ from emp_gym.data.tape import TapeSet
 from emp_gym.experiments.benchmark import days
 from emp_gym.experiments.benchmark.figures import Effort, Figures, say
 from emp_gym.experiments.benchmark.hft_events import market_by_order, market_by_price
+from emp_gym.experiments.benchmark.quoting import Quoting
 from emp_gym.market.public import ENDLESS
 from emp_gym.types import I64, Kind
 
@@ -46,8 +47,6 @@ def measure(figures: Figures, effort: Effort, tape: TapeSet) -> None:
 
 
 def _compare(figures: Figures, effort: Effort, regime: str, mixed: TapeSet) -> None:
-    from emp_gym.experiments.benchmark.replay import Quoting
-
     # Neither knows the other's rules for halts, so the day has none.
     config = days.configs(regime, effort.rows, 1)[0]
     tape = days.tape_set((config,))
@@ -104,8 +103,6 @@ def _agreement(figures: Figures, where: str, ours: Quotes, theirs: Quotes) -> No
 
 def own_quotes(tape: TapeSet) -> tuple[Quotes, I64]:
     """The policy in one lane of `ReplayMarket` over the whole day, and the time of every decision [T]."""
-    from emp_gym.experiments.benchmark.replay import Quoting
-
     run = Quoting(tape, 1, MESSAGES, 1)
     end = int(run.ends[0])
     run.market.reset(np.zeros(1, np.int64), np.zeros(1, np.int64), np.full(1, FIRST_ROW), np.full(1, end))

@@ -87,7 +87,7 @@ def _mask(env: Any, timed: Timed, actions: list[np.ndarray]) -> float:
         env.step(action)
         inner.gates = (timed.gate,)
         started = time.perf_counter()
-        narrow(inner)
+        narrow(inner.mask, inner.task, inner.market.view, inner.orders.kind.shape[1], inner.row)
         spent += time.perf_counter() - started
         inner.gates = own
     return spent * 1e9 / (len(actions) * len(action))

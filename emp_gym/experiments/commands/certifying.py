@@ -27,13 +27,13 @@ def run(arguments: argparse.Namespace) -> int:
     """0 where every certificate was passed, 1 otherwise."""
     from emp_gym.agents import registry
     from emp_gym.agents.names import nearest
-    from emp_gym.envs import CERTIFICATES
+    from emp_gym.envs import CERTIFICATES, problem_of
     from emp_gym.experiments.certify import Certificate
 
     registry.find(arguments.agent)  # an unknown name is one line, before anything is trained
     chosen = arguments.only or list(CERTIFICATES)
     for name in chosen:
-        if name.rpartition(":")[2] not in CERTIFICATES:
+        if problem_of(name) is None:
             raise ConfigError(f"{name!r} is no certificate; did you mean {nearest(name, CERTIFICATES)}?")
         _settings(arguments, name)
     found: list[Certificate] = []

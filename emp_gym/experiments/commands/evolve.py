@@ -31,7 +31,8 @@ from emp_gym.types import ConfigError, DataError
 
 if TYPE_CHECKING:
     from emp_gym.experiments.search.champion import Judged
-    from emp_gym.experiments.search.driver import Plan, Record, Search
+    from emp_gym.experiments.search.driver import Record, Search
+    from emp_gym.experiments.search.plans import Plan
     from emp_gym.experiments.search.space import FlatSpace
     from emp_gym.experiments.search.work import Unit
 
@@ -176,7 +177,7 @@ def _rollout(plan: Plan) -> int | None:
 def _plan(a: argparse.Namespace) -> tuple[Plan, FlatSpace]:
     from emp_gym.agents.presets import preset
     from emp_gym.experiments.config import EvaluationConfig, RunConfig, assignments, override, read_yaml, validate
-    from emp_gym.experiments.search.driver import Plan
+    from emp_gym.experiments.search.plans import Plan
     from emp_gym.experiments.search.space import FlatSpace, default_table
     from emp_gym.experiments.search.work import objectives
 

@@ -67,9 +67,10 @@ def told_where(root: Path) -> None:
 
 def optimum(config: RunConfig, agents: Sequence[Any]) -> Optimum | None:
     """How `agents` stand to the known optimum of a certificate; None for every other environment."""
-    from emp_gym.envs import CERTIFICATES
+    from emp_gym.envs import problem_of
 
-    if config.env_id.rpartition(":")[2] not in CERTIFICATES or config.env:
+    name = problem_of(config.env_id)
+    if name is None or config.env:
         return None
     from emp_gym.evaluation import optimal
     from emp_gym.evaluation.reliability import stratified_interval
@@ -78,7 +79,7 @@ def optimum(config: RunConfig, agents: Sequence[Any]) -> Optimum | None:
     judged = [certify.judge(agent, config.env_id) for agent in agents]
     scores = np.array([one.score for one in judged])
     rng = np.random.default_rng(np.random.SeedSequence([config.evaluation.seed, len(scores)]))
-    problem = optimal.problem(CERTIFICATES[config.env_id.rpartition(":")[2]])
+    problem = optimal.problem(name)
     estimate = stratified_interval(scores, rng, level=config.evaluation.level)
     exact = all(one.exact for one in judged)
     return Optimum(estimate, tuple(scores.tolist()), problem.optimal().value, problem.base(), exact)

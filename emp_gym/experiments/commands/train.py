@@ -275,6 +275,7 @@ def _train(
     part: Part, parts: Sequence[Part], governed: Governed | None, stop: Interrupts, again: str
 ) -> tuple[RunFolder, Any, Version | None]:
     """One run, its agent and, under governance, the version that it gave."""
+    from emp_gym.agents.base import Learner
     from emp_gym.experiments import training
 
     config = part.config
@@ -293,7 +294,7 @@ def _train(
         if len(parts) == 1 and not (part.folder / "config.json").exists():
             raise Stopped(f"{error} before anything was begun; start it again") from error
         raise Stopped(f"{error}{_seeds(parts, part)}; to go on: {again}") from error
-    if not bar.moved and hasattr(agent, "learn"):
+    if not bar.moved and isinstance(agent, Learner):
         say(f"{part.folder} is done ({config.total_timesteps:,} steps): nothing to train; for more: --total-timesteps N")
     return run, agent, governed.register(run) if governed else None
 

@@ -13,113 +13,28 @@ trial that it was; what is done is in its file and is not done twice.
 from __future__ import annotations
 
 import json
-import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from emp_gym.agents.names import nearest
-from emp_gym.experiments.config import EvaluationConfig, RunConfig
+from emp_gym.experiments.config import RunConfig
 from emp_gym.experiments.engine import Engine
 from emp_gym.experiments.runs import commit
 from emp_gym.experiments.search import pareto, plans, store
-from emp_gym.experiments.search.space import FlatSpace, Genome, Space, single_threaded
+from emp_gym.experiments.search.plans import Plan, Rung
+from emp_gym.experiments.search.samplers import SAMPLERS
+from emp_gym.experiments.search.space import FlatSpace, Genome, Space
 from emp_gym.experiments.search.store import Cells
 from emp_gym.experiments.search.work import Objectives, Outcome, Unit, objectives, work
 from emp_gym.types import F64, ConfigError, DataError
 
 CONSTRAINT = "no worse than doing nothing"
-SHARE = 4
-"""The first rung is this part of the budget."""
-
-
-@dataclass(frozen=True)
-class Rung:
-    """How long a trial learns before it is judged again."""
-
-    steps: int
-    seeds: int
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is searched, and how. Only `trials` may change later."""
-
-    env_id: str
-    agent_name: str = "ppo"
-    trials: int = 48  # begun, whatever becomes of them
-    population: int = 8  # of parents, and trials that a generation completes
-    halving: int = 2  # one in so many goes on after a quarter of the budget; 1: all trials have the whole
-    budget: int = 100_000  # environment steps of a training run
-    seeds: int = 2  # training runs of a trial that is not pruned
-    sampler: str = "nsga2"
-    seed: int = 0  # of the search
-    episodes: int | None = None  # that judge; None: all of the validation split
-    start: bool = True  # whether the first trial is what one has already
-    finalists: int = 4  # trials of the highest values that are trained again before one of them is the champion; 0: none
-    more_seeds: int = 6  # with which they are: the best of many is lucky in the seeds that it was chosen by
-    agent: dict[str, Any] = field(default_factory=dict)  # parameters of every trial
-    env: dict[str, Any] = field(default_factory=dict)
-    table: dict[str, Any] = field(default_factory=dict)  # the space, as `FlatSpace` reads it
-
-    def __post_init__(self) -> None:
-        for name, least in (("trials", 1), ("population", 2), ("halving", 1), ("budget", SHARE), ("seeds", 1), ("finalists", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"--{name}: expected at least {least}, got {getattr(self, name)}")
-        if self.sampler not in SAMPLERS:
-            raise ConfigError(f"no sampler is called {self.sampler!r}; did you mean {nearest(self.sampler, SAMPLERS)}?")
-
-    @property
-    def base(self) -> RunConfig:
-        """What all trials have in common."""
-        evaluation = EvaluationConfig(split="validation", episodes=self.episodes)
-        config = RunConfig(self.env_id, self.agent_name, self.budget, agent=self.agent, env=self.env, evaluation=evaluation)
-        return single_threaded(config)
-
-    @property
-    def rungs(self) -> tuple[Rung, ...]:
-        whole = Rung(self.budget, self.seeds)
-        return (whole,) if self.halving == 1 else (Rung(self.budget // SHARE, 1), whole)
-
-    @property
-    def generation(self) -> int:
-        """Trials that a generation begins."""
-        return self.population * self.halving ** (len(self.rungs) - 1)
-
-    def survivors(self, begun: int, level: int) -> int:
-        """How many of a generation that began `begun` trials are left after `level` cuts."""
-        return -(-begun // self.halving**level)
-
-    @property
-    def steps(self) -> int:
-        """Environment steps of the whole, if all goes well."""
-        return self.steps_by(1)
-
-    def steps_by(self, rollout: int) -> int:
-        """The same where a training run ends with its last rollout of so many steps, which may go over the budget."""
-        return self._trial_steps(rollout) + self.finalists * self.more_seeds * _whole(self.budget, rollout)
-
-    @property
-    def trial_steps(self) -> int:
-        """Those of its trials."""
-        return self._trial_steps(1)
-
-    def _trial_steps(self, rollout: int) -> int:
-        sizes = [min(self.generation, self.trials - first) for first in range(0, self.trials, self.generation)]
-        return sum(
-            self.survivors(begun, level) * _whole(rung.steps, rollout) * rung.seeds
-            for begun in sizes for level, rung in enumerate(self.rungs)
-        )  # fmt: skip
-
-
-def _whole(steps: int, rollout: int) -> int:
-    return -(-steps // rollout) * rollout
 
 
 @dataclass(frozen=True)
@@ -416,36 +331,3 @@ STATES: Mapping[TrialState, str] = {
     TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed", TrialState.RUNNING: "running",
     TrialState.WAITING: "running",
 }  # fmt: skip
-
-
-# ---- samplers
-
-
-def _nsga2(population: int, seed: int) -> optuna.samplers.BaseSampler:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.NSGAIISampler(
-            population_size=population,
-            crossover=optuna.samplers.nsgaii.BLXAlphaCrossover(),
-            mutation=optuna.samplers.nsgaii.PolynomialMutation(eta=5.0),
-            elite_population_selection_strategy=lambda study, pool: _elite(pool, study.directions, population),
-            seed=seed,
-        )
-
-
-def _elite(
-    pool: Sequence[FrozenTrial], directions: Sequence[optuna.study.StudyDirection], count: int
-) -> list[FrozenTrial]:
-    """The best `count` of `pool`, by number: whether Optuna has them from here or from its cache makes no difference."""
-    signs = np.array([-1.0 if direction == optuna.study.StudyDirection.MAXIMIZE else 1.0 for direction in directions])
-    costs = np.array([trial.values for trial in pool]) * signs
-    violation = np.array([sum(max(value, 0.0) for value in trial.constraints.values()) for trial in pool])
-    return sorted((pool[place] for place in pareto.order(costs, violation)[:count]), key=lambda trial: trial.number)
-
-
-def _random(population: int, seed: int) -> optuna.samplers.BaseSampler:
-    return optuna.samplers.RandomSampler(seed=seed)
-
-
-SAMPLERS: Mapping[str, Callable[[int, int], optuna.samplers.BaseSampler]] = {"nsga2": _nsga2, "random": _random}
-"""Name -> (population, seed) -> sampler."""

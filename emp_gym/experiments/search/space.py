@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from emp_gym.agents import registry
 from emp_gym.agents.base import traits
 from emp_gym.agents.names import nearest
-from emp_gym.envs import CERTIFICATES
+from emp_gym.envs import problem_of
 from emp_gym.envs.about import about
 from emp_gym.experiments import backtest
 from emp_gym.experiments.config import RunConfig, assignments, override, read_yaml, validate, with_risk
@@ -224,7 +224,7 @@ def _number(value: Any) -> Any:
 def shaping(config: RunConfig) -> list[str]:
     """Parameters of the environment that leave market and problem as they are: of its task and reward, the form of reward of a
     certificate, none where it publishes neither."""
-    if config.env_id.rpartition(":")[2] in CERTIFICATES:
+    if problem_of(config.env_id) is not None:
         return ["reward"]
     return [name for name in _of_task(config)[1] if name != "parent"]
 

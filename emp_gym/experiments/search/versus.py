@@ -37,7 +37,8 @@ from emp_gym.experiments.engine import Engine, engine
 from emp_gym.experiments.runs import commit
 from emp_gym.experiments.search import pareto, store
 from emp_gym.experiments.search.champion import FRESH
-from emp_gym.experiments.search.driver import Plan, Record, Search, Silent
+from emp_gym.experiments.search.driver import Record, Search, Silent
+from emp_gym.experiments.search.plans import Plan
 from emp_gym.experiments.search.space import default_table
 from emp_gym.experiments.search.work import Objectives, Unit
 from emp_gym.types import F64

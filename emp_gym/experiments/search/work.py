@@ -26,7 +26,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from emp_gym.agents.base import Learner, traits
-from emp_gym.envs import CERTIFICATES
+from emp_gym.envs import problem_of
 from emp_gym.envs.about import MARKET, about
 from emp_gym.evaluation import measures
 from emp_gym.experiments import backtest, certify
@@ -60,7 +60,7 @@ class Objectives:
 
 def objectives(config: RunConfig) -> Objectives:
     """Those of an environment; raises `ConfigError` for one that shows neither a market nor a certificate's wealth."""
-    if _is_certificate(config.env_id):
+    if problem_of(config.env_id) is not None:
         for key in config.env.keys() - {"reward"}:  # the form of reward leaves the problem as it is
             raise ConfigError(f"{config.env_id} is searched as it is: with env.{key} it would be another problem")
         return Objectives("score", 0.0, "unit of the problem")
@@ -73,10 +73,6 @@ def objectives(config: RunConfig) -> Objectives:
             "tell; this environment tells neither"
         )
     return Objectives("P&L", None if known.reward == "shortfall" else 0.0, "currency")
-
-
-def _is_certificate(env_id: str) -> bool:
-    return env_id.rpartition(":")[2] in CERTIFICATES
 
 
 @dataclass(frozen=True)
@@ -141,7 +137,7 @@ def judge(agent: Any, config: RunConfig) -> tuple[tuple[float, ...], F64]:
     """(value, drawdown, turnover) and the P&L of each episode, on the split that `config.evaluation` names."""
     judged = config.evaluation
     chosen = backtest.windows(config.env_id, config.env, judged)
-    if not _is_certificate(config.env_id):
+    if not problem_of(config.env_id) is not None:
         log = backtest.evaluate(agent, config.env_id, config.env, chosen, judged.seed, judged.split, record=Recorder())
         return (float(log.episodes["pnl"].mean()), *_risk_and_trading(log)), log.episodes["pnl"]
     fall = Fall()

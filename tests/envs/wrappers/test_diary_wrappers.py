@@ -18,7 +18,7 @@ from emp_gym.governance.diary_rows import DECIDED, OUTCOME
 from emp_gym.governance.errors import LogError
 from emp_gym.risk.gates import CapQuantity
 from emp_gym.types import ConfigError
-from tests.governance.diaries import RISK, blocks, diary_log, drive, scalar, vector
+from tests.governance.diaries import RISK, blocks, diary_log, scalar, vector
 
 MODES = list(AutoresetMode)
 BUY = 7
@@ -246,9 +246,10 @@ def test_closing_leaves_the_environment_as_it_was(tmp_path):
         inner = gym.make_vec("emp-lob-v0", num_envs=2)
         before = inner.unwrapped.lanes.gates, set(vars(inner.unwrapped.lanes))
         env = DiaryVectorWrapper(inner, log)
-        assert inner.unwrapped.lanes.gates != before[0]
+        assert inner.unwrapped.lanes.watch.observers == (env.diary,)
         env._kept.close()
         assert (inner.unwrapped.lanes.gates, set(vars(inner.unwrapped.lanes))) == before
+        assert inner.unwrapped.lanes.watch.observers == ()
         inner.reset(seed=0)
         inner.step(np.zeros(2, int))
         copy.deepcopy(inner.unwrapped.lanes)
@@ -270,11 +271,8 @@ def test_wrong_uses_are_refused(tmp_path):
             copy.deepcopy(env.unwrapped.lanes)
         with pytest.raises(ConfigError, match="cannot be pickled"):
             pickle.dumps(env.unwrapped.lanes)
-        lanes = env.unwrapped.lanes
-        lanes.gates = (*lanes.gates, CapQuantity(5))  # comes before the diary, wherever it is put
-        drive(env, 1)
-        late = CapQuantity(5)
-        late.last = True
-        lanes.gates = (*lanes.gates, late)
-        with pytest.raises(ConfigError, match="last gate"):
-            drive(env, 1)
+        env.unwrapped.install(CapQuantity(5))  # which the run's entry does not name
+        before = env.unwrapped.view.time_ns.copy()
+        with pytest.raises(ConfigError, match="described with 0 gates, got 1"):
+            env.step(np.zeros(env.num_envs, int))
+        assert (env.unwrapped.view.time_ns == before).all()

@@ -29,7 +29,8 @@ class Walk(BaseMarket):
     Config = WalkConfig
     published: ClassVar[Mapping[str, Named]] = {"path": Named("i8", "N M E", "price units", "mid after each event of the last decision")}
     constant_features = (
-        "bid_distance_1", "ask_distance_1", "spread", "status", "volatility_short", "volatility_long", "rate",
+        "bid_distance_1", "ask_distance_1", "spread", "status", "volatility_short", "volatility_long", "rate", "bid_ahead", "ask_ahead",
+        *(f"{sum_}_{back}" for sum_ in ("ofi", "hidden") for back in ("step", "short", "long")),
     )  # fmt: skip
 
     def __init__(self, spec: MarketSpec, config: WalkConfig) -> None:

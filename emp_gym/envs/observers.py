@@ -1,0 +1,82 @@
+"""The observers of an environment, and when they are told what. What an observer is: `emp_gym.evaluation.observers`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from emp_gym.evaluation.observers import Began, Decision, Observer, Settled
+from emp_gym.risk.gates import Gate
+from emp_gym.types import F32, F64, I64, Bool, Orders, Verdicts
+
+
+class Observed(Protocol):
+    """What is asked of the lanes: `emp_gym.envs.core.Lanes`."""
+
+    market: Any
+    task: Any
+    mask: Bool
+    orders: Orders
+    verdicts: list[Verdicts]
+
+    @property
+    def gates(self) -> Sequence[Gate]: ...
+
+
+class Watch:
+    """The observers of N lanes, in the order in which they came."""
+
+    def __init__(self, lanes: int, observers: tuple[Observer, ...] = ()) -> None:
+        self.observers = observers
+        self.flags: tuple[Bool, Bool] = (np.zeros(lanes, np.bool_),) * 2  # terminated, truncated: a face may cut more until it settles
+        self._everyone, self._none = np.arange(lanes), np.zeros(lanes, np.int64)
+        self._beginners, self._lookers, self._deciders, self._settlers = (
+            tuple(each for each in observers if getattr(type(each), name) is not getattr(Observer, name))
+            for name in ("began", "observed", "decided", "settled")
+        )
+
+    def joined(self, observer: Observer) -> Watch:
+        """One more."""
+        return Watch(len(self._none), (*self.observers, observer))
+
+    def left(self, observer: Observer) -> Watch:
+        """One less."""
+        return Watch(len(self._none), tuple(each for each in self.observers if each is not observer))
+
+    def began(self, of: Observed, lanes: I64) -> None:
+        for each in self._beginners:
+            each.began(Began(of.market.view, of.market.public, lanes))
+
+    def decided(self, of: Observed, actions: np.ndarray, sent: Orders) -> None:
+        if not self._deciders:
+            return
+        market, latch = of.market, self._none
+        masked = ~of.mask[self._everyone, actions] if of.task.menu else self._none.astype(np.bool_)
+        for gate in of.gates:
+            if (own := gate.latch) is not None:
+                latch = np.maximum(latch, own)
+        now = Decision(market.view, market.public, market.active, actions, masked, of.orders, sent, of.verdicts, latch)
+        for each in self._deciders:
+            each.decided(now)
+
+    def settled(self, of: Observed, reward: F64, observation: F32) -> None:
+        """The step is over, and no lane has begun anew; `observation` is what each lane sees now."""
+        if self._settlers:
+            market = of.market
+            now = Settled(market.view, market.public, market.active, reward, *self.flags, market.last_fills(), market.outcome)
+            for each in self._settlers:
+                each.settled(now)
+        self.observed(observation, None)
+
+    def observed(self, observation: F32, lanes: I64 | None) -> None:
+        for each in self._lookers:
+            each.observed(observation, lanes)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Watch:
+        return Watch(len(self._none), tuple(copy.deepcopy(each, memo) for each in self.observers if each.copied))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Watch, (len(self._none), tuple(each for each in self.observers if each.copied))
