@@ -153,9 +153,8 @@ def observe_window(out, at, flow, bought, sold, mid2, mid2_then, hidden, per_tic
 
 
 @hot
-def observe_book(out, at, quote, seen, book, levels):
+def observe_book(out, at, seen, book, levels, per_tick):
     """Writes what rests in the book from column `at`; returns the next column."""
-    per_tick = np.float32(1.0 / quote["tick"])
     mid2 = seen[0]["mid2"]
     for s in range(2):
         sign = 1 - 2 * s
@@ -180,10 +179,9 @@ def observe_book(out, at, quote, seen, book, levels):
 
 
 @hot
-def observe_flow(out, at, quote, seen):
+def observe_flow(out, at, quote, seen, per_tick):
     """Writes what has passed, in three windows, from column `at`; returns the next column."""
     now, short, long = seen[0], seen[1], seen[2]
-    per_tick = np.float32(1.0 / quote["tick"])
     mid2 = now["mid2"]
     at = observe_window(
         out, at, quote["flow"], quote["bought"], quote["sold"], mid2, quote["mid2_before"], quote["hidden"], per_tick
@@ -203,9 +201,8 @@ def observe_flow(out, at, quote, seen):
 
 
 @hot
-def observe_own(out, at, sets, lane, quote, slots, book, clip_lots, max_position, elapsed):
+def observe_own(out, at, sets, lane, quote, slots, book, clip_lots, max_position, elapsed, per_tick):
     """Writes own account and own orders, those that `sets` has, from column `at`; returns the next column."""
-    tick, price_to_cash = quote["tick"], quote["price_to_cash"]
     bid = ask = -1
     flying = 0
     for k in range(lane["orders"]):
@@ -219,15 +216,16 @@ def observe_own(out, at, sets, lane, quote, slots, book, clip_lots, max_position
         elif ask < 0 or slot["price"] < slots[ask]["price"]:
             ask = k
     if sets & ACCOUNT:
+        price_to_cash = quote["price_to_cash"]
         equity2 = 2 * lane["cash"] + quote["position"] * quote["mid2"] * price_to_cash
         out[at] = quote["position"] / max_position
-        out[at + 1] = equity2 / (price_to_cash * tick * clip_lots)
+        out[at + 1] = equity2 / (price_to_cash * quote["tick"] * clip_lots)
         out[at + 2] = elapsed
         out[at + 3] = flying
         at += 4
     if not sets & ORDERS:
         return at
-    per_tick, per_clip = np.float32(1.0 / tick), np.float32(1.0 / clip_lots)
+    per_clip = np.float32(1.0 / clip_lots)
     for s in range(2):
         k = bid if s == 0 else ask
         if k < 0:
@@ -248,17 +246,17 @@ def observe_own(out, at, sets, lane, quote, slots, book, clip_lots, max_position
 @hot
 def observe(out, sets, lane, quote, seen, book, slots, rules, levels, clip_lots, max_position, elapsed):
     """Writes the columns of `sets` from column 0; returns the next column."""
-    at = 0
+    at, per_tick = 0, np.float32(1.0 / quote["tick"])
     if sets & BOOK:
-        at = observe_book(out, at, quote, seen, book, levels)
+        at = observe_book(out, at, seen, book, levels, per_tick)
     if sets & FLOW:
-        at = observe_flow(out, at, quote, seen)
+        at = observe_flow(out, at, quote, seen, per_tick)
     if sets & CLOCK:
         out[at] = (lane["time_ns"] - rules["session_start_ns"]) / rules["session_ns"]
         out[at + 1] = quote["status"]
         at += 2
     if sets & (ACCOUNT | ORDERS):
-        at = observe_own(out, at, sets, lane, quote, slots, book, clip_lots, max_position, elapsed)
+        at = observe_own(out, at, sets, lane, quote, slots, book, clip_lots, max_position, elapsed, per_tick)
     return at
 
 
