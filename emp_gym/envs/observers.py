@@ -66,7 +66,8 @@ class Watch:
         """The step is over, and no lane has begun anew; `observation` is what each lane sees now."""
         if self._settlers:
             market = of.market
-            now = Settled(market.view, market.public, market.active, reward, *self.flags, market.last_fills(), market.outcome)
+            said = (market.last_fills(), market.outcome, market.last_reports())
+            now = Settled(market.view, market.public, market.active, reward, *self.flags, *said)
             for each in self._settlers:
                 each.settled(now)
         self.observed(observation, None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from emp_gym.types import F32, F64, I8, I64, Bool, Fills, Orders, Verdicts, View
+from emp_gym.types import F32, F64, I8, I64, Bool, Fills, Orders, Reports, Verdicts, View
 
 if TYPE_CHECKING:
     from emp_gym.market.public import Public
@@ -46,6 +46,7 @@ class Settled(NamedTuple):
     truncated: Bool  # [N]
     fills: Fills
     outcome: I8  # `Outcome` at the market's door of each order that was sent
+    reports: Reports  # what was said of orders of earlier steps whose `Outcome` was PENDING
 
 
 class Observer:

@@ -333,8 +333,8 @@ def noting(market: ReplayMarket) -> Retaken:
 
 
 def settled(market: ReplayMarket) -> Settled:
-    flags = np.zeros(market.lanes, bool)
-    return Settled(market.view, market.public, ~flags, np.zeros(market.lanes), flags, flags, market.last_fills(), market.outcome)
+    flags, said = np.zeros(market.lanes, bool), (market.last_fills(), market.outcome, market.last_reports())
+    return Settled(market.view, market.public, ~flags, np.zeros(market.lanes), flags, flags, *said)
 
 
 def again(lane: Lane, orders: list[int]) -> float:
