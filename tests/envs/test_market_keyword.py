@@ -14,8 +14,10 @@ import emp_gym  # noqa: F401
 from emp_gym import trust
 from emp_gym.envs import ENVIRONMENTS, snapshot
 from emp_gym.envs.about import about
+from emp_gym.evaluation.observers import Began, Decision, Observer, Settled
 from emp_gym.market.base import Market
-from emp_gym.types import ConfigError, DataError
+from emp_gym.types import ConfigError, DataError, Outcome
+from tests.faulty_markets import Late
 
 WALK = "emp_example_market.market:Walk"
 SHORT = {"episode": "20 decisions"}
@@ -108,3 +110,38 @@ def test_a_market_is_named_by_its_class_and_never_by_an_object() -> None:
     assert gym.make("emp-lob-v0", market=kind).unwrapped.lanes.market.config == kind.Config()
     with pytest.raises(ConfigError, match="is made for its lanes: give its class or name"):
         gym.make("emp-lob-v0", market=gym.make("emp-lob-v0", market=kind).unwrapped.lanes.market)
+
+
+@pytest.mark.parametrize("env_id", ENVIRONMENTS)
+def test_tasks_and_gates_hold_their_limits_where_answers_come_a_decision_late(env_id: str) -> None:
+    heard = Answers()
+    env = gym.make_vec(env_id, num_envs=8, market=Late, gates={"gate": "risk", "limits": "configs/limits/default.yaml"}, autoreset_mode="SameStep", **SHORT)
+    env.action_space.seed(1)
+    env.unwrapped.attach(heard)
+    env.reset(seed=5)
+    limit = about(env).task.limit
+    for _ in range(60):
+        env.step(env.action_space.sample())
+        assert (abs(env.unwrapped.view.position) <= limit).all()
+    assert heard.answered > 50 and heard.unasked == 0
+
+
+class Answers(Observer):
+    """Counts reports, and those of orders that nobody waits for."""
+
+    def __init__(self) -> None:
+        self.waiting: set[tuple[int, int]] = set()
+        self.answered = self.unasked = 0
+
+    def began(self, now: Began) -> None:
+        self.waiting = {(lane, order) for lane, order in self.waiting if lane not in now.lanes}
+
+    def decided(self, now: Decision) -> None:
+        self.ids = now.sent.records["id"].copy()
+
+    def settled(self, now: Settled) -> None:
+        for told in zip(now.reports.lane.tolist(), now.reports.id.tolist(), strict=True):
+            self.unasked += told not in self.waiting
+            self.waiting.discard(told)
+            self.answered += 1
+        self.waiting |= {(lane, int(self.ids[lane, k])) for lane, k in np.argwhere(now.outcome == Outcome.PENDING).tolist()}
