@@ -31,7 +31,8 @@ RESTS = (OrderKind.LIMIT, OrderKind.REPLACE)
 
 def recorder(env: Any) -> Recorder | Decisions:
     """What records an evaluation in environments like `env`: all that happens on days of ours, or decisions and rewards."""
-    return Decisions() if about(env).days is None else Recorder()
+    known = about(env)
+    return Recorder() if known.kind == MARKET and known.days is not None else Decisions()
 
 
 class Decisions:

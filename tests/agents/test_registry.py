@@ -21,7 +21,7 @@ def test_module_and_class() -> None:
         ("PPO", "ppo"),
         ("emp_gym.agents.baselines:Holt", "Hold"),
         ("no_such_module:Agent", "no_such_module"),
-        ("emp_gym.agents.baselines:KEEP", "no act method"),
+        ("emp_gym.agents.baselines:Menu", "no act method"),
     ],
 )
 def test_unknown_names_the_nearest(asked: str, said: str) -> None:

@@ -115,7 +115,8 @@ def test_a_market_is_named_by_its_class_and_never_by_an_object() -> None:
 @pytest.mark.parametrize("env_id", ENVIRONMENTS)
 def test_tasks_and_gates_hold_their_limits_where_answers_come_a_decision_late(env_id: str) -> None:
     heard = Answers()
-    env = gym.make_vec(env_id, num_envs=8, market=Late, gates={"gate": "risk", "limits": "configs/limits/default.yaml"}, autoreset_mode="SameStep", **SHORT)
+    limits = {"gate": "risk", "limits": "configs/limits/default.yaml"}
+    env = gym.make_vec(env_id, num_envs=8, market=Late, gates=limits, autoreset_mode="SameStep", **SHORT)
     env.action_space.seed(1)
     env.unwrapped.attach(heard)
     env.reset(seed=5)

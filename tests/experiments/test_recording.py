@@ -275,7 +275,7 @@ def test_what_was_not_recorded_is_asked_for_in_vain() -> None:
 def test_an_environment_without_a_market_is_refused() -> None:
     fakes.register()
     env = backtest.make_env("fake-lob-v0", {}, 1)
-    with pytest.raises(ConfigError, match="environments with a market"):
+    with pytest.raises(ConfigError, match="days of a market"):
         backtest.evaluate(backtest.build("hold", env), "fake-lob-v0", {}, [(10, 0)], record=Recorder())
 
 

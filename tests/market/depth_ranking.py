@@ -9,7 +9,6 @@ import gymnasium as gym
 import numpy as np
 
 import emp_gym  # noqa: F401
-from emp_gym.agents.baselines.menus import KEEP
 from emp_gym.agents.baselines.schedules import TWAP
 from emp_gym.data.tape import TapeSet
 from emp_gym.evaluation.assumptions import HONEST
@@ -30,11 +29,11 @@ def costs(tape: Path, starts_ns: np.ndarray, parent: int, agent: str, seed: int)
     rows = np.searchsorted(tapes.rows["time_ns"], starts_ns, side="right") - 1
     observation, info = env.reset(seed=seed, options={"day": [0] * len(rows), "start": rows.tolist()})
     slices = TWAP(env.single_observation_space, env.single_action_space, env.spec, seed=0)
-    done = np.zeros(len(rows), bool)
+    done, keep = np.zeros(len(rows), bool), [action.keeps for action in env.spec.about.actions].index(True)
     cost, beyond = np.zeros(len(rows)), np.zeros(len(rows))
     state = slices.initial_state(len(rows))
     while not done.all():
-        action = np.full(len(rows), KEEP)
+        action = np.full(len(rows), keep)
         if agent == "twap":
             action, state = slices.act(observation, state, info.get("action_mask"))
         observation, _, terminated, truncated, info = env.step(action)

@@ -327,7 +327,7 @@ def test_no_price_is_taken_more_often_than_it_was_shown_where_nothing_comes_back
 
 
 def noting(market: ReplayMarket) -> Retaken:
-    retaken = Retaken(market.tape)
+    retaken = Retaken(market.data)
     retaken.began(Began(market.view, market.public, np.arange(market.lanes)))
     return retaken
 
