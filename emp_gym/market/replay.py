@@ -73,7 +73,7 @@ class ReplayConfig:
         order, feed = (whole("latency_ns", ns, 0, MOST_LATENCY_NS, where) for ns in pair)
         return order, feed
 
-    @property
+    @cached_property
     def half_life_ns(self) -> int:
         """Of depth that we consumed: 0 = back at once, -1 = never back."""
         half_life = half_life_of(self.impact)
