@@ -34,6 +34,7 @@ LAYERS = (  # lowest first; a room may import from lower layers only, and from i
     {"execution", "operations"},
     {"envs"},
     {"agents"},
+    {"extend"},
     {"experiments"},
 )
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}

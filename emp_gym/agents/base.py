@@ -45,6 +45,10 @@ from emp_gym.types import F32, Bool, ConfigError, DataError, Feature, MakeEnv
 Arrays = dict[str, np.ndarray]
 
 
+class MissingFeature(ConfigError):
+    """An agent reads a column that its environment does not show."""
+
+
 class Callback(Protocol):
     """Hears of every iteration; returns False to ask the learner to stop."""
 
@@ -217,11 +221,11 @@ class BaseAgent:
         return str(getattr(self.spec, "id", ""))
 
     def column(self, name: str) -> int:
-        """Which column of the observation holds feature `name`; raises `ConfigError` naming the nearest."""
+        """Which column of the observation holds feature `name`; raises `MissingFeature` naming the nearest."""
         if name not in self._columns:
             where = self.env_id or "this environment"
             known = f"; did you mean {nearest(name, self._columns)}?" if self._columns else "; its spec has no features"
-            raise ConfigError(f"{type(self).__name__} needs feature {name!r}, which {where} does not publish{known}")
+            raise MissingFeature(f"{type(self).__name__} needs feature {name!r}, which {where} does not publish{known}")
         return self._columns[name]
 
     def value(self, observation: F32, name: str) -> np.ndarray:
@@ -328,6 +332,7 @@ __all__ = [
     "BaseAgent",
     "Callback",
     "MakeEnv",
+    "MissingFeature",
     "configured",
     "describe_space",
     "parameters",

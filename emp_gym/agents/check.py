@@ -14,7 +14,6 @@ import copy
 import inspect
 import random
 import tempfile
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +27,7 @@ from gymnasium import spaces
 from emp_gym.agents import registry
 from emp_gym.agents.base import Bound, Kept, Learner, traits
 from emp_gym.envs.check import Finding
-from emp_gym.envs.subject import failure
+from emp_gym.envs.subject import failure, place
 from emp_gym.types import ConfigError, EmpGymError
 
 LANES, STEPS, LEARN_STEPS = 6, 24, 4_000
@@ -318,7 +317,7 @@ def _findings(cls: type, ids: list[str], env_kwargs: dict[str, Any], config: dic
             try:
                 found = [Finding(check.__name__, what) for what in check(candidate)]
             except Exception as error:  # foreign code: whatever it raises is what we came to report
-                told = f"{failure(error)} ({_place(error)})"
+                told = f"{failure(error)} ({place(error)})"
                 found = [] if told in raised else [Finding(check.__name__, told)]
                 raised.add(told)
             yield from found
@@ -335,12 +334,6 @@ BASIC = {methods_are_there: "these methods", actions_fit_the_space: "actions tha
 
 class NotBuilt(EmpGymError):
     """The class cannot be called as agents are."""
-
-
-def _place(error: Exception) -> str:
-    """Where it was raised."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{Path(last.filename).name}, line {last.lineno}"
 
 
 def _candidate(cls: type, ids: list[str], env_kwargs: dict[str, Any], config: dict[str, Any]) -> Candidate:
@@ -365,7 +358,7 @@ def _candidate(cls: type, ids: list[str], env_kwargs: dict[str, Any], config: di
         except Exception as error:  # foreign code
             env.close()
             raise NotBuilt(
-                f"{cls.__name__}(observation_space, action_space, spec, seed=0) raised {failure(error)} ({_place(error)})"
+                f"{cls.__name__}(observation_space, action_space, spec, seed=0) raised {failure(error)} ({place(error)})"
             ) from error
         return Candidate(build, env, *_record(env), make_env)
     raise ConfigError(f"{cls.__name__} accepts none of the environments: {'; '.join(refusals)}")

@@ -22,7 +22,7 @@ import gymnasium as gym
 
 from emp_gym.envs import check_alone as alone
 from emp_gym.envs import check_lanes as lanes
-from emp_gym.envs.subject import Skip, Subject, failure
+from emp_gym.envs.subject import Skip, Subject, failure, place
 
 Check = Callable[[Subject], Iterator[str]]
 
@@ -90,5 +90,5 @@ def run_check(check: Callable[[Any], Iterator[str]], subject: Any) -> Outcome:
     except Skip as reason:
         skipped = str(reason)
     except Exception as error:  # foreign code: any kind of failure is what we came to report
-        found.append(Finding(name, failure(error)))
+        found.append(Finding(name, f"{failure(error)} ({place(error)})"))
     return Outcome(name, shows, tuple(found), skipped, time.perf_counter() - start)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-from emp_gym import trust
+from emp_gym.plugins import Kind
 from emp_gym.risk.gates import Called, Gate
 from emp_gym.types import I8, ConfigError, Instrument, Orders, Verdicts, View
 
@@ -27,7 +25,8 @@ GATES = {
 def resolve(gates: Any) -> tuple[Gate, ...]:
     """Gates from an environment's ``gates=`` argument.
 
-    Each entry is a name ("allow-all"), "module:Class", a mapping {"gate": name, **parameters}, a `Gate`, or a plain callable.
+    Each entry is a name ("allow-all", or one of an installed package), "module:Class", a mapping {"gate": name, **parameters}, a `Gate`,
+    or a plain callable.
     """
     if gates is None:
         return ()
@@ -41,7 +40,8 @@ def _one(entry: Any) -> Gate:
     if callable(entry):
         return as_gate(entry)
     made_by = dict(entry) if isinstance(entry, Mapping) else {"gate": entry}
-    gate = as_gate(_made(made_by.get("gate"), {key: value for key, value in made_by.items() if key != "gate"}))
+    name, given = made_by.get("gate"), {key: value for key, value in made_by.items() if key != "gate"}
+    gate = as_gate(_built(KIND.find(name), str(name), given))
     vars(gate)["made_by"] = made_by  # of a frozen one, too
     return gate
 
@@ -49,19 +49,6 @@ def _one(entry: Any) -> Gate:
 def as_gate(entry: Callable[..., Any]) -> Gate:
     """`entry`, if it is a `Gate`; a plain callable as one."""
     return entry if isinstance(entry, Gate) else Called(entry)
-
-
-def _made(name: Any, parameters: Mapping[str, Any]) -> Callable[..., Any]:
-    """What `name` stands for, with `parameters`."""
-    if isinstance(name, str) and name in GATES:
-        module, _, cls = GATES[name].partition(":")
-        return _built(getattr(import_module(module), cls), name, parameters)
-    if isinstance(name, str) and ":" in name:
-        expected = "a gate: a class whose objects are called with view and orders"
-        return _built(trust.resolve(name, f"gate {name!r}", _is_gate, expected), name, parameters)
-    near = get_close_matches(str(name), GATES, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ConfigError(f"unknown gate {name!r}: expected one of {sorted(GATES)} or module:Class{hint}")
 
 
 def _is_gate(cls: type) -> bool:
@@ -78,6 +65,9 @@ def _takes(function: Callable[..., Any], /, *arguments: Any, **keywords: Any) ->
     return True
 
 
+KIND = Kind("gate", "emp_gym.gates", GATES, _is_gate, "a gate: a class whose objects are called with view and orders")
+
+
 def _built(cls: type, name: str, parameters: Mapping[str, Any]) -> Any:
     if not _takes(cls, **parameters):
         raise ConfigError(f"gate {name!r}: {cls.__qualname__} does not take the parameters {sorted(parameters)}")
@@ -90,7 +80,7 @@ def answered(gate: Gate, answer: Any) -> tuple[Orders, Verdicts]:
         return answer
     got = f"({', '.join(type(part).__name__ for part in answer)})" if isinstance(answer, tuple) else type(answer).__name__
     raise ConfigError(
-        f"gate {gate.title}: expected (orders, verdicts), an Orders and a Verdicts, got {got}; docs/risk.md, \"A gate of your own\""
+        f"gate {gate.title}: expected (orders, verdicts), an Orders and a Verdicts, got {got}; docs/own_gate.md"
     )
 
 

@@ -27,7 +27,7 @@ from emp_gym.data import lobster
 from emp_gym.data.futures import Source, source
 from emp_gym.data.lobster_futures import LobsterDay
 from emp_gym.data.tape import build
-from emp_gym.envs.about import CERTIFICATE, MARKET, kind_of
+from emp_gym.envs.about import CERTIFICATE, MARKET, about, kind_of
 from emp_gym.envs.subject import failure, feature_name, flat, resolve, sampler
 from emp_gym.types import ConfigError, DataError
 
@@ -320,6 +320,10 @@ def lookahead_id(name: str, data: str | None = None, **kwargs: Any) -> Report:
         raise NoData("a certificate draws its noise as it goes: there are no data whose future could be rewritten")
     if kind != MARKET:
         return lookahead(lambda given: gym.make(env_id, data=str(given), **kwargs), _needed(name, data))
+    if "market" in kwargs:
+        with gym.make(env_id, disable_env_checker=True, **kwargs) as env:
+            if about(env).days is None:
+                raise NoData("its market has no recorded days whose future could be rewritten: check.py --market shows what it shows")
     settings = {"split": "all", "info": "full", "episode": "64 decisions"} | kwargs
 
     def make(given: Any) -> gym.Env:

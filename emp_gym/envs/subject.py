@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import importlib
 import re
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -15,6 +17,9 @@ from gymnasium.vector import VectorEnv
 
 from emp_gym.envs.about import MARKET, about
 from emp_gym.types import ConfigError
+
+STANDARD = Path(traceback.__file__).parent  # library
+LIBRARIES = {"emp_gym", "gymnasium", "numpy", "stable_baselines3", "torch"}
 
 
 class Skip(Exception):
@@ -96,6 +101,15 @@ def resolve(name: str) -> tuple[str, Callable[..., gym.Env] | None]:
 def failure(error: BaseException) -> str:
     """One line for an exception: its type and the beginning of its text."""
     return f"{type(error).__name__}: {one_line(str(error))}"
+
+
+def place(error: BaseException) -> str:
+    """File and line where it was raised: of the code that is under check, where any of it took part."""
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if not LIBRARIES.intersection(parts := Path(frame.filename).parts)
+              and (STANDARD not in Path(frame.filename).parents or "site-packages" in parts)]  # fmt: skip
+    last = (theirs or frames)[-1]
+    return f"{Path(last.filename).name}, line {last.lineno}"
 
 
 def one_line(text: str) -> str:

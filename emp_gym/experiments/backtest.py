@@ -14,7 +14,7 @@ import gymnasium as gym
 import numpy as np
 
 from emp_gym.agents import registry
-from emp_gym.agents.base import Agent, Bound, Learner, parameters
+from emp_gym.agents.base import Agent, Bound, Learner, MissingFeature, parameters
 from emp_gym.envs.about import MARKET, about
 from emp_gym.envs.faces import Published
 from emp_gym.evaluation import metrics
@@ -22,13 +22,14 @@ from emp_gym.evaluation.metrics import Estimate
 from emp_gym.evaluation.retaken import Retaken
 from emp_gym.evaluation.runlog import PER_WINDOW
 from emp_gym.experiments import spans
-from emp_gym.experiments.config import CONTRACT, EvaluationConfig, RunConfig
+from emp_gym.experiments.config import EvaluationConfig, RunConfig
+from emp_gym.experiments.contract import broken
 from emp_gym.experiments.heldout import Proof, not_recorded
 from emp_gym.experiments.recording import Decisions, Recorder, recorder
 from emp_gym.experiments.spans import Played, Window
 from emp_gym.governance.kill_gate import heed
 from emp_gym.risk.gates import Gate
-from emp_gym.types import ConfigError, DataError, RunLog
+from emp_gym.types import DataError, RunLog
 
 
 def make_env(env_id: str, env_kwargs: Mapping[str, Any], num_envs: int, **more: Any) -> Any:
@@ -53,7 +54,7 @@ def windows(env_id: str, env_kwargs: Mapping[str, Any], config: EvaluationConfig
     env = make_env(env_id, env_kwargs, 1, split=config.split)
     known = about(env).windows
     if known is None:
-        raise ConfigError(f"{env_id} has no `windows`, so there is nothing to judge it on: {CONTRACT}")
+        raise broken(env_id, ["has no windows(count), so there is nothing to judge it on"])
     found = known(config.episodes)
     env.close()
     if not found:
@@ -100,6 +101,8 @@ def evaluate(
             record.step(running, action, rewards)
         ended = (terminated | truncated) & running
         if ended.any():
+            if "summary" not in info:
+                raise broken(env_id, ["has no info['summary'] at the end of an episode"])
             _note(episodes, info, ended)
             running &= ~ended
     if gates_of(env):
@@ -124,11 +127,6 @@ def evaluate(
 
 def _note(episodes: dict[str, np.ndarray], info: Mapping[str, Any], ended: np.ndarray) -> None:
     """Copies the summaries of the lanes that `ended`."""
-    if "summary" not in info:
-        raise ConfigError(
-            "the environment's info has no 'summary' at the end of an episode; one that is to be evaluated must "
-            "give it (see docs/third_party_agents.md)"
-        )
     for name, values in info["summary"].items():
         if name.startswith("_"):
             continue
@@ -243,11 +241,11 @@ def run_baselines(
         if name == "oracle" and not about(env).truth:
             skipped[name] = "recorded days have no planted signal"
             continue
-        agent = build(name, env, config.seed)
         try:
+            agent = build(name, env, config.seed)
             calibrate(agent, env_id, env_kwargs)
-        except DataError as error:
-            skipped[name] = str(error)
+        except (DataError, MissingFeature) as error:
+            skipped[name] = str(error).partition("; did you mean")[0]
             continue
         noting = recorder(env) if record else None
         logs[name] = evaluate(agent, env_id, env_kwargs, chosen, config.seed, config.split, record=noting)

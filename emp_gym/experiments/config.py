@@ -6,7 +6,6 @@ Keys are dotted: ``agent.learning_rate=3e-4``, ``env.episode="128 decisions"``, 
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import gymnasium as gym
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
@@ -23,6 +21,7 @@ from emp_gym import bounded, trust
 from emp_gym.agents import registry
 from emp_gym.agents.base import parameters, traits
 from emp_gym.agents.names import nearest
+from emp_gym.experiments.contract import broken, environment_keywords, takes, unregistered
 from emp_gym.types import ConfigError, DataError
 
 LOWEST_LEVEL = 0.5
@@ -87,23 +86,12 @@ RESERVED = ("num_envs", "autoreset_mode", "split", "render_mode")
 """Environment keywords that training and evaluation set themselves."""
 
 
-MAKERS = ("id", "vectorization_mode", "vector_kwargs", "wrappers")
-"""Keywords that Gymnasium's own ``make_vec`` takes for itself, before an environment sees any."""
-
-
 SHORT = ("memory", "extractor", "residual")
 """Parameters of the agent that ``--set`` takes without ``agent.`` before them."""
 
 
 LONGEST, BASELINES = 500, 1000
 """Characters of a name that a file tells, and baselines, at most."""
-
-
-CONTRACT = (
-    "an environment that is trained and judged here takes split='train' and split='test', gives info['summary'] at the end of an "
-    "episode and has windows(count) on its vector face; see docs/third_party_agents.md"
-)
-"""What an environment of somebody else must keep."""
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -270,8 +258,8 @@ def validate(config: RunConfig) -> RunConfig:
     """`config` with the agent's and the environment's own parameters checked by name and type."""
     agent = agent_parameters(config.agent_name, config.agent)
     keywords = environment_keywords(config.env_id)
-    if keywords is not None and "split" not in keywords:
-        raise ConfigError(f"{config.env_id} takes no `split`, so nothing can be held out of training: {CONTRACT}")
+    if lacks := unregistered(config.env_id):
+        raise broken(config.env_id, lacks)
     for key in config.env:
         if key in RESERVED:
             raise ConfigError(f"env.{key} is set by training and evaluation themselves; leave it out")
@@ -292,36 +280,3 @@ def agent_parameters(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigError(f"unknown key 'agent.{key}'; did you mean agent.{nearest(key, known)}?")
         agent[key] = checked(value, hints[key], f"agent.{key}") if key in hints else value
     return agent
-
-
-def environment_keywords(env_id: str) -> list[str] | None:
-    """Keywords that environment `env_id` takes; None where it takes anything. Unknown ids raise `ConfigError`."""
-    spec = environment(env_id)
-    point = spec.vector_entry_point or spec.entry_point
-    creator = gym.envs.registration.load_env_creator(point) if isinstance(point, str) else point
-    signature = inspect.signature(creator).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature):
-        return None
-    return [parameter.name for parameter in signature]
-
-
-def takes(keywords: list[str] | None, key: str) -> bool:
-    """Whether an environment with `keywords` (as `environment_keywords` says them) may be given `key`."""
-    return key not in MAKERS if keywords is None else key in keywords
-
-
-def environment(env_id: str) -> Any:
-    """The registered spec of `env_id` (``module:Id`` imports the module first); raises `ConfigError` naming the
-    nearest."""
-    module, _, name = env_id.rpartition(":")
-    if module:
-        if not all(part.isidentifier() for part in module.split(".")):
-            raise ConfigError(f"--env {env_id}: {module!r} is no module; expected module:Id, e.g. my_env:my-env-v0 for a my_env.py here")
-        try:
-            __import__(module)
-        except ModuleNotFoundError as error:
-            raise ConfigError(f"--env {env_id}: there is no module {error.name!r} on the path ({trust.HERE})") from error
-    if name not in gym.registry:
-        ours = [known for known in gym.registry if known.startswith("emp-")] or list(gym.registry)
-        raise ConfigError(f"no environment is called {name!r}; did you mean {nearest(name, ours)}?")
-    return gym.registry[name]

@@ -13,7 +13,7 @@ import numpy as np
 from emp_gym import bounded, trust
 from emp_gym.envs.about import about
 from emp_gym.envs.wrappers.diary import Labels, named_in, regimes_of
-from emp_gym.experiments.config import environment_keywords, takes
+from emp_gym.experiments.contract import environment_keywords, takes
 from emp_gym.governance.diary import DiaryReader, Run
 from emp_gym.governance.diary_blocks import MASKED, SETTLED, UNKNOWN_REGIME, Block, fields
 from emp_gym.governance.diary_recorder import Recorder

@@ -143,7 +143,7 @@ class BaseMarket(Market):
         public.quote["position"][lane, 0] += side * quantity
         position = abs(public.quote["position"][lane, 0])
         account["max_position"][lane] = np.maximum(account["max_position"][lane], position)
-        account["hit"][lane] += own["filled"][lane, slot] == 0
+        account["hit"][lane] += (own["filled"][lane, slot] == 0) & (own["id"][lane, slot] != CLOSING_ID)
         account["filled"][lane] += quantity
         account["maker_filled"][lane] += quantity * maker
         account["beyond"][lane] += quantity * beyond

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import gymnasium as gym
@@ -12,7 +11,7 @@ import pytest
 import emp_gym  # noqa: F401
 from emp_gym.envs.gates import resolve
 from emp_gym.risk.gates import CAPPED, AllowAll, CapQuantity, Gate, passed
-from emp_gym.types import ConfigError, OrderKind, Stop
+from emp_gym.types import ConfigError, Stop
 
 
 def test_gates_are_found_by_name_mapping_and_module():
@@ -129,26 +128,9 @@ def test_what_remains_of_a_parent_order_is_not_taken_once_a_gate_has_stopped_the
     assert info["summary"]["filled"][1] == 0
 
 
-@pytest.fixture
-def documented(root, tmp_path, monkeypatch):
-    """`my_gates.py`, as docs/risk.md has it, in the working folder."""
-    (code,) = re.findall(r"```python\n(import numpy.*?)```", (root / "docs/risk.md").read_text(), re.DOTALL)
-    (tmp_path / "my_gates.py").write_text(code)
-    monkeypatch.syspath_prepend(tmp_path)
-    return {"gate": "my_gates:NoMarketOrders", "largest": 50}
-
-
-def test_the_gate_of_the_documentation_drops_market_orders(documented):
-    env = gym.make_vec("emp-lob-v0", num_envs=2, gates=[documented], info="full")
-    env.reset(seed=1)
-    _, _, _, _, info = env.step(np.array([7, 1]))  # buy a clip of 100 at the market; quote both sides
-    assert (env.unwrapped.view.position[0] == 0).all() and not (info["kind"] == OrderKind.MARKET).any()
-    assert info["cost"].tolist() == [1, 0] and info["reason"].tolist() == [1 << 32, 0]
-
-
 @pytest.mark.parametrize("page", ["CONTRIBUTING.md", "README.md"])
 def test_who_looks_for_gates_is_sent_to_the_page(root, page):
-    assert "docs/risk.md#a-gate-of-your-own" in (root / page).read_text()
+    assert "docs/own_gate.md" in (root / page).read_text()
 
 
 @pytest.mark.parametrize(("give", "got"), [
@@ -163,7 +145,7 @@ def test_a_gate_that_gives_back_something_else_is_named(give, got):
 
     env = gym.make("emp-lob-v0", gates=[Careless()])
     env.reset(seed=0)
-    with pytest.raises(ConfigError, match=rf"Careless: expected \(orders, verdicts\), .*, got {got}; docs/risk.md"):
+    with pytest.raises(ConfigError, match=rf"Careless: expected \(orders, verdicts\), .*, got {got}; docs/own_gate.md"):
         env.step(0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from argparse import Namespace
@@ -17,7 +18,8 @@ from emp_gym.agents.check import conformance
 from emp_gym.envs import gates
 from emp_gym.envs.subject import resolve
 from emp_gym.experiments.commands import check, evaluate, own_modules, train
-from emp_gym.experiments.config import agent_parameters, environment
+from emp_gym.experiments.config import agent_parameters
+from emp_gym.experiments.contract import environment
 from emp_gym.types import ConfigError
 
 AGENT = """
@@ -79,6 +81,20 @@ def test_gates_inside_a_setting_are_found_too(here):
     own_modules.admit(Namespace(set=['env.gates=["own_gates_a:Open"]']))
     (gate,) = gates.resolve("own_gates_a:Open")
     assert gate.title == "own_gates_a:Open"
+
+
+@pytest.mark.parametrize("text", [
+    "env.reward=./{}:Own", "env.gates=[\"{}:Own\"]", "env.reward={{reward: below/../{}:Own, capital: 5}}", "agent.network={here}/{}:Own"
+])  # fmt: skip
+def test_a_file_inside_a_setting_is_the_module_that_it_is(text, here):
+    stem = f"own_inside_{abs(hash(text)) % 10**8}"
+    (here / f"{stem}.py").write_text("class Own: ...\n")
+    (here / "below").mkdir()
+    arguments = Namespace(set=[typed := text.format(f"{stem}.py", here=here)])
+    own_modules.admit(arguments)
+    assert arguments.set == [re.sub(r'[^"= ]*\.py', stem, typed)]
+    with pytest.raises(ConfigError, match="there is no file"):
+        own_modules.admit(Namespace(set=["env.reward=./not_there.py:Own"]))
 
 
 def test_the_working_folder_hides_nothing_that_is_installed(here):
@@ -147,13 +163,16 @@ def test_an_environment_without_a_split_is_told_what_it_lacks(here, capsys):
     assert train.main(["--env", "CartPole-v1", "--total-timesteps", "10"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "split='test'" in error and "docs/third_party_agents.md" in error
+    assert "the training contract (docs/own_environment.md)" in error and "`split`" in error and "`autoreset_mode`" in error
 
 
 def test_the_check_says_what_keeps_an_environment_from_being_trained_on(here, capsys):
     name = plain(here, "own_plain_b")
     assert check.main(["--env", name, "--skip", "conformance"]) == 0
-    assert "train.py does not take it yet" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "train.py does not take it yet: it does not keep the training contract" in said
+    for lack in ("takes no `split`", "has no windows(count)", "has no info['summary'] with pnl, return, length"):
+        assert f"it {lack}" in said
 
 
 def test_an_agent_outside_of_its_space_is_a_finding(here):

@@ -86,7 +86,7 @@ def spelled(value: Any) -> Any:
         return [spelled(each) for each in value]
     if value is None or isinstance(value, str | int | float | bool):
         return value
-    raise ConfigError(f"{value!r} cannot be written as JSON; make it part of a class of your own (see docs/third_party_agents.md)")
+    raise ConfigError(f"{value!r} cannot be written as JSON; make it part of a class of your own (see docs/own_agent.md)")
 
 
 def weights_of(module: nn.Module) -> Arrays:

@@ -20,7 +20,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from emp_gym.envs.check import Outcome
 
 LOOKAHEAD = "the_future_changes_nothing"
+CONTRACT = "the training contract (docs/own_environment.md)"
 LOOKAHEAD_SHOWS = "Nothing after time t changes what is given at t, whatever the future is rewritten to."
 
 
@@ -47,10 +48,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.certify and not arguments.agent:
         parser.error("--certify needs --agent NAME: which agent is to be certified?")
-    asked = arguments.only or arguments.total_timesteps or (arguments.set and not arguments.market) or arguments.seeds != 5
+    setting = arguments.set and not (arguments.market or arguments.env)
+    asked = arguments.only or arguments.total_timesteps or setting or arguments.seeds != 5
     deeper = arguments.against or arguments.depth
     if not arguments.certify and (asked or (arguments.seed and not deeper)):
-        also = "(--seed also to --against and --depth, --set to --market)"
+        also = "(--seed also to --against and --depth, --set to --env and --market)"
         parser.error(f"--only, --seeds, --seed, --total-timesteps and --set belong to --certify {also}")
     if (arguments.orders, arguments.hold) != (20_000, 600.0) and not deeper:
         parser.error("--orders and --hold belong to --queue DAY with --against or --depth")
@@ -109,7 +111,7 @@ def _parser() -> Parser:
     parser.add_argument("--total-timesteps", type=int, metavar="N", help="of --certify (default: the certificate's)")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
                         help="of --certify: agent.KEY, or env.KEY of what it learns in, e.g. extractor=gru env.reward=certain; "
-                        "of --market: its keywords")  # fmt: skip
+                        "of --env: env.KEY; of --market: its keywords")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
     engines.add_arguments(parser, "the seeds of all certificates")
     return parser
@@ -123,10 +125,10 @@ def _environment(arguments: argparse.Namespace) -> int:
     from emp_gym.envs.subject import resolve
 
     resolve(arguments.env)  # an unknown name is one line, before anything else is said
-    return _told("env", arguments.env, _checks(arguments), arguments.json, lambda: _for_training(arguments.env))
+    return _told("env", arguments.env, _checks(arguments), arguments.json)
 
 
-def _told(what: str, name: str, records: Iterable[dict[str, Any]], as_json: bool, more: Callable[[], str] = str) -> int:
+def _told(what: str, name: str, records: Iterable[dict[str, Any]], as_json: bool) -> int:
     """Says what each check of `name` has found, as they finish; the exit code."""
     from emp_gym import __version__
 
@@ -141,29 +143,44 @@ def _told(what: str, name: str, records: Iterable[dict[str, Any]], as_json: bool
     else:
         skipped = sum(bool(check["skipped"]) for check in checks)
         verdict = f"{len(failed)} checks have findings: {', '.join(failed)}" if failed else "everything holds"
-        sys.stdout.write(f"{verdict} ({len(checks) - skipped} checks run, {skipped} skipped)\n{more()}")
+        sys.stdout.write(f"{verdict} ({len(checks) - skipped} checks run, {skipped} skipped)\n")
+        if any(check.get("missing") for check in checks):
+            sys.stdout.write(f"train.py does not take it yet: it does not keep {CONTRACT}\n")
     return int(bool(failed))
-
-
-def _for_training(name: str) -> str:
-    """What keeps train.py from an environment that holds otherwise; empty where nothing does."""
-    from emp_gym.envs.subject import resolve
-    from emp_gym.experiments.config import CONTRACT, environment_keywords
-
-    if resolve(name)[1] is not None:
-        return f"train.py takes ids that are registered with Gymnasium; {CONTRACT}\n"
-    keywords = environment_keywords(name)
-    return "" if keywords is None or "split" in keywords else f"train.py does not take it yet: {CONTRACT}\n"
 
 
 def _checks(arguments: argparse.Namespace) -> Iterable[dict[str, Any]]:
     """One plain record a check, as they finish."""
     from emp_gym.envs.check import outcomes
 
+    keywords = _keywords(arguments.set)
     if arguments.skip != "conformance":
-        yield from map(_record, outcomes(arguments.env))
+        yield from map(_record, outcomes(arguments.env, **keywords))
     if arguments.skip != "lookahead":
-        yield _lookahead(arguments.env, arguments.data)
+        yield _lookahead(arguments.env, arguments.data, keywords)
+    yield _trainable(arguments.env, keywords)
+
+
+def _keywords(settings: Sequence[str]) -> dict[str, Any]:
+    """Of the environment, as ``--set env.KEY=VALUE`` gives them."""
+    from emp_gym.experiments.config import assignments
+    from emp_gym.types import ConfigError
+
+    told = assignments(settings)
+    if unknown := sorted(told.keys() - {"env"}) or (["env"] if not isinstance(told.get("env", {}), dict) else []):
+        raise ConfigError(f"--set {unknown[0]}: expected env.KEY=VALUE, a keyword of the environment")
+    return told.get("env", {})
+
+
+def _trainable(env: str, keywords: dict[str, Any]) -> dict[str, Any]:
+    """Whether train.py takes it. What it lacks is no finding: an environment may be right and not be meant for that."""
+    from emp_gym.envs.subject import resolve
+    from emp_gym.experiments.contract import missing
+
+    start = time.perf_counter()
+    lacks = ["has no id: register it with gymnasium.register"] if resolve(env)[1] is not None else missing(env, **keywords)
+    record: dict[str, Any] = {"check": "the_training_contract", "shows": f"It keeps {CONTRACT}: train.py takes it.", "findings": []}
+    return record | {"missing": [f"it {what}" for what in lacks], "skipped": "", "seconds": round(time.perf_counter() - start, 2)}
 
 
 def _record(outcome: Outcome) -> dict[str, Any]:
@@ -176,14 +193,14 @@ def _record(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _lookahead(env: str, data: str | None) -> dict[str, Any]:
+def _lookahead(env: str, data: str | None, keywords: dict[str, Any]) -> dict[str, Any]:
     """The look-ahead check as a record like the others, with its figures."""
     from emp_gym.envs.lookahead import NoData, lookahead_id
 
     record: dict[str, Any] = {"check": LOOKAHEAD, "shows": LOOKAHEAD_SHOWS, "findings": [], "skipped": ""}
     start = time.perf_counter()
     try:
-        report = lookahead_id(env, data)
+        report = lookahead_id(env, data, **keywords)
     except NoData as error:
         return record | {"skipped": str(error), "seconds": 0.0}
     record["findings"] = [*report.problems, *(leak.what for leak in report.worst.values())]
@@ -197,15 +214,19 @@ def _table(title: str, quiet: bool) -> Any:
         return lambda check: None
     from rich.markup import escape
 
-    out = console(highlight=False)
-    out.print(f"[bold]{escape(printable(title))}[/]")
+    out, begun = console(highlight=False), False
 
     def show(check: dict[str, Any]) -> None:
+        nonlocal begun
+        if not begun:  # not before anything is known: a wrong keyword is one line
+            out.print(f"[bold]{escape(printable(title))}[/]")
+        begun = True
         mark = "[yellow]skip[/]" if check["skipped"] else "[red]FAIL[/]" if check["findings"] else "[green]ok[/]  "
+        mark = "[yellow]no[/]  " if check.get("missing") else mark
         out.print(f"{mark} {check['shows']} [dim]{check['check']}, {check['seconds']:.1f} s[/]", soft_wrap=True)
         if check.get("futures"):
             out.print(f"     {check['futures']} futures, {check['steps_compared']} steps compared byte for byte")
-        for line in [*check["findings"], *check.get("notes", ()), check["skipped"]]:
+        for line in [*check["findings"], *check.get("notes", ()), *check.get("missing", ()), check["skipped"]]:
             if line:
                 out.print(f"     {escape(printable(line, lines=True))}", soft_wrap=True)
 

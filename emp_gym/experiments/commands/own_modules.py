@@ -18,6 +18,7 @@ from emp_gym.types import ConfigError
 NAMED = ("env", "agent", "agents", "only", "market")
 """Options whose values may be ``module:Name``."""
 _INSIDE = re.compile(r"([A-Za-z_][\w.]*):[A-Za-z_]\w*")  # of a text such as --set 'env.gates=["my_gates:Gate"]'
+_FILE = re.compile(r"""[^\s"'=,:()\[\]{}]+\.py:[A-Za-z_]\w*""")  # of env.reward=./my_rewards.py:Growth
 
 
 def admit(arguments: argparse.Namespace) -> None:
@@ -28,7 +29,9 @@ def admit(arguments: argparse.Namespace) -> None:
             setattr(arguments, option, _admitted(value))
         elif isinstance(value, list):
             setattr(arguments, option, [_admitted(name) for name in value])
-    for text in getattr(arguments, "set", None) or ():
+    settings = getattr(arguments, "set", None) or []
+    settings[:] = [_FILE.sub(lambda found: _admitted(found[0]), text) for text in settings]
+    for text in settings:
         for module in _INSIDE.findall(text):
             _find_here(module)
 

@@ -1,1 +1,1 @@
-"""A market from outside: a random walk with a constant spread."""
+"""A market, a task, a reward, two feature sets, a gate and an agent from outside."""

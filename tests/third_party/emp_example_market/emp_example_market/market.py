@@ -1,16 +1,12 @@
 """A random walk with a constant spread, traded in the environments of EMP Gym."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from emp_gym.market.base import MarketSpec, Named
-from emp_gym.market.simple import BaseMarket
-from emp_gym.types import I64, Instrument
+from emp_gym.extend import I64, BaseMarket, Instrument, MarketSpec, Named
 
 
 @dataclass(frozen=True)
