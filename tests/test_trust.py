@@ -27,7 +27,7 @@ from emp_gym.agents import registry
 from emp_gym.agents.base import read_arrays, read_json
 from emp_gym.envs import gates
 from emp_gym.experiments import config as configs
-from emp_gym.experiments import evidence, replaying
+from emp_gym.experiments import contract, evidence, replaying
 from emp_gym.experiments.commands import evaluate, train
 from emp_gym.experiments.config import RunConfig
 from emp_gym.experiments.facts import curve_rows
@@ -128,6 +128,10 @@ NAMES: dict[str, dict[str, Any]] = {
     "what a policy acts around": {"agent_name": "ppo", "agent": {"residual": "hostile:Agent"}},
     "a baseline": {"evaluation": {"baselines": ["hold", "hostile:Agent"]}},
     "a baseline inside a label": {"evaluation": {"baselines": ["ppo[residual=hostile:Agent]"]}},
+    "a market": {"env": {"market": "hostile:Agent"}},
+    "a task": {"env": {"task": {"task": "hostile:Agent"}}},
+    "a reward": {"env": {"reward": "hostile:touch"}},
+    "a feature set among ours": {"env": {"features": ["book", {"features": "hostile:Agent"}]}},
     "deep in the keywords": {"env": {"data": {"a": [{"b": ["hostile:Agent"]}]}}},
     "as a key": {"agent": {"hostile:Agent": 1}},
     "a pickle": {"agent_name": "emp_gym.agents.adapters:SB3Zip", "agent": {"path": "model.zip", "trusted": True}},
@@ -144,7 +148,7 @@ def live(config: RunConfig) -> None:
     """Resolves what a configuration names, as making its agent and its environment does."""
     if ":" in config.env_id:
         with pytest.raises(ConfigError, match="no environment"):
-            configs.environment("hostile:not-there-v0")
+            contract.environment("hostile:not-there-v0")
     if ":" in config.agent_name:
         registry.find(config.agent_name)
     gates.resolve(config.env.get("gates"))

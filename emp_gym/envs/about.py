@@ -47,6 +47,7 @@ class EnvInfo:
     first_observations: int = 8  # how many different ones there are; 8 stands for any number
     requests: int = 0  # orders that a lane may send at a time
     threads: int = 1  # that it runs on
+    market: str = ""  # of somebody else, "module:Class"; "" for ours
 
     @property
     def data_hash(self) -> str | None:

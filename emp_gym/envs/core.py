@@ -28,6 +28,8 @@ from emp_gym.settings import whole
 from emp_gym.threads import run
 from emp_gym.types import I8, Bool, ConfigError, Feature, Orders, Verdicts
 
+JUDGED = "value"  # in the summary of an episode: what is judged instead of "pnl", of problems whose optimum is known
+
 
 class Lanes:
     """N lanes of one market under one task. The faces in `trading` add Gymnasium's conventions.
@@ -307,8 +309,11 @@ class Lanes:
         halted = np.zeros(self.lanes, np.int64)
         ended = np.intersect1d(lanes, self.ended)  # of an episode that goes on nothing was closed
         halted[ended] = self._closed_halted[ended]
-        told = zip(AMOUNTS + COUNTS, (*amounts, *counts), strict=True)
-        return dict(told) | {"closed_halted": halted} | self.task.summary(lanes)
+        told = dict(zip((*AMOUNTS, *COUNTS, "closed_halted"), (*amounts, *counts, halted), strict=True))
+        more = self.task.summary(lanes)
+        if taken := sorted(more.keys() & {*told, JUDGED}):
+            raise ConfigError(f"summary of the task {type(self.task).__name__} may not have {taken}: these are the environment's own")
+        return told | more
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Lanes:
         twin = object.__new__(type(self))

@@ -95,7 +95,7 @@ class _Face(Published):
             lanes.episode, assumes, windows=self.windows, menu=lanes.task.menu, actions=lanes.task.actions,
             relative=lanes.task.relative, levers=lanes.task.levers, reward=lanes.reward_name, reward_unit=lanes.reward.unit,
             reward_parameters=told_of_reward, constant_features=self.constant_features,
-            requests=lanes.orders.kind.shape[1], threads=lanes.market.threads,
+            requests=lanes.orders.kind.shape[1], threads=lanes.market.threads, market=market.foreign,
         )  # fmt: skip
 
     @property

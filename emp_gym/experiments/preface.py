@@ -13,7 +13,7 @@ import numpy as np
 
 from emp_gym.agents import registry
 from emp_gym.data.lobster_name import UNKNOWN_DATE
-from emp_gym.envs.about import EnvInfo, about
+from emp_gym.envs.about import MARKET, EnvInfo, about
 from emp_gym.evaluation.assumptions import FILE as HONEST
 from emp_gym.evaluation.assumptions import Fees, below_honest
 from emp_gym.evaluation.metrics import FEWEST, LEVEL, RESAMPLES
@@ -64,7 +64,7 @@ def introduce(comparison: Comparison, config: RunConfig, runs: Sequence[RunFolde
     env = backtest.make_env(config.env_id, config.env, 1, split=config.evaluation.split)
     proof = proven(comparison, config, runs) if proof is None else proof
     whole = Preface(
-        _data(comparison), _trained(config, runs, proof), setting(env), _cautions(comparison, config, runs, proof, env),
+        _data(comparison, about(env)), _trained(config, runs, proof), setting(env), _cautions(comparison, config, runs, proof, env),
         _hint(comparison, env), tuple(below(env)), _intervals(config.evaluation),
     )  # fmt: skip
     env.close()
@@ -95,10 +95,12 @@ def proven(comparison: Comparison, config: RunConfig, runs: Sequence[RunFolder])
 # ---- the data
 
 
-def _data(comparison: Comparison) -> str:
+def _data(comparison: Comparison, known: EnvInfo) -> str:
     if not comparison.played:
-        return ""
-    return days_told([one.span for one in comparison.played], planted(comparison.played))
+        simulated = known.kind == MARKET and known.days is None
+        return f"a SIMULATED market, {known.market}, not a recorded one: what its prices drift by is no skill" if simulated else ""
+    told = days_told([one.span for one in comparison.played], planted(comparison.played))
+    return f"{told}; through a market of somebody else, {known.market}" if known.market else told
 
 
 def planted(played: Sequence[Played]) -> bool | None:
@@ -153,9 +155,11 @@ def _provable(run: RunFolder) -> bool:
 
 
 def setting(env: Any) -> str:
-    """Fees, latency, impact and fills of an environment with a book of ours; empty for others."""
+    """Fees, latency, impact and fills of an environment with a book; empty for others."""
     known = about(env)
     told, days = known.assumes, known.days
+    if known.market:
+        return f"as {known.market} has them, which is not this package's: nothing here says how true they are (check.py --market)"
     if told is None or days is None:
         return ""
     given = [(told.maker_fee_bps, told.taker_fee_bps), (told.maker_fee_per_lot, told.taker_fee_per_lot)]

@@ -156,6 +156,12 @@ class Market:
         """What may be known now; read-only."""
         return view_of(self.public, self.named)
 
+    @property
+    def foreign(self) -> str:
+        """``module:Class`` where it is none of this package."""
+        kind = type(self)
+        return "" if kind.__module__.partition(".")[0] == __name__.partition(".")[0] else f"{kind.__module__}:{kind.__qualname__}"
+
     def last_reports(self) -> Reports:
         """What was said in the last step of requests of earlier ones."""
         return Reports.none()

@@ -274,7 +274,8 @@ class ReplayMarket(Market):
             raise ConfigError(
                 f"{where}: a lane remembers what it took at {used:,} prices, a file holds at most {MOST_NOTES:,}; use shorter episodes"
             )
-        return self.arrays() | {"taken": self.taken[:, :used]}
+        as_bytes = self.taken.view(np.uint8).reshape(self.lanes, -1)  # a copy of records would not have what lies between their fields
+        return self.arrays() | {"taken": as_bytes[:, : used * TAKEN.itemsize]}
 
     def room(self) -> dict[str, int]:
         return super().room() | {"taken": MOST_NOTES * self.lanes * TAKEN.itemsize}

@@ -67,8 +67,9 @@ class Case:
         counted = [own for own in self.orders if not may_still_fill or self.late or own["leaving"]]
         return sum(int(own["quantity"]) for own in counted if own["side"] == side)
 
-    def room(self, side: int) -> int:
-        return self.limit - side * self.position - self.lots(side, True)
+    def room(self, side: int, replaced: bool = True) -> int:
+        """For a new order that comes instead of those that are open, or beside them."""
+        return self.limit - side * self.position - self.lots(side, replaced)
 
     def quotes(self, action: Action) -> list[tuple[int, int]]:
         return [(side, depth) for side, depth in ((self.lead, action.bid), (-self.lead, action.ask)) if depth != LEAVE]
@@ -117,12 +118,12 @@ class Case:
         lots = 0
         if action.take:
             side = self.lead if action.take > 0 else -self.lead
-            lots = abs(action.take) * CLIP if self.whole else min(abs(action.take) * CLIP, self.room(side))
+            lots = abs(action.take) * CLIP if self.whole else min(abs(action.take) * CLIP, self.room(side, action.cancel))
         elif action.to is not None:
             coming = sum(int(own["side"]) * int(own["quantity"]) for own in self.orders if own["kind"] == MKT)
             beyond = self.position + coming - self.lead * action.to * CLIP
             side = -1 if beyond > 0 else 1
-            lots = min(abs(beyond), self.room(side))
+            lots = min(abs(beyond), self.room(side, action.cancel))
         if lots > 0:
             sent.append((MKT, side, 0, lots, 0))
         return sent

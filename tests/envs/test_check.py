@@ -268,7 +268,7 @@ def test_an_environment_that_cannot_be_made_is_a_finding_of_every_check():
     def broken():
         raise RuntimeError("no market today")
 
-    assert {f.what for f in conformance(broken)} == {"RuntimeError: no market today"}
+    assert {f.what.partition(" (")[0] for f in conformance(broken)} == {"RuntimeError: no market today"}
 
 
 def test_differences_are_of_bytes():
@@ -304,7 +304,8 @@ def test_the_door_reports_findings_as_json_with_code_1(capsys, monkeypatch, tmp_
     answer = json.loads(capsys.readouterr().out)
     assert answer["ok"] is False
     assert any("no market today" in text for check in answer["checks"] for text in check["findings"])
-    assert "NOT checked" in answer["checks"][-1]["skipped"]
+    skipped = {check["check"]: check["skipped"] for check in answer["checks"]}
+    assert "NOT checked" in skipped["the_future_changes_nothing"]
 
 
 @pytest.mark.parametrize("name", IDS)

@@ -330,3 +330,32 @@ def test_what_is_wrong_with_them_is_said():
 def test_a_name_a_class_a_mapping_and_an_object_are_the_same_task(task):
     envs = [made(task=task), made()]
     assert np.array_equal(*(env.reset(seed=8)[0] for env in envs)) and trace(envs[0], 14) == trace(envs[1], 14)
+
+
+class Boast(Table):
+    def summary(self, lanes):
+        return {"pnl": np.full(self.world.lanes, 1e6)}
+
+
+def test_a_task_cannot_tell_figures_of_the_environment_by_its_own():
+    env = gym.make_vec("emp-lob-v0", num_envs=2, task=Boast, episode="2 decisions", autoreset_mode="SameStep")
+    env.reset(seed=0)
+    with pytest.raises(ConfigError, match=r"Boast may not have \['pnl'\]"):
+        for _ in range(3):
+            env.step(np.zeros(2, np.int64))
+
+
+class Held(Table):
+    """Keeps what it has when an episode ends."""
+
+    def target(self, lanes, stopped):
+        return self.world.view.position[lanes, 0].copy()
+
+
+def test_what_is_held_at_the_end_is_worth_the_last_mid():
+    env = gym.make_vec("emp-lob-v0", num_envs=4, task=Held, episode="9 decisions", autoreset_mode="Disabled").unwrapped
+    env.reset(seed=0)
+    for _ in range(9):
+        *_, info = env.step(np.full(4, Held().menu.index("buy")))
+    assert (env.view.position[:, 0] > 0).all()
+    assert np.array_equal(np.rint(info["summary"]["pnl"] * 2e8), env.view.equity2)

@@ -10,6 +10,7 @@ import fakes
 import pytest
 
 from emp_gym.experiments import config as c
+from emp_gym.experiments import contract
 from emp_gym.types import ConfigError
 
 fakes.register()
@@ -51,7 +52,7 @@ def test_what_is_wrong_is_said(pair: str, said: str) -> None:
 
 def test_unknown_environment_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean emp-lob-v0"):
-        c.environment("emp-lob-v1")
+        contract.environment("emp-lob-v1")
 
 
 def test_yaml_then_set(tmp_path: Path) -> None:

@@ -101,6 +101,16 @@ def _room(lane, shown, slots, side, setup):
 
 
 @hot
+def _room_beside(lane, shown, slots, side, setup):
+    """The same, where every order that is open stays."""
+    total = 0
+    for k in range(lane["orders"]):
+        if slots[k]["side"] == side:
+            total += slots[k]["quantity"]
+    return setup["limit"] - side * shown["position"] - total
+
+
+@hot
 def _price(book, rules, side, depth):
     """`depth` ticks behind the touch of `side`; NO_QUOTE for WITHDRAW, and where no price is that low."""
     best = book[0, 0] if side > 0 else book[2, 0]
@@ -126,14 +136,16 @@ def _request(kinds, requests, lane, shown, slots, book, row, rules, setup, lead)
     if row["take"] != 0:
         side, quantity = lead if row["take"] > 0 else -lead, abs(row["take"]) * clip
         if not setup["whole"]:
-            quantity = min(quantity, _room(lane, shown, slots, side, setup))
+            room = _room(lane, shown, slots, side, setup) if row["cancel"] else _room_beside(lane, shown, slots, side, setup)
+            quantity = min(quantity, room)
     elif row["to"] != NOWHERE:
         beyond = shown["position"] - lead * row["to"] * clip
         for k in range(lane["orders"]):
             if slots[k]["kind"] == MARKET:
                 beyond += slots[k]["side"] * slots[k]["quantity"]
         side = -1 if beyond > 0 else 1
-        quantity = min(abs(beyond), _room(lane, shown, slots, side, setup))
+        room = _room(lane, shown, slots, side, setup) if row["cancel"] else _room_beside(lane, shown, slots, side, setup)
+        quantity = min(abs(beyond), room)
     if quantity > 0:
         _ask(kinds, requests, n, lane, MARKET, side, 0, quantity, 0)
 

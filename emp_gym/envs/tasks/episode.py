@@ -78,9 +78,8 @@ def summarise(lanes, state, quotes, episodes, amounts, counts, setup):
     """Writes what the episodes of `lanes` came to into their columns of amounts [len(AMOUNTS), N] and counts."""
     for i in lanes:
         lane, quote, episode = state[i], quotes[i, 0], episodes[i]
-        cash2 = 2 * lane["cash"]
-        if setup[0]["arrival"]:
-            cash2 += quote["position"] * episode["arrival2"] * quote["price_to_cash"]
+        mark2 = episode["arrival2"] if setup[0]["arrival"] else quote["mid2"]
+        cash2 = 2 * lane["cash"] + quote["position"] * mark2 * quote["price_to_cash"]
         amounts[0, i], amounts[1, i] = episode["return_"], cash2 / (2 * CASH_UNITS)
         amounts[2, i] = lane["fees"] / CASH_UNITS
         amounts[3, i] = lane["captured2"] * quote["price_to_cash"] / (2 * CASH_UNITS)

@@ -71,10 +71,12 @@ def compiled(actions: Sequence[Action], free: int, whole: bool) -> Table:
 
 
 def _check(action: Action) -> None:
+    if not isinstance(action, Action) or not isinstance(action.name, str):
+        raise ConfigError(f"actions must be Action(name, ...) of emp_gym.types, got {action!r:.200}")
     depths, clips = {"bid": action.bid, "ask": action.ask}, {"take": action.take, "to": action.to or 0}
     for name, value in (depths | clips).items():
         least = LEAVE if name in depths else -FURTHEST
-        if not isinstance(value, int) or not least <= value <= FURTHEST:
+        if type(value) is not int or not least <= value <= FURTHEST:
             raise ConfigError(f"action {action.name!r}: {name} must be a whole number from {least:,} to {FURTHEST:,}, got {value!r}")
     quotes = action.bid != LEAVE or action.ask != LEAVE
     if quotes + (action.take != 0) + (action.to is not None) > 1 or (quotes and action.cancel):
