@@ -134,7 +134,7 @@ def parameters(cls: type) -> tuple[str, ...]:
 
 
 class World(NamedTuple):
-    """What a plug-in sees of its environment. Nothing here is its own: it reads, and writes nowhere but in its own arrays."""
+    """What a plug-in sees of its environment. Nothing here is its own: it must write nowhere but in its own arrays, which nobody checks."""
 
     lanes: int
     instruments: tuple[Instrument, ...]

@@ -1,4 +1,5 @@
-"""Conformance: what every market must show before anybody trusts a result from it.
+"""Conformance: what every market must show before anybody trusts a result from it. Episodes are short (`market_course.EPISODE`): what a
+market does later is not seen.
 
 ``market_conformance(MyMarket)`` gives what does not hold. Each check is a function whose docstring is the sentence that it shows
 (`check_market_orders`, `check_market_runs`). One that needs what the market does not have (halts, latency) says so and is skipped,
