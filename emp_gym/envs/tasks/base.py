@@ -112,12 +112,12 @@ class Task(Plugin):
         """What the active lanes send goes to `out`; a masked action keeps everything as it is and is counted."""
         world = self.world
         if not self.own_orders:
-            self._tabled(world.threads, actions, mask, world.active, out)
+            self._tabled(world.threads, actions, mask, world.kernels.active, out)
             return
         out.begin(world.view.decision)
         if self.actions:
             refused = ~mask[np.arange(world.lanes), actions] & world.active
-            world.episodes["masked"] += refused
+            world.kernels.episodes["masked"] += refused
             actions = np.where(refused, self._table.keep, actions)
         self.orders(actions, out)
         out.kind[~world.active] = 0
@@ -129,10 +129,10 @@ class Task(Plugin):
         self._tabled(1, actions, unmasked, np.ones(world.lanes, np.bool_), out)
 
     def _tabled(self, threads: int, actions: np.ndarray, mask: Bool, active: Bool, out: Orders) -> None:
-        world = self.world
+        world, written = self.world, self.world.kernels
         run(
-            threads, request_lanes, world.lanes, actions, out.kind, out.records, *world.public, world.episodes, mask, active,
-            self._table.rows, world.setup,
+            threads, request_lanes, world.lanes, actions, out.kind, out.records, *written.public, written.episodes, mask, active,
+            self._table.rows, written.setup,
         )  # fmt: skip
 
     def mask(self, out: Bool) -> None:

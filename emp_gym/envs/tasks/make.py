@@ -39,11 +39,11 @@ class MakeMarket(Task):
         setup["max_offset"] = self.max_offset
 
     def request(self, actions: np.ndarray, mask: Bool, out: Orders) -> None:
-        self._quote(self.world.threads, actions, self.world.active, out)
+        self._quote(self.world.threads, actions, self.world.kernels.active, out)
 
     def orders(self, actions: np.ndarray, out: Orders) -> None:
         self._quote(1, actions, np.ones(self.world.lanes, np.bool_), out)
 
     def _quote(self, threads: int, actions: np.ndarray, active: Bool, out: Orders) -> None:
-        world = self.world
-        run(threads, request_lanes, world.lanes, actions, out.kind, out.records, *world.public, active, world.setup)
+        world, written = self.world, self.world.kernels
+        run(threads, request_lanes, world.lanes, actions, out.kind, out.records, *written.public, active, written.setup)
