@@ -44,7 +44,8 @@ def sb3_accepts(subject: Subject) -> Iterator[str]:
         from stable_baselines3.common.env_checker import check_env
     except ImportError:
         raise Skip("stable-baselines3 is not installed") from None
-    yield from _complaints(lambda: check_env(subject.alone()))
+    with subject.alone() as env:
+        yield from _complaints(lambda: check_env(env))
 
 
 def _complaints(run: Callable[[], Any]) -> list[str]:
