@@ -131,11 +131,17 @@ class Lanes:
         found = {name: unkept(one, one.arrays().values()) for name, one in owners.items() if type(one).arrays is Plugin.arrays}
         return found | ({"market": unkept(market, market.arrays().values(), market.momentary)} if market.foreign else {})
 
+    def _unkept_of_gates(self) -> dict[str, dict[str, bytes]]:
+        theirs = {f"gate.{n}": gate for n, gate in enumerate(self.gates)
+                  if type(gate).arrays is Gate.arrays and not trust.is_ours(type(gate).__module__)}  # fmt: skip
+        return {of: unkept(gate, [value for value in vars(gate).values() if isinstance(value, np.ndarray)]) for of, gate in theirs.items()}
+
     def unkept(self) -> str:
         """What somebody's plug-in remembers in this moment, and a file of lanes would not bring back; "" where there is nothing."""
-        now, owners = self._unkept(), self.plugins() | {"market": self.market}
+        now, first = self._unkept() | self._unkept_of_gates(), self._at_first | self._gates_at_first
+        owners: dict[str, Any] = self.plugins() | {"market": self.market} | {f"gate.{n}": gate for n, gate in enumerate(self.gates)}
         lost = [f"{type(owners[of]).__module__}:{type(owners[of]).__qualname__}.{name}"
-                for of, told in now.items() for name, hashed in told.items() if self._at_first[of].get(name) != hashed]  # fmt: skip
+                for of, told in now.items() for name, hashed in told.items() if first[of].get(name) != hashed]  # fmt: skip
         return " and ".join(lost)
 
     def _write_others(self) -> None:
@@ -159,6 +165,7 @@ class Lanes:
     @gates.setter
     def gates(self, gates: tuple[Gate, ...]) -> None:
         self.row = GateRow(gates, self.market.traded_on, self.market.threads, list(self.market.instruments))
+        self._gates_at_first = self._unkept_of_gates()
 
     @property
     def tape(self) -> Any:
