@@ -96,6 +96,13 @@ def baselines(env_id: str, keywords: Mapping[str, Any] | None = None) -> tuple[s
     return BASELINES[name] if name in BASELINES else suited(_menu(name, keywords or {}))
 
 
+def unsuited(env_id: str, keywords: Mapping[str, Any]) -> dict[str, str]:
+    """Baselines of `env_id` that cannot act where it is made with `keywords`, by name: why."""
+    there, usual = baselines(env_id, keywords), baselines(env_id)
+    left = [row for row in TABLE if row.name in usual and row.name not in there]
+    return {row.name: f"for actions that {row.agent.able.says}" for row in left}
+
+
 def _menu(name: str, keywords: Mapping[str, Any]) -> Menu:
     """Of an environment's task; of one that is not ours nothing is known before it is made."""
     from emp_gym.envs.making import TASK

@@ -17,6 +17,7 @@ from emp_gym.envs.tasks.base import OF_PARENT, Task
 from emp_gym.envs.tasks.episode import AMOUNTS, COUNTS, EPISODE, SETUP, begin, summarise
 from emp_gym.envs.tasks.settle import OUTSIDE
 from emp_gym.envs.tasks.step import observe, settle_and_observe_lanes
+from emp_gym.evaluation.metrics import OWN
 from emp_gym.market.base import Market, MarketSpec
 from emp_gym.market.clock import parse_episode
 from emp_gym.market.lots import stop_if_money_ran_out
@@ -27,8 +28,6 @@ from emp_gym.sensory.sets import Others, Sets, named_once
 from emp_gym.settings import whole
 from emp_gym.threads import run
 from emp_gym.types import I8, Bool, ConfigError, Feature, Orders, Verdicts
-
-JUDGED = "value"  # in the summary of an episode: what is judged instead of "pnl", of problems whose optimum is known
 
 
 class Lanes:
@@ -311,8 +310,8 @@ class Lanes:
         halted[ended] = self._closed_halted[ended]
         told = dict(zip((*AMOUNTS, *COUNTS, "closed_halted"), (*amounts, *counts, halted), strict=True))
         more = self.task.summary(lanes)
-        if taken := sorted(more.keys() & {*told, JUDGED}):
-            raise ConfigError(f"summary of the task {type(self.task).__name__} may not have {taken}: these are the environment's own")
+        if taken := sorted(more.keys() & (told.keys() | OWN)):
+            raise ConfigError(f"summary of the task {type(self.task).__name__} may not have {taken}: these mean something in a report")
         return told | more
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Lanes:
