@@ -238,7 +238,7 @@ def conclude(
         played = spans.moved(played, np.mean([log.episodes[MOVE] for log in quiet], axis=0))
     if judged.baselines is None:
         skipped = registry.unsuited(env_id, env_kwargs) | dict(skipped)
-    rivals, limit = without(baselines, config.agent_name), getattr(known.task, "limit", 0)
+    rivals, limit = without(baselines, config.agent_name), known.task.limit if known.simulated else 0
     return compare(config.agent_name, runs, rivals, runs[0].config["dates"], judged, skipped, known.problem, played, limit)
 
 
