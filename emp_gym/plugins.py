@@ -61,7 +61,12 @@ class Kind:
     def part(self, entry: Any) -> Part:
         """What `entry` asks for, not yet made."""
         given = dict(entry) if isinstance(entry, Mapping) else {self.word: entry}
-        told = given.pop(self.word, None)
+        if self.word not in given:
+            raise ConfigError(
+                f"{self.word}: expected {{{self.word}: NAME, parameter: value}}, got {shown(entry)} without the key {self.word!r} (in "
+                "YAML a blank stands behind each colon)"
+            )
+        told = given.pop(self.word)
         if isinstance(told, type) and self.fits(told):
             return Part(self, told.__name__, told, given)
         if not isinstance(told, str) and self.fits(type(told)) and not given:

@@ -17,6 +17,7 @@ import importlib
 import json
 import logging
 import os
+import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -90,13 +91,14 @@ def resolve(name: str, what: str, fits: Callable[[type], bool], expected: str, *
     except ModuleNotFoundError as error:
         missing = error.name or module
         if missing == module or module.startswith(missing + "."):
-            raise unknown(f"{what}: there is no module {missing!r} on the path ({HERE})") from error
+            raise unknown(f"{what}: there is no module {missing!r} on the path{near_module(missing)} ({HERE})") from error
         package = PIP_NAMES.get(missing.split(".")[0], missing.split(".")[0])
         raise MissingPackage(f"{what} needs the package {missing!r}: pip install {package}") from error
     if not hasattr(found, attribute):
         classes = [key for key, value in vars(found).items() if isinstance(value, type)]
         near = get_close_matches(attribute, classes, 1, cutoff=0.5)
-        raise unknown(f"{what}: {module} has no {attribute!r}; did you mean {near[0] if near else ' | '.join(classes)}?")
+        hint = f"did you mean {near[0] if near else ' | '.join(classes)}?" if classes else "it has no class"
+        raise unknown(f"{what}: {module} has no {attribute!r}; {hint}")
     cls = getattr(found, attribute)
     if not isinstance(cls, type):
         raise unknown(f"{what}: {name} is not {expected}: it is {_kind(cls)}, and only a class is taken")
@@ -105,6 +107,15 @@ def resolve(name: str, what: str, fits: Callable[[type], bool], expected: str, *
     if not fits(cls):
         raise unknown(f"{what}: {name} is not {expected}")
     return cls
+
+
+def near_module(missing: str) -> str:
+    """``; did you mean 'my_task'?`` where a module of the working folder, of a folder that was named or of the package above is called
+    nearly so; else nothing."""
+    above, dot, name = missing.rpartition(".")
+    folders = list(getattr(sys.modules.get(above), "__path__", ())) if dot else [os.curdir, *_folders]
+    near = get_close_matches(name, [each.name for each in pkgutil.iter_modules(folders)], 1)
+    return f"; did you mean {above + dot + near[0]!r}?" if near else ""
 
 
 def _kind(value: Any) -> str:
