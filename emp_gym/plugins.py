@@ -89,9 +89,10 @@ class Part:
     takes: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.takes = () if self.made is not None else parameters(self.kind.schema(self.cls))
+        schema = self.kind.schema(self.cls)
+        self.takes = () if self.made is not None else parameters(schema)
         for key in self.given:
-            if key not in self.takes:
+            if key not in self.takes and not _takes_any(schema):
                 raise UnknownKeyword.of(key, self.takes, f" ({self.title}: {list(self.takes)})")
 
     @property
@@ -132,7 +133,15 @@ def parameters(cls: type) -> tuple[str, ...]:
     if is_dataclass(cls):
         return tuple(each.name for each in fields(cls) if each.init)
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return tuple(name for name, each in inspect.signature(cls).parameters.items() if each.kind in kinds)
+    try:
+        return tuple(name for name, each in inspect.signature(cls).parameters.items() if each.kind in kinds)
+    except ValueError as error:  # of a built-in
+        raise ConfigError(f"{cls.__module__}:{cls.__qualname__} does not say which parameters it takes") from error
+
+
+def _takes_any(cls: type) -> bool:
+    """Whether it takes a parameter of any name."""
+    return any(each.kind is each.VAR_KEYWORD for each in inspect.signature(cls).parameters.values())
 
 
 # ---- what tasks, rewards and feature sets have in common

@@ -89,8 +89,8 @@ def resolve(name: str) -> tuple[str, Callable[..., gym.Env] | None]:
         try:
             module = importlib.import_module(module_name)
         except (ImportError, TypeError) as error:  # TypeError: a name that begins with a dot
-            near = near_module(str(error.name)) if isinstance(error, ModuleNotFoundError) else ""
-            raise ConfigError(f"cannot import {module_name!r} of {name!r}: {error}{near}") from error
+            hint = near_module(str(error.name)) if isinstance(error, ModuleNotFoundError) else ""
+            raise ConfigError(f"cannot import {module_name!r} of {name!r}: {error}{hint}") from error
         factory = getattr(module, short, None)
         if callable(factory):
             return "", factory

@@ -167,8 +167,8 @@ def environment(env_id: str) -> Any:
         try:
             __import__(module)
         except ModuleNotFoundError as error:
-            near = trust.near_module(str(error.name))
-            raise ConfigError(f"--env {env_id}: there is no module {error.name!r} on the path{near} ({trust.HERE})") from error
+            hint = trust.near_module(str(error.name))
+            raise ConfigError(f"--env {env_id}: there is no module {error.name!r} on the path{hint} ({trust.HERE})") from error
     if name not in gym.registry:
         ours = [known for known in gym.registry if known.startswith("emp-")] or list(gym.registry)
         near = get_close_matches(name, list(gym.registry), 1)
