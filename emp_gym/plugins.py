@@ -61,7 +61,12 @@ class Kind:
     def part(self, entry: Any) -> Part:
         """What `entry` asks for, not yet made."""
         given = dict(entry) if isinstance(entry, Mapping) else {self.word: entry}
-        told = given.pop(self.word, None)
+        if self.word not in given:
+            raise ConfigError(
+                f"{self.word}: expected {{{self.word}: NAME, parameter: value}}, got {shown(entry)} without the key {self.word!r} (in "
+                "YAML a blank stands behind each colon)"
+            )
+        told = given.pop(self.word)
         if isinstance(told, type) and self.fits(told):
             return Part(self, told.__name__, told, given)
         if not isinstance(told, str) and self.fits(type(told)) and not given:
@@ -84,9 +89,10 @@ class Part:
     takes: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.takes = () if self.made is not None else parameters(self.kind.schema(self.cls))
+        schema = self.kind.schema(self.cls)
+        self.takes = () if self.made is not None else parameters(schema)
         for key in self.given:
-            if key not in self.takes:
+            if key not in self.takes and not _takes_any(schema):
                 raise UnknownKeyword.of(key, self.takes, f" ({self.title}: {list(self.takes)})")
 
     @property
@@ -127,7 +133,15 @@ def parameters(cls: type) -> tuple[str, ...]:
     if is_dataclass(cls):
         return tuple(each.name for each in fields(cls) if each.init)
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return tuple(name for name, each in inspect.signature(cls).parameters.items() if each.kind in kinds)
+    try:
+        return tuple(name for name, each in inspect.signature(cls).parameters.items() if each.kind in kinds)
+    except ValueError as error:  # of a built-in
+        raise ConfigError(f"{cls.__module__}:{cls.__qualname__} does not say which parameters it takes") from error
+
+
+def _takes_any(cls: type) -> bool:
+    """Whether it takes a parameter of any name."""
+    return any(each.kind is each.VAR_KEYWORD for each in inspect.signature(cls).parameters.values())
 
 
 # ---- what tasks, rewards and feature sets have in common

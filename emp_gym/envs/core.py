@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from emp_gym.envs.faces import NOBODY, Seed, seeded
-from emp_gym.envs.gates import GateRow, answered, resolve
+from emp_gym.envs.gates import GateRow, resolve
 from emp_gym.envs.making import described, put_together
 from emp_gym.envs.narrowing import narrow
 from emp_gym.envs.observers import Watch
@@ -220,8 +220,8 @@ class Lanes:
         """Lets the gates look at `orders`, and sends what they leave, unless an observer fails."""
         orders, self.verdicts, view = self.orders, [], self.market.view
         try:
-            for gate in self.gates:
-                orders, verdicts = answered(gate, gate(view, orders))
+            for ask in self.row.asked:
+                orders, verdicts = ask(view, orders)
                 self.verdicts.append(verdicts)
             if self.watch.observers:
                 self.watch.decided(self, actions, orders)
