@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from emp_gym.jit import hot, inner
+from emp_gym.jit import hot
 from emp_gym.market.public import CANCEL, LIMIT, MARKET, NONE, REPLACE, TRADING, ticks_away
-from emp_gym.threads import chunk_size, fan_out, next_chunk, region
+from emp_gym.threads import region
 from emp_gym.types import LEAVE, WITHDRAW
 
 NO_QUOTE = 0
@@ -150,9 +150,9 @@ def _request(kinds, requests, lane, shown, slots, book, row, rules, setup, lead)
         _ask(kinds, requests, n, lane, MARKET, side, 0, quantity, 0)
 
 
-@inner
-def request(
-    low, high, choices, kinds, requests, state, quotes, seen, books, slots, rules, episodes, mask, active, rows, setup
+@region
+def request_lanes(
+    low, high, place, choices, kinds, requests, mask, active, state, quotes, seen, books, slots, rules, episodes, rows, setup
 ):  # fmt: skip
     """Turns the actions of lanes [low, high) into orders. A masked one keeps everything as it is and is counted."""
     own = setup[0]
@@ -168,17 +168,6 @@ def request(
         shown = quotes[i, 0]
         lead = episodes[i]["parent_side"] if own["relative"] else 1
         _request(kinds[i], requests[i], state[i], shown, slots[i], books[i, 0], rows[action], rules[shown["rules"]], own, lead)
-
-
-@region
-def request_lanes(call, words, lanes, *arrays):
-    """`request` for all lanes, see `threads.run`."""
-    fan_out(call, words)
-    step = chunk_size(call, words, lanes)
-    first = next_chunk(call, words, -step, step)
-    while first < lanes:
-        request(first, min(first + step, lanes), *arrays)
-        first = next_chunk(call, words, first, step)
 
 
 # ----------------------------------------------------------------------------------------------------------------- masks
