@@ -144,11 +144,20 @@ class ReplayMarket(Market):
 
     def _show_all(self) -> None:
         """The public side of the arrays."""
-        self._walk: Bound | None = None
         self.public = Public(
             self.state.view(LANE), self.quote, self.seen, self.book, self.slots.view(OPEN), self.days.view(RULES)
         )
         self.view = view_of(self.public, self.named)
+        self._bind()
+
+    def _bind(self) -> None:
+        """The walk over the arrays that are there now."""
+        t = self.data
+        self._walk = Bound(
+            self.threads, replay_kernels.advance_lanes, self.lanes, self.state, self.quote, self.seen, self.slots, self.taken,
+            self.fills, self.book, self.outcome, self.active, self.progress, self.params, self.looks, self.days, t.rows, t.messages,
+            t.book, t.links, t.touches, t.first_touch, t.far_touch, t.cross, t.cross_block,
+        )  # fmt: skip
 
     def _summed(self, name: str, increments: RunningSum) -> I64:
         """The sum [R] up to each row of the tape, since its day began."""
@@ -179,7 +188,8 @@ class ReplayMarket(Market):
         if notes > there:
             larger = self._zeros((self.lanes, max(notes, 2 * there)), TAKEN)
             larger[:, :there] = self.taken
-            self.taken, self._walk = larger, None
+            self.taken = larger
+            self._bind()
 
     def _make_room_for(self, takers: int) -> None:
         """So that none of so many orders of a lane makes it forget what it took. Without impact one row's notes are enough."""
@@ -204,13 +214,6 @@ class ReplayMarket(Market):
                 f"orders must be [{self.lanes} lanes, at most {REQUESTS} requests], got [{lanes}, {requests}]"
             )
         self._make_room_for(SLOTS)
-        if self._walk is None:
-            t = self.data
-            self._walk = Bound(
-                self.threads, replay_kernels.advance_lanes, self.lanes, self.state, self.quote, self.seen, self.slots, self.taken,
-                self.fills, self.book, self.outcome, self.active, self.progress, self.params, self.looks, self.days, t.rows, t.messages,
-                t.book, t.links, t.touches, t.first_touch, t.far_touch, t.cross, t.cross_block,
-            )  # fmt: skip
         self._walk(orders.kind, orders.records)
         if self._sums:
             self._sum(self.active)
