@@ -148,7 +148,7 @@ def chunk_size(call, words, lanes):
 
 def region(kernel: Callable[..., None]) -> Any:
     """``kernel(low, high, place, ...)``, which works on lanes [low, high) as thread number `place` (below `threads`), compiled for all
-    lanes: to be called through `run` or `Bound`."""
+    lanes: to be called through `run` or `BoundRegion`."""
     own = kernel.__code__  # under its name, file and line it is kept
     code = _over_chunks.__code__.replace(co_filename=own.co_filename, co_firstlineno=own.co_firstlineno, co_name=own.co_name)
     over = FunctionType(code, globals() | {"__name__": kernel.__module__, "_part": inner(kernel)}, kernel.__name__)
@@ -177,7 +177,7 @@ def run(threads: int, kernel: Callable[..., None], lanes: int, *arguments: Any) 
         kernel(threads, _crew.of(threads, lanes), lanes, *arguments)
 
 
-class Bound:
+class BoundRegion:
     """`run` with arrays that stay the same, `last`: what a call brings comes before them.
 
     numba asks for the type of every argument of every call, which for a dozen arrays of records takes longer than a lane. Here that is

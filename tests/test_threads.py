@@ -106,7 +106,7 @@ def test_what_any_lane_raises_is_raised_here(count, lane):
 @pytest.mark.parametrize("count", COUNTS)
 def test_bound_to_some_arrays_a_region_takes_others_of_any_type(count):
     by = np.zeros(700, np.int64)
-    bound = threads.Bound(count, double, 700, by)
+    bound = threads.BoundRegion(count, double, 700, by)
     wide, fixed = np.zeros((700, 2), np.int64), np.arange(700)
     fixed.flags.writeable = False
     for x, y in (

@@ -25,7 +25,7 @@ from emp_gym.risk.gates import Gate
 from emp_gym.sensory import lob
 from emp_gym.sensory.sets import Others, Sets, named_once
 from emp_gym.settings import whole
-from emp_gym.threads import Bound
+from emp_gym.threads import BoundRegion
 from emp_gym.types import I8, Bool, ConfigError, Feature, Orders, Verdicts
 
 JUDGED = "value"  # in the summary of an episode: what is judged instead of "pnl", of problems whose optimum is known
@@ -127,7 +127,7 @@ class Lanes:
         self._table, self._outside = task.table, self.reward.kernel == OUTSIDE
         self._may_end, self._masks = type(task).ends is not Task.ends, type(task).mask is not Task.mask
         market, table = self.market, self._table
-        self._settle = Bound(
+        self._settle = BoundRegion(
             market.threads, settle_and_observe_lanes, self.lanes, *market.public, self.episodes, market.active, self.mask, self._raw,
             self._transform, table.conditions, table.needs, self.setup,
         )  # fmt: skip

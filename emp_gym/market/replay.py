@@ -25,7 +25,7 @@ from emp_gym.market.lots import stop_if_money_wraps
 from emp_gym.market.public import LANE, OPEN, QUOTE, RULES, SEEN, Public, view_of
 from emp_gym.market.records import CURSOR, EXACT, OPTIMISTIC, PARAMS, SLOT, TAKEN, TOUCHED
 from emp_gym.settings import shown, whole, word
-from emp_gym.threads import Bound
+from emp_gym.threads import BoundRegion
 from emp_gym.types import F32, I8, I64, Bool, ConfigError, DataError, Fills, Orders
 
 FILL_RULES = {"exact": EXACT, "touch": TOUCHED, "optimistic": OPTIMISTIC}
@@ -153,7 +153,7 @@ class ReplayMarket(Market):
     def _bind(self) -> None:
         """The walk over the arrays that are there now."""
         t = self.data
-        self._walk = Bound(
+        self._walk = BoundRegion(
             self.threads, replay_kernels.advance_lanes, self.lanes, self.state, self.quote, self.seen, self.slots, self.taken,
             self.fills, self.book, self.outcome, self.active, self.progress, self.params, self.looks, self.days, t.rows, t.messages,
             t.book, t.links, t.touches, t.first_touch, t.far_touch, t.cross, t.cross_block,

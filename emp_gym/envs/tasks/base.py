@@ -13,7 +13,7 @@ from emp_gym.envs.tasks.rewards import Reward
 from emp_gym.envs.tasks.table import Table, compiled
 from emp_gym.plugins import Plugin, World
 from emp_gym.settings import whole
-from emp_gym.threads import Bound
+from emp_gym.threads import BoundRegion
 from emp_gym.types import F32, I64, Action, Bool, ConfigError, Feature, Orders
 
 MOST_LOTS = 1 << 40  # of any quantity; what a day's money holds is less (`emp_gym.market.lots`)
@@ -105,7 +105,7 @@ class Task(Plugin):
     def bind(self, world: World) -> None:
         super().bind(world)
         self._table = self.table
-        self._tabled = Bound(world.threads, request_lanes, world.lanes, *world.public, world.episodes, self._table.rows, world.setup)
+        self._tabled = BoundRegion(world.threads, request_lanes, world.lanes, *world.public, world.episodes, self._table.rows, world.setup)
 
     # ---- what an environment asks at every decision
 

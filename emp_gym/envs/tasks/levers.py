@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from emp_gym.envs.tasks.actions import NO_QUOTE, exposed, quote
+from emp_gym.envs.tasks.actions import NO_QUOTE, quote, room
 from emp_gym.jit import hot
 from emp_gym.market.public import NONE, TRADING, ticks_away
 from emp_gym.threads import region
@@ -23,9 +23,8 @@ def _quotes(kinds, requests, lane, shown, slots, book, action, rules, setup):
     ask = max(ticks_away(rules, book[2, 0], int(np.rint(half + skew))), ticks_away(rules, book[0, 0], 1))
     if ask <= bid:
         ask = ticks_away(rules, bid, 1)
-    room_to_buy = setup["limit"] - shown["position"] - exposed(lane, slots, 1, setup)
-    room_to_sell = setup["limit"] + shown["position"] - exposed(lane, slots, -1, setup)
-    buy, sell = min(quantity, room_to_buy), min(quantity, room_to_sell)
+    buy = min(quantity, room(lane, shown, slots, 1, setup, False))
+    sell = min(quantity, room(lane, shown, slots, -1, setup, False))
     n = quote(kinds, requests, 0, lane, slots, 1, bid if buy > 0 and bid > 0 else NO_QUOTE, buy)
     quote(kinds, requests, n, lane, slots, -1, ask if sell > 0 else NO_QUOTE, sell)
 

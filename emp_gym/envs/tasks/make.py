@@ -11,7 +11,7 @@ from emp_gym.envs.tasks.base import Task
 from emp_gym.envs.tasks.levers import request_lanes
 from emp_gym.plugins import World
 from emp_gym.settings import whole
-from emp_gym.threads import Bound
+from emp_gym.threads import BoundRegion
 from emp_gym.types import Bool, Orders
 
 MOST_TICKS = 1 << 20
@@ -41,7 +41,7 @@ class MakeMarket(Task):
 
     def bind(self, world: World) -> None:
         super().bind(world)
-        self._tabled = Bound(world.threads, request_lanes, world.lanes, *world.public, world.setup)
+        self._tabled = BoundRegion(world.threads, request_lanes, world.lanes, *world.public, world.setup)
 
     def request(self, actions: np.ndarray, mask: Bool, out: Orders) -> None:
         self._tabled(actions, out.kind, out.records, self.world.active)
