@@ -1,7 +1,7 @@
 """What a keyword of an environment may be: a name, ``module:Class``, a mapping with parameters, a class, or an object.
 
 Names are ours or those under which an installed package offers something (entry points of the groups ``emp_gym.markets``,
-``emp_gym.tasks``, ``emp_gym.rewards``, ``emp_gym.features``, ``emp_gym.gates``). Parameters stand in a mapping such as
+``emp_gym.tasks``, ``emp_gym.rewards``, ``emp_gym.features``, ``emp_gym.gates``, ``emp_gym.agents``). Parameters stand in a mapping such as
 ``{"reward": "my:Growth", "capital": 1e6}``, or among the environment's keywords: each of these goes to whoever takes one of that name.
 
 `Plugin` is the base of tasks, rewards and feature sets, `World` what they are bound to.
@@ -13,7 +13,6 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
-from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, NamedTuple, TypeVar
 
@@ -39,6 +38,7 @@ class Kind:
     fits: Callable[[type], bool]
     expected: str  # what `fits` asks for, in words: "a reward: a class derived from emp_gym.envs.tasks.Reward"
     schema: Callable[[type], type] = lambda cls: cls  # the class whose parameters are its parameters
+    unknown: type[ConfigError] = ConfigError  # raised for a name that means nothing
 
     def names(self) -> list[str]:
         """All that can be asked for by name."""
@@ -47,16 +47,13 @@ class Kind:
     def find(self, name: Any) -> type:
         """The class that `name` means."""
         if isinstance(name, str):
-            if name in self.table:
-                module, _, cls = self.table[name].partition(":")
-                return getattr(import_module(module), cls)
-            path = self._installed().get(name, name)
+            path = self.table.get(name) or self._installed().get(name, name)
             if ":" in path:
-                return trust.resolve(path, f"{self.word} {name!r}", self.fits, self.expected)
+                return trust.resolve(path, f"{self.word} {name!r}", self.fits, self.expected, unknown=self.unknown)
         known = self.names()
-        near = get_close_matches(str(name), known, 1)
+        near = get_close_matches(str(name).lower(), known, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"unknown {self.word} {shown(name)}: expected one of {known} or module:Class{hint}")
+        raise self.unknown(f"unknown {self.word} {shown(name)}: expected one of {known} or module:Class{hint}")
 
     def part(self, entry: Any) -> Part:
         """What `entry` asks for, not yet made."""

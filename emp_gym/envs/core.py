@@ -26,7 +26,7 @@ from emp_gym.risk.gates import Gate
 from emp_gym.sensory import lob
 from emp_gym.sensory.sets import Others, Sets, named_once
 from emp_gym.settings import whole
-from emp_gym.threads import run
+from emp_gym.threads import BoundRegion
 from emp_gym.types import I8, Bool, ConfigError, Feature, Orders, Verdicts
 
 
@@ -125,6 +125,11 @@ class Lanes:
         self._others = Others(writers, self.lanes)
         self._table, self._outside = task.table, self.reward.kernel == OUTSIDE
         self._may_end, self._masks = type(task).ends is not Task.ends, type(task).mask is not Task.mask
+        market, table = self.market, self._table
+        self._settle = BoundRegion(
+            market.threads, settle_and_observe_lanes, self.lanes, *market.public, self.episodes, market.active, self.mask, self._raw,
+            self._transform, table.conditions, table.needs, self.setup,
+        )  # fmt: skip
 
     # -------------------------------------------------------------------------------------------------------------- gates
 
@@ -238,16 +243,11 @@ class Lanes:
     def settle_and_observe(self) -> tuple[np.ndarray, np.ndarray]:
         """Fresh (observation f4 [N, D], reward f8 [N]) of the step that just ended; the mask is kept in `mask`."""
         out, rewards = np.empty((self.lanes, len(self.features)), np.float32), np.empty(self.lanes, np.float64)
-        market = self.market
-        arrays = (
-            *market.public, self.episodes, market.active, rewards, out, self.mask, self._raw, self._transform, self._table.conditions,
-            self._table.needs, self.setup,
-        )  # fmt: skip
-        run(market.threads, settle_and_observe_lanes, self.lanes, *arrays)
+        self._settle(rewards, out)
         if self._outside:
             self._reward(rewards)
         for one in self.sets.others:
-            one.step(market.active)
+            one.step(self.market.active)
         self._show(np.arange(self.lanes) if self._others.features else NOBODY, out)
         if self.watch.observers:
             self.watch.settled(self, rewards, out)
