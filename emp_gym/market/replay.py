@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -253,7 +253,9 @@ class ReplayMarket(Market):
 
     def describe(self) -> dict[str, Any]:
         """JSON: the days by their hash, and the assumptions."""
-        return {"market": "replay", "data": self.data.hash, "every": str(self.clock)} | dict(self.assumes)
+        told = {"market": self.foreign or "replay", "data": self.data.hash, "every": str(self.clock)} | dict(self.assumes)
+        own = {each.name: getattr(self.config, each.name) for each in fields(self.config) if each.name != "data"}
+        return told | ({"config": own} if self.foreign else {})
 
     # ------------------------------------------------------------------------------------------------- copies and snapshots
 

@@ -105,7 +105,10 @@ class Task(Plugin):
     def bind(self, world: World) -> None:
         super().bind(world)
         self._table = self.table
-        self._tabled = BoundRegion(world.threads, request_lanes, world.lanes, *world.public, world.episodes, self._table.rows, world.setup)
+        written = world.kernels
+        self._tabled = BoundRegion(
+            world.threads, request_lanes, world.lanes, *written.public, written.episodes, self._table.rows, written.setup
+        )  # fmt: skip
 
     # ---- what an environment asks at every decision
 
@@ -113,12 +116,12 @@ class Task(Plugin):
         """What the active lanes send goes to `out`; a masked action keeps everything as it is and is counted."""
         world = self.world
         if not self.own_orders:
-            self._tabled(actions, out.kind, out.records, mask, world.active)
+            self._tabled(actions, out.kind, out.records, mask, world.kernels.active)
             return
         out.begin(world.view.decision)
         if self.actions:
             refused = ~mask[np.arange(world.lanes), actions] & world.active
-            world.episodes["masked"] += refused
+            world.kernels.episodes["masked"] += refused
             actions = np.where(refused, self._table.keep, actions)
         self.orders(actions, out)
         out.kind[~world.active] = 0

@@ -41,10 +41,10 @@ class MakeMarket(Task):
 
     def bind(self, world: World) -> None:
         super().bind(world)
-        self._tabled = BoundRegion(world.threads, request_lanes, world.lanes, *world.public, world.setup)
+        self._tabled = BoundRegion(world.threads, request_lanes, world.lanes, *world.kernels.public, world.kernels.setup)
 
     def request(self, actions: np.ndarray, mask: Bool, out: Orders) -> None:
-        self._tabled(actions, out.kind, out.records, self.world.active)
+        self._tabled(actions, out.kind, out.records, self.world.kernels.active)
 
     def orders(self, actions: np.ndarray, out: Orders) -> None:
         self._tabled(actions, out.kind, out.records, np.ones(self.world.lanes, np.bool_))
