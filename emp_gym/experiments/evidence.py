@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from emp_gym import bounded, trust
-from emp_gym.data.tape import rules_of
+from emp_gym.data.tape_format import rules_of
 from emp_gym.envs.about import about
 from emp_gym.envs.faces import Published
 from emp_gym.evaluation.assumptions import Fees

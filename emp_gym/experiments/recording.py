@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from emp_gym.data.tape import DayInfo, TapeSet
+from emp_gym.data.tape import TapeSet
+from emp_gym.data.tape_format import DayInfo
 from emp_gym.envs.about import MARKET, about
 from emp_gym.envs.wrappers.diary import describe
 from emp_gym.evaluation import runlog

@@ -26,6 +26,7 @@ from emp_gym import bounded, trust
 from emp_gym.data.tape import TapeSet
 from emp_gym.envs.about import about
 from emp_gym.envs.faces import NativeWrapper
+from emp_gym.envs.foreign_gates import reason_names
 from emp_gym.envs.wrappers.risk import trading
 from emp_gym.governance.diary import Diary
 from emp_gym.governance.diary_recorder import Regimes
@@ -216,7 +217,7 @@ def _gate(gate: Gate) -> dict[str, Any]:
     """How a gate is called, made again ("" if it cannot be from this record), and what its reason bits are called."""
     made_by = gate.described()
     told = "" if made_by is None else _json(f"gate {gate.title}", made_by)
-    return {"name": gate.title, "made_by": told, "reasons": list(gate.reason_names)}
+    return {"name": gate.title, "made_by": told, "reasons": reason_names(gate)}
 
 
 def _json(what: str, value: Any) -> str:
