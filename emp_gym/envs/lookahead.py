@@ -379,7 +379,8 @@ def _maker(name: str, keywords: Mapping[str, Any]) -> Callable[[Any], gym.Env]:
 
 def walked(name: str, keywords: Mapping[str, Any], data: str, options: dict[str, Any] | None, steps: int) -> list[Moment]:
     """One episode's moments of one of our ids."""
-    return _Hunt(_maker(name, keywords), None, known, 0, 0, 0, (), public_view, tape_of).walk(data, options, steps)
+    hunt = _Hunt(_maker(name, keywords), None, known, 0, 0, 0, (), public_view, tape_of)  # type: ignore[arg-type]  # a walk asks no source
+    return hunt.walk(data, options, steps)
 
 
 def _walker(name: str, keywords: Mapping[str, Any]) -> Walk:
