@@ -1,7 +1,7 @@
 """What a keyword of an environment may be: a name, ``module:Class``, a mapping with parameters, a class, or an object.
 
 Names are ours or those under which an installed package offers something (entry points of the groups ``emp_gym.markets``,
-``emp_gym.tasks``, ``emp_gym.rewards``, ``emp_gym.features``, ``emp_gym.gates``). Parameters stand in a mapping such as
+``emp_gym.tasks``, ``emp_gym.rewards``, ``emp_gym.features``, ``emp_gym.gates``, ``emp_gym.agents``). Parameters stand in a mapping such as
 ``{"reward": "my:Growth", "capital": 1e6}``, or among the environment's keywords: each of these goes to whoever takes one of that name.
 
 `Plugin` is the base of tasks, rewards and feature sets, `World` what they are bound to.
@@ -9,12 +9,17 @@ Names are ours or those under which an installed package offers something (entry
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import inspect
+import linecache
+import pickle
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
-from importlib import import_module
 from importlib.metadata import entry_points
+from types import FrameType
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -39,6 +44,7 @@ class Kind:
     fits: Callable[[type], bool]
     expected: str  # what `fits` asks for, in words: "a reward: a class derived from emp_gym.envs.tasks.Reward"
     schema: Callable[[type], type] = lambda cls: cls  # the class whose parameters are its parameters
+    unknown: type[ConfigError] = ConfigError  # raised for a name that means nothing
 
     def names(self) -> list[str]:
         """All that can be asked for by name."""
@@ -47,16 +53,13 @@ class Kind:
     def find(self, name: Any) -> type:
         """The class that `name` means."""
         if isinstance(name, str):
-            if name in self.table:
-                module, _, cls = self.table[name].partition(":")
-                return getattr(import_module(module), cls)
-            path = self._installed().get(name, name)
+            path = self.table.get(name) or self._installed().get(name, name)
             if ":" in path:
-                return trust.resolve(path, f"{self.word} {name!r}", self.fits, self.expected)
+                return trust.resolve(path, f"{self.word} {name!r}", self.fits, self.expected, unknown=self.unknown)
         known = self.names()
-        near = get_close_matches(str(name), known, 1)
+        near = get_close_matches(str(name).lower(), known, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"unknown {self.word} {shown(name)}: expected one of {known} or module:Class{hint}")
+        raise self.unknown(f"unknown {self.word} {shown(name)}: expected one of {known} or module:Class{hint}")
 
     def part(self, entry: Any) -> Part:
         """What `entry` asks for, not yet made."""
@@ -147,8 +150,21 @@ def _takes_any(cls: type) -> bool:
 # ---- what tasks, rewards and feature sets have in common
 
 
+class Written(NamedTuple):
+    """Arrays of a `World` as our kernels write them."""
+
+    public: Any
+    episodes: np.ndarray
+    active: np.ndarray
+    setup: np.ndarray
+
+    def shown(self) -> Written:
+        """The same memory, read-only."""
+        return Written(type(self.public)(*map(read_only, self.public)), *map(read_only, self[1:]))
+
+
 class World(NamedTuple):
-    """What a plug-in sees of its environment. Nothing here is its own: it must write nowhere but in its own arrays, which nobody checks."""
+    """What a plug-in sees of its environment. Nothing here is its own: arrays are read-only, and it writes into those that it has made."""
 
     lanes: int
     instruments: tuple[Instrument, ...]
@@ -164,6 +180,7 @@ class World(NamedTuple):
     episodes: Any = None  # `emp_gym.envs.tasks.episode.EPISODE` [N]: what is remembered of each lane's episode
     active: Any = None  # [N]: lanes that the next decision moves
     setup: Any = None  # `emp_gym.envs.tasks.episode.SETUP` [1]: of our kernels
+    kernels: Any = None  # `Written`, for kernels of ours
 
     @property
     def named(self) -> Mapping[str, np.ndarray]:
@@ -175,13 +192,102 @@ class World(NamedTuple):
         """Own orders that a lane may have at a time."""
         return self.view.order_id.shape[1]
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that is shown here, field by field: ``public.lane["cash"]``."""
+        whole = {f"public.{name}": array for name, array in self.public._asdict().items()}
+        whole |= {"episodes": self.episodes, "active": self.active, "setup": self.setup}
+        fields = {f'{name}["{key}"]': array[key] for name, array in whole.items() for key in array.dtype.names or ()}
+        return fields | {name: array for name, array in whole.items() if not array.dtype.names} | {
+            f'named["{name}"]': array for name, array in self.named.items()
+        }  # fmt: skip
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """The same memory, which may not be written through it."""
+    shown = array.view()
+    shown.flags.writeable = False
+    return shown
+
+
+def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
+    """`method` of somebody else's class: where it writes into what it may only read, `ConfigError` names both."""
+
+    @functools.wraps(method)
+    def call(self: Any, *arguments: Any, **keywords: Any) -> Any:
+        try:
+            return method(self, *arguments, **keywords)
+        except ValueError as error:
+            if "read-only" not in str(error):
+                raise
+            kind, frame = type(self), _last_frame(error)
+            where = f"{frame.f_code.co_filename}, line {frame.f_lineno}"
+            line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+            raise ConfigError(
+                f"{kind.__module__}:{kind.__qualname__} writes in {method.__name__} into an array that is not its own: {line}"
+                f"{_in_words(line, frame, self)} ({where}); change a copy, or an array that it has made itself"
+            ) from error
+
+    return call
+
+
+def _last_frame(error: BaseException) -> FrameType:
+    trace = error.__traceback__
+    assert trace is not None
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace.tb_frame
+
+
+def _in_words(line: str, frame: FrameType, plugin: Any) -> str:
+    """Which variables of `line`, those between brackets aside, are which arrays of the world of `plugin`."""
+    world = getattr(plugin, "world", None)
+    shown = {} if world is None else {_place(array): name for name, array in world.arrays().items()}
+    own = {name: value for name, value in frame.f_locals.items() if isinstance(value, np.ndarray) and not value.flags.writeable}
+    told = [f"{name} is world.{shown[_place(array)]}" for name, array in own.items()
+            if _place(array) in shown and re.search(rf"(?<!\[)\b{name}\b", line)]  # fmt: skip
+    return f", where {' and '.join(told)}" if told else ""
+
+
+def _place(array: np.ndarray) -> tuple[Any, ...]:
+    return array.ctypes.data, array.dtype.str, array.strides[:1]
+
+
+def guard(cls: type) -> None:
+    """Makes of each method by which `cls`, a class of somebody else, takes the place of one of ours a `guarded` one."""
+    bases = [base for base in cls.__mro__[1:] if trust.is_ours(base.__module__)]
+    if not trust.is_ours(cls.__module__):
+        for name, method in list(vars(cls).items()):
+            if inspect.isfunction(method) and any(name in vars(base) for base in bases):
+                setattr(cls, name, guarded(method))
+
+
+def unkept(owner: Any, arrays: Iterable[np.ndarray], leave_out: Iterable[str] = ()) -> dict[str, bytes]:
+    """What `owner` has besides the `arrays` that are kept of it, each attribute as a hash: where one has changed, it remembers
+    something that a file of lanes would not bring back. Objects of this package are left out."""
+    kept = {id(array) for array in arrays}
+    return {
+        name: _hash(value) for name, value in vars(owner).items()
+        if id(value) not in kept and name not in leave_out and not trust.is_ours(type(value).__module__)
+    }  # fmt: skip
+
+
+def _hash(value: Any) -> bytes:
+    try:
+        return hashlib.sha256(pickle.dumps(value)).digest()
+    except Exception:  # every object refuses in its own way, and then nobody can say whether it has changed
+        return b""
+
 
 class Plugin:
     """Base of what is put into an environment. Its parameters are its dataclass fields, or those of its ``__init__``; what it
     remembers of a lane it keeps in arrays [N, ...] that are attributes, made in `bind`. Copies, pickles and snapshots of the
-    environment bind it anew and give it their contents."""
+    environment bind it anew and give it their contents; a snapshot is refused where something else has changed."""
 
     world: World
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        guard(cls)
 
     def bind(self, world: World) -> None:
         """Called once, before the first episode, with what may be read; again in a copy."""
@@ -217,4 +323,4 @@ def moved(plugin: P, world: World) -> P:
     return plugin
 
 
-__all__ = ["Kind", "Part", "Plugin", "World", "deal", "moved", "parameters"]
+__all__ = ["Kind", "Part", "Plugin", "World", "Written", "deal", "guard", "moved", "parameters", "read_only", "unkept"]

@@ -1,7 +1,7 @@
 """Conformance: what every environment must show before anybody trusts a result from it.
 
 ``conformance("emp-lob-v0")`` checks a registered id, ``conformance(factory)`` any callable that returns an environment,
-ours or a third party's. Each check is a small function whose name says what it shows (`check_alone`, `check_lanes`).
+ours or a third party's. Each check is a small function whose name says what it shows (`check_alone`, `check_lanes`, `check_plugins`).
 One that needs what the environment does not have (a native vector face, action masks) says so and is skipped, never
 passed in silence.
 
@@ -22,6 +22,7 @@ import gymnasium as gym
 
 from emp_gym.envs import check_alone as alone
 from emp_gym.envs import check_lanes as lanes
+from emp_gym.envs import check_plugins as plugins
 from emp_gym.envs.subject import Skip, Subject, failure, place
 
 Check = Callable[[Subject], Iterator[str]]
@@ -38,6 +39,8 @@ CHECKS: tuple[Check, ...] = (
     alone.returned_arrays_are_not_shared,
     alone.scribbling_changes_nothing,
     alone.copies_continue_alike,
+    plugins.snapshots_continue_alike,
+    plugins.plugins_write_nothing_else,
     alone.masks_hold,
     lanes.lanes_equal_their_twins,
     lanes.lanes_do_not_know_each_other,
@@ -77,12 +80,14 @@ def conformance(env: str | Callable[..., gym.Env] | Subject, **kwargs: Any) -> l
 def outcomes(env: str | Callable[..., gym.Env] | Subject, **kwargs: Any) -> Iterator[Outcome]:
     """One `Outcome` a check, as they finish."""
     subject = env if isinstance(env, Subject) else Subject.of(env, **kwargs)
+    raised: dict[str, str] = {}
     for check in CHECKS:
-        yield run_check(check, subject)
+        yield run_check(check, subject, raised)
 
 
-def run_check(check: Callable[[Any], Iterator[str]], subject: Any) -> Outcome:
-    """Runs one check. What is checked may fail in any way; whatever it raises is the finding."""
+def run_check(check: Callable[[Any], Iterator[str]], subject: Any, raised: dict[str, str] | None = None) -> Outcome:
+    """Runs one check. What is checked may fail in any way; whatever it raises is the finding, of the first check that meets it: `raised`
+    says which check has met what."""
     name, shows = check.__name__, (check.__doc__ or "").partition("\n")[0]
     start, found, skipped = time.perf_counter(), [], ""
     try:
@@ -90,5 +95,10 @@ def run_check(check: Callable[[Any], Iterator[str]], subject: Any) -> Outcome:
     except Skip as reason:
         skipped = str(reason)
     except Exception as error:  # foreign code: any kind of failure is what we came to report
-        found.append(Finding(name, f"{failure(error)} ({place(error)})"))
+        what = f"{failure(error)} ({place(error)})"
+        by = name if raised is None else raised.setdefault(what, name)
+        if by == name:
+            found.append(Finding(name, what))
+        else:
+            skipped = f"not run to its end, because of the {type(error).__name__} that {by} has met"
     return Outcome(name, shows, tuple(found), skipped, time.perf_counter() - start)

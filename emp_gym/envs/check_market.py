@@ -49,5 +49,6 @@ def market_conformance(market: str | type[Market], **keywords: Any) -> list[Find
 def market_outcomes(market: str | type[Market] | MarketSubject, **keywords: Any) -> Iterator[Outcome]:
     """One `Outcome` a check, as they finish."""
     subject = market if isinstance(market, MarketSubject) else MarketSubject.of(market, **keywords)
+    raised: dict[str, str] = {}
     for check in CHECKS:
-        yield run_check(check, subject)
+        yield run_check(check, subject, raised)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from emp_gym.envs import market_terms as terms
-from emp_gym.envs.market_course import DECISIONS, Course, Found, MarketSubject, Moment, first
+from emp_gym.envs.market_course import Course, Found, MarketSubject, Moment, first
 from emp_gym.envs.subject import Skip
 from emp_gym.market.base import Market
 from emp_gym.market.public import CANCEL, CLOSING_ID, FREE, LANE, OPEN, QUOTE, REPLACE, RULES, SEEN, TRADING
@@ -230,7 +230,7 @@ def latency_is_kept(subject: MarketSubject) -> Found:
     market = subject.make(keywords={"latency_ns": latency})
     if market.immediate:
         yield "it says immediate with a latency: a cancel that is sent now cannot win against all that comes"
-    yield from first(what for moment in terms.with_sent(Course(market).walk(DECISIONS)) for what in terms.too_early(*moment, latency))
+    yield from first(what for moment in terms.with_sent(Course(market).walk(120)) for what in terms.too_early(*moment, latency))
 
 
 def nothing_trades_in_a_halt(subject: MarketSubject) -> Found:
@@ -245,7 +245,7 @@ def nothing_trades_in_a_halt(subject: MarketSubject) -> Found:
             if moment.before.quote["status"][lane, 0] != TRADING and moment.outcome[lane, k] == Told.ACCEPTED:
                 found.append(f"a new order is accepted in a halt: {asked}")
     if not halts:
-        raise Skip(f"it never halted in {DECISIONS} decisions")
+        raise Skip(f"it never halted in {subject.decisions} decisions")
     yield from first(iter(found))
 
 

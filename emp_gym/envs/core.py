@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from emp_gym import trust
 from emp_gym.envs.faces import NOBODY, Seed, seeded
 from emp_gym.envs.gates import GateRow, resolve
 from emp_gym.envs.making import described, put_together
@@ -17,19 +18,19 @@ from emp_gym.envs.tasks.base import OF_PARENT, Task
 from emp_gym.envs.tasks.episode import AMOUNTS, COUNTS, EPISODE, SETUP, begin, summarise
 from emp_gym.envs.tasks.settle import OUTSIDE
 from emp_gym.envs.tasks.step import observe, settle_and_observe_lanes
+from emp_gym.evaluation.metrics import OWN
 from emp_gym.market.base import Market, MarketSpec
 from emp_gym.market.clock import parse_episode
 from emp_gym.market.lots import stop_if_money_ran_out
-from emp_gym.plugins import Plugin, World, moved
+from emp_gym.plugins import Plugin, World, Written, moved, read_only, unkept
 from emp_gym.risk.gates import Gate
 from emp_gym.sensory import lob
 from emp_gym.sensory.sets import Others, Sets, named_once
 from emp_gym.settings import whole
-from emp_gym.threads import run
+from emp_gym.threads import BoundRegion
 from emp_gym.types import I8, Bool, ConfigError, Feature, Orders, Verdicts
 
-JUDGED = "value"  # in the summary of an episode: what is judged instead of "pnl", of problems whose optimum is known
-
+MADE = ("_others", "_moved", "_beginners")  # attributes that a copy makes anew
 
 class Lanes:
     """N lanes of one market under one task. The faces in `trading` add Gymnasium's conventions.
@@ -80,8 +81,9 @@ class Lanes:
         self._closed_halted = np.zeros(lanes, np.int64)  # 1: that step closed a position while trading was halted
         self.random: np.ndarray = np.zeros(lanes, np.uint64)
         self.mask = np.zeros((lanes, max(len(self.task.actions), 1)), np.bool_)
-        for plugin in self._plugins().values():
+        for plugin in self.plugins().values():
             plugin.bind(self._world())
+        self._at_first = self._unkept()
         self._write_others()
         self.features: tuple[Feature, ...] = named_once(ours + self._others.features)
 
@@ -107,16 +109,32 @@ class Lanes:
 
     # ----------------------------------------------------------------------------------------------------------- plug-ins
 
-    def _plugins(self) -> dict[str, Plugin]:
+    def plugins(self) -> dict[str, Plugin]:
         """What is ours or somebody else's, by the name under which its arrays are kept."""
         return {"task": self.task, "reward": self.reward} | {f"set.{n}": one for n, one in enumerate(self.own_sets)}
 
     def _world(self) -> World:
         market = self.market
+        written = Written(market.public, self.episodes, market.active, self.setup)
+        shown = written.shown()
         return World(
-            self.lanes, market.instruments, market.view, market.public, self.sets.looks, market.clock, self.episode,
-            self.task.order_quantity, self.task.limit, market.immediate, market.threads, self.episodes, market.active, self.setup,
+            self.lanes, market.instruments, market.view, shown.public, self.sets.looks, market.clock, self.episode,
+            self.task.order_quantity, self.task.limit, market.immediate, market.threads, *shown[1:], written,
         )  # fmt: skip
+
+    def _unkept(self) -> dict[str, dict[str, bytes]]:
+        """What plug-ins and market of somebody else have besides the arrays that are kept of them; see `plugins.unkept`. Who says
+        itself what is kept (`arrays`) is believed."""
+        market, owners = self.market, {name: one for name, one in self.plugins().items() if not trust.is_ours(type(one).__module__)}
+        found = {name: unkept(one, one.arrays().values()) for name, one in owners.items() if type(one).arrays is Plugin.arrays}
+        return found | ({"market": unkept(market, market.arrays().values(), market.momentary)} if market.foreign else {})
+
+    def unkept(self) -> str:
+        """What somebody's plug-in remembers in this moment, and a file of lanes would not bring back; "" where there is nothing."""
+        now, owners = self._unkept(), self.plugins() | {"market": self.market}
+        lost = [f"{type(owners[of]).__module__}:{type(owners[of]).__qualname__}.{name}"
+                for of, told in now.items() for name, hashed in told.items() if self._at_first[of].get(name) != hashed]  # fmt: skip
+        return " and ".join(lost)
 
     def _write_others(self) -> None:
         """Collects who writes columns that the kernel does not."""
@@ -125,7 +143,14 @@ class Lanes:
         writers += [(f"the feature set {type(one).__name__}", one.columns, one.write) for one in self.sets.others]
         self._others = Others(writers, self.lanes)
         self._table, self._outside = task.table, self.reward.kernel == OUTSIDE
+        self._moved = read_only(self.market.active)
+        self._beginners = tuple(each for each in self.plugins().values() if type(each).begin is not Plugin.begin)
         self._may_end, self._masks = type(task).ends is not Task.ends, type(task).mask is not Task.mask
+        market, table = self.market, self._table
+        self._settle = BoundRegion(
+            market.threads, settle_and_observe_lanes, self.lanes, *market.public, self.episodes, market.active, self.mask, self._raw,
+            self._transform, table.conditions, table.needs, self.setup,
+        )  # fmt: skip
 
     # -------------------------------------------------------------------------------------------------------------- gates
 
@@ -136,7 +161,7 @@ class Lanes:
 
     @gates.setter
     def gates(self, gates: tuple[Gate, ...]) -> None:
-        self.row = GateRow(gates, self.market.venue, self.market.threads, list(self.market.instruments))
+        self.row = GateRow(gates, self.market.traded_on, self.market.threads, list(self.market.instruments))
 
     @property
     def tape(self) -> Any:
@@ -168,7 +193,7 @@ class Lanes:
         self.market.active[lanes] = True
         begin(lanes, self.market.public.quote, self.episodes, self.random, stagger, self.setup)
         self._length[lanes] = self.episodes["length"][lanes]
-        for plugin in (self.task, self.reward, *self.sets.others):
+        for plugin in self._beginners:
             plugin.begin(lanes)
         if self.watch.observers:
             self.watch.began(self, lanes)
@@ -239,16 +264,11 @@ class Lanes:
     def settle_and_observe(self) -> tuple[np.ndarray, np.ndarray]:
         """Fresh (observation f4 [N, D], reward f8 [N]) of the step that just ended; the mask is kept in `mask`."""
         out, rewards = np.empty((self.lanes, len(self.features)), np.float32), np.empty(self.lanes, np.float64)
-        market = self.market
-        arrays = (
-            *market.public, self.episodes, market.active, rewards, out, self.mask, self._raw, self._transform, self._table.conditions,
-            self._table.needs, self.setup,
-        )  # fmt: skip
-        run(market.threads, settle_and_observe_lanes, self.lanes, *arrays)
+        self._settle(rewards, out)
         if self._outside:
             self._reward(rewards)
         for one in self.sets.others:
-            one.step(market.active)
+            one.step(self._moved)
         self._show(np.arange(self.lanes) if self._others.features else NOBODY, out)
         if self.watch.observers:
             self.watch.settled(self, rewards, out)
@@ -256,7 +276,7 @@ class Lanes:
 
     def _reward(self, rewards: np.ndarray) -> None:
         """Asks a reward of somebody else."""
-        moved = self.market.active
+        moved = self._moved
         gained = np.asarray(self.reward(moved), np.float64)
         if gained.shape != rewards.shape or not np.isfinite(gained[moved]).all():
             raise ConfigError(
@@ -288,13 +308,13 @@ class Lanes:
         return {
             "kind": self.orders.kind, "records": self.orders.records, "episodes": self.episodes, "length": self._length,
             "random": self.random,
-        } | {f"{of}.{name}": array for of, plugin in self._plugins().items() for name, array in plugin.arrays().items()}  # fmt: skip
+        } | {f"{of}.{name}": array for of, plugin in self.plugins().items() for name, array in plugin.arrays().items()}  # fmt: skip
 
     @property
     def layout(self) -> str:
         """Task, reward, feature sets and market: where they are the same, their `arrays` mean the same."""
         own = (self.setup, self._table.rows)
-        plugins = [described(plugin) for plugin in self._plugins().values()]
+        plugins = [described(plugin) for plugin in self.plugins().values()]
         return " ".join([*(array.tobytes().hex() for array in own), *plugins, self.market.layout])
 
     # ------------------------------------------------------------------------------------------------------------- reports
@@ -311,26 +331,26 @@ class Lanes:
         halted[ended] = self._closed_halted[ended]
         told = dict(zip((*AMOUNTS, *COUNTS, "closed_halted"), (*amounts, *counts, halted), strict=True))
         more = self.task.summary(lanes)
-        if taken := sorted(more.keys() & {*told, JUDGED}):
-            raise ConfigError(f"summary of the task {type(self.task).__name__} may not have {taken}: these are the environment's own")
+        if taken := sorted(more.keys() & (told.keys() | OWN)):
+            raise ConfigError(f"summary of the task {type(self.task).__name__} may not have {taken}: these mean something in a report")
         return told | more
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Lanes:
         twin = object.__new__(type(self))
         for name, value in self.__dict__.items():
             shared = name in ("_transform", "setup", "features", "_table")
-            twin.__dict__[name] = None if name == "_others" else value if shared else copy.deepcopy(value, memo)
+            twin.__dict__[name] = None if name in MADE else value if shared else copy.deepcopy(value, memo)
         twin.rebind()
         return twin
 
     def rebind(self) -> None:
         """Plug-ins that came out of a copy or pickle see this environment."""
-        for plugin in self._plugins().values():
+        for plugin in self.plugins().values():
             moved(plugin, self._world())
         self._write_others()
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_others": None}
+        return self.__dict__ | dict.fromkeys(MADE)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

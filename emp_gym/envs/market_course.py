@@ -17,13 +17,17 @@ from emp_gym.envs.subject import flat
 from emp_gym.market.base import MARKETS, Market, MarketSpec
 from emp_gym.market.public import CANCEL, ENDLESS, FREE, LIMIT, MARKET, NONE, REPLACE
 from emp_gym.market.starts import mixed
+from emp_gym.settings import whole
 from emp_gym.types import I8, I64, Bool, ConfigError, Fills, Orders, Reports
 
-LANES, DECISIONS, EPISODE, LOOKS = 16, 120, 32, (20, 100)
+LANES, EPISODE, LOOKS = 16, 32, (20, 100)
+DECISIONS, LONG = 600, 256  # of the walk that all judge, and of the longest of its episodes
 EVENTS = 20  # a decision
 ASKED = 6  # requests a decision
 KINDS = np.array([LIMIT] * 8 + [MARKET] * 3 + [CANCEL] * 4 + [REPLACE] * 3 + [NONE] * 2, np.int8)
-SEED = 3
+SIZES = np.array([1, 1, 2, 10, 40, 1, 2, 10, 200, 1000])  # tens of lots
+MOST_CASH = 10**15  # that one request may come to, so that no sum of them exceeds 64 bits
+SEED, MOST_SEED = 0, (1 << 32) - 1
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,18 @@ class MarketSubject:
     name: str
     kind: type[Market]
     keywords: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = SEED  # of starts and requests
+    decisions: int = DECISIONS  # of the long walk
 
     @classmethod
     def of(cls, market: str | type[Market], **keywords: Any) -> MarketSubject:
         """The subject of a class, or of a name that an environment takes."""
         part = MARKETS.part(market)
         return cls(part.name, part.cls, keywords)
+
+    def on(self, seed: int, decisions: int) -> MarketSubject:
+        """The same on another, or a longer course."""
+        return replace(self, seed=whole("seed", seed, 0, MOST_SEED), decisions=whole("decisions", decisions, 2 * EPISODE))
 
     def make(self, lanes: int = LANES, *, keywords: Mapping[str, Any] | None = None, **spec: Any) -> Market:
         """A fresh market; `keywords` are set on top of the subject's."""
@@ -54,7 +64,8 @@ class MarketSubject:
     @cached_property
     def walked(self) -> tuple[Moment, ...]:
         """A long walk in a market of its own, for all who judge what they see there."""
-        return tuple(Course(self.make()).walk(DECISIONS))
+        market = self.make(episode=min(LONG, max(self.decisions // 2, EPISODE)))
+        return tuple(Course(market, seed=self.seed).walk(self.decisions))
 
     @property
     def takes(self) -> tuple[str, ...]:
@@ -108,10 +119,10 @@ def _ids(own: np.ndarray) -> list[set[int]]:
 class Course:
     """Drives one market; lanes whose episode is over are closed flat and begin anew."""
 
-    def __init__(self, market: Market, starts: tuple[I64, I64, I64] | None = None) -> None:
-        self.market, self.everyone = market, np.arange(market.lanes)
-        self.random = mixed(self.everyone.astype(np.uint64) + np.uint64(SEED << 32))  # of each lane's starts
-        self.length = EPISODE - mixed(self.random).astype(np.int64) % (EPISODE // 2)
+    def __init__(self, market: Market, starts: tuple[I64, I64, I64] | None = None, seed: int = SEED) -> None:
+        self.market, self.everyone, self.seed, episode = market, np.arange(market.lanes), np.uint64(seed), market.spec.episode
+        self.random = mixed(self.everyone.astype(np.uint64) + (self.seed << np.uint64(32)))  # of each lane's starts
+        self.length = episode - mixed(self.random).astype(np.int64) % (episode // 2)
         self.begin(self.everyone, starts)
 
     def begin(self, lanes: I64, starts: tuple[I64, I64, I64] | None = None) -> None:
@@ -145,11 +156,12 @@ class Course:
         """Random requests of every lane."""
         public, market, lanes = self.market.public, self.market, self.everyone
         orders = Orders.empty(market.lanes, market.requests)
-        key = mixed(mixed(lanes.astype(np.uint64) + np.uint64(SEED)) + public.lane["decision"].astype(np.uint64))
+        key = mixed(mixed(lanes.astype(np.uint64) + self.seed) + public.lane["decision"].astype(np.uint64))
         counter = np.arange(1, ASKED * 8 + 1, dtype=np.uint64).reshape(ASKED, 8)
         drawn = mixed(key[:, None, None] + counter * np.uint64(0x9E3779B97F4A7C15))
         rules = public.rules[public.quote["rules"][:, 0]]
         lot, tick = rules["lot"], public.quote["tick"][:, 0]
+        most = MOST_CASH // np.maximum(public.quote["mid2"][:, 0] // 2 * public.quote["price_to_cash"][:, 0], 1)
         ids = np.where(public.open["state"] != FREE, public.open["id"], 0)
         for k in range(ASKED):
             u = [drawn[:, k, j] for j in range(8)]
@@ -158,7 +170,7 @@ class Course:
             touch = np.where(side > 0, public.book[:, 0, 0, 0], public.book[:, 0, 2, 0])
             there = np.where(side > 0, public.book[:, 0, 1, 0], public.book[:, 0, 3, 0]) > 0
             price = np.where(there, touch, public.quote["mid2"][:, 0] // (2 * tick) * tick) + side * (u[2] % 10 - 6).astype(np.int64) * tick
-            lots = np.array([1, 1, 2, 10, 40])[u[3] % 5] * 10 * lot
+            lots = np.minimum(SIZES[u[3] % len(SIZES)] * 10, np.maximum(most // lot, 10)) * lot
             chosen = (u[4] % np.maximum(public.lane["orders"], 1).astype(np.uint64)).astype(np.int64)
             own = ids[lanes, chosen]
             known = np.where(u[5] % 6 > 0, own, 9_999_999)

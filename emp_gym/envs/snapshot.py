@@ -18,7 +18,7 @@ import numpy as np
 from emp_gym.data.array_bounds import typed
 from emp_gym.data.array_files import archived, member
 from emp_gym.envs import snapshot_check
-from emp_gym.types import I64, DataError
+from emp_gym.types import I64, ConfigError, DataError
 
 Arrays = dict[str, np.ndarray]
 
@@ -37,11 +37,16 @@ class Standing(Protocol):
 
 
 def save(env: Any, path: Path) -> None:
-    """Writes where the lanes of a native vector environment stand. `ConfigError` if one of its gates cannot tell, or where its market
-    holds more than a file may."""
+    """Writes where the lanes of a native vector environment stand. `ConfigError` if a plug-in remembers something that the file would
+    not bring back, or where the market holds more than a file may."""
     face = env.unwrapped
     arrays = face.kept() | {"layout": _layout(face), "again": face.again}
     if (market := face.lanes.market) is not None:
+        if lost := face.lanes.unkept():
+            raise ConfigError(
+                f"{path}: {lost} changes and is no array, so lanes that go on would not have it; keep what one step leaves to the next "
+                "in numpy arrays, or define arrays() and restore()"
+            )
         arrays |= {MARKET + name: array for name, array in market.kept(str(path)).items()}
     for number, gate in enumerate(face.lanes.gates):
         arrays |= {f"gate.{number}.{name}": array for name, array in gate.arrays().items()}

@@ -88,7 +88,8 @@ class _Face(Published):
     @property
     def about(self) -> EnvInfo:
         lanes, market = self.lanes, self.lanes.market
-        assumes = None if market.assumes is None else Assumptions.of(market.assumes)
+        said = market.declared("assumes")
+        assumes = None if said is None else Assumptions.of(said)
         told_of_reward = {name: getattr(lanes.reward, name) for name in parameters(type(lanes.reward))}
         return EnvInfo(
             self.kind, "" if self.spec is None else self.spec.id, self.features, lanes.task, market.data, market.starts, market.clock,
@@ -96,6 +97,7 @@ class _Face(Published):
             relative=lanes.task.relative, levers=lanes.task.levers, reward=lanes.reward_name, reward_unit=lanes.reward.unit,
             reward_parameters=told_of_reward, constant_features=self.constant_features,
             requests=lanes.orders.kind.shape[1], threads=lanes.market.threads, market=market.foreign,
+            market_setting=market.describe().get("config", {}) if market.foreign else {}, instruments=tuple(market.instruments),
         )  # fmt: skip
 
     @property

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from emp_gym.plugins import guard
 from emp_gym.types import F32, F64, I8, I64, Bool, Fills, Orders, Reports, Verdicts, View
 
 if TYPE_CHECKING:
@@ -52,9 +53,13 @@ class Settled(NamedTuple):
 class Observer:
     """Is told what the lanes of one environment do, and changes nothing. A subclass defines what it wants to hear.
 
-    All arrays are the environment's own: whoever needs one beyond the call copies it. What `decided` raises stops the step before
-    an order is sent.
+    All arrays are the environment's own, read-only for a class of somebody else: whoever needs one beyond the call copies it. What
+    `decided` raises stops the step before an order is sent.
     """
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        guard(cls)
 
     copied = False
     """Whether a copy of the environment takes a copy of this observer along; else nobody observes it."""

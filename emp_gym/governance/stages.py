@@ -20,6 +20,7 @@ from emp_gym.data.array_bounds import Arrays
 from emp_gym.governance.costs import ASKED, Costs
 from emp_gym.governance.kill_state import stamp
 from emp_gym.governance.stand_down import REASON_NAMES, stand_down
+from emp_gym.market.base import VENUES
 from emp_gym.risk.gate import RiskGate
 from emp_gym.risk.gates import Gate, passed
 from emp_gym.risk.limits import Limits, load
@@ -27,7 +28,6 @@ from emp_gym.risk.reasons import Mode
 from emp_gym.types import I8, I64, NS, Bool, ConfigError, DataError, EmpGymError, Orders, Stop, Verdicts, View
 
 ORDER = ("experiment", "paper", "pilot", "live")  # of what is allowed, least first
-VENUES = ("replay", "simulated", "paper", "live")
 AGAIN_NS = 60 * NS  # after which the ledger is asked again though it is the same
 DROPPED = np.uint64(1 << 33)  # reason bit: nothing may be sent at this stage here
 

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from emp_gym import trust
 from emp_gym.data.array_bounds import MOST, Bounds, typed
 from emp_gym.data.tape import TapeSet
 from emp_gym.market.clock import Clock
@@ -22,7 +23,7 @@ from emp_gym.market.lots import MOST_CASH, most_lots, too_many
 from emp_gym.market.public import ENDLESS, FREE, IN_FLIGHT, LIMIT, LIVE, MARKET, Public, view_of
 from emp_gym.market.starts import Starts
 from emp_gym.plugins import Kind
-from emp_gym.settings import whole
+from emp_gym.settings import shown, whole
 from emp_gym.threads import MOST as MOST_THREADS
 from emp_gym.threads import default_threads
 from emp_gym.types import (
@@ -41,6 +42,8 @@ from emp_gym.types import (
     View,
 )
 
+VENUES = ("replay", "simulated", "paper", "live")
+REPLAY = VENUES[0]
 USUAL_PRICE = 2_000_000_000  # price units, 200,000 dollars in LOBSTER's
 
 
@@ -95,7 +98,8 @@ class Market:
     """
 
     Config: ClassVar[type]  # dataclass of the market's keywords, JSON values
-    venue: ClassVar[str] = "simulated"  # one of `governance.stages.VENUES`
+    venue: ClassVar[str] = "simulated"  # one of `VENUES`; "replay" is only ours
+    momentary: ClassVar[tuple[str, ...]] = ("named",)  # attributes that no later call reads, or that are in `arrays` by other names
     units: ClassVar[tuple[str, ...]] = ("event", "events")  # what `every` may count, singular and plural
     published: ClassVar[Mapping[str, Named]] = {}
     most_orders: ClassVar[int] = 8  # K: own orders a lane, in flight included
@@ -160,7 +164,21 @@ class Market:
     def foreign(self) -> str:
         """``module:Class`` where it is none of this package."""
         kind = type(self)
-        return "" if kind.__module__.partition(".")[0] == __name__.partition(".")[0] else f"{kind.__module__}:{kind.__qualname__}"
+        return "" if trust.is_ours(kind.__module__) else f"{kind.__module__}:{kind.__qualname__}"
+
+    def declared(self, name: str) -> Any:
+        """What a market says of itself by the attribute `name`: one of somebody else says nothing by what it has inherited from ours."""
+        who = next(kind for kind in type(self).__mro__ if name in vars(kind))
+        inherited = self.foreign and name not in vars(self) and trust.is_ours(who.__module__)
+        return getattr(Market, name) if inherited else getattr(self, name)
+
+    @property
+    def traded_on(self) -> str:
+        """The venue that gates and stages see: what it declares, and a replay is only ours."""
+        venue = self.declared("venue")
+        if self.foreign and (venue == REPLAY or venue not in VENUES):
+            raise ConfigError(f"{self.foreign}: venue must be one of {[each for each in VENUES if each != REPLAY]}, got {shown(venue)}")
+        return str(venue)
 
     def last_reports(self) -> Reports:
         """What was said in the last step of requests of earlier ones."""

@@ -56,6 +56,7 @@ class BaseMarket(Market):
     """Everything of a small market but the price; see the module. Its events are of one length and count as messages."""
 
     units: ClassVar[tuple[str, ...]] = ("event", "events", "message", "messages")
+    momentary: ClassVar[tuple[str, ...]] = (*Market.momentary, "_log")
     levels: ClassVar[int] = 1  # L, of the book
     event_ns: ClassVar[int] = 1_000_000
 

@@ -81,7 +81,7 @@ def test_it_is_checked_trained_and_judged_by_its_names(site: Path, tmp_path: Pat
         assert told.status == 0 and contract["check"] == "the_training_contract" and contract["missing"] == [], told
     assert trained.status == 0, trained.err
     report = (here / "run" / "report.md").read_text()
-    assert "a SIMULATED market, emp_example_market.market:Walk, not a recorded one" in report
+    assert "a SIMULATED market, emp_example_market.market:Walk, seeds 1,073,741,824 to " in report and "of unseen seeds" in report
     assert "as emp_example_market.market:Walk has them" in report
     assert "basis points of wealth" in report and "follow" in report and "growth" in report and "skew" in report
     assert judged.status == 0, judged.err

@@ -157,7 +157,8 @@ def describe(env: Any) -> dict[str, Any]:
     """
     known, spec, face = about(env), env.unwrapped.spec, env.unwrapped
     if (days := known.days) is None:
-        raise ConfigError(f"the diary notes on which days a run was, so that it can be replayed; the market of {spec.id} has none")
+        why = "a diary notes on which days a run was, so that it can be replayed"
+        raise ConfigError(f"{why}; {known.market or spec.id} has none; evaluate.py --log DIR keeps decisions and fills")
     kwargs = {name: value for name, value in spec.kwargs.items() if name not in NOT_OF_THE_MARKET}
     given = _portable(kwargs.pop("data", None))
     return {

@@ -51,11 +51,13 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     setting = arguments.set and not (arguments.market or arguments.env)
     asked = arguments.only or arguments.total_timesteps or setting or arguments.seeds != 5
     deeper = arguments.against or arguments.depth
-    if not arguments.certify and (asked or (arguments.seed and not deeper)):
-        also = "(--seed also to --against and --depth, --set to --env and --market)"
+    if not arguments.certify and (asked or (arguments.seed and not (deeper or arguments.market))):
+        also = "(--seed also to --against, --depth and --market, --set to --env and --market)"
         parser.error(f"--only, --seeds, --seed, --total-timesteps and --set belong to --certify {also}")
     if (arguments.orders, arguments.hold) != (20_000, 600.0) and not deeper:
         parser.error("--orders and --hold belong to --queue DAY with --against or --depth")
+    if arguments.decisions is not None and not arguments.market:
+        parser.error("--decisions belongs to --market")
     if arguments.orders < 1 or not 1e-9 <= arguments.hold < 86_400:
         parser.error("--orders must be 1 or more, --hold a nanosecond or more and less than 86400 seconds")
     if arguments.seed < 0:
@@ -107,7 +109,9 @@ def _parser() -> Parser:
     )
     parser.add_argument("--only", nargs="+", metavar="ID", help="certificates of --certify (default: all)")
     parser.add_argument("--seeds", type=int, default=5, metavar="K", help="of --certify (default: 5)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="the first of them, or that of --orders (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S",
+                        help="the first of them, that of --orders, or that of the course of --market (default: 0)")  # fmt: skip
+    parser.add_argument("--decisions", type=int, metavar="N", help="of --market: length of its course (default: 600)")
     parser.add_argument("--total-timesteps", type=int, metavar="N", help="of --certify (default: the certificate's)")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
                         help="of --certify: agent.KEY, or env.KEY of what it learns in, e.g. extractor=gru env.reward=certain; "
@@ -238,10 +242,11 @@ def _table(title: str, quiet: bool) -> Any:
 
 def _market(arguments: argparse.Namespace) -> int:
     from emp_gym.envs.check_market import market_outcomes
-    from emp_gym.envs.market_course import MarketSubject
+    from emp_gym.envs.market_course import DECISIONS, MarketSubject
     from emp_gym.experiments.config import assignments
 
     subject = MarketSubject.of(arguments.market, **assignments(arguments.set))
+    subject = subject.on(arguments.seed, DECISIONS if arguments.decisions is None else arguments.decisions)
     subject.config()  # what it does not take is one line, before anything else is said
     return _told("market", arguments.market, map(_record, market_outcomes(subject)), arguments.json)
 
