@@ -6,6 +6,7 @@ row, serve every agent and every baseline, so differences are paired.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -113,6 +114,9 @@ def evaluate(
         episodes["retaken"] = takes.lots()
     if mids is not None:
         episodes[MOVE] = mids.moves()
+    objections: Counter[str] = Counter()
+    for gate in gates_of(env):
+        objections.update(gate.counters())
     dates = dates_of(env, chosen)
     env.close()
     config = {
@@ -123,6 +127,7 @@ def evaluate(
         "windows": [list(w) for w in chosen],
         "dates": dates,
         **days,
+        **({"objections": dict(+objections)} if +objections else {}),  # what gates said of orders, by their names of it
     }
     if record is None:
         return RunLog(config, episodes)
@@ -177,6 +182,7 @@ class Comparison:
     skipped: dict[str, str] = field(default_factory=dict)  # baseline -> why it is not there
     judged: str = "pnl"  # or "value": the sum of rewards without their noise, of problems whose optimum is known
     played: list[Played] = field(default_factory=list)  # what each window is of; empty where the environment does not tell
+    objections: dict[str, int] = field(default_factory=dict)  # of gates to orders of the agent, by their names of reasons
     drift: Drift | None = None  # of a simulated market; None where it is not known
     by_symbol: list[InSymbol] = field(default_factory=list)  # where there are several
     proof: Proof = field(default_factory=lambda: not_recorded("test", "nobody looked it up"))
@@ -330,6 +336,7 @@ def compare(
         dict(skipped or {}),
         judged,
         list(played),
+        dict(sum((Counter(run.config.get("objections", {})) for run in runs), Counter())),
         proof=not_recorded(config.split, "nobody looked it up"),
     )
     mine = rows[0].episodes[judged]

@@ -344,6 +344,9 @@ def _reading(comparison: Comparison, facts: Facts, findings: Findings) -> tuple[
             "; ".join(f"`{column}`: {means}" for column, means in MEANINGS.items() if column in columns_there) + ".",
             "Own fills are an assumption: see `costs and fills` above.",
         ]
+    if comparison.objections:
+        said = ", ".join(f"`{reason}` {count:,}" for reason, count in sorted(comparison.objections.items()))
+        told.append(f"Objections of gates to orders of {name}, in all of its episodes: {said}.")
     if comparison.agent.share is not None:
         told.append(
             "`oracle share`: how far from `hold` to the oracle, which takes with knowledge of the planted signal."
