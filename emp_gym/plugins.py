@@ -1,7 +1,7 @@
 """What a keyword of an environment may be: a name, ``module:Class``, a mapping with parameters, a class, or an object.
 
 Names are ours or those under which an installed package offers something (entry points of the groups ``emp_gym.markets``,
-``emp_gym.tasks``, ``emp_gym.rewards``, ``emp_gym.features``, ``emp_gym.gates``). Parameters stand in a mapping such as
+``emp_gym.tasks``, ``emp_gym.rewards``, ``emp_gym.features``, ``emp_gym.gates``, ``emp_gym.agents``). Parameters stand in a mapping such as
 ``{"reward": "my:Growth", "capital": 1e6}``, or among the environment's keywords: each of these goes to whoever takes one of that name.
 
 `Plugin` is the base of tasks, rewards and feature sets, `World` what they are bound to.
@@ -18,7 +18,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
-from importlib import import_module
 from importlib.metadata import entry_points
 from types import FrameType
 from typing import Any, NamedTuple, TypeVar
@@ -45,6 +44,7 @@ class Kind:
     fits: Callable[[type], bool]
     expected: str  # what `fits` asks for, in words: "a reward: a class derived from emp_gym.envs.tasks.Reward"
     schema: Callable[[type], type] = lambda cls: cls  # the class whose parameters are its parameters
+    unknown: type[ConfigError] = ConfigError  # raised for a name that means nothing
 
     def names(self) -> list[str]:
         """All that can be asked for by name."""
@@ -53,21 +53,23 @@ class Kind:
     def find(self, name: Any) -> type:
         """The class that `name` means."""
         if isinstance(name, str):
-            if name in self.table:
-                module, _, cls = self.table[name].partition(":")
-                return getattr(import_module(module), cls)
-            path = self._installed().get(name, name)
+            path = self.table.get(name) or self._installed().get(name, name)
             if ":" in path:
-                return trust.resolve(path, f"{self.word} {name!r}", self.fits, self.expected)
+                return trust.resolve(path, f"{self.word} {name!r}", self.fits, self.expected, unknown=self.unknown)
         known = self.names()
-        near = get_close_matches(str(name), known, 1)
+        near = get_close_matches(str(name).lower(), known, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"unknown {self.word} {shown(name)}: expected one of {known} or module:Class{hint}")
+        raise self.unknown(f"unknown {self.word} {shown(name)}: expected one of {known} or module:Class{hint}")
 
     def part(self, entry: Any) -> Part:
         """What `entry` asks for, not yet made."""
         given = dict(entry) if isinstance(entry, Mapping) else {self.word: entry}
-        told = given.pop(self.word, None)
+        if self.word not in given:
+            raise ConfigError(
+                f"{self.word}: expected {{{self.word}: NAME, parameter: value}}, got {shown(entry)} without the key {self.word!r} (in "
+                "YAML a blank stands behind each colon)"
+            )
+        told = given.pop(self.word)
         if isinstance(told, type) and self.fits(told):
             return Part(self, told.__name__, told, given)
         if not isinstance(told, str) and self.fits(type(told)) and not given:
@@ -90,9 +92,10 @@ class Part:
     takes: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.takes = () if self.made is not None else parameters(self.kind.schema(self.cls))
+        schema = self.kind.schema(self.cls)
+        self.takes = () if self.made is not None else parameters(schema)
         for key in self.given:
-            if key not in self.takes:
+            if key not in self.takes and not _takes_any(schema):
                 raise UnknownKeyword.of(key, self.takes, f" ({self.title}: {list(self.takes)})")
 
     @property
@@ -133,7 +136,15 @@ def parameters(cls: type) -> tuple[str, ...]:
     if is_dataclass(cls):
         return tuple(each.name for each in fields(cls) if each.init)
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return tuple(name for name, each in inspect.signature(cls).parameters.items() if each.kind in kinds)
+    try:
+        return tuple(name for name, each in inspect.signature(cls).parameters.items() if each.kind in kinds)
+    except ValueError as error:  # of a built-in
+        raise ConfigError(f"{cls.__module__}:{cls.__qualname__} does not say which parameters it takes") from error
+
+
+def _takes_any(cls: type) -> bool:
+    """Whether it takes a parameter of any name."""
+    return any(each.kind is each.VAR_KEYWORD for each in inspect.signature(cls).parameters.values())
 
 
 # ---- what tasks, rewards and feature sets have in common

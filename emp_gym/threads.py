@@ -1,6 +1,6 @@
 """Kernels over lanes, by the caller and by threads of our own that never hold the GIL.
 
-A `region` is a kernel that takes chunks of lanes until none is left. Called for several threads it is entered by the caller and by
+A `region` takes chunks of lanes until none is left. Called for several threads it is entered by the caller and by
 helpers, all with the same arguments. Helpers sleep while there is nothing to do; who comes late finds the region closed, and
 nobody waits for a thread that holds no chunk. So a thread that the system has put aside holds the others up for one chunk at
 most, and beside busy processes the lanes keep their share of the machine. Which thread takes which chunk is chance; what a
@@ -20,13 +20,14 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import numba
 import numpy as np
 
 from emp_gym.atomics import acquire, add, exchange, load, pause, release, replace, sharing, store, take_part
-from emp_gym.jit import hot, njit
+from emp_gym.jit import hot, inner, njit, rare
 
 MOST = 64  # threads of a region
 CHUNKS = 8  # of a thread
@@ -146,9 +147,25 @@ def chunk_size(call, words, lanes):
 
 
 def region(kernel: Callable[..., None]) -> Any:
-    """`njit` for ``kernel(call, words, lanes, ...)``, to be called through `run`. It begins with ``place = fan_out(call, words)``,
-    its thread's number below `threads`, and works on what `next_chunk` gives it."""
-    return njit(kernel, _nrt=False, error_model="numpy")
+    """``kernel(low, high, place, ...)``, which works on lanes [low, high) as thread number `place` (below `threads`), compiled for all
+    lanes: to be called through `run` or `BoundRegion`."""
+    own = kernel.__code__  # under its name, file and line it is kept
+    code = _over_chunks.__code__.replace(co_filename=own.co_filename, co_firstlineno=own.co_firstlineno, co_name=own.co_name)
+    over = FunctionType(code, globals() | {"__name__": kernel.__module__, "_part": inner(kernel)}, kernel.__name__)
+    over.__qualname__, over.__doc__ = kernel.__qualname__, kernel.__doc__
+    return rare(over)
+
+
+def _over_chunks(call, words, lanes, *arrays):
+    place = fan_out(call, words)
+    step = chunk_size(call, words, lanes)
+    first = next_chunk(call, words, -step, step)
+    while first < lanes:
+        _part(first, min(first + step, lanes), place, *arrays)
+        first = next_chunk(call, words, first, step)
+
+
+_part: Any = None  # of each region its own
 
 
 def run(threads: int, kernel: Callable[..., None], lanes: int, *arguments: Any) -> None:
@@ -158,6 +175,47 @@ def run(threads: int, kernel: Callable[..., None], lanes: int, *arguments: Any) 
         return
     with _crew.taken:
         kernel(threads, _crew.of(threads, lanes), lanes, *arguments)
+
+
+class BoundRegion:
+    """`run` with arrays that stay the same, `last`: what a call brings comes before them.
+
+    numba asks for the type of every argument of every call, which for a dozen arrays of records takes longer than a lane. Here that is
+    done once; a call that brings arrays of other types than the first goes the usual way. Copies and pickles have None instead: who
+    made it makes it again.
+    """
+
+    def __init__(self, threads: int, kernel: Callable[..., None], lanes: int, *last: Any) -> None:
+        self._threads, self._kernel, self._lanes, self._last = threads, kernel, lanes, last
+        self._compiled: Any = None
+        self._like: tuple[np.ndarray, ...] = ()  # what came first when `_compiled` was found
+
+    def __call__(self, *first: np.ndarray) -> None:
+        if self._compiled is None or not all(map(_alike, first, self._like)):
+            run(self._threads, self._kernel, self._lanes, *first, *self._last)
+            if self._compiled is None:
+                self._compiled, self._like = _compiled(self._kernel, (*first, *self._last)), first
+        elif self._threads == 1:
+            self._compiled(1, _NOBODY, self._lanes, (*first, *self._last))
+        else:
+            with _crew.taken:
+                self._compiled(self._threads, _crew.of(self._threads, self._lanes), self._lanes, (*first, *self._last))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()
+
+
+def _alike(array: np.ndarray, like: np.ndarray) -> bool:
+    """Whether they are of one type to numba."""
+    return array is like or (array.dtype == like.dtype and array.ndim == like.ndim and array.flags.carray)
+
+
+def _compiled(kernel: Any, arguments: tuple[Any, ...]) -> Any:
+    """The function that the dispatcher `kernel` enters for `arguments` of a region; None where it has none of just these types."""
+    if numba.config.DISABLE_JIT:
+        return None
+    found = kernel.overloads.get((numba.int64, numba.typeof(_NOBODY), numba.int64, numba.typeof(arguments)))
+    return None if found is None else found.entry_point
 
 
 class _Crew:

@@ -17,6 +17,7 @@ import importlib
 import json
 import logging
 import os
+import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from emp_gym import bounded
 from emp_gym.paths import home
@@ -90,13 +91,14 @@ def resolve(name: str, what: str, fits: Callable[[type], bool], expected: str, *
     except ModuleNotFoundError as error:
         missing = error.name or module
         if missing == module or module.startswith(missing + "."):
-            raise unknown(f"{what}: there is no module {missing!r} on the path ({HERE})") from error
+            raise unknown(f"{what}: there is no module {missing!r} on the path{near_module(missing)} ({HERE})") from error
         package = PIP_NAMES.get(missing.split(".")[0], missing.split(".")[0])
         raise MissingPackage(f"{what} needs the package {missing!r}: pip install {package}") from error
     if not hasattr(found, attribute):
         classes = [key for key, value in vars(found).items() if isinstance(value, type)]
         near = get_close_matches(attribute, classes, 1, cutoff=0.5)
-        raise unknown(f"{what}: {module} has no {attribute!r}; did you mean {near[0] if near else ' | '.join(classes)}?")
+        hint = f"did you mean {near[0] if near else ' | '.join(classes)}?" if classes else "it has no class"
+        raise unknown(f"{what}: {module} has no {attribute!r}; {hint}")
     cls = getattr(found, attribute)
     if not isinstance(cls, type):
         raise unknown(f"{what}: {name} is not {expected}: it is {_kind(cls)}, and only a class is taken")
@@ -105,6 +107,15 @@ def resolve(name: str, what: str, fits: Callable[[type], bool], expected: str, *
     if not fits(cls):
         raise unknown(f"{what}: {name} is not {expected}")
     return cls
+
+
+def near_module(missing: str) -> str:
+    """``; did you mean 'my_task'?`` where a module of the working folder, of a folder that was named or of the package above is called
+    nearly so; else nothing."""
+    above, dot, name = missing.rpartition(".")
+    folders = list(getattr(sys.modules.get(above), "__path__", ())) if dot else [os.curdir, *_folders]
+    near = get_close_matches(name, [each.name for each in pkgutil.iter_modules(folders) if each.name != name], 1)
+    return f"; did you mean {above + dot + near[0]!r}?" if near else ""
 
 
 def _kind(value: Any) -> str:
@@ -261,6 +272,11 @@ class Question:
         """SHA-256 of the files that would be unpickled."""
         return _pickles(self.tree, self.told, self.where)
 
+    @property
+    def place(self) -> str:
+        """Where it was found, in words that say the same from every folder."""
+        return os.path.abspath(self.where) if isinstance(self.where, os.PathLike) else str(self.where)
+
     @cached_property
     def digest(self) -> str:
         """Names the content: of the settings, and of the files that would be unpickled."""
@@ -284,7 +300,7 @@ def ask(kind: str, tree: Any, where: object, *, code: bool = True) -> None:
 def ask_all(questions: Iterable[Question]) -> None:
     """The same of all that one command will need, in one error: a word is given for what was shown, and for all of it."""
     open_ones = {one.digest: one for one in questions if one.told}
-    left = [one for digest, one in open_ones.items() if digest not in _noted and not _recalled(digest)]
+    left = [one for digest, one in open_ones.items() if digest not in _noted and not _recalled(one)]
     if not left:
         return
     if _word.get():
@@ -310,14 +326,26 @@ def remember(kind: str, tree: Any, where: object) -> None:
         _note(one)
 
 
-def noted() -> frozenset[str]:
-    """What this process has noted, for another one that works for it."""
-    return frozenset(_noted)
+class Noted(NamedTuple):
+    """What a process has noted, for another one that works for it."""
+
+    digests: frozenset[str] = frozenset()
+    folders: tuple[str, ...] = ()
 
 
-def take_over(digests: frozenset[str]) -> None:
+NOTHING = Noted()
+
+
+def noted() -> Noted:
+    """What this process has noted."""
+    return Noted(frozenset(_noted), tuple(_folders))
+
+
+def take_over(told: Noted) -> None:
     """What the process that sent this work has noted."""
-    _noted.update(digests)
+    _noted.update(told.digests)
+    for folder in told.folders:
+        look_in(folder)
 
 
 def look_in(folder: str) -> None:
@@ -329,15 +357,21 @@ def look_in(folder: str) -> None:
         sys.path.append(folder)
 
 
-def _recalled(digest: str) -> bool:
-    """Whether it was noted; then its modules are found where they were."""
-    try:
-        told = bounded.read_object(home() / FOLDER / f"{digest}.json", bounded.WRITTEN)
-    except (OSError, DataError):
-        return False
-    for folder in told.get("folders", []):
+def _recalled(one: Question) -> bool:
+    """Whether it was noted; then its modules are found where they were when that place was written, or else the last time."""
+    told = _told(one.digest)
+    places = told.get("places", {})
+    for folder in places.get(one.place) or (list(places.values()) or [told.get("folders", [])])[-1]:
         look_in(folder)
-    return True
+    return bool(told)
+
+
+def _told(digest: str) -> dict[str, Any]:
+    """What was noted of it; nothing where it was not."""
+    try:
+        return bounded.read_object(home() / FOLDER / f"{digest}.json", bounded.WRITTEN)
+    except (OSError, DataError):
+        return {}
 
 
 def _note(one: Question) -> None:
@@ -345,13 +379,16 @@ def _note(one: Question) -> None:
     folder = home() / FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
     aside = folder / f".{one.digest}.{os.getpid()}"
-    where = os.path.abspath(one.where) if isinstance(one.where, os.PathLike) else str(one.where)
-    about = {"kind": one.kind, "where": where, "claims": [str(claim) for claim in one.told], "files": one.pickles, "folders": _folders}
+    places = {name: where for name, where in _told(one.digest).get("places", {}).items() if name != one.place}
+    about = {
+        "kind": one.kind, "where": one.place, "claims": [str(claim) for claim in one.told], "files": one.pickles,
+        "places": dict([*places.items(), (one.place, _folders)][-MOST:]),
+    }  # fmt: skip
     aside.write_text(json.dumps(about) + "\n", encoding="utf-8")
     aside.replace(folder / f"{one.digest}.json")
 
 
 __all__ = [
-    "Claim", "MissingPackage", "Question", "Untrusted", "ask", "ask_all", "claims", "look_in", "noted", "remember", "resolve", "take_over",
-    "word",
+    "NOTHING", "Claim", "MissingPackage", "Noted", "Question", "Untrusted", "ask", "ask_all", "claims", "look_in", "near_module", "noted",
+    "remember", "resolve", "take_over", "word",
 ]  # fmt: skip

@@ -24,8 +24,9 @@ import numpy as np
 import emp_gym  # noqa: F401
 from emp_gym.data import tape_check
 from emp_gym.data.synthetic import DayConfig
-from emp_gym.data.tape import COLUMNS, TapeSet, build
+from emp_gym.data.tape import TapeSet, build
 from emp_gym.data.tape_files import META
+from emp_gym.data.tape_format import COLUMNS
 from emp_gym.envs import snapshot
 from emp_gym.market import ghost
 from emp_gym.market.replay import REQUESTS

@@ -89,9 +89,11 @@ def test_what_is_not_there_is_told_with_the_nearest(installed: None) -> None:
         KIND.find("plugins_nowhere:Growth")
     with pytest.raises(ConfigError, match=rf"{HERE}:Stranger is not a Base"):
         KIND.find(f"{HERE}:Stranger")
-    for nothing in (None, 3, Stranger, Stranger(), {"capital": 3.0}):
+    for nothing in (None, 3, Stranger, Stranger(), {"reward": None, "capital": 3.0}):
         with pytest.raises(ConfigError, match="unknown reward"):
             KIND.part(nothing)
+    with pytest.raises(ConfigError, match=r"expected \{reward: NAME, parameter: value\}, got \{'capital': 3.0\} without the key 'reward'"):
+        KIND.part({"capital": 3.0})
     with pytest.raises(UnknownKeyword, match=r"'captial'.*did you mean 'capital'.*reward 'growth'"):
         KIND.part({"reward": "growth", "captial": 3})
     with pytest.raises(ConfigError, match=r"reward .*Needy.*capital.*its parameters: \['capital'\]"):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import copy
 import multiprocessing
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -18,8 +20,8 @@ import pytest
 import emp_gym
 from emp_gym import threads
 from emp_gym.envs import ENVIRONMENTS
-from emp_gym.jit import inner, njit
-from emp_gym.threads import chunk_size, fan_out, next_chunk, region, run
+from emp_gym.jit import njit, rare
+from emp_gym.threads import fan_out, region, run
 
 ROOT = Path(emp_gym.__file__).parent
 COUNTS = (1, 2, 3, 8)
@@ -31,8 +33,8 @@ if not numba.config.DISABLE_JIT:
     from emp_gym.atomics import load, pause, store
 
 
-@inner
-def _double(low, high, place, x, y, by):
+@region
+def double(low, high, place, x, y, by):
     for i in range(low, high):
         if x[i] < 0:
             raise ValueError("a lane below zero")
@@ -40,17 +42,7 @@ def _double(low, high, place, x, y, by):
         by[i] = place
 
 
-@region
-def double(call, words, lanes, x, y, by):
-    place = fan_out(call, words)
-    step = chunk_size(call, words, lanes)
-    first = next_chunk(call, words, -step, step)
-    while first < lanes:
-        _double(first, min(first + step, lanes), place, x, y, by)
-        first = next_chunk(call, words, first, step)
-
-
-@region
+@rare
 def meet(call, words, lanes, met, fails):
     """The caller waits until the others have come; nobody has to let go of the GIL for that."""
     place = fan_out(call, words)
@@ -109,6 +101,49 @@ def test_what_any_lane_raises_is_raised_here(count, lane):
     y = np.zeros(700, np.int64)
     run(count, double, 700, abs(x), y, np.zeros_like(x))
     assert np.array_equal(y, 2 * abs(x))
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_bound_to_some_arrays_a_region_takes_others_of_any_type(count):
+    by = np.zeros(700, np.int64)
+    bound = threads.BoundRegion(count, double, 700, by)
+    wide, fixed = np.zeros((700, 2), np.int64), np.arange(700)
+    fixed.flags.writeable = False
+    for x, y in (
+        (np.arange(700), np.zeros(700, np.int64)),
+        (np.arange(700), np.zeros(700, np.int64)),  # entered at once
+        (np.arange(700), wide[:, 1]),  # not one after the other
+        (np.arange(700.0), np.zeros(700)),
+        (np.arange(700, dtype=np.int32), np.zeros(700, np.int64)),
+        (fixed, np.zeros(700, np.int64)),
+        (np.arange(1400), np.zeros(1400, np.int64)),  # the first 700 are lanes
+        (np.arange(700), np.zeros(700, np.int64)),
+    ):
+        by[:] = -1
+        bound(x, y)
+        assert np.array_equal(y[:700], 2 * np.arange(700)) and not y[700:].any()
+        assert ((by >= 0) & (by < count)).all()
+    assert not wide[:, 0].any()
+    with pytest.raises(ValueError, match="a lane below zero"):
+        bound(-np.arange(700), np.zeros(700, np.int64))
+    assert copy.deepcopy(bound) is None and pickle.loads(pickle.dumps(bound)) is None
+
+
+@compiled
+@pytest.mark.parametrize("env_id", ENVIRONMENTS)
+def test_a_step_asks_for_no_types_of_what_stays_the_same(env_id, monkeypatch):
+    env = gym.make_vec(env_id, num_envs=2, episode="16 decisions")
+    env.reset(seed=0)
+    twin = copy.deepcopy(env.unwrapped)
+    for each in (env, twin):
+        each.action_space.seed(0)
+        each.step(each.action_space.sample())
+    asked: list[str] = []
+    monkeypatch.setattr(threads, "run", lambda threads, kernel, *more: asked.append(kernel.__name__))
+    for _ in range(40):
+        for own, other in zip(env.step(action := env.action_space.sample())[:4], twin.step(action)[:4], strict=True):
+            assert np.array_equal(own, other)
+    assert not asked
 
 
 def test_regions_of_several_python_threads_do_not_meet():

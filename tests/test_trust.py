@@ -13,6 +13,7 @@ import pickle
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +27,7 @@ from emp_gym import bounded, trust
 from emp_gym.agents import registry
 from emp_gym.agents.base import read_arrays, read_json
 from emp_gym.envs import gates
+from emp_gym.envs.making import put_together
 from emp_gym.experiments import config as configs
 from emp_gym.experiments import contract, evidence, replaying
 from emp_gym.experiments.commands import evaluate, train
@@ -132,6 +134,10 @@ NAMES: dict[str, dict[str, Any]] = {
     "a task": {"env": {"task": {"task": "hostile:Agent"}}},
     "a reward": {"env": {"reward": "hostile:touch"}},
     "a feature set among ours": {"env": {"features": ["book", {"features": "hostile:Agent"}]}},
+    "a market with parameters": {"env": {"market": {"market": "hostile:Agent", "spread": 4}}},
+    "a reward of a file": {"env": {"reward": "./hostile.py:Agent"}},
+    "a feature set alone": {"env": {"features": "hostile:Agent"}},
+    "a task beside a keyword": {"env": {"episode": "8 decisions", "task": "hostile:Agent", "order_quantity": 5}},
     "deep in the keywords": {"env": {"data": {"a": [{"b": ["hostile:Agent"]}]}}},
     "as a key": {"agent": {"hostile:Agent": 1}},
     "a pickle": {"agent_name": "emp_gym.agents.adapters:SB3Zip", "agent": {"path": "model.zip", "trusted": True}},
@@ -140,8 +146,14 @@ NAMES: dict[str, dict[str, Any]] = {
     "a pickle inside a label": {"evaluation": {"baselines": ["x[path=model.zip, trusted = true]"]}},
     "a folder of pickles": {"agent_name": "emp_gym.agents.adapters:RLlibCheckpoint", "agent": {"path": "checkpoint", "trusted": True}},
 }
-FIRES = ("a class of a module as a gate", "an agent", "an environment", "a baseline")
+FIRES = (
+    "a class of a module as a gate", "an agent", "an environment", "a baseline", "a market", "a task", "a reward",
+    "a feature set among ours", "a market with parameters", "a feature set alone", "a task beside a keyword",
+)  # fmt: skip
 """Cases whose bait is a class that does what it must: it runs when it is trusted."""
+
+
+USUAL = {"market": "replay", "task": "trade", "reward": None, "features": None}
 
 
 def live(config: RunConfig) -> None:
@@ -152,6 +164,8 @@ def live(config: RunConfig) -> None:
     if ":" in config.agent_name:
         registry.find(config.agent_name)
     gates.resolve(config.env.get("gates"))
+    with suppress(ConfigError):  # it is none of these; its module was imported
+        put_together(*(config.env.get(key, usual) for key, usual in USUAL.items()), {})
     for name in config.evaluation.baselines or ():
         registry.find(name)
 
@@ -664,6 +678,34 @@ def test_workers_take_over_what_was_vouched_for(tmp_path: Path, canary: Path) ->
         _ = RunFolder.open(folder).config
     trust.take_over(told)
     assert RunFolder.open(folder).config.agent_name == "hostile:Agent"
+
+
+def test_modules_are_found_where_a_run_was_typed_whoever_writes_or_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two folders with a module of one name: what is read again is that of its own run; a worker that writes does not forget it."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(trust, "_folders", [])
+    told = {"agent_name": "twin:Agent"}
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        trust._folders.clear()
+        trust.look_in(str(tmp_path / name))
+        trust.remember("run", told, tmp_path / name / "run" / "config.json")
+        mine = trust.noted()
+        trust._folders.clear()  # as in a new process, which is sent what was noted
+        trust.take_over(mine)
+        trust.remember("run", told, tmp_path / name / "run" / "config.json")
+
+    def found(place: Path) -> list[str]:
+        trust._folders.clear()
+        trust._noted.clear()
+        trust.ask("run", told, place)
+        return [*trust._folders]
+
+    assert found(tmp_path / "a" / "run" / "config.json") == [str(tmp_path / "a")]
+    assert found(tmp_path / "b" / "run" / "config.json") == [str(tmp_path / "b")]
+    monkeypatch.chdir(tmp_path / "a")
+    assert found(Path("run/config.json")) == [str(tmp_path / "a")]
+    assert found(tmp_path / "moved" / "config.json") == [str(tmp_path / "b")], "the last, where the place is another"
 
 
 @pytest.mark.parametrize(

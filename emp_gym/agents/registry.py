@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 from typing import Any
 
 import gymnasium as gym
 
-from emp_gym import trust
 from emp_gym.agents.base import parameters
 from emp_gym.agents.baselines import TABLE, Menu, suited
-from emp_gym.agents.names import nearest
 from emp_gym.envs import CERTIFICATES, ENVIRONMENTS
+from emp_gym.plugins import Kind
 from emp_gym.trust import MissingPackage as MissingPackage
 from emp_gym.types import ConfigError
-
-GROUP = "emp_gym.agents"
-"""Entry-point group in which a package offers agents: ``name = module:Class``."""
 
 BUILT_IN = {
     "ppo": "emp_gym.agents.ppo:PPO",
@@ -38,14 +33,11 @@ class UnknownAgent(ConfigError):
     """No agent of that name; the message names the nearest."""
 
 
-def installed() -> dict[str, Any]:
-    """Entry points of installed packages by name."""
-    return {point.name: point for point in entry_points(group=GROUP)}
-
-
-def names() -> list[str]:
-    """Every agent that can be asked for by name."""
-    return sorted({*BUILT_IN, *installed()})
+AGENTS = Kind(
+    "agent", "emp_gym.agents", BUILT_IN, lambda cls: callable(getattr(cls, "act", None)), "an agent class (it has no act method)",
+    unknown=UnknownAgent,
+)  # fmt: skip
+"""How agents are found; every one that can be asked for by name: ``AGENTS.names()``."""
 
 
 def find(name: str) -> type:
@@ -53,14 +45,10 @@ def find(name: str) -> type:
 
     Raises `UnknownAgent` naming the nearest, `MissingPackage` with the pip line.
     """
-    if name in BUILT_IN:
-        return _import(name, BUILT_IN[name])
-    point = installed().get(name)
-    if point is not None:
-        return _import(name, point.value)
-    if ":" in name:
-        return _import(name, name)
-    raise UnknownAgent(f"no agent is called {name!r}; did you mean {nearest(name, names())}? (or module:Class)")
+    # Before torch is loaded: idle OpenMP threads should sleep instead of spin. On a busy machine torch's many small
+    # parallel regions are else 20 times slower. The user's own setting wins.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    return AGENTS.find(name)
 
 
 def configured(name: str, config: Mapping[str, Any] | None = None) -> tuple[type, dict[str, Any]]:
@@ -79,21 +67,17 @@ def configured(name: str, config: Mapping[str, Any] | None = None) -> tuple[type
     return remembering(cls), config
 
 
-def _import(name: str, path: str) -> type:
-    # Before torch is loaded: idle OpenMP threads should sleep instead of spin. On a busy machine torch's many small
-    # parallel regions are else 20 times slower. The user's own setting wins.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    return trust.resolve(path, f"agent {name!r}", _acts, "an agent class (it has no act method)", unknown=UnknownAgent)
-
-
-def _acts(cls: type) -> bool:
-    return callable(getattr(cls, "act", None))
-
-
 def baselines(env_id: str, keywords: Mapping[str, Any] | None = None) -> tuple[str, ...]:
     """Names of the baselines that an evaluation on `env_id`, made with `keywords`, compares with."""
     name = env_id.rpartition(":")[2]
     return BASELINES[name] if name in BASELINES else suited(_menu(name, keywords or {}))
+
+
+def unsuited(env_id: str, keywords: Mapping[str, Any]) -> dict[str, str]:
+    """Baselines of `env_id` that cannot act where it is made with `keywords`, by name: why."""
+    there, usual = baselines(env_id, keywords), baselines(env_id)
+    left = [row for row in TABLE if row.name in usual and row.name not in there]
+    return {row.name: f"for actions that {row.agent.able.says}" for row in left}
 
 
 def _menu(name: str, keywords: Mapping[str, Any]) -> Menu:

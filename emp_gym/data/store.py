@@ -26,7 +26,8 @@ from emp_gym.data import lobster_files
 from emp_gym.data.lobster_files import Found, Half
 from emp_gym.data.lobster_plain import expanded, opened
 from emp_gym.data.repeats import Given, without_repeats
-from emp_gym.data.tape import FORMAT, LARGEST_IN_MEMORY, TapeSet, build, hash_of
+from emp_gym.data.tape import LARGEST_IN_MEMORY, TapeSet, build
+from emp_gym.data.tape_format import FORMAT, hash_of
 from emp_gym.paths import home
 from emp_gym.types import ConfigError, DataError
 

@@ -15,39 +15,12 @@ from typing import Any
 import numpy as np
 
 from emp_gym.data.pages import in_large_pages
-from emp_gym.data.tape_format import (
-    BLOCK,
-    COLUMNS,
-    DAY,
-    ELSEWHERE,
-    FAR,
-    FORMAT,
-    LEVEL,
-    LINK,
-    NEVER_ASK,
-    NEVER_BID,
-    NO_ROW,
-    NO_TOUCH,
-    OPTIONAL,
-    ROW,
-    TOUCH,
-    Columns,
-    DayInfo,
-    hash_of,
-    of_planted,
-    rules_of,
-    until_next,
-)
+from emp_gym.data.tape_format import BLOCK, COLUMNS, DAY, OPTIONAL, Columns, DayInfo, of_planted, until_next
 from emp_gym.printable import printable
 from emp_gym.types import MESSAGE, ConfigError, DataError, RecordedDay
 
 _READ_AT_RANDOM = ("rows", "messages", "book", "links", "touches", "first_touch", "cross")
 LARGEST_IN_MEMORY = 1 << 30  # bytes of days that are copied into large pages; larger ones stay mapped
-
-__all__ = [
-    "BLOCK", "COLUMNS", "DAY", "ELSEWHERE", "FAR", "FORMAT", "LARGEST_IN_MEMORY", "LEVEL", "LINK", "NEVER_ASK", "NEVER_BID", "NO_ROW",
-    "NO_TOUCH", "OPTIONAL", "ROW", "TOUCH", "DayInfo", "TapeSet", "build", "hash_of", "rules_of",
-]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 from gymnasium.envs.registration import load_env_creator
 
-from emp_gym.types import Action, Feature
+from emp_gym.types import Action, Feature, Instrument
 
 if TYPE_CHECKING:  # what asks must not load what it is told of
     from emp_gym.data.tape import TapeSet
@@ -48,11 +48,18 @@ class EnvInfo:
     requests: int = 0  # orders that a lane may send at a time
     threads: int = 1  # that it runs on
     market: str = ""  # of somebody else, "module:Class"; "" for ours
+    market_setting: Mapping[str, Any] = field(default_factory=dict)  # keywords of such a one, defaults too
+    instruments: tuple[Instrument, ...] = ()  # that are traded
 
     @property
     def data_hash(self) -> str | None:
         """Of its days, where they have one."""
         return getattr(self.days, "hash", None)
+
+    @property
+    def simulated(self) -> bool:
+        """Whether it is a market without recorded days, all told."""
+        return self.kind == MARKET and self.days is None and self.starts is not None
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from emp_gym import trust
 from emp_gym.envs.faces import NOBODY, Seed, seeded
-from emp_gym.envs.gates import GateRow, answered, resolve
+from emp_gym.envs.gates import GateRow, resolve
 from emp_gym.envs.making import described, put_together
 from emp_gym.envs.narrowing import narrow
 from emp_gym.envs.observers import Watch
@@ -18,6 +18,7 @@ from emp_gym.envs.tasks.base import OF_PARENT, Task
 from emp_gym.envs.tasks.episode import AMOUNTS, COUNTS, EPISODE, SETUP, begin, summarise
 from emp_gym.envs.tasks.settle import OUTSIDE
 from emp_gym.envs.tasks.step import observe, settle_and_observe_lanes
+from emp_gym.evaluation.metrics import OWN
 from emp_gym.market.base import Market, MarketSpec
 from emp_gym.market.clock import parse_episode
 from emp_gym.market.lots import stop_if_money_ran_out
@@ -26,13 +27,10 @@ from emp_gym.risk.gates import Gate
 from emp_gym.sensory import lob
 from emp_gym.sensory.sets import Others, Sets, named_once
 from emp_gym.settings import whole
-from emp_gym.threads import run
+from emp_gym.threads import BoundRegion
 from emp_gym.types import I8, Bool, ConfigError, Feature, Orders, Verdicts
 
-JUDGED = "value"  # in the summary of an episode: what is judged instead of "pnl", of problems whose optimum is known
-
 MADE = ("_others", "_moved", "_beginners")  # attributes that a copy makes anew
-
 
 class Lanes:
     """N lanes of one market under one task. The faces in `trading` add Gymnasium's conventions.
@@ -154,6 +152,11 @@ class Lanes:
         self._moved = read_only(self.market.active)
         self._beginners = tuple(each for each in self.plugins().values() if type(each).begin is not Plugin.begin)
         self._may_end, self._masks = type(task).ends is not Task.ends, type(task).mask is not Task.mask
+        market, table = self.market, self._table
+        self._settle = BoundRegion(
+            market.threads, settle_and_observe_lanes, self.lanes, *market.public, self.episodes, market.active, self.mask, self._raw,
+            self._transform, table.conditions, table.needs, self.setup,
+        )  # fmt: skip
 
     # -------------------------------------------------------------------------------------------------------------- gates
 
@@ -250,8 +253,8 @@ class Lanes:
         """Lets the gates look at `orders`, and sends what they leave, unless an observer fails."""
         orders, self.verdicts, view = self.orders, [], self.market.view
         try:
-            for gate in self.gates:
-                orders, verdicts = answered(gate, gate(view, orders))
+            for ask in self.row.asked:
+                orders, verdicts = ask(view, orders)
                 self.verdicts.append(verdicts)
             if self.watch.observers:
                 self.watch.decided(self, actions, orders)
@@ -268,12 +271,7 @@ class Lanes:
     def settle_and_observe(self) -> tuple[np.ndarray, np.ndarray]:
         """Fresh (observation f4 [N, D], reward f8 [N]) of the step that just ended; the mask is kept in `mask`."""
         out, rewards = np.empty((self.lanes, len(self.features)), np.float32), np.empty(self.lanes, np.float64)
-        market = self.market
-        arrays = (
-            *market.public, self.episodes, market.active, rewards, out, self.mask, self._raw, self._transform, self._table.conditions,
-            self._table.needs, self.setup,
-        )  # fmt: skip
-        run(market.threads, settle_and_observe_lanes, self.lanes, *arrays)
+        self._settle(rewards, out)
         if self._outside:
             self._reward(rewards)
         for one in self.sets.others:
@@ -340,8 +338,8 @@ class Lanes:
         halted[ended] = self._closed_halted[ended]
         told = dict(zip((*AMOUNTS, *COUNTS, "closed_halted"), (*amounts, *counts, halted), strict=True))
         more = self.task.summary(lanes)
-        if taken := sorted(more.keys() & {*told, JUDGED}):
-            raise ConfigError(f"summary of the task {type(self.task).__name__} may not have {taken}: these are the environment's own")
+        if taken := sorted(more.keys() & (told.keys() | OWN)):
+            raise ConfigError(f"summary of the task {type(self.task).__name__} may not have {taken}: these mean something in a report")
         return told | more
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Lanes:

@@ -26,6 +26,8 @@ Seed = int | Sequence[int | None] | None
 """Of a reset: one for all lanes, or one a lane; None goes on with what there is."""
 
 
+OF_THE_STEP = {"cost", "reason", "truncated_by"}
+"""Numbers in an info that tell what a step did: 0 in that of a reset, also where a lane resets in the same step."""
 MOST_SEED = (1 << 128) - 1  # as much as numpy draws where no seed is given
 MOST_LANES = 1 << 24
 
@@ -256,6 +258,8 @@ class VectorFace(VectorEnv):
         self.lanes.observe(lanes, observation)
         if "action_mask" in infos:
             infos["action_mask"][lanes] = self.lanes.mask[lanes]
+        for name in OF_THE_STEP & infos.keys():
+            infos[name][lanes] = 0
 
     def _infos(self) -> dict[str, Any]:
         """Fresh arrays for the info of this step."""

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from emp_gym.envs.foreign_gates import Foreign, is_foreign
 from emp_gym.plugins import Kind
 from emp_gym.risk.gates import Called, Gate
-from emp_gym.types import I8, ConfigError, Instrument, Orders, Verdicts, View
+from emp_gym.types import I8, ConfigError, Instrument, View
 
 GATES = {
     "allow-all": "emp_gym.risk.gates:AllowAll",
@@ -39,10 +40,8 @@ def resolve(gates: Any) -> tuple[Gate, ...]:
 def _one(entry: Any) -> Gate:
     if callable(entry):
         return as_gate(entry)
-    made_by = dict(entry) if isinstance(entry, Mapping) else {"gate": entry}
-    name, given = made_by.get("gate"), {key: value for key, value in made_by.items() if key != "gate"}
-    gate = as_gate(_built(KIND.find(name), str(name), given))
-    vars(gate)["made_by"] = made_by  # of a frozen one, too
+    gate = as_gate(KIND.part(entry).make())
+    vars(gate)["made_by"] = dict(entry) if isinstance(entry, Mapping) else {"gate": entry}  # of a frozen one, too
     return gate
 
 
@@ -54,34 +53,14 @@ def as_gate(entry: Callable[..., Any]) -> Gate:
 def _is_gate(cls: type) -> bool:
     """Whether the objects of `cls` can be called with view and orders (the class itself always can)."""
     call = next((vars(base)["__call__"] for base in cls.__mro__ if "__call__" in vars(base)), None)
-    return callable(call) and _takes(call, None, None, None)
-
-
-def _takes(function: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> bool:
     try:
-        inspect.signature(function).bind(*arguments, **keywords)
+        inspect.signature(call).bind(None, None, None)  # type: ignore[arg-type]
     except (TypeError, ValueError):  # ValueError: of a built-in that does not say what it takes
         return False
     return True
 
 
 KIND = Kind("gate", "emp_gym.gates", GATES, _is_gate, "a gate: a class whose objects are called with view and orders")
-
-
-def _built(cls: type, name: str, parameters: Mapping[str, Any]) -> Any:
-    if not _takes(cls, **parameters):
-        raise ConfigError(f"gate {name!r}: {cls.__qualname__} does not take the parameters {sorted(parameters)}")
-    return cls(**parameters)
-
-
-def answered(gate: Gate, answer: Any) -> tuple[Orders, Verdicts]:
-    """What `gate` gave back, or `ConfigError` where that is no pair of orders and verdicts."""
-    if type(answer) is tuple and len(answer) == 2 and isinstance(answer[0], Orders) and isinstance(answer[1], Verdicts):
-        return answer
-    got = f"({', '.join(type(part).__name__ for part in answer)})" if isinstance(answer, tuple) else type(answer).__name__
-    raise ConfigError(
-        f"gate {gate.title}: expected (orders, verdicts), an Orders and a Verdicts, got {got}; docs/own_gate.md"
-    )
 
 
 PRICE_UNIT = "currency and price unit"
@@ -101,7 +80,8 @@ def stop_if_money_differs(gates: Sequence[Gate], instruments: Sequence[Instrumen
 
 
 class GateRow:
-    """The gates of one environment in their order (those that are `last` at the end), and which of them define what."""
+    """The gates of one environment in their order (those that are `last` at the end), and which of them define what. `asked` is who is
+    called for each: the gate, or for one of somebody else `Foreign`."""
 
     def __init__(
         self, gates: Iterable[Callable[..., Any]], venue: str, threads: int = 1, instruments: Sequence[Instrument] = ()
@@ -116,6 +96,7 @@ class GateRow:
                 raise ConfigError(f"gate {gate.title} has masks=True, but no allowed(view, candidates, observed=False) of its own")
             gate.admit(venue, self.gates)
             gate.use_threads(threads)
+        self.asked = tuple(Foreign(gate) if is_foreign(gate) else gate for gate in self.gates)
 
     def before_episode(self, view: View, lanes: np.ndarray) -> None:
         for gate in self._beginners:

@@ -14,6 +14,10 @@ What it cannot see is said in docs/lookahead.md; above all, `clock` is the envir
 
 from __future__ import annotations
 
+import os
+import pickle
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -29,10 +33,20 @@ from emp_gym.data.lobster_futures import LobsterDay
 from emp_gym.data.tape import build
 from emp_gym.envs.about import CERTIFICATE, MARKET, about, kind_of
 from emp_gym.envs.subject import failure, feature_name, flat, resolve, sampler
-from emp_gym.types import ConfigError, DataError
+from emp_gym.types import ConfigError, DataError, EmpGymError
 
 Clock = Callable[[gym.Env], int]
 Probe = Callable[[gym.Env], Mapping[str, Any]]
+PLUGGED = {"task", "reward", "features", "gates", "market"}  # keywords that bring code which may remember
+APART = """
+import pickle, sys
+from emp_gym.envs.lookahead import walked
+with open(sys.argv[1], "rb") as file:
+    told = pickle.load(file)
+moments = walked(*told)
+with open(sys.argv[1], "wb") as file:
+    pickle.dump(moments, file)
+"""
 BEYOND = 24  # steps after the cut in which another future must show, or the check has seen nothing
 
 
@@ -106,6 +120,14 @@ class Moment:
     clock: int
 
 
+Walk = Callable[[Any, "dict[str, Any] | None", int], list[Moment]]
+"""(data, reset options, steps) -> one episode's moments."""
+
+
+class Unwalked(EmpGymError):
+    """No process of its own could walk."""
+
+
 def lookahead(
     make: Callable[[Any], gym.Env],
     data: Any,
@@ -120,6 +142,7 @@ def lookahead(
     ignore: Sequence[str] = (),
     probe: Probe | None = None,
     read: Callable[[Any, Path], Any] | None = None,
+    apart: Walk | None = None,
 ) -> Report:
     """Rewrites the future of `data` at `cuts` places and compares what ``make(data)`` gives before them.
 
@@ -128,13 +151,14 @@ def lookahead(
     without it the environment's `known_row` or `view.time_ns` is asked. `starts` are reset options that pin a start; a
     start drawn from the seed is checked too, with the futures that keep number and times of the rows. `ignore` names
     outputs to leave out (``"info.seconds"``), `probe(env)` adds outputs, `read(data, folder)` turns data into what
-    `make` takes.
+    `make` takes. `apart(data, options, steps)` is one episode's moments out of a process that has seen no other data: so what
+    somebody has kept of an earlier run, outside of the environment, is found, too.
 
     Raises `ConfigError` when the environment does not say what it may know.
     """
     origin = data if hasattr(data, "future") else source(data, keep)
     read = read or (lambda given, folder: given)
-    hunt = _Hunt(make, origin, clock or known, seed, cuts, steps, tuple(ignore), probe or public_view, read)
+    hunt = _Hunt(make, origin, clock or known, seed, cuts, steps, tuple(ignore), probe or public_view, read, apart)
     with tempfile.TemporaryDirectory(prefix="emp_gym-") as folder:
         for options in starts:
             hunt.run(dict(options), rewrites or origin.rewrites, Path(folder))
@@ -182,8 +206,9 @@ class _Hunt:
         ignore: tuple[str, ...],
         probe: Probe,
         read: Callable[[Any, Path], Any],
+        apart: Walk | None = None,
     ):
-        self.make, self.origin, self.clock, self.probe, self.read = make, origin, clock, probe, read
+        self.make, self.origin, self.clock, self.probe, self.read, self.apart = make, origin, clock, probe, read, apart
         self.seed, self.cuts, self.steps, self.ignore = seed, cuts, steps, ignore
         self.leaks: list[Leak] = []
         self.problems: list[str] = []
@@ -235,7 +260,15 @@ class _Hunt:
             cut = self.origin.row_of(original[step].clock)
             for how in rewrites:
                 own = Path(tempfile.mkdtemp(dir=folder))
-                self.compare(original, how, cut, self.origin.future(how, cut, random, own), options, own)
+                self.compare(original, how, cut, self.origin.future(how, cut, random, own), options, own, self.walk)
+        steps = self.cut_steps(original)
+        if self.apart is not None and options is not None and steps:
+            walk, self.apart = self.apart, None
+            cut, own = self.origin.row_of(original[steps[len(steps) // 2]].clock), Path(tempfile.mkdtemp(dir=folder))
+            try:
+                self.compare(original, rewrites[0], cut, self.origin.future(rewrites[0], cut, random, own), options, own, walk)
+            except Unwalked as error:
+                self.notes.append(f"what is kept of data seen before, outside of the environment, was not looked for: {error}")
 
     def cut_steps(self, original: list[Moment]) -> list[int]:
         """Steps at whose row the data are cut: the reset, the end, and evenly between, as far as rows follow."""
@@ -267,12 +300,15 @@ class _Hunt:
         self.outputs.update(dict.fromkeys(kept))
         return Moment(kept, clock)
 
-    def compare(self, original: list[Moment], how: str, cut: int, data: Any, options: Any, own: Path) -> None:
+    def compare(self, original: list[Moment], how: str, cut: int, data: Any, options: Any, own: Path, walk: Walk) -> None:
         """One other future: the steps up to the cut must be the same, a step after it should differ."""
         shared = sum(self.origin.row_of(moment.clock) <= cut for moment in original)
         self.futures += 1
         try:
-            moments = self.walk(self.read(data, own), options, min(self.steps, shared + BEYOND))
+            moments = walk(self.read(data, own), options, min(self.steps, shared + BEYOND))
+        except Unwalked:
+            self.futures -= 1
+            raise
         except Exception as error:  # foreign code on data that it has never seen: whatever it raises is worth knowing
             self.problems.append(f"rows after {cut} {how}: the environment failed: {failure(error)}")
             return
@@ -324,17 +360,46 @@ def lookahead_id(name: str, data: str | None = None, **kwargs: Any) -> Report:
         with gym.make(env_id, disable_env_checker=True, **kwargs) as env:
             if about(env).days is None:
                 raise NoData("its market has no recorded days whose future could be rewritten: check.py --market shows what it shows")
-    settings = {"split": "all", "info": "full", "episode": "64 decisions"} | kwargs
-
-    def make(given: Any) -> gym.Env:
-        return gym.make(env_id, data=str(given), disable_env_checker=True, **settings)
+    make = _maker(name, kwargs)
+    apart = _walker(name, kwargs) if kwargs.keys() & PLUGGED else None
 
     with tempfile.TemporaryDirectory(prefix="emp_gym-") as folder:
         day = LobsterDay.of(Path(data).expanduser() if data else _synthetic_day(Path(folder)))
         with make(tape_of(day.original(), Path(folder))) as env:
             windows: Any = env.unwrapped
             starts = [{"day": d, "start": row} for d, row in windows.windows(3)]
-        return lookahead(make, day, starts=starts[1:] or starts, cuts=5, read=tape_of)
+        return lookahead(make, day, starts=starts[1:] or starts, cuts=5, read=tape_of, apart=apart)
+
+
+def _maker(name: str, keywords: Mapping[str, Any]) -> Callable[[Any], gym.Env]:
+    """What makes one of our ids on a tape."""
+    settings = {"split": "all", "info": "full", "episode": "64 decisions"} | dict(keywords)
+    return lambda given: gym.make(resolve(name)[0], data=str(given), disable_env_checker=True, **settings)
+
+
+def walked(name: str, keywords: Mapping[str, Any], data: str, options: dict[str, Any] | None, steps: int) -> list[Moment]:
+    """One episode's moments of one of our ids."""
+    hunt = _Hunt(_maker(name, keywords), None, known, 0, 0, 0, (), public_view, tape_of)  # type: ignore[arg-type]  # a walk asks no source
+    return hunt.walk(data, options, steps)
+
+
+def _walker(name: str, keywords: Mapping[str, Any]) -> Walk:
+    """`walked` in a new process."""
+
+    def walk(data: Any, options: dict[str, Any] | None, steps: int) -> list[Moment]:
+        with tempfile.TemporaryDirectory(prefix="emp_gym-") as folder:
+            path = Path(folder) / "walk"
+            try:
+                path.write_bytes(pickle.dumps((name, dict(keywords), str(data), options, steps)))
+            except (pickle.PicklingError, AttributeError, TypeError) as error:
+                raise Unwalked(f"{error}") from error
+            places = os.pathsep.join(place or os.curdir for place in sys.path)
+            done = subprocess.run([sys.executable, "-c", APART, str(path)], capture_output=True, env=os.environ | {"PYTHONPATH": places})
+            if done.returncode:
+                raise Unwalked((done.stderr.decode("utf-8", "replace").strip() or "it failed").splitlines()[-1])
+            return pickle.loads(path.read_bytes())  # ours, written just now
+
+    return walk
 
 
 def _needed(name: str, data: str | None) -> str:

@@ -35,6 +35,7 @@ ARGUMENTS = (
     "max_episode_steps",
 )  # fmt: skip
 """Keywords of every environment, whatever it is made of."""
+KEYWORDS = (*ARGUMENTS, "task", "reward", "features")
 
 
 class Made(NamedTuple):
@@ -59,13 +60,16 @@ def put_together(market: Any, task: Any, reward: Any, features: Any, keywords: M
     _stop_if_of_another_task(of_task.name, kind, of_reward)
     of_sets = sets.parts(features, kind.features)
     parts = [of_market, of_task, of_reward, *of_sets]
+    for part in parts:
+        if taken := [name for name in part.takes if name in KEYWORDS]:
+            raise ConfigError(f"{part.title} has a parameter {taken[0]!r}, which is a keyword of the environment itself: rename it")
     for key, value in keywords.items():
         users = [name for name, part in _ours() if key in part]
         if users and not any(key in part.takes for part in parts):
             raise ConfigError(
                 f"{key} means nothing to the task {of_task.name!r}, only to {' and '.join(users)}, got {shown(value)}; leave it out"
             )
-    deal(keywords, parts, ARGUMENTS)
+    deal(keywords, parts, KEYWORDS)
     config, own_task, own_reward, *own_sets = [copy.deepcopy(part.make()) if part.made is not None else part.make() for part in parts]
     return Made(of_market.cls, config, own_task, own_reward, of_reward.name, tuple(own_sets))
 

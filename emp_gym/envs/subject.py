@@ -16,6 +16,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from emp_gym.envs.about import MARKET, about
+from emp_gym.trust import near_module
 from emp_gym.types import ConfigError
 
 STANDARD = Path(traceback.__file__).parent  # library
@@ -88,7 +89,8 @@ def resolve(name: str) -> tuple[str, Callable[..., gym.Env] | None]:
         try:
             module = importlib.import_module(module_name)
         except (ImportError, TypeError) as error:  # TypeError: a name that begins with a dot
-            raise ConfigError(f"cannot import {module_name!r} of {name!r}: {error}") from error
+            hint = near_module(str(error.name)) if isinstance(error, ModuleNotFoundError) else ""
+            raise ConfigError(f"cannot import {module_name!r} of {name!r}: {error}{hint}") from error
         factory = getattr(module, short, None)
         if callable(factory):
             return "", factory
@@ -185,7 +187,7 @@ def feature_name(env: gym.Env, i: int) -> str:
     return str(getattr(features[i], "name", features[i])) if i < len(features) else f"column {i}"
 
 
-def of_lane(batch: Any, lane: int | slice) -> Any:
+def of_lane(batch: Any, lane: int | slice | np.ndarray) -> Any:
     """One lane, or several, of a batched observation."""
     if isinstance(batch, Mapping):
         return {key: of_lane(value, lane) for key, value in batch.items()}

@@ -97,6 +97,7 @@ class _Face(Published):
             relative=lanes.task.relative, levers=lanes.task.levers, reward=lanes.reward_name, reward_unit=lanes.reward.unit,
             reward_parameters=told_of_reward, constant_features=self.constant_features,
             requests=lanes.orders.kind.shape[1], threads=lanes.market.threads, market=market.foreign,
+            market_setting=market.describe().get("config", {}) if market.foreign else {}, instruments=tuple(market.instruments),
         )  # fmt: skip
 
     @property

@@ -91,7 +91,8 @@ class Assumptions:
 
     @classmethod
     def of(cls, keywords: Mapping[str, Any]) -> Assumptions:
-        """Those of an environment that was made with `keywords`."""
+        """Those of an environment that was made with `keywords`, some of them perhaps in a mapping of its market."""
+        keywords = {**_of_market(keywords), **keywords}
         order, feed = _latencies(keywords.get("latency_ns", 0))
         return cls(
             str(keywords.get("fills", "exact")), str(keywords.get("hidden_prints", "ignore")), order, feed,
@@ -179,6 +180,18 @@ def _latencies(value: Any) -> tuple[int | None, int | None]:
     if len(pair) != 2 or not all(type(ns) is int and ns >= 0 for ns in pair):
         return None, None
     return pair[0], pair[1]
+
+
+def _of_market(keywords: Mapping[str, Any]) -> Mapping[str, Any]:
+    market = keywords.get("market")
+    return market if isinstance(market, Mapping) else {"market": market}
+
+
+def foreign_market(keywords: Mapping[str, Any]) -> str:
+    """The market of an environment that was made with `keywords`; "" for the replay of this package, the only one whose assumptions
+    are read from keywords."""
+    name = _of_market(keywords).get("market")
+    return "" if name in (None, "replay", "emp_gym.market.replay:ReplayMarket") else str(name)
 
 
 def _number(value: Any) -> float | None:

@@ -235,6 +235,22 @@ def oracle_share(value: float, hold: float, oracle: float) -> float | None:
     return (value - hold) / (oracle - hold) if oracle > hold else None
 
 
+DERIVED = {
+    "beyond_share": ("beyond_depth", "taken"),
+    "retaken_share": ("retaken", "taken"),
+    "fill_rate": ("orders_filled", "orders"),
+    "maker_share": ("maker_filled", "filled"),
+    "masked_rate": ("masked", "length"),
+    "pnl_per_lot": ("pnl", "filled"),
+}
+"""What `rates` makes of summaries: (part, whole)."""
+VALUE, MOVE = "value", "market_move"
+"""In the summary of an episode: what is judged instead of "pnl", where the optimum is known; how far the mid moved in a simulated market,
+currency a lot."""
+OWN = frozenset({VALUE, MOVE, "cut", "retaken", "taken", "ahead", "oracle_share", "pnl_by_window", *DERIVED})
+"""Names beside those of an environment's summary that mean something in a report: nobody else's number may have one."""
+
+
 def rates(episodes: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Per-episode means of the trade's numbers from summaries (arrays of any shape, one entry an episode).
 
@@ -250,12 +266,4 @@ def rates(episodes: Mapping[str, np.ndarray]) -> dict[str, float]:
     means = {name: float(np.mean(values)) for name, values in episodes.items() if name not in ("day", "start")}
     if {"filled", "maker_filled"} <= episodes.keys():
         episodes = {**episodes, "taken": np.asarray(episodes["filled"]) - episodes["maker_filled"]}
-    derived = {
-        "beyond_share": ("beyond_depth", "taken"),
-        "retaken_share": ("retaken", "taken"),
-        "fill_rate": ("orders_filled", "orders"),
-        "maker_share": ("maker_filled", "filled"),
-        "masked_rate": ("masked", "length"),
-        "pnl_per_lot": ("pnl", "filled"),
-    }
-    return means | {name: ratio(*pair) for name, pair in derived.items() if pair[0] in episodes}
+    return means | {name: ratio(*pair) for name, pair in DERIVED.items() if pair[0] in episodes}

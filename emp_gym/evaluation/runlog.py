@@ -11,8 +11,8 @@ fills       `FILLED`: own executions, in order of time within a decision. `mid2_
 verdicts    `VERDICT`: what gates objected to
 accounts    `ACCOUNT`: one row an episode (and instrument, once a market has several): where it was, its day's rules, and how
             its end is valued
-decisions   `DECIDED`: all that is told of environments without a market of ours (certificates): actions and rewards; there
-            are no other tables then
+decisions   `DECIDED`: actions and rewards, of environments without a market (certificates), where there are no other tables, and
+            of markets without days, which have `fills` beside: their `touch` is the own price, and `ahead` is not known
 ==========  ============================================================================================================
 
 All are sorted by episode and decision. Units are those of `emp_gym.types`: prices in price units, quantities in lots,

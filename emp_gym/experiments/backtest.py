@@ -6,6 +6,7 @@ row, serve every agent and every baseline, so differences are paired.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,12 +19,13 @@ from emp_gym.agents.base import Agent, Bound, Learner, MissingFeature, parameter
 from emp_gym.envs.about import MARKET, about
 from emp_gym.envs.faces import Published
 from emp_gym.evaluation import metrics
-from emp_gym.evaluation.metrics import Estimate
+from emp_gym.evaluation.metrics import MOVE, Estimate
 from emp_gym.evaluation.retaken import Retaken
 from emp_gym.evaluation.runlog import PER_WINDOW
 from emp_gym.experiments import spans
 from emp_gym.experiments.config import EvaluationConfig, RunConfig
 from emp_gym.experiments.contract import broken
+from emp_gym.experiments.drift import Drift, Mids, drift_of
 from emp_gym.experiments.heldout import Proof, not_recorded
 from emp_gym.experiments.recording import Decisions, Recorder, recorder
 from emp_gym.experiments.spans import Played, Window
@@ -84,6 +86,7 @@ def evaluate(
         record.begin(env)
     known = about(env)
     takes = None if known.kind != MARKET or known.days is None else env.unwrapped.attach(Retaken(known.days))
+    mids = env.unwrapped.attach(Mids()) if known.simulated else None
     options = {"day": [day for day, _ in chosen], "start": [row for _, row in chosen]}
     observation, info = env.reset(seed=seed, options=options)
     state = agent.initial_state(len(chosen))
@@ -109,6 +112,11 @@ def evaluate(
         episodes["cut"] = cut  # orders that a gate changed or refused
     if takes is not None:
         episodes["retaken"] = takes.lots()
+    if mids is not None:
+        episodes[MOVE] = mids.moves()
+    objections: Counter[str] = Counter()
+    for gate in gates_of(env):
+        objections.update(gate.counters())
     dates = dates_of(env, chosen)
     env.close()
     config = {
@@ -119,6 +127,7 @@ def evaluate(
         "windows": [list(w) for w in chosen],
         "dates": dates,
         **days,
+        **({"objections": dict(+objections)} if +objections else {}),  # what gates said of orders, by their names of it
     }
     if record is None:
         return RunLog(config, episodes)
@@ -172,7 +181,9 @@ class Comparison:
     seeds: int = 1
     skipped: dict[str, str] = field(default_factory=dict)  # baseline -> why it is not there
     judged: str = "pnl"  # or "value": the sum of rewards without their noise, of problems whose optimum is known
-    played: list[Played] = field(default_factory=list)  # what each window is of; empty for an environment without days
+    played: list[Played] = field(default_factory=list)  # what each window is of; empty where the environment does not tell
+    objections: dict[str, int] = field(default_factory=dict)  # of gates to orders of the agent, by their names of reasons
+    drift: Drift | None = None  # of a simulated market; None where it is not known
     by_symbol: list[InSymbol] = field(default_factory=list)  # where there are several
     proof: Proof = field(default_factory=lambda: not_recorded("test", "nobody looked it up"))
     by_currency: dict[str, Comparison] = field(default_factory=dict)  # where there are several; then no figure here adds them
@@ -181,6 +192,16 @@ class Comparison:
     @property
     def agent(self) -> Row:
         return self.rows[0]
+
+    @property
+    def simulated(self) -> str:
+        """The simulated market that was played in; "" where it was recorded days, or no market."""
+        return self.played[0].span.simulated if self.played else ""
+
+    @property
+    def recorded(self) -> bool:
+        """Whether its windows are of days."""
+        return bool(self.played) and not self.simulated
 
     def row(self, name: str) -> Row | None:
         return next((row for row in self.rows[1:] if row.name == name), None)
@@ -216,10 +237,15 @@ def conclude(
     judged, env_id, env_kwargs = config.evaluation, config.env_id, config.env
     chosen: list[Window] = [(int(day), int(row)) for day, row in runs[0].config["windows"]]
     env = make_env(env_id, env_kwargs, 1, split=judged.split)
-    problem, played = about(env).problem, spans.played_spans(env, chosen, judged.split)
+    known, played = about(env), spans.played_spans(env, chosen, judged.split)
     env.close()
-    rivals = without(baselines, config.agent_name)
-    return compare(config.agent_name, runs, rivals, runs[0].config["dates"], judged, skipped, problem, played)
+    if known.simulated:  # what it does where nobody trades, if that was played
+        quiet = [baselines["hold"]] if "hold" in baselines else runs
+        played = spans.moved(played, np.mean([log.episodes[MOVE] for log in quiet], axis=0))
+    if judged.baselines is None:
+        skipped = registry.unsuited(env_id, env_kwargs) | dict(skipped)
+    rivals, limit = without(baselines, config.agent_name), known.task.limit if known.simulated else 0
+    return compare(config.agent_name, runs, rivals, runs[0].config["dates"], judged, skipped, known.problem, played, limit)
 
 
 def without(baselines: Mapping[str, RunLog], name: str) -> dict[str, RunLog]:
@@ -239,7 +265,7 @@ def run_baselines(
     logs, skipped = {}, {}
     for name in names:
         if name == "oracle" and not about(env).truth:
-            skipped[name] = "recorded days have no planted signal"
+            skipped[name] = f"{'recorded days have' if about(env).days is not None else 'the market has'} no planted signal"
             continue
         try:
             agent = build(name, env, config.seed)
@@ -279,12 +305,13 @@ def compare(
     skipped: Mapping[str, str] | None = None,
     problem: Any = None,
     played: Sequence[Played] = (),
+    limit: int = 0,
 ) -> Comparison:
     """Numbers, intervals and paired differences of `runs` (one per training seed, same windows) against `baselines`;
-    `problem` is the environment's where its optimum is known. Windows of one date are one block. Of several currencies there
-    is a comparison each, and none of all."""
+    `problem` is the environment's where its optimum is known, `limit` the lots that may be held. Windows of one date are one block.
+    Of several currencies there is a comparison each, and none of all."""
     chosen: list[Window] = [(int(day), int(row)) for day, row in runs[0].config["windows"]]
-    judged = "value" if "value" in runs[0].episodes else "pnl"
+    judged = metrics.VALUE if problem is not None and metrics.VALUE in runs[0].episodes else "pnl"
     currencies = list(dict.fromkeys(one.currency for one in played))
     blocks = metrics.codes(dates)
 
@@ -309,11 +336,15 @@ def compare(
         dict(skipped or {}),
         judged,
         list(played),
+        dict(sum((Counter(run.config.get("objections", {})) for run in runs), Counter())),
         proof=not_recorded(config.split, "nobody looked it up"),
     )
     mine = rows[0].episodes[judged]
     for other in rows[1:]:
         other.ahead = estimate(mine - other.episodes[judged])
+    if comparison.simulated:
+        moves, rng = np.array([one.move for one in played]), np.random.default_rng(np.random.SeedSequence([config.seed, 17]))
+        comparison.drift = drift_of(mine.mean(axis=0), moves, limit, blocks, rng, level=config.level, resamples=config.resamples)
     hold, oracle = comparison.row("hold"), comparison.row("oracle")
     for each in rows:
         if problem is not None:

@@ -74,7 +74,7 @@ def size(path: Path) -> int:
 def _current(path: Path) -> bool:
     """Whether `path` is a tape of the format that this version reads. What a process is making has a name that begins with a dot;
     after a day that process has died."""
-    from emp_gym.data.tape import FORMAT
+    from emp_gym.data.tape_format import FORMAT
 
     if path.name.startswith("."):
         return path.lstat().st_mtime > time.time() - 86_400  # perhaps somebody is at it

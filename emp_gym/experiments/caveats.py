@@ -16,10 +16,11 @@ from emp_gym.evaluation.assumptions import Assumptions, below_honest
 from emp_gym.evaluation.metrics import FEWEST
 from emp_gym.experiments.findings import KNOWING
 from emp_gym.experiments.judged_run import JudgedRun
-from emp_gym.experiments.wording import number
+from emp_gym.experiments.wording import left_out, number
 
-SOUND = ("held-out", "rule", "drawn")
-"""Standings (`experiments.heldout`) of which a figure is what it is called: proved, nothing was trained, every episode is drawn anew."""
+SOUND = ("held-out", "rule", "drawn", "unseen seeds")
+"""Standings (`experiments.heldout`) of which a figure is what it is called: proved, nothing was trained, every episode is drawn anew,
+seeds of a simulated market that were not trained on (which its table says)."""
 DEFAULTS: Mapping[str, Any] = {
     "fills": "exact", "hidden_prints": "ignore", "latency_ns": [0, 0], "impact": "none", "market": "replay",
     "every": "100 messages", "episode": "256 decisions", "gates": None, "levels": None, "reward": None,
@@ -146,20 +147,20 @@ def _few(one: JudgedRun) -> str:
     block, count = ("date", dates) if dates > 1 else ("window", windows)
     if count < FEWEST:
         return f"{count} {block}s: too few for an interval (at least {FEWEST}), so no order of this table is more than chance."
-    if dates > 1 or one.told["judged"] != "pnl":
+    if dates > 1 or one.told["judged"] != "pnl" or str(one.told["days"][0]).startswith("day "):  # which is none
         return ""
     return "Windows of one date: intervals are within that day and say nothing of others."
 
 
 def _left_out(one: JudgedRun, present: Sequence[str]) -> str:
     """Baselines that belong to the environment and are not in the table."""
-    known = registry.baselines(one.told["env"])
+    known = one.run.get("baselines") or registry.baselines(one.told["env"])  # an earlier version noted none
     missing = [name for name in known if name not in present and name not in KNOWING and name not in one.told["skipped"]]
     return f"Left out of the comparison: {', '.join(missing)} (evaluation.baselines)." if missing else ""
 
 
 def _skipped(one: JudgedRun) -> str:
-    told = "; ".join(f"{name} ({why})" for name, why in one.told["skipped"].items())
+    told = "; ".join(left_out(one.told["skipped"]))
     return f"Not among the baselines: {told}." if told else ""
 
 
@@ -196,18 +197,24 @@ def setting_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in told.items() if name not in DEFAULTS or value != DEFAULTS[name]}
 
 
+def _settings(one: JudgedRun) -> dict[str, Any]:
+    """Settings of a run, in a market of somebody else with all of its keywords, whether they were given or are its defaults."""
+    foreign = one.run.get("market") or {}
+    return {name: value for name, value in setting_of(one.run["settings"]).items() if name not in foreign} | dict(foreign)
+
+
 def likeness(one: JudgedRun) -> str:
     """Equal for runs whose figures may stand in one table."""
     told, run = one.told, one.run
     parts = [
-        told["env"], setting_of(run["settings"]), run["data_hash"], run["split"], told["judged"], told["windows"], one.currency,
+        told["env"], _settings(one), run["data_hash"], run["split"], told["judged"], told["windows"], one.currency,
     ]  # fmt: skip
     return json.dumps(parts, sort_keys=True, default=str)
 
 
 def differences(one: JudgedRun, other: JudgedRun) -> list[str]:
     """By what `one` differs from `other`, which is judged in the same environment."""
-    mine, theirs = setting_of(one.run["settings"]), setting_of(other.run["settings"])
+    mine, theirs = _settings(one), _settings(other)
     found = []
     for name in dict.fromkeys([*mine, *theirs]):
         if mine.get(name) != theirs.get(name):

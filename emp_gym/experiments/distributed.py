@@ -35,7 +35,7 @@ class Contestant:
     record: bool
     run: Path | None = None
     baseline: str | None = None
-    noted: frozenset[str] = frozenset()  # what the person has vouched for, as `trust.noted` tells it
+    noted: trust.Noted = trust.NOTHING  # what the person has vouched for, as `trust.noted` tells it
 
     def __str__(self) -> str:
         return f"{self.run or self.baseline or self.config.agent_name} on {self.config.env_id}"

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from emp_gym import bounded, trust
-from emp_gym.data.tape import rules_of
+from emp_gym.data.tape_format import rules_of
 from emp_gym.envs.about import about
 from emp_gym.envs.faces import Published
 from emp_gym.evaluation.assumptions import Fees
@@ -276,7 +276,7 @@ def trial_payload(registry: Registry, config: RunConfig) -> dict[str, Any]:
     """What is noted of a training run before it begins."""
     env = backtest.make_env(config.env_id, config.env, 1, split="train")
     if about(env).days is None:
-        raise ConfigError(f"{config.env_id} has no market and no days: there is nothing to govern; train it without --govern")
+        raise ConfigError(f"{config.env_id} has no recorded days, so there is nothing to govern; train it without --govern")
     days = sorted({int(day) for day, _ in env.unwrapped.windows()})
     described = [day_of(env, day) for day in days]
     env.close()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from emp_gym import bounded
+from emp_gym.agents import registry
 from emp_gym.envs.about import MARKET, about
 from emp_gym.experiments import machine
 from emp_gym.experiments.config import RunConfig
@@ -37,6 +38,7 @@ class Facts:
     trials: int | None = None  # that count against the run, from its ledger
     reward_unit: str = ""  # in words; "": the environment does not say it
     market: bool = False  # a book of ours, so that fills, latency and impact mean something
+    foreign: Mapping[str, Any] | None = None  # what trades are against where that is somebody else's: {market, its keywords}
     trained: Mapping[str, Any] | None = None  # `origin_of` what was judged; None for a rule
 
     def as_json(self) -> dict[str, Any]:
@@ -44,6 +46,8 @@ class Facts:
         return {
             "data_hash": self.data_hash,
             "settings": {key: value for key, value in self.config.env.items() if key != "data"},
+            "market": self.foreign,
+            "baselines": list(registry.baselines(self.config.env_id, self.config.env)),
             "agent_config": self.config.agent,
             "split": self.config.evaluation.split,
             "training_seeds": list(self.seeds),
@@ -75,6 +79,7 @@ def gather(
         trials=max(counted, default=None),
         reward_unit=known.reward_unit,
         market=known.kind == MARKET,
+        foreign={"market": known.market, **known.market_setting} if known.market else None,
         trained=origin_of(runs),
     )
 
@@ -140,7 +145,9 @@ def lines(facts: Facts) -> tuple[str, ...]:
         f"agent `{config.agent_name}`, {_given(config.agent)}",
         f"environment `{config.env_id}`, {_given(config.env)}",
     ]
-    if facts.market:
+    if facts.foreign is not None:
+        told.append(_value("", facts.foreign)[1:-1])
+    if facts.market and facts.foreign is None:
         told.append("own fills, latency, impact and fees stand above; what they are worth: `scripts/evaluate.py ... --fidelity`")
     if data:
         told.append(f"data: {len(data)} day{'s' if len(data) > 1 else ''} in all, named above; hash `{facts.data_hash}`")
@@ -193,5 +200,8 @@ def _value(key: str, value: Any) -> str:
 def _gate(gate: Any) -> str:
     if not isinstance(gate, Mapping):
         return f"`{gate}`"
-    limits = sum(len(group) for group in gate.get("limits", {}).values() if isinstance(group, Mapping))
-    return f"{gate.get('gate', 'a gate')}" + (f" ({limits} limits, in `config.json`)" if limits else "")
+    groups = gate["limits"] if isinstance(gate.get("limits"), Mapping) else {}
+    limits = sum(len(group) for group in groups.values() if isinstance(group, Mapping))
+    own = [f"{name} {_value(name, part)}" for name, part in gate.items() if name != "gate" and not (name == "limits" and limits)]
+    own += [f"{limits} limits, in `config.json`"] if limits else []
+    return f"{gate.get('gate', 'a gate')}" + (f" ({', '.join(own)})" if own else "")

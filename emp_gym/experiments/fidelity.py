@@ -178,10 +178,9 @@ def replay(
     tape = known.days
     own = [] if tape is None else [Fees.of(info.instrument, lot_price(tape, day)) for day, info in enumerate(tape.info)]
     env.close()
-    if known.assumes is None:
-        raise ConfigError(
-            f"--fidelity: {env_id} has no order book in which fills would be an assumption; take an emp-lob-* id"
-        )
+    if known.assumes is None or known.market:
+        what = f"the market {known.market} has none of ours" if known.market else f"{env_id} has no order book"
+        raise ConfigError(f"--fidelity: {what}, in which fills would be an assumption; take an emp-lob-* id with the replay")
     days = metrics.codes(dates)
     options: dict[str, Any] = {"level": judged.level, "resamples": judged.resamples}
     outcomes: list[Outcome] = []

@@ -51,6 +51,8 @@ class _Trained(_Form):
 
 class _Run(_Form):
     settings: dict[str, Any]
+    market: dict[str, Any] | None = None
+    baselines: list[str] | None = None
     agent_config: dict[str, Any]
     data_hash: str | None
     split: str
@@ -129,6 +131,8 @@ class _Span(_Form):
     synthetic: bool = False
     rules: str = ""
     shape: list[Whole] = []
+    simulated: str = ""
+    seeds: bool = False
 
 
 class _Record(_Form):

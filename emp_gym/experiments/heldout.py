@@ -23,7 +23,8 @@ class Standing(StrEnum):
     EARLIER = "earlier"  # other rows, but something that was trained on came later
     UNKNOWN = "unknown"  # nobody can say
     RULE = "rule"  # nothing was trained
-    DRAWN = "drawn"  # no recorded rows: every episode is drawn anew
+    DRAWN = "drawn"  # of a certificate: every episode is drawn anew
+    UNSEEN = "unseen seeds"  # of a simulated market: proved, but one generator made both
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class Proof:
         match self.standing:
             case Standing.HELD_OUT | Standing.DRAWN:
                 return several
+            case Standing.UNSEEN:
+                return f"{several} of unseen seeds"
             case Standing.TRAINED_ON if self.split != "train":
                 return f"{several} that {'was' if count == 1 else 'were'} trained on"
             case _:
@@ -65,7 +68,7 @@ class Proof:
     def caution(self) -> str:
         """A sentence for the first lines; empty where nothing is to be said."""
         match self.standing:
-            case Standing.HELD_OUT | Standing.DRAWN | Standing.RULE:
+            case Standing.HELD_OUT | Standing.DRAWN | Standing.UNSEEN | Standing.RULE:
                 return ""
             case Standing.TRAINED_ON:
                 return f"NOT HELD OUT: {self.reason}"
@@ -92,10 +95,15 @@ def prove(judged: Sequence[Span], trained: Sequence[Span], split: str) -> Proof:
     Rows are known by their content, so a day under another name is the same day. Of a day that was trained on in another
     version (symbol and date are the same, the rows are not) nothing is said. A day that shares runs of rows with one that was
     trained on, but for name, order ids or a constant added to times and prices, is an overlap as a whole. Another symbol at
-    moments that were trained on is an overlap: one market moved both. Synthetic days are at no time that recorded ones know.
+    moments that were trained on is an overlap: one market moved both. Synthetic days are at no time that recorded ones know. Starts of
+    a simulated market are never called held-out, since what was trained on came out of the same generator.
     """
     if not trained:
         return not_recorded(split, "the run's record names no rows that it was trained on")
+    if (simulated := [window for window in judged if window.simulated]):
+        return _unseen(simulated, trained, split)
+    if (maker := next((span.simulated for span in trained if span.simulated), "")):
+        return not_recorded(split, f"it was trained in the simulated market {maker}, and nobody knows which days that was made from")
     on = [window for window in judged if any(_rows_shared(window, span) for span in trained)]
     if on:
         every = len(on) == len(judged)
@@ -134,6 +142,18 @@ def prove(judged: Sequence[Span], trained: Sequence[Span], split: str) -> Proof:
             f"{_lie(early, judged)} before the last training data ({latest.symbol} {latest.date})",
         )  # fmt: skip
     return Proof(Standing.HELD_OUT, split)
+
+
+def _unseen(judged: Sequence[Span], trained: Sequence[Span], split: str) -> Proof:
+    """How episodes in a simulated market stand to those that were trained on."""
+    what = "a seed" if judged[0].seeds else "a start"
+    if (on := [one for one in judged if any(_rows_shared(one, span) for span in trained)]):
+        every = len(on) == len(judged)
+        some = "every episode has" if every else f"{len(on)} of {len(judged)} episodes {'has' if len(on) == 1 else 'have'}"
+        return Proof(Standing.TRAINED_ON if every else Standing.OVERLAPS, split, f"{some} {what} that was trained on")
+    if not all(one.seeds for one in judged):
+        return not_recorded(split, f"what starts of {judged[0].simulated} have in common is known to it alone")
+    return Proof(Standing.UNSEEN, split)
 
 
 def _end(span: Span) -> tuple[str, int]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from emp_gym.agents import registry
 from emp_gym.data.lobster_name import UNKNOWN_DATE
-from emp_gym.envs.about import MARKET, EnvInfo, about
+from emp_gym.envs.about import CERTIFICATE, EnvInfo, about, kind_of
 from emp_gym.evaluation.assumptions import FILE as HONEST
 from emp_gym.evaluation.assumptions import Fees, below_honest
 from emp_gym.evaluation.metrics import FEWEST, LEVEL, RESAMPLES
@@ -75,9 +75,10 @@ def introduce(comparison: Comparison, config: RunConfig, runs: Sequence[RunFolde
 def proven(comparison: Comparison, config: RunConfig, runs: Sequence[RunFolder]) -> Proof:
     """Whether the windows of `comparison` were held out from the training of `runs`."""
     split = config.evaluation.split
-    if not comparison.played:
-        drawn = comparison.days and comparison.days[0].startswith("day ")
-        return Proof(Standing.DRAWN, split) if drawn else not_recorded(split, "the environment does not tell its rows")
+    if not comparison.played and kind_of(config.env_id) == CERTIFICATE:
+        return Proof(Standing.DRAWN, split)
+    if not comparison.played and (runs or not is_rule(config)):
+        return not_recorded(split, "the environment does not tell what its episodes are of")
     judged = [one.span for one in comparison.played]
     if not runs:
         return without_run(judged, config)
@@ -97,9 +98,11 @@ def proven(comparison: Comparison, config: RunConfig, runs: Sequence[RunFolder])
 
 def _data(comparison: Comparison, known: EnvInfo) -> str:
     if not comparison.played:
-        simulated = known.kind == MARKET and known.days is None
-        return f"a SIMULATED market, {known.market}, not a recorded one: what its prices drift by is no skill" if simulated else ""
+        return ""
     told = days_told([one.span for one in comparison.played], planted(comparison.played))
+    if known.simulated:
+        generator = "; training and test come from one generator, and nothing says that a real market is like it"
+        return f"{told}, not a recorded one: what its prices drift by is no skill{generator}"
     return f"{told}; through a market of somebody else, {known.market}" if known.market else told
 
 
@@ -111,6 +114,11 @@ def planted(played: Sequence[Played]) -> bool | None:
 
 def days_told(spans: Sequence[Span], signal: bool | None = None) -> str:
     """``SYNTHETIC days, not a market, with a planted signal: SYNA, SYNB, 8 dates, 2030-01-29 to 2030-02-07``."""
+    if played := [span for span in spans if span.simulated]:
+        first, last = min(span.first_row for span in played), max(span.last_row for span in played)
+        numbers = f"a SIMULATED market, {played[0].simulated}, {'seeds' if played[0].seeds else 'starts'} {first:,} to {last:,}"
+        rest = [span for span in spans if not span.simulated]
+        return f"{numbers}; {days_told(rest, signal)}" if rest else numbers
     symbols = sorted({span.symbol for span in spans})
     dates = sorted({span.date if span.date != UNKNOWN_DATE else "no date in its name" for span in spans})
     shown = ", ".join(symbols[:SHOWN]) + (f" and {len(symbols) - SHOWN} more" if len(symbols) > SHOWN else "")
@@ -159,7 +167,8 @@ def setting(env: Any) -> str:
     known = about(env)
     told, days = known.assumes, known.days
     if known.market:
-        return f"as {known.market} has them, which is not this package's: nothing here says how true they are (check.py --market)"
+        own = "has them" if told is None else f"declares them ({told.fills} fills, latency {told.latency}, impact {told.impact})"
+        return f"as {known.market} {own}, which is not this package's: nothing here says how true they are (check.py --market)"
     if told is None or days is None:
         return ""
     given = [(told.maker_fee_bps, told.taker_fee_bps), (told.maker_fee_per_lot, told.taker_fee_per_lot)]
@@ -181,7 +190,7 @@ def below(env: Any) -> list[str]:
     """What trading costs less than in the honest setting; nothing for an environment without a book of ours."""
     known = about(env)
     told, days = known.assumes, known.days
-    if told is None or days is None:
+    if told is None or days is None or known.market:  # what somebody else's assumes, nobody here has seen
         return []
     own = [Fees.of(info.instrument) for info in days.info]
     if told.maker_fee_per_lot or told.taker_fee_per_lot or any(fees.maker_per_lot or fees.taker_per_lot for fees in own):
@@ -228,19 +237,20 @@ def _latency(order_ns: int, feed_ns: int) -> str:
 def _cautions(comparison: Comparison, config: RunConfig, runs: Sequence[RunFolder], proof: Proof, env: Any) -> tuple[str, ...]:
     found = [proof.caution, *_versions(comparison, runs), _seed_of_many(runs)]
     found += [_trained_otherwise(config, run) for run in runs]
-    found += [_cut_short(comparison.played, env), _at_once(comparison.played)]
+    if comparison.recorded:
+        found += [_cut_short(comparison.played, env), _at_once(comparison.played)]
     found += [_almost_free(below(env)), *_weak(config.evaluation)]
     asked, got = config.evaluation.episodes, len(comparison.windows)
-    if asked is not None and got < asked and comparison.played:
+    if asked is not None and got < asked and comparison.recorded:
         found.append(f"{asked} windows were asked for, the {spoken(proof.split)} holds {got}")
-    if asked is not None and comparison.played and (there := len(env.unwrapped.windows())) > got:
+    if asked is not None and comparison.recorded and (there := len(env.unwrapped.windows())) > got:
         found.append(f"{got} of the {there} windows of the {spoken(proof.split)} were judged (evaluation.episodes), the others were not")
     if config.evaluation.baselines is not None:
         missing = [name for name in registry.baselines(config.env_id, config.env) if name not in config.evaluation.baselines]
         missing = [name for name in missing if name not in (config.agent_name, "oracle")]
         if missing:
             found.append(f"baselines left out by evaluation.baselines: {', '.join(missing)}")
-    found += [_halted(comparison), *_depth(comparison)]
+    found += [_halted(comparison), *_depth(comparison, about(env).market)]
     return tuple(dict.fromkeys(text for text in found if text))
 
 
@@ -255,17 +265,21 @@ def _halted(comparison: Comparison) -> str:
     )
 
 
-def _depth(comparison: Comparison) -> list[str]:
-    """Figures that rest on lots which no file shows, or shows once: who took more than `DEPTH` of his so."""
+def _depth(comparison: Comparison, foreign: str) -> list[str]:
+    """Figures that rest on lots which no file shows, or shows once: who took more than `DEPTH` of his so. `foreign`: whose market it
+    is, where it is none of ours, and its rule for what it does not show its own."""
     found = []
+    beyond = "BEYOND THE BOOK" if foreign else "BEYOND THE FILE"
+    whose_price = f"a price that {foreign} sets" if foreign else "a stated price"
     for share, mark, words in (
-        ("beyond_share", "BEYOND THE FILE", "beyond the levels that it shows, at a stated price"),
+        ("beyond_share", beyond, f"beyond the levels that it shows, at {whose_price}"),
         ("retaken_share", "TAKEN AGAIN", "more often than it showed them, which nobody could have had"),
     ):
         over = [f"{row.name} {percent(row.rates[share], 1)}" for row in comparison.rows if row.rates.get(share, 0.0) > DEPTH]
         if over:
             whose = ", ".join(over)
-            found.append(f"{mark}: of the lots that they took, these took {words}: {whose} (said above {percent(DEPTH)}; {TAKING})")
+            where = "" if foreign and mark == beyond else f"; {TAKING}"
+            found.append(f"{mark}: of the lots that they took, these took {words}: {whose} (said above {percent(DEPTH)}{where})")
     return found
 
 
@@ -376,7 +390,7 @@ def _difference(key: str, judged: Mapping[str, Any], trained: Mapping[str, Any])
 def _hint(comparison: Comparison, env: Any) -> str:
     """What would give an interval; empty where there is one, or where nobody knows."""
     known = about(env)
-    if comparison.agent.pnl.low is not None or not comparison.played:
+    if comparison.agent.pnl.low is not None or not comparison.recorded:
         return ""
     dates = len(set(comparison.days))
     if dates >= FEWEST:  # all the same

@@ -2,23 +2,24 @@
 
 Decisions, requests, objections and fills are noted by the diary's recorder; where the lanes stand, and what a diary does not hold,
 beside it: a few copies of arrays over the lanes a step. What only the tape knows (mids at and after fills, the touch, volume
-ahead of an order where it joined, regimes) is looked up once, when all episodes are over. Where there is no market of ours, what was
-decided and what it brought is all that can be told.
+ahead of an order where it joined, regimes) is looked up once, when all episodes are over. Where there is no market, what was decided and
+what it brought is all that can be told; where it has no days, its fills besides.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
-from emp_gym.data.tape import DayInfo, TapeSet
+from emp_gym.data.tape import TapeSet
+from emp_gym.data.tape_format import DayInfo
 from emp_gym.envs.about import MARKET, about
 from emp_gym.envs.wrappers.diary import describe
 from emp_gym.evaluation import runlog
-from emp_gym.evaluation.assumptions import Assumptions
 from emp_gym.evaluation.observers import Began, Decision, Observer, Settled
 from emp_gym.evaluation.runlog import HORIZONS, NEVER_RESTED, NO_ACTION, NO_REGIME, UNKNOWN_PLACE, Horizon
 from emp_gym.governance.diary_blocks import Block
@@ -30,7 +31,7 @@ RESTS = (OrderKind.LIMIT, OrderKind.REPLACE)
 
 
 def recorder(env: Any) -> Recorder | Decisions:
-    """What records an evaluation in environments like `env`: all that happens on days of ours, or decisions and rewards."""
+    """What records an evaluation in environments like `env`: all that happens on days, or decisions, rewards and what was filled."""
     known = about(env)
     return Recorder() if known.kind == MARKET and known.days is not None else Decisions()
 
@@ -38,12 +39,14 @@ def recorder(env: Any) -> Recorder | Decisions:
 class Decisions:
     """Records decisions and rewards of one evaluation, in any vector environment that does not reset itself.
 
-    `begin`, `step` after every step, then `tables` and `about`. There is one table, `runlog.DECIDED`.
+    `begin`, `step` after every step, then `tables` and `about`. The table is `runlog.DECIDED`, with that of the fills beside it in a
+    market without days.
     """
 
     def __init__(self) -> None:
         self._parts: list[np.ndarray] = []
         self._about: dict[str, Any] = {}
+        self._filled: _Filled | None = None
 
     def begin(self, env: Any) -> None:
         """The episodes are about to begin."""
@@ -54,6 +57,10 @@ class Decisions:
         self._levers = [] if menu else [f"lever_{i}" for i in range(int(np.prod(space.shape)))]
         self._about = {"environment": type(env.unwrapped).__name__, "actions": int(space.n) if menu else self._levers}
         self._type = runlog.extended("decisions", [(name, "<f4") for name in self._levers])
+        if (known := about(env)).simulated:
+            self._filled = env.unwrapped.attach(_Filled())
+            rules, currency = [asdict(one) for one in known.instruments], known.instruments[0].currency
+            self._about |= {"market": known.market, "instruments": rules, "currency": currency}
 
     def step(self, running: Bool, actions: np.ndarray, rewards: np.ndarray) -> None:
         """One step is over, in which the lanes `running` [N] took part; actions [N, ...], rewards [N]."""
@@ -71,8 +78,29 @@ class Decisions:
         return self._about
 
     def tables(self) -> dict[str, np.ndarray]:
-        """The table of the run log."""
-        return {"decisions": _by_episode(self._parts, self._type)}
+        """The tables of the run log."""
+        told = {"decisions": _by_episode(self._parts, self._type)}
+        return told if self._filled is None else told | {"fills": _by_episode(self._filled.parts, runlog.FILLED)}
+
+
+class _Filled(Observer):
+    """Notes the fills of a market without days: what such a one reports, and nothing of what stood in the book."""
+
+    def __init__(self) -> None:
+        self.parts: list[np.ndarray] = []
+        self._step = 0
+
+    def settled(self, now: Settled) -> None:
+        fills = now.fills
+        mine = now.moved[fills.lane]
+        rows = np.zeros(int(mine.sum()), runlog.FILLED)
+        for name in set(runlog.FILLED.names or ()) & set(vars(fills)):
+            rows[name] = getattr(fills, name)[mine]
+        rows["episode"], rows["decision"], rows["beyond"] = fills.lane[mine], self._step, fills.beyond_depth[mine]
+        rows["mid2"], rows["touch"], rows["regime"] = rows["mid2_lots"] // rows["quantity"], rows["price"], NO_REGIME
+        rows["ahead"] = rows["ahead_seen"] = np.where(rows["maker"], UNKNOWN_PLACE, NEVER_RESTED)
+        self.parts.append(rows)
+        self._step += 1
 
 
 class Recorder(Observer):
@@ -153,14 +181,9 @@ class Recorder(Observer):
 
     def about(self) -> dict[str, Any]:
         """What a log's config says besides what was asked for; JSON values."""
-        assumes = self._assumes
         return {
             **{name: self._described[name] for name in ("task", "menu", "clip")},
-            "fills": assumes.fills,
-            "hidden_prints": assumes.hidden_prints,
-            "order_latency_ns": assumes.order_latency_ns,
-            "feed_latency_ns": assumes.feed_latency_ns,
-            "half_life_ns": assumes.half_life_ns,
+            **self._assumed(),
             "gates": [{"name": gate["name"], "reasons": gate["reasons"]} for gate in self._described["gates"]],
             "horizons": [{"messages": h.messages, "ns": h.ns} for h in self.horizons],
             "data_hash": self._known.data_hash,
@@ -172,10 +195,12 @@ class Recorder(Observer):
         assert self._known.days is not None
         return self._known.days
 
-    @property
-    def _assumes(self) -> Assumptions:
-        assert self._known.assumes is not None
-        return self._known.assumes
+    def _assumed(self) -> dict[str, Any]:
+        """What is assumed of own orders; in a market of somebody else that is its own affair, and its name is told instead."""
+        if (known := self._known).market or known.assumes is None:
+            return {"market": known.market, "market_setting": dict(known.market_setting)}
+        names = ("fills", "hidden_prints", "order_latency_ns", "feed_latency_ns", "half_life_ns")
+        return {name: getattr(known.assumes, name) for name in names}
 
     def tables(self) -> dict[str, np.ndarray]:
         """The tables of the run log: see `emp_gym.evaluation.runlog`."""
@@ -279,8 +304,10 @@ class Recorder(Observer):
         return mean
 
     def _ahead(self, orders: np.ndarray, rows: I64) -> None:
-        """Adds the volume ahead of `orders` when they join their queues (decided at `rows`), as the market's rule has it."""
-        tape, latency = self._tape, self._assumes.order_latency_ns
+        """Adds the volume ahead of `orders` when they join their queues (decided at `rows`), as the market's rule has it; where nobody
+        says a latency, as if there were none."""
+        assumes = self._known.assumes
+        tape, latency = self._tape, (assumes.order_latency_ns if assumes is not None else 0) or 0
         rests = np.isin(orders["kind"], RESTS) & (orders["outcome"] == Outcome.ACCEPTED)
         day_of = self._day[orders["episode"]]
         for day in np.unique(day_of[rests]):

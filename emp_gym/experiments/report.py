@@ -25,7 +25,7 @@ from emp_gym.experiments.facts import Facts
 from emp_gym.experiments.findings import RISK, Findings, InRegime, Optimum
 from emp_gym.experiments.runs import RunFolder
 from emp_gym.experiments.verdict import verdict
-from emp_gym.experiments.wording import NO_P, bare, estimated, interval, number, p_value, percent
+from emp_gym.experiments.wording import NO_P, bare, estimated, interval, left_out, number, p_value, percent
 
 SCHEMA = 2
 
@@ -162,7 +162,7 @@ def document(comparison: Comparison, findings: Findings, facts: Facts, pictures:
     blocks: list[Block] = [
         *first,
         _table(money_titles(comparison), [money_cells(row) for row in comparison.rows]),
-        *(Text(f"Left out: {left} ({why}).") for left, why in comparison.skipped.items()),
+        *(Text(f"Left out: {told}.") for told in left_out(comparison.skipped)),
         *picture("comparison", f"{what} of every {each}episode ({_drawn(comparison)})"),
         *_by_symbol(comparison),
         *_optimum(findings.optimum),
@@ -310,7 +310,7 @@ def _measures(name: str, findings: Findings) -> list[Block]:
 
 
 def _within(comparison: Comparison) -> str:
-    return ": the interval is within-day and says nothing of other dates" if comparison.played else ""
+    return ": the interval is within-day and says nothing of other dates" if comparison.recorded else ""
 
 
 def _figure(estimate: Estimate) -> str:
@@ -344,6 +344,9 @@ def _reading(comparison: Comparison, facts: Facts, findings: Findings) -> tuple[
             "; ".join(f"`{column}`: {means}" for column, means in MEANINGS.items() if column in columns_there) + ".",
             "Own fills are an assumption: see `costs and fills` above.",
         ]
+    if comparison.objections:
+        said = ", ".join(f"`{reason}` {count:,}" for reason, count in sorted(comparison.objections.items()))
+        told.append(f"Objections of gates to orders of {name}, in all of its episodes: {said}.")
     if comparison.agent.share is not None:
         told.append(
             "`oracle share`: how far from `hold` to the oracle, which takes with knowledge of the planted signal."
@@ -376,14 +379,14 @@ def as_json(comparison: Comparison, findings: Findings | None = None, facts: Fac
     """Everything as plain numbers."""
 
     def plain(row: Row) -> dict[str, Any]:
-        return {
+        told = {
             "pnl": asdict(row.pnl),
             "return": asdict(row.reward),
             "ahead": None if row.ahead is None else asdict(row.ahead),
             "oracle_share": row.share,
-            **{name: value for name, value in row.rates.items() if name not in ("pnl", "return")},
             "pnl_by_window": row.episodes[comparison.judged].tolist(),
         }
+        return told | {name: value for name, value in row.rates.items() if name not in told}
 
     return {
         "schema": SCHEMA,
@@ -401,6 +404,7 @@ def as_json(comparison: Comparison, findings: Findings | None = None, facts: Fac
         "proof": asdict(comparison.proof),
         "preface": None if comparison.preface is None else comparison.preface.as_json(),
         "skipped": comparison.skipped,
+        **({} if comparison.drift is None else {"drift": asdict(comparison.drift)}),
         "results": {row.name: plain(row) for row in comparison.rows},
         "by_symbol": [asdict(one) for one in comparison.by_symbol],
         "by_currency": {name: as_json(part)["results"] for name, part in comparison.by_currency.items()},

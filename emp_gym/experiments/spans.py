@@ -1,4 +1,5 @@
-"""Stretches of recorded rows: those that a run was trained on, and those that episodes were judged on.
+"""Stretches of recorded rows, or of the starts of a simulated market: those that a run was trained on, and those that episodes were
+judged on.
 
 A run keeps what it was trained on in its ``provenance.json`` (``trained_on``); `emp_gym.experiments.heldout` compares.
 """
@@ -8,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
 from emp_gym.data.repeats import rules_alone, shape_of
-from emp_gym.envs.about import about
+from emp_gym.envs.about import EnvInfo, about
+from emp_gym.market.starts import Numbers
 from emp_gym.types import DataError, Instrument
 
 Window = tuple[int, int]
@@ -22,7 +24,7 @@ Window = tuple[int, int]
 
 @dataclass(frozen=True)
 class Span:
-    """Rows of one day, first and last inclusive."""
+    """Rows of one day, first and last inclusive; of a simulated market numbers of its starts."""
 
     identity: str  # of the day, with the rules of its instrument
     content: str  # hash of the day's rows alone
@@ -36,6 +38,8 @@ class Span:
     synthetic: bool = False  # made by `emp_gym.data.synthetic`
     rules: str = ""  # hash of fees, lot, tick, ... alone; empty in records that are older
     shape: tuple[int, ...] = ()  # of the whole day (`emp_gym.data.repeats.shape`); empty in records that are older
+    simulated: str = ""  # "module:Class" of the market, whose rows these are; "" for days
+    seeds: bool = False  # of a simulated market: each number has noise of its own
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -65,28 +69,45 @@ class Played:
 
 
 def trained_spans(env: Any, split: str) -> list[Span]:
-    """The stretches in which episodes of `env` (an environment on `split`) may lie; empty without days."""
+    """The stretches in which episodes of `env` (an environment on `split`) may lie; empty where that is not told."""
     known, found = about(env), []
-    if known.starts is None or (tape := known.days) is None:
+    if (starts := known.starts) is None:
         return []
-    for day, first, start, end in known.starts.table.tolist():  # a decision waits for the last message of its moment
+    if (tape := known.days) is None:
+        return [_numbers(known, day, first, end, split) for day, first, _, end in starts.table.tolist()] if known.simulated else []
+    for day, first, start, end in starts.table.tolist():  # a decision waits for the last message of its moment
         last = max(end, _last_row(tape, known.clock, known.episode, day, start))
         found.append(_span(tape, day, first, last, split))
     return found
 
 
 def played_spans(env: Any, chosen: Sequence[Window], split: str) -> list[Played]:
-    """The stretch of each window of `chosen`, an episode long; empty for an environment without days."""
+    """The stretch of each window of `chosen`, an episode long; empty where that is not told. What a simulated market did is only known
+    when it was played (`moved`)."""
     known, found = about(env), []
-    if known.starts is None or (tape := known.days) is None:
+    if (starts := known.starts) is None:
         return []
+    if (tape := known.days) is None:
+        numbers = [_numbers(known, day, row, starts.pin(day, row)[2], split) for day, row in chosen if known.simulated]
+        return [Played(span, known.instruments[0].currency, False, float("nan"), float("nan")) for span in numbers]
     for day, row in chosen:
-        end = max((int(w[3]) for w in known.starts.table if w[0] == day and w[1] <= row <= w[3]), default=_rows(tape, day) - 1)
+        end = max((int(w[3]) for w in starts.table if w[0] == day and w[1] <= row <= w[3]), default=_rows(tape, day) - 1)
         last = min(_last_row(tape, known.clock, known.episode, day, row), end)
         span = _span(tape, day, row, last, split)
         planted = span.synthetic and (tape.signal is None or bool(np.any(tape.signal[tape.day_slice(day)])))
         found.append(Played(span, tape.info[day].instrument.currency, planted, *_moves(tape, span, day)))
     return found
+
+
+def moved(played: Sequence[Played], by: np.ndarray) -> list[Played]:
+    """`played` in a simulated market whose mid moved `by` [W], currency a lot."""
+    return [replace(one, move=float(move)) for one, move in zip(played, by, strict=True)]
+
+
+def _numbers(known: EnvInfo, day: int, first: int, last: int, split: str) -> Span:
+    """A stretch of the starts of a simulated market."""
+    name, symbol = known.market, known.instruments[0].symbol
+    return Span(name, f"{name} {day}", symbol, "", first, last, split, simulated=name, seeds=isinstance(known.starts, Numbers))
 
 
 def lot_price(tape: Any, day: int) -> float:

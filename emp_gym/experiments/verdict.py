@@ -58,7 +58,10 @@ def _money(comparison: Comparison) -> str:
         return f"{name} {loses}: {interval(pnl)} {each}{_doubt(comparison, pnl)}{_help(comparison)}"
     if not _sure(comparison, pnl):
         return f"{name} cannot be said to make money: {interval(pnl)} {each}{_doubt(comparison, pnl)}{_help(comparison)}"
-    if pnl.block == "window" and comparison.played:
+    if comparison.simulated and not _more_than_drift(comparison):
+        drift = "no more than the drift of a simulated market explains"
+        return f"{name} cannot be said to make money by skill: {interval(pnl)} {each}, {drift}"
+    if pnl.block == "window" and comparison.recorded:
         within = f" (a within-day interval over {pnl.blocks} windows: of other dates it says nothing)"
         return f"{name} makes money on {comparison.days[0]}: {interval(pnl)} {each}{within}"
     return f"{name} makes money: {interval(pnl)} {each}"
@@ -67,6 +70,12 @@ def _money(comparison: Comparison) -> str:
 def _sure(comparison: Comparison, estimate: Estimate) -> bool:
     """Whether its sign is known: an interval of a usual level over enough blocks, without 0 in it."""
     return estimate.clear and estimate.blocks >= FEWEST and comparison.level >= LEVEL
+
+
+def _more_than_drift(comparison: Comparison) -> bool:
+    """Whether something is left of a profit without what the drift of a simulated market gives to who holds a position."""
+    drift = comparison.drift
+    return drift is not None and drift.rest.mean > 0 and _sure(comparison, drift.rest)
 
 
 def _doubt(comparison: Comparison, estimate: Estimate) -> str:
@@ -123,11 +132,29 @@ def _meanwhile(comparison: Comparison) -> str:
     way = "rose" if found.mean() > 0 else "fell" if found.mean() < 0 else "stood still"
     text = f"Meanwhile the market {way}"
     text += f" by {short(abs(found.mean()))} {comparison.played[0].currency} a lot" if found.mean() else ""
-    text += "" if one else f", the mean of {len(found)} windows ({int((found > 0).sum())} of them up)"
+    noun = "episodes" if comparison.simulated else "windows"
+    text += "" if one else f", the mean of {len(found)} {noun} ({int((found > 0).sum())} of them up)"
     held = {name: row for name in DRIFT if (row := _any(comparison, name)) is not None}
     if held:
         text += "; " + ", ".join(f"being {name} all the time made {number(row.pnl.mean)}" for name, row in held.items())
-    return f"{text}{_skill(comparison, held)}."
+    return f"{text}{_exposed(comparison) if comparison.simulated else _skill(comparison, held)}."
+
+
+def _exposed(comparison: Comparison) -> str:
+    """What the drift of a simulated market was worth to a constant position, and what the agent has besides."""
+    drift = comparison.drift
+    if drift is None:
+        return "; in some episodes there was no mid, so drift and skill are not told apart"
+    if not drift.limit:
+        return ""
+    text = f"; the best constant position, {_lots(drift.limit * np.sign(drift.constant))}, made {number(abs(drift.constant))} but for costs"
+    left = f"without that drift it made {interval(drift.rest)}"
+    return f"{text}; {comparison.agent.name} moved with the market as {_lots(drift.lots)} do: {left}{_doubt(comparison, drift.rest)}"
+
+
+def _lots(lots: float) -> str:
+    """``500 lots short``."""
+    return "no lots" if abs(lots) < 0.5 else f"{abs(lots):,.0f} lots {'long' if lots > 0 else 'short'}"
 
 
 def _skill(comparison: Comparison, held: dict[str, Row]) -> str:

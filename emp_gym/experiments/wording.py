@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -46,6 +47,11 @@ def bare(estimate: Estimate | None, digits: int = 2) -> str:
 def estimated(estimate: Estimate) -> str:
     """The same, empty without an interval: a probability of too few blocks is 0 or 1 and reads like a proof."""
     return "" if estimate.low is None else bare(estimate)
+
+
+def left_out(skipped: Mapping[str, str]) -> list[str]:
+    """``long, short (why)``: names by why they are not there."""
+    return [f"{', '.join(name for name, own in skipped.items() if own == why)} ({why})" for why in dict.fromkeys(skipped.values())]
 
 
 def p_value(value: float, observations: int) -> str:

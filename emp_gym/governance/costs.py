@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from typing import Any
 
-from emp_gym.evaluation.assumptions import HONEST, Assumptions, Fees, milliseconds
+from emp_gym.evaluation.assumptions import HONEST, Assumptions, Fees, foreign_market, milliseconds
 from emp_gym.governance.promotion import Finding
 from emp_gym.types import ConfigError
 
@@ -95,6 +95,9 @@ def _within(value: Any, where: str, unit: str, low: int, high: int) -> float:
 def findings(keywords: Mapping[str, Any], own: Iterable[Fees | None], least: Costs) -> list[Finding]:
     """Fill model, latency, fees and impact of a setting with `keywords`; `own`: fees of the instruments of the days that
     the evidence is on, with the price at which those per lot are weighed (None: not on record)."""
+    if market := foreign_market(keywords):
+        remedy = "what it assumes of own orders is its author's word; evidence is judged in the replay (leave env.market out)"
+        return [Finding("fill model", False, "the replay of this package", f"market={market}", remedy)]
     assumed = Assumptions.of(keywords)
     fills = f"fills={assumed.fills}" + ("" if assumed.hidden_prints == "ignore" else f", hidden_prints={assumed.hidden_prints}")
     return [

@@ -48,7 +48,7 @@ class Words:
     def reason(self, gate: int, bit: int) -> str:
         """Name of a reason bit; that of the gate and the bit's number where it has none."""
         names = self._names[gate] if gate < len(self._names) else []
-        return names[bit] if bit < len(names) else f"{self.gates[gate]}:{bit}"
+        return (names[bit] if bit < len(names) else "") or f"{self.gates[gate]}:{bit}"
 
     def bits(self, entry: Any) -> list[str]:
         """Names of the reasons of one objection."""

@@ -25,7 +25,7 @@ from emp_gym.market.lots import stop_if_money_wraps
 from emp_gym.market.public import LANE, OPEN, QUOTE, RULES, SEEN, Public, view_of
 from emp_gym.market.records import CURSOR, EXACT, OPTIMISTIC, PARAMS, SLOT, TAKEN, TOUCHED
 from emp_gym.settings import shown, whole, word
-from emp_gym.threads import run
+from emp_gym.threads import BoundRegion
 from emp_gym.types import F32, I8, I64, Bool, ConfigError, DataError, Fills, Orders
 
 FILL_RULES = {"exact": EXACT, "touch": TOUCHED, "optimistic": OPTIMISTIC}
@@ -130,14 +130,6 @@ class ReplayMarket(Market):
     def _crossed(self, tape: TapeSet) -> TapeSet:
         return with_hidden_prints(tape) if self.config.hidden_prints == "fill" else tape
 
-    @property
-    def _tape_arrays(self) -> tuple[np.ndarray, ...]:
-        t = self.data
-        return (
-            self.days, t.rows, t.messages, t.book, t.links, t.touches, t.first_touch, t.far_touch,
-            t.cross, t.cross_block,
-        )  # fmt: skip
-
     @cached_property
     def starts(self) -> DayStarts:  # type: ignore[override]
         return split_days(self.data, self.spec.split, self.clock, self.spec.episode)
@@ -156,6 +148,16 @@ class ReplayMarket(Market):
             self.state.view(LANE), self.quote, self.seen, self.book, self.slots.view(OPEN), self.days.view(RULES)
         )
         self.view = view_of(self.public, self.named)
+        self._bind()
+
+    def _bind(self) -> None:
+        """The walk over the arrays that are there now."""
+        t = self.data
+        self._walk = BoundRegion(
+            self.threads, replay_kernels.advance_lanes, self.lanes, self.state, self.quote, self.seen, self.slots, self.taken,
+            self.fills, self.book, self.outcome, self.active, self.progress, self.params, self.looks, self.days, t.rows, t.messages,
+            t.book, t.links, t.touches, t.first_touch, t.far_touch, t.cross, t.cross_block,
+        )  # fmt: skip
 
     def _summed(self, name: str, increments: RunningSum) -> I64:
         """The sum [R] up to each row of the tape, since its day began."""
@@ -187,6 +189,7 @@ class ReplayMarket(Market):
             larger = self._zeros((self.lanes, max(notes, 2 * there)), TAKEN)
             larger[:, :there] = self.taken
             self.taken = larger
+            self._bind()
 
     def _make_room_for(self, takers: int) -> None:
         """So that none of so many orders of a lane makes it forget what it took. Without impact one row's notes are enough."""
@@ -211,12 +214,7 @@ class ReplayMarket(Market):
                 f"orders must be [{self.lanes} lanes, at most {REQUESTS} requests], got [{lanes}, {requests}]"
             )
         self._make_room_for(SLOTS)
-        arrays = self._tape_arrays
-        own = (
-            self.state, self.quote, self.seen, self.slots, self.taken, self.fills, self.book, self.outcome, self.active,
-            self.progress, self.params, self.looks,
-        )  # fmt: skip
-        run(self.threads, replay_kernels.advance_lanes, self.lanes, orders.kind, orders.records, *own, *arrays)
+        self._walk(orders.kind, orders.records)
         if self._sums:
             self._sum(self.active)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from emp_gym.data.tape import NO_ROW
-from emp_gym.jit import hot, inner, prefetch
+from emp_gym.data.tape_format import NO_ROW
+from emp_gym.jit import hot, prefetch
 from emp_gym.market.index import row_at, row_before
 from emp_gym.market.liquidity import take
 from emp_gym.market.overlay import arrive_at_once, drop, find_order, sweep, walk
@@ -23,7 +23,7 @@ from emp_gym.market.public import (
     tick_at,
 )
 from emp_gym.market.records import ACCEPTED, MALFORMED, NO_SLOT, REFUSED_HALT, UNKNOWN_ORDER, Tape
-from emp_gym.threads import chunk_size, fan_out, next_chunk, region
+from emp_gym.threads import region
 from emp_gym.types import EMPTY_ASK, EMPTY_BID
 
 AHEAD = 32  # lanes that are walked together, and how many lanes ahead memory is asked for
@@ -237,9 +237,9 @@ def _decide(lane, quote, seen, shown, day, rows, book, looks, params):
     _show(lane, quote, seen, shown, day, rows, book, looks, params)
 
 
-@inner
-def _advance(
-    low, high, kinds, requests, state, quotes, seen, slots, taken, fills, shown, outcome, active, progress, params, looks,
+@region
+def advance_lanes(
+    low, high, place, kinds, requests, state, quotes, seen, slots, taken, fills, shown, outcome, active, progress, params, looks,
     days, rows, messages, book, links, touches, first_touch, far_touch, cross, cross_block,
 ):  # fmt: skip
     """A step of lanes [low, high).
@@ -279,17 +279,6 @@ def _advance(
                 else:
                     _decide(lane, quotes[i, 0], seen[i, 0], shown[i, 0], day, rows, book, looks, setup)
                     progress[i] = ENDLESS if lane["exhausted"] else lane["decision"]
-
-
-@region
-def advance_lanes(call, words, lanes, *arrays):
-    """`_advance` for all lanes, see `threads.run`."""
-    fan_out(call, words)
-    step = chunk_size(call, words, lanes)
-    first = next_chunk(call, words, -step, step)
-    while first < lanes:
-        _advance(first, min(first + step, lanes), *arrays)
-        first = next_chunk(call, words, first, step)
 
 
 @hot

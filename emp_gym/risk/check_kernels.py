@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from emp_gym.jit import hot, inner, prefetch
+from emp_gym.jit import hot, prefetch
 from emp_gym.risk.exposure_kernels import POSITION, add_open, check_portfolio, expose, limit, limit_risk
 from emp_gym.risk.own_order_kernels import content_code, same_sent, self_trade
 from emp_gym.risk.price_kernels import check_price, check_size, stale, worst_price
@@ -12,7 +12,7 @@ from emp_gym.risk.reasons import LOTS_MAX
 from emp_gym.risk.rules import OFF, PRICE_MAX
 from emp_gym.risk.state import MISSING, RING
 from emp_gym.risk.watch_kernels import HALTED, NORMAL, time_known, watch_lane
-from emp_gym.threads import chunk_size, fan_out, next_chunk, region
+from emp_gym.threads import region
 
 NONE, LIMIT, MARKET, CANCEL, REPLACE = 0, 1, 2, 3, 4  # OrderKind
 TRADING = 0  # Status
@@ -236,8 +236,8 @@ def _ask_for_ring(i, kept):
     prefetch(kept.ring, i, kept.ring.itemsize * ((kept.lane[i]["sent"] - 1) % RING))
 
 
-@inner
-def check(
+@region
+def check_lanes(
     low, high, place, kinds, records, out_kinds, out_records, reasons, seen, kept, bound, counts, work, exposure, mode
 ):  # fmt: skip
     """Watches and judges lanes [low, high); row `place` of counts [C, 24] and of work [C, 1] count the orders that were
@@ -262,17 +262,6 @@ def check(
             objected += own["touched"]
             _count(reasons[i], counts[place])
     own["objected"] += objected
-
-
-@region
-def check_lanes(call, words, lanes, *arrays):
-    """`check` for all lanes, see `threads.run`."""
-    place = fan_out(call, words)
-    step = chunk_size(call, words, lanes)
-    first = next_chunk(call, words, -step, step)
-    while first < lanes:
-        check(first, min(first + step, lanes), place, *arrays)
-        first = next_chunk(call, words, first, step)
 
 
 @hot

@@ -1,7 +1,7 @@
 """What a gate is, and the plainest ones. How gates are found by name: `emp_gym.envs.gates`.
 
 A gate is called between task and market as ``gate(view, orders) -> (orders, verdicts)``; it may shrink or drop orders but
-must not enlarge them.
+must not enlarge them, and lets cancels pass: of gates of somebody else that is looked at.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from emp_gym.settings import whole
 from emp_gym.types import I8, I64, Bool, ConfigError, DataError, OrderKind, Orders, Verdicts, View
 
 CAPPED = np.uint64(1 << 6)  # reason bit: above the largest quantity
+FIRST_BIT, LAST_BIT = 32, 62  # reason bits of gates that are not of this package
+OBJECTED = "_objected"  # i8 [bits with names]: what such a gate has objected to, kept in it by whoever asks it
 
 
 class Gate:
@@ -27,7 +29,7 @@ class Gate:
 
     ==================================  ===============================================================================
     ``name``                            how reports call it; "": ``module:Class``
-    ``reason_names``                    names of its reason bits, from bit 0 on
+    ``reason_names``                    names of its reason bits, from bit `FIRST_BIT` on (of ours from bit 0 on)
     ``last``                            True: no other gate comes after it, except such ones
     ``replayable``                      False: it listens to the world, and may say something else next time
     ``counts_money``                    "currency" (or "currency and price unit") of its limits: days must have one
@@ -74,7 +76,7 @@ class Gate:
         return 0.0
 
     def counters(self) -> dict[str, int]:
-        return {}
+        return {name: int(count) for name, count in zip(self.reason_names, vars(self).get(OBJECTED, ()), strict=False)}
 
     def observe(self, view: View) -> None:
         """`view` is what `allowed` will be asked about."""
@@ -95,7 +97,7 @@ class Gate:
 
     def checked(self, saved: Arrays, view: View, where: str) -> dict[str, np.ndarray]:
         """The bytes that were kept of `arrays`, as such arrays; `DataError` where this gate could not have been there."""
-        if not self.arrays():
+        if not self.arrays().keys() - {OBJECTED}:
             self.before_episode(view, np.arange(len(view.time_ns)))  # where it makes them
         own = self.arrays()
         for name in saved.keys() - own.keys():
@@ -112,8 +114,9 @@ class Gate:
 
     @property
     def title(self) -> str:
-        """Its name in reports and errors."""
-        return str(self.made_by["gate"]) if self.made_by else self.name or f"{type(self).__module__}:{type(self).__qualname__}"
+        """Its name in reports and errors; one that its class has inherited is another's."""
+        own = self.name if "name" in vars(self) or "name" in vars(type(self)) else ""
+        return str(self.made_by["gate"]) if self.made_by else own or f"{type(self).__module__}:{type(self).__qualname__}"
 
 
 class Called(Gate):
@@ -170,7 +173,8 @@ class CapQuantity(Gate):
         self.largest = whole("gate 'cap-quantity': largest", largest, 1)
 
     def __call__(self, view: View, orders: Orders) -> tuple[Orders, Verdicts]:
-        too_large = (orders.kind != OrderKind.CANCEL) & (orders.quantity > self.largest)
+        new = (orders.kind != OrderKind.NONE) & (orders.kind != OrderKind.CANCEL)
+        too_large = new & (orders.quantity > self.largest)
         if not too_large.any():
             return orders, passed(orders)
         cut = orders.copy()

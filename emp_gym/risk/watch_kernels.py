@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emp_gym.jit import hot, inner
+from emp_gym.jit import hot
 from emp_gym.risk.reasons import LOTS_MAX
 from emp_gym.risk.rules import AMOUNT_MAX, OFF, PRICE_MAX, TIME_MAX
 from emp_gym.risk.state import FULL_SCALE, MISSING
-from emp_gym.threads import chunk_size, fan_out, next_chunk, region
+from emp_gym.threads import region
 
 NORMAL, REDUCING, HALTED = 0, 1, 2
 REPEATED_BIT, LOSS_BIT, FALL_BIT = np.uint64(1 << 16), np.uint64(1 << 22), np.uint64(1 << 23)
@@ -233,22 +233,11 @@ def watch_lane(i, seen, kept, bound):
     _count_executions(lane, moved, rules)
 
 
-@inner
-def watch(low, high, seen, kept, bound):
+@region
+def watch_lanes(low, high, place, seen, kept, bound):
     """`watch_lane` for lanes [low, high)."""
     for i in range(low, high):
         watch_lane(i, seen, kept, bound)
-
-
-@region
-def watch_lanes(call, words, lanes, seen, kept, bound):
-    """`watch` for all lanes, see `threads.run`."""
-    fan_out(call, words)
-    step = chunk_size(call, words, lanes)
-    first = next_chunk(call, words, -step, step)
-    while first < lanes:
-        watch(first, min(first + step, lanes), seen, kept, bound)
-        first = next_chunk(call, words, first, step)
 
 
 @hot

@@ -12,7 +12,8 @@ import pytest
 
 from emp_gym.data import lobster, store, synthetic
 from emp_gym.data.repeats import IRREGULAR, RUN, RUNS, SHARED, Given, _sharing, shape, shape_of, shares
-from emp_gym.data.tape import TapeSet, build, hash_of
+from emp_gym.data.tape import TapeSet, build
+from emp_gym.data.tape_format import hash_of
 from emp_gym.types import EMPTY_ASK, EMPTY_BID, MESSAGE, DataError, RecordedDay
 
 ROWS = 3_000

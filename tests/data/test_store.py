@@ -18,7 +18,8 @@ import pytest
 from emp_gym.data import lobster, store
 from emp_gym.data.repeats import SAMPLE
 from emp_gym.data.synthetic import DayConfig
-from emp_gym.data.tape import DayInfo, TapeSet, build, hash_of, rules_of
+from emp_gym.data.tape import TapeSet, build
+from emp_gym.data.tape_format import DayInfo, hash_of, rules_of
 from emp_gym.market.clock import Clock
 from emp_gym.market.day_starts import split_days
 from emp_gym.types import ConfigError, DataError, Instrument, RecordedDay

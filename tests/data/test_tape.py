@@ -14,7 +14,8 @@ import pytest
 
 from emp_gym.data import tape_index
 from emp_gym.data.synthetic import DayConfig
-from emp_gym.data.tape import BLOCK, ELSEWHERE, FORMAT, NO_ROW, NO_TOUCH, TapeSet, build
+from emp_gym.data.tape import TapeSet, build
+from emp_gym.data.tape_format import BLOCK, ELSEWHERE, FORMAT, NO_ROW, NO_TOUCH
 from emp_gym.data.tape_replay import replayed_book
 from emp_gym.types import ConfigError, DataError, Instrument, Kind, RecordedDay, Status
 from tests.market.by_hand import Hand

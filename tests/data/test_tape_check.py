@@ -19,8 +19,9 @@ from emp_gym.data import store, tape_check
 from emp_gym.data import tape_check_kernels as kernels
 from emp_gym.data.instrument_bounds import BOUNDS, instrument_fault
 from emp_gym.data.synthetic import DayConfig
-from emp_gym.data.tape import COLUMNS, NO_ROW, TapeSet, build
+from emp_gym.data.tape import TapeSet, build
 from emp_gym.data.tape_files import META
+from emp_gym.data.tape_format import COLUMNS, NO_ROW
 from emp_gym.experiments.commands import check as check_command
 from emp_gym.types import NS, DataError, Instrument, Kind
 from tests.data.test_tape import NAMES, day_of

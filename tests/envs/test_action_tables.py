@@ -17,6 +17,7 @@ from emp_gym.types import LEAVE, WITHDRAW, Action, ConfigError, OrderKind, Order
 N, K, CLIP, TICK = 512, 8, 100, 100
 LIM, MKT, CXL, REP = (int(kind) for kind in (OrderKind.LIMIT, OrderKind.MARKET, OrderKind.CANCEL, OrderKind.REPLACE))
 KEEP = Action("keep")
+LADDER = {300: 20, 500: 50, 800: 100, 1_000: 200, 1_400: 500}  # ticks by price, 10 below
 
 
 def any_action(name: str, rng: np.random.Generator) -> Action:
@@ -24,7 +25,7 @@ def any_action(name: str, rng: np.random.Generator) -> Action:
     cancel, clips = bool(rng.integers(2)), int(rng.integers(1, 4))
     what = rng.integers(4)
     if what == 0:
-        bid, ask = (int(rng.choice([LEAVE, WITHDRAW, 0, 1, 2, 5])) for _ in range(2))
+        bid, ask = (int(rng.choice([LEAVE, WITHDRAW, 0, 1, 2, 5, 12, 40])) for _ in range(2))
         return Action(name, bid, ask)
     if what == 1:
         return Action(name, take=int(rng.choice([-1, 1])) * clips, cancel=cancel)
@@ -48,15 +49,15 @@ class Case:
         self.orders = [public.open[i, k] for k in range(public.lane["orders"][i])]
         self.free, self.whole, self.needs_free = K - len(self.orders), task.whole, task.free
         self.limit, self.lead = task.limit, int(lanes.episodes["parent_side"][i]) if task.relative else 1
-        self.ladder, self.decision = lanes.market.public.rules[quote["rules"]], int(public.lane["decision"][i])
+        self.ladder, self.decision = LADDER if public.rules[quote["rules"]]["steps"] else {}, int(public.lane["decision"][i])
 
     def ticks_behind(self, side: int, depth: int) -> int:
         """A price `depth` ticks behind the touch: each tick is that of the lower of the two prices that it lies between."""
         price = self.best[side]
         for _ in range(depth):
             lower = price - 1 if side > 0 else price
-            tick = TICK if not self.ladder["steps"] or lower < self.ladder["step_price"][0] else int(self.ladder["step_tick"][0])
-            price -= side * tick
+            ticks = [10 if self.ladder else TICK, *(tick for first, tick in self.ladder.items() if lower >= first)]
+            price -= side * ticks[-1]
         return price
 
     def resting(self, side: int) -> list[Any]:
@@ -145,7 +146,8 @@ def scene(task: Any, seed: int, latency_ns: int) -> Lanes:
     lanes.reset(np.arange(N))
     rng, public = np.random.default_rng(seed), lanes.market.public
     if seed % 2:
-        public.rules["steps"], public.rules["step_price"][:, 0], public.rules["step_tick"][:, 0] = 1, 1_000, 200
+        public.rules["steps"], public.rules["first_tick"] = len(LADDER), 10
+        public.rules["step_price"][:, : len(LADDER)], public.rules["step_tick"][:, : len(LADDER)] = [*LADDER], [*LADDER.values()]
     quote, book, own = public.quote[:, 0], public.book[:, 0], public.open
     quote["status"] = rng.choice([0, 0, 0, 0, 0, 1], N)
     side = lanes.episodes["parent_side"] if lanes.task.relative else rng.choice([-1, 1], N)
@@ -158,8 +160,9 @@ def scene(task: Any, seed: int, latency_ns: int) -> Lanes:
     used = np.arange(K) < public.lane["orders"][:, None]
     for name, values in {
         "kind": rng.choice([LIM, LIM, LIM, MKT], (N, K)), "side": rng.choice([-1, 1], (N, K)),
-        "quantity": rng.choice([20, 50, 100], (N, K)), "price": bid[:, None] + 100 * rng.integers(-2, 4, (N, K)),
-        "id": rng.integers(1, 9_999, (N, K)), "leaving": rng.random((N, K)) < 0.3, "state": np.full((N, K), LIVE),
+        "quantity": rng.choice([20, 50, 100], (N, K)),
+        "price": bid[:, None] + rng.choice([-200, -100, -50, -10, 0, 20, 100, 200, 300], (N, K)),
+        "id": rng.integers(1, 999, (N, K)) * K + np.arange(K), "leaving": rng.random((N, K)) < 0.3, "state": np.full((N, K), LIVE),
     }.items():  # fmt: skip
         own[name] = np.where(used, values, FREE)
     return lanes
@@ -189,6 +192,30 @@ def test_a_table_does_what_its_words_say(number: int) -> None:
     lanes = scene(task, number, 1_000 * (number // 2 % 2))
     assert differences(lanes, task.actions) == 0
     assert 0.02 < lanes.mask[:, 1:].mean() < 0.98
+
+
+@pytest.mark.parametrize(
+    ("best", "deep", "prices"),
+    [
+        ((290, 300), 3, (260, 360)),  # 290 280 270 260; 300 320 340 360
+        ((320, 460), 3, (280, 550)),  # 320 300 290 280; 460 480 500 550
+        ((1_200, 1_400), 4, (750, 3_400)),  # 1200 1000 900 800 750
+        ((1_000, 1_200), 1, (900, 1_400)),
+        ((30, 290), 3, (None, 340)),  # no price is that low: only one side stands
+    ],
+)
+def test_a_level_over_several_ticks_is_counted_one_by_one_on_both_sides(best, deep, prices) -> None:
+    both = type("Both", (TradeBook,), {"actions": (KEEP, Action("both", bid=deep, ask=deep)), "whole": False})
+    lanes = scene(both, 1, 0)
+    public = lanes.market.public
+    public.lane["orders"], public.quote["position"], public.quote["status"] = 0, 0, Status.TRADING
+    public.book[:, 0, :, 0] = best[0], 300, best[1], 300
+    out = Orders.empty(N, lanes.orders.kind.shape[1])
+    out.begin(public.lane["decision"])
+    lanes.task.orders(np.ones(N, np.int64), out)
+    wanted = [(side, price) for side, price in zip((1, -1), prices, strict=True) if price is not None]
+    for i in range(N):
+        assert [(each["side"], each["price"]) for each in out.asked(i)] == wanted
 
 
 @pytest.mark.parametrize("field", ["bid", "take", "to", "cancel"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from emp_gym.data import lobster, synthetic
 from emp_gym.data.futures import CsvFile, Table, source
 from emp_gym.data.lobster_futures import LobsterDay
 from emp_gym.envs import ENVIRONMENTS
-from emp_gym.envs.lookahead import NoData, lookahead, lookahead_id, tape_of
+from emp_gym.envs.lookahead import NoData, _maker, _walker, lookahead, lookahead_id, tape_of
+from emp_gym.envs.tasks import Reward
+from emp_gym.market.base import Market
 from emp_gym.sensory.sets import FeatureSet
 from emp_gym.types import ConfigError, Feature
 
@@ -385,6 +388,64 @@ def test_a_running_sum_that_knows_the_next_message_is_caught(given, written):
     report = lookahead(make, LobsterDay.of(written), starts=[{"start": 500}], cuts=3, read=tape_of)
     leaks = {leak.output.partition("[")[0] for leak in report.leaks}
     assert leaks == (set() if given is Sizes else {"observation", "view.named.sizes"}) and not report.problems
+
+
+SEEN: list[np.ndarray] = []
+"""Prices of the first day that this process has seen."""
+
+
+def remembered(day):
+    SEEN.append(day.rows["mid2"].copy())
+    del SEEN[1:]
+    return np.zeros(len(day.messages), np.int64)
+
+
+class Remembers(FeatureSet):
+    """What the price will be, as it was when the data were first seen: the same for every other future of one process."""
+
+    columns = (Feature("then", "ticks", 10.0),)
+    needs, sums = ("remembered",), {"remembered": remembered}
+
+    def write(self, lanes, out):
+        at = np.minimum(self.world.public.lane["row"][lanes] + 500, len(SEEN[0]) - 1)
+        out[:, 0] = (SEEN[0][at] - self.world.view.mid2[lanes, 0]) / 200
+
+
+class PeeksAhead(Reward):
+    """Pays for knowing the tape: through whatever holds the market."""
+
+    unit = "ticks"
+
+    def __call__(self, moved):
+        market = next(each for each in gc.get_objects() if isinstance(each, Market) and each.public.lane is self.world.public.lane)
+        row = min(int(self.world.public.lane["row"][0]) + 1, len(market.data.messages) - 1)
+        return np.full(self.world.lanes, market.data.messages["price"][row] * 1e-6)
+
+
+@pytest.mark.parametrize(("given", "leaks"), [
+    ({"features": ["clock", Remembers]}, {"observation"}), ({"features": ["clock", Sizes]}, set()),
+    ({"features": ["clock"], "reward": PeeksAhead}, {"reward", "info"}),
+])  # fmt: skip
+def test_what_is_kept_of_data_seen_before_is_found_by_a_process_that_has_seen_none(given, leaks, written):
+    SEEN.clear()
+    keywords = {"episode": "16 decisions", **given}
+    make, walk = _maker("emp-lob-v0", keywords), _walker("emp-lob-v0", keywords)
+    report = lookahead(make, LobsterDay.of(written), starts=[{"start": 500}], cuts=2, read=tape_of, apart=walk)
+    assert {leak.output.partition("[")[0].partition(".")[0] for leak in report.leaks} <= leaks and bool(report.leaks) == bool(leaks)
+    assert not report.problems and not report.notes, report
+    if given.get("features") == ["clock", Remembers]:
+        SEEN.clear()
+        assert lookahead(make, LobsterDay.of(written), starts=[{"start": 500}], cuts=2, read=tape_of).clean, "not to be seen in one process"
+
+
+def test_what_cannot_be_sent_to_a_process_is_said(written):
+    class Here(Sizes):
+        """A class that no other process knows."""
+
+    keywords = {"episode": "16 decisions", "features": ["clock", Here]}
+    make, walk = _maker("emp-lob-v0", keywords), _walker("emp-lob-v0", keywords)
+    report = lookahead(make, LobsterDay.of(written), starts=[{"start": 500}], cuts=1, read=tape_of, apart=walk)
+    assert report.clean and "what is kept of data seen before, outside of the environment, was not looked for" in report.notes[0]
 
 
 @pytest.mark.parametrize("name", sorted(ENVIRONMENTS))

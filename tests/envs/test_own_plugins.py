@@ -17,6 +17,7 @@ from emp_gym.envs import snapshot
 from emp_gym.envs.about import about
 from emp_gym.envs.check import outcomes
 from emp_gym.envs.tasks import MakeMarket, Reward, Task, TradeBook
+from emp_gym.evaluation.metrics import OWN
 from emp_gym.sensory.sets import FeatureSet
 from emp_gym.types import (
     CASH_UNITS,
@@ -332,15 +333,15 @@ def test_a_name_a_class_a_mapping_and_an_object_are_the_same_task(task):
     assert np.array_equal(*(env.reset(seed=8)[0] for env in envs)) and trace(envs[0], 14) == trace(envs[1], 14)
 
 
-class Boast(Table):
-    def summary(self, lanes):
-        return {"pnl": np.full(self.world.lanes, 1e6)}
+@pytest.mark.parametrize("name", ["pnl", *sorted(OWN)])
+def test_a_task_cannot_tell_figures_of_the_environment_or_of_a_report_by_its_own(name):
+    class Boast(Table):
+        def summary(self, lanes):
+            return {name: np.full(self.world.lanes, 1e6)}
 
-
-def test_a_task_cannot_tell_figures_of_the_environment_by_its_own():
     env = gym.make_vec("emp-lob-v0", num_envs=2, task=Boast, episode="2 decisions", autoreset_mode="SameStep")
     env.reset(seed=0)
-    with pytest.raises(ConfigError, match=r"Boast may not have \['pnl'\]"):
+    with pytest.raises(ConfigError, match=rf"Boast may not have \['{name}'\]"):
         for _ in range(3):
             env.step(np.zeros(2, np.int64))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from emp_gym import jit
-from emp_gym.data.tape import FORMAT
+from emp_gym.data.tape_format import FORMAT
 from emp_gym.experiments.commands import cache
 
 

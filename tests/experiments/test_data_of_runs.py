@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from emp_gym.data.tape import DayInfo
+from emp_gym.data.tape_format import DayInfo
 from emp_gym.experiments.config import RunConfig
 from emp_gym.experiments.runs import PROVENANCE, RunFolder, data_differs, data_hashes
 from emp_gym.types import Instrument

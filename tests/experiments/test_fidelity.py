@@ -156,7 +156,7 @@ def test_without_a_book_there_is_nothing_to_assume() -> None:
     from dataclasses import replace
 
     config = replace(one.config, env_id="emp-cartea-jaimungal-v0", env={})
-    with pytest.raises(ConfigError, match="no order book in which fills would be an assumption"):
+    with pytest.raises(ConfigError, match="no order book, in which fills would be an assumption"):
         fidelity.replay(config, one.agents)
 
 

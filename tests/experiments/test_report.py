@@ -23,9 +23,11 @@ from emp_gym.experiments.heldout import Proof, Standing
 from emp_gym.experiments.page import html
 from emp_gym.experiments.preface import Preface
 from emp_gym.experiments.spans import Played, Span
+from emp_gym.experiments.training import RiskMeter
 from emp_gym.experiments.verdict import verdict
 from emp_gym.experiments.wording import interval, number, p_value
-from emp_gym.types import RunLog
+from emp_gym.risk.gates import Gate
+from emp_gym.types import OrderKind, RunLog, Verdicts
 
 IDS = ("emp-lob-v0", "emp-lob-market-making-v0", "emp-lob-execution-v0")
 
@@ -232,6 +234,37 @@ def test_orders_that_limits_cut_are_shown_and_counted_by_hand(tmp_path: Path) ->
     titles, rows = report.told_columns(report.TRADE, [report.trade_cells(row) for row in found.rows])
     assert "cut" in titles and rows[0][titles.index("cut")] == number(float(touched.mean()), 1)
     assert "cut" not in report.told_columns(report.TRADE, [report.trade_cells(row) for row in judged().comparison.rows])[0]
+
+
+class Small(Gate):
+    """Cuts every new order to `most` lots, and says what for."""
+
+    reason_names = ("too-large", "never")
+
+    def __init__(self, most: int = 50) -> None:
+        self.most = most
+
+    def __call__(self, view, orders):
+        sent, reason = orders.copy(), np.zeros(orders.kind.shape, np.uint64)
+        large = (orders.kind != OrderKind.NONE) & (orders.kind != OrderKind.CANCEL) & (orders.quantity > self.most)
+        sent.quantity[large], reason[large] = self.most, 1 << 32
+        return sent, Verdicts(reason, orders.quantity.copy(), sent.quantity.copy())
+
+
+def test_reasons_of_a_gate_of_ones_own_stand_in_report_run_log_and_tensorboard_by_their_names(tmp_path: Path) -> None:
+    gate = {"gate": f"{__name__}:Small", "most": 30}
+    one = judge("emp-lob-v0", "random", seeds=2, episodes=2, env={"gates": [gate]})
+    touched = [np.count_nonzero(log.verdicts["reason"]) for log in one.runs]
+    assert [log.config["objections"] for log in one.runs] == [{"too-large": count} for count in touched] and all(touched)
+    assert one.runs[0].config["gates"] == [{"name": gate["gate"], "reasons": [*("",) * 32, "too-large", "never"]}]
+    told = f"Objections of gates to orders of random, in all of its episodes: `too-large` {sum(touched):,}."
+    assert told in (left(one, tmp_path) / "report.md").read_text()
+    env = backtest.make_env("emp-lob-v0", {"gates": [gate]}, 2)
+    meter = RiskMeter()
+    meter.watch(backtest.gates_of(env))
+    env.reset(seed=0)
+    env.step([7, 7])
+    assert meter.drain() == {"risk/too-large": 2.0, "risk/latched": 0.0} and meter.drain()["risk/too-large"] == 0.0
 
 
 def test_of_one_window_the_report_speaks_only_of_what_is_there(tmp_path: Path) -> None:

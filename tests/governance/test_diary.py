@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from emp_gym.envs.tasks import Task
 from emp_gym.governance.diary import Diary, DiaryReader
 from emp_gym.governance.diary_blocks import SETTLED, DiaryDamaged
 from emp_gym.governance.diary_words import Words
-from emp_gym.types import ConfigError
+from emp_gym.risk.gates import Gate
+from emp_gym.types import ConfigError, OrderKind, Verdicts
 from tests.governance.diaries import RISK, WEIGHTS, blocks, diary_log, drive, same, scalar, vector
 from tests.governance.logs import findings
 
@@ -133,3 +135,43 @@ def test_a_decision_is_explained_in_words(tmp_path):
     assert "risk: buy 100 at the market cut to 50 (position)" in texts[1] and words.reasons(block, 1) == ["position"]
     assert "keep; sold" in texts[2] and "the episode was cut here" in texts[2]
     assert words.price(302100) == "30.21" and words.price(302150) == "30.215" and words.price(-5) == "-0.0005"
+
+
+class Two(Task):
+    """Two levers of one's own; the first is the lots to buy."""
+
+    levers = ("hurry", "mood")
+    features = ("book",)
+    rewards = ("pnl",)
+
+    def orders(self, actions, out):
+        lanes = np.flatnonzero(actions[:, 0] > 0)
+        out.add(lanes, OrderKind.MARKET, side=1, quantity=self.order_quantity)
+
+
+class Dawn(Gate):
+    """Drops every market order; its second reason has no name."""
+
+    reason_names = ("too-early",)
+
+    def __call__(self, view, orders):
+        drop, sent = orders.kind == OrderKind.MARKET, orders.copy()
+        sent.kind[drop] = OrderKind.NONE
+        reason = np.where(drop, np.uint64(3 << 32), np.uint64(0))
+        return sent, Verdicts(reason, orders.quantity.copy(), np.where(drop, 0, orders.quantity))
+
+
+def test_levers_and_reasons_of_ones_own_are_told_by_their_names(tmp_path):
+    with diary_log(tmp_path) as log:
+        env = vector(log, lanes=1, gates=[f"{__name__}:Dawn"], task=f"{__name__}:Two", episode="2 decisions")
+        env.reset(seed=0)
+        env.step(np.array([[0.5, -1.0]], np.float32))
+        env.close()
+    (block,) = blocks(tmp_path)
+    with DiaryReader(tmp_path) as reader:
+        words = Words(reader.run())
+    gate = f"{__name__}:Dawn"
+    assert words.action(block, 0) == "hurry +0.50, mood -1.00"
+    assert words.reasons(block, 0) == ["too-early", f"{gate}:33"]
+    assert f"{gate}: buy 100 at the market dropped (too-early, {gate}:33)" in words.explain(block, 0)
+    assert words.reason(0, 4) == f"{gate}:4", "what is below bit 32 is not its own"

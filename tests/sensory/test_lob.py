@@ -245,6 +245,7 @@ def test_nothing_after_the_decision_row_matters(tmp_path: Path, latency_ns: Any)
             future["rows"]["time_ns"][row + 1 :] += NS
             twin = lanes_on(lanes.market.data, tmp_path, latency_ns=latency_ns)
             twin.market.data = read_only(replace(lanes.market.data, **future))
+            twin.market._show_all()
             for earlier in actions[: number + 1]:
                 observed(twin)
                 twin.step(earlier)

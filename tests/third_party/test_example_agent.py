@@ -69,4 +69,4 @@ def test_it_conforms(elsewhere: Path) -> None:
 def test_without_the_package_its_name_is_unknown(tmp_path: Path) -> None:
     done = command(tmp_path, "train.py", "--env", "emp-lob-v0", "--agent", "linear-search")
     assert done.returncode == 2
-    assert "no agent is called 'linear-search'" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert "unknown agent 'linear-search'" in done.stderr and len(done.stderr.strip().splitlines()) == 1

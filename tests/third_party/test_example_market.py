@@ -81,7 +81,7 @@ def test_it_is_checked_trained_and_judged_by_its_names(site: Path, tmp_path: Pat
         assert told.status == 0 and contract["check"] == "the_training_contract" and contract["missing"] == [], told
     assert trained.status == 0, trained.err
     report = (here / "run" / "report.md").read_text()
-    assert "a SIMULATED market, emp_example_market.market:Walk, not a recorded one" in report
+    assert "a SIMULATED market, emp_example_market.market:Walk, seeds 1,073,741,824 to " in report and "of unseen seeds" in report
     assert "as emp_example_market.market:Walk has them" in report
     assert "basis points of wealth" in report and "follow" in report and "growth" in report and "skew" in report
     assert judged.status == 0, judged.err
@@ -116,6 +116,52 @@ def test_modules_and_files_of_the_working_folder_are_found_and_typos_are_told_th
     for typo, near in zip(typos, wanted, strict=True):
         assert typo.status == 2 and "did you mean" in typo.err and near in typo.err.partition("did you mean")[2], typo
         assert typo.err.count("\n") == 1
+
+
+ASYNC = """
+import sys
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AsyncVectorEnv
+
+KEYWORDS = dict(market="market:Walk", task="task:Position", reward="reward:Growth", features=["book", "account", "features:Skew"],
+                gates=[{"gate": "gate:Lunch", "begin": 0.0, "end": 24.0}], episode="8 decisions")
+
+def make():
+    import emp_gym
+
+    return gym.make("emp-lob-v0", **KEYWORDS)
+
+if __name__ == "__main__":
+    lanes, twins = AsyncVectorEnv([make] * 2, context=sys.argv[1], shared_memory=False), [make() for _ in range(2)]
+    first, _ = lanes.reset(seed=[3, 4])
+    assert all((mine == twin.reset(seed=seed)[0]).all() for mine, twin, seed in zip(first, twins, (3, 4)))
+    for action in (1, 5, 0, 2):
+        observation, reward, *_, info = lanes.step(np.full(2, action))
+        for lane, twin in enumerate(twins):
+            alone = twin.step(action)
+            assert (alone[0] == observation[lane]).all() and alone[1] == reward[lane] and alone[4]["cost"] == info["cost"][lane]
+    assert info["cost"].any() and (info["reason"] == 1 << 32).any()
+    lanes.close()
+"""
+
+
+def test_those_of_the_working_folder_are_there_in_workers_of_every_kind(tmp_path: Path) -> None:
+    here = tmp_path / "own"
+    shutil.copytree(PACKAGE / "emp_example_market", here)
+    (here / "__init__.py").unlink()
+    (here / "apart.py").write_text(ASYNC)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for context in ("fork", "spawn"):
+        done = subprocess.run([sys.executable, "apart.py", context], cwd=here, env=environment, capture_output=True, text=True, timeout=280)
+        assert done.returncode == 0, done.stderr[-3000:]
+    workers = ["--engine", "processes", "--num-workers", "2"]
+    train = ["train", "--env", IDS[0], "--agent", "agent:Follow", "--total-timesteps", "256", "--seeds", "2", *workers, "--run-dir", "run"]
+    (trained,) = commands(here, [ROOT], [[*train, *plugged(*CLASSES)]])
+    assert trained.status == 0 and "2 of 2" in trained.err, trained
+    judged = commands(tmp_path, [ROOT], [["evaluate", "--run", f"own/run{part}", *more] for part, more in (("", workers), ("/seed-1", []))])
+    assert [told.status for told in judged] == [0, 0], judged
 
 
 @pytest.mark.slow

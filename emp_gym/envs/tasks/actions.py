@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from emp_gym.jit import hot, inner
+from emp_gym.jit import hot
 from emp_gym.market.public import CANCEL, LIMIT, MARKET, NONE, REPLACE, TRADING, ticks_away
-from emp_gym.threads import chunk_size, fan_out, next_chunk, region
+from emp_gym.threads import region
 from emp_gym.types import LEAVE, WITHDRAW
 
 NO_QUOTE = 0
@@ -84,30 +84,14 @@ def _cancel_all(kinds, requests, n, lane, slots):
 
 
 @hot
-def exposed(lane, slots, side, setup):
-    """Lots of `side` that may still fill whatever is sent now: every open order, or where cancels are `immediate` only those whose
-    cancel is on its way."""
-    total = 0
+def room(lane, shown, slots, side, setup, beside):
+    """Lots that may be added to the position towards `side`, `beside` all open orders or instead of them: then, where cancels are
+    `immediate`, only those whose cancel is on its way may still fill."""
+    left = setup["limit"] - side * shown["position"]
     for k in range(lane["orders"]):
-        if slots[k]["side"] == side and (setup["immediate"] == 0 or slots[k]["leaving"]):
-            total += slots[k]["quantity"]
-    return total
-
-
-@hot
-def _room(lane, shown, slots, side, setup):
-    """Lots that may be added to the position towards `side`."""
-    return setup["limit"] - side * shown["position"] - exposed(lane, slots, side, setup)
-
-
-@hot
-def _room_beside(lane, shown, slots, side, setup):
-    """The same, where every order that is open stays."""
-    total = 0
-    for k in range(lane["orders"]):
-        if slots[k]["side"] == side:
-            total += slots[k]["quantity"]
-    return setup["limit"] - side * shown["position"] - total
+        if slots[k]["side"] == side and (beside or setup["immediate"] == 0 or slots[k]["leaving"]):
+            left -= slots[k]["quantity"]
+    return left
 
 
 @hot
@@ -130,29 +114,27 @@ def _request(kinds, requests, lane, shown, slots, book, row, rules, setup, lead)
         if depth == LEAVE:
             continue
         side = lead if s == 0 else -lead
-        quantity = clip if setup["whole"] else min(clip, _room(lane, shown, slots, side, setup))
+        quantity = clip if setup["whole"] else min(clip, room(lane, shown, slots, side, setup, False))
         n = quote(kinds, requests, n, lane, slots, side, _price(book, rules, side, depth), quantity)
     side, quantity = 1, 0
     if row["take"] != 0:
         side, quantity = lead if row["take"] > 0 else -lead, abs(row["take"]) * clip
         if not setup["whole"]:
-            room = _room(lane, shown, slots, side, setup) if row["cancel"] else _room_beside(lane, shown, slots, side, setup)
-            quantity = min(quantity, room)
+            quantity = min(quantity, room(lane, shown, slots, side, setup, row["cancel"] == 0))
     elif row["to"] != NOWHERE:
         beyond = shown["position"] - lead * row["to"] * clip
         for k in range(lane["orders"]):
             if slots[k]["kind"] == MARKET:
                 beyond += slots[k]["side"] * slots[k]["quantity"]
         side = -1 if beyond > 0 else 1
-        room = _room(lane, shown, slots, side, setup) if row["cancel"] else _room_beside(lane, shown, slots, side, setup)
-        quantity = min(abs(beyond), room)
+        quantity = min(abs(beyond), room(lane, shown, slots, side, setup, row["cancel"] == 0))
     if quantity > 0:
         _ask(kinds, requests, n, lane, MARKET, side, 0, quantity, 0)
 
 
-@inner
-def request(
-    low, high, choices, kinds, requests, state, quotes, seen, books, slots, rules, episodes, mask, active, rows, setup
+@region
+def request_lanes(
+    low, high, place, choices, kinds, requests, mask, active, state, quotes, seen, books, slots, rules, episodes, rows, setup
 ):  # fmt: skip
     """Turns the actions of lanes [low, high) into orders. A masked one keeps everything as it is and is counted."""
     own = setup[0]
@@ -168,17 +150,6 @@ def request(
         shown = quotes[i, 0]
         lead = episodes[i]["parent_side"] if own["relative"] else 1
         _request(kinds[i], requests[i], state[i], shown, slots[i], books[i, 0], rows[action], rules[shown["rules"]], own, lead)
-
-
-@region
-def request_lanes(call, words, lanes, *arrays):
-    """`request` for all lanes, see `threads.run`."""
-    fan_out(call, words)
-    step = chunk_size(call, words, lanes)
-    first = next_chunk(call, words, -step, step)
-    while first < lanes:
-        request(first, min(first + step, lanes), *arrays)
-        first = next_chunk(call, words, first, step)
 
 
 # ----------------------------------------------------------------------------------------------------------------- masks

@@ -13,7 +13,7 @@ from emp_gym.envs.tasks.rewards import Reward
 from emp_gym.envs.tasks.table import Table, compiled
 from emp_gym.plugins import Plugin, World
 from emp_gym.settings import whole
-from emp_gym.threads import run
+from emp_gym.threads import BoundRegion
 from emp_gym.types import F32, I64, Action, Bool, ConfigError, Feature, Orders
 
 MOST_LOTS = 1 << 40  # of any quantity; what a day's money holds is less (`emp_gym.market.lots`)
@@ -105,6 +105,10 @@ class Task(Plugin):
     def bind(self, world: World) -> None:
         super().bind(world)
         self._table = self.table
+        written = world.kernels
+        self._tabled = BoundRegion(
+            world.threads, request_lanes, world.lanes, *written.public, written.episodes, self._table.rows, written.setup
+        )  # fmt: skip
 
     # ---- what an environment asks at every decision
 
@@ -112,7 +116,7 @@ class Task(Plugin):
         """What the active lanes send goes to `out`; a masked action keeps everything as it is and is counted."""
         world = self.world
         if not self.own_orders:
-            self._tabled(world.threads, actions, mask, world.kernels.active, out)
+            self._tabled(actions, out.kind, out.records, mask, world.kernels.active)
             return
         out.begin(world.view.decision)
         if self.actions:
@@ -126,14 +130,7 @@ class Task(Plugin):
         """What `actions` ([N], or [N, levers]) send, whatever the mask: ``out.add(lanes, kind, ...)``. It changes nothing else."""
         world = self.world
         unmasked = np.ones((world.lanes, len(self.actions)), np.bool_)
-        self._tabled(1, actions, unmasked, np.ones(world.lanes, np.bool_), out)
-
-    def _tabled(self, threads: int, actions: np.ndarray, mask: Bool, active: Bool, out: Orders) -> None:
-        world, written = self.world, self.world.kernels
-        run(
-            threads, request_lanes, world.lanes, actions, out.kind, out.records, *written.public, written.episodes, mask, active,
-            self._table.rows, written.setup,
-        )  # fmt: skip
+        self._tabled(actions, out.kind, out.records, unmasked, np.ones(world.lanes, np.bool_))
 
     def mask(self, out: Bool) -> None:
         """Takes from `out` [N, A] what is not allowed now; it holds what the table allows, everything where `orders` are its own."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from emp_gym.envs.tasks.actions import NO_QUOTE, exposed, quote
-from emp_gym.jit import hot, inner
+from emp_gym.envs.tasks.actions import NO_QUOTE, quote, room
+from emp_gym.jit import hot
 from emp_gym.market.public import NONE, TRADING, ticks_away
-from emp_gym.threads import chunk_size, fan_out, next_chunk, region
+from emp_gym.threads import region
 
 
 @hot
@@ -23,15 +23,14 @@ def _quotes(kinds, requests, lane, shown, slots, book, action, rules, setup):
     ask = max(ticks_away(rules, book[2, 0], int(np.rint(half + skew))), ticks_away(rules, book[0, 0], 1))
     if ask <= bid:
         ask = ticks_away(rules, bid, 1)
-    room_to_buy = setup["limit"] - shown["position"] - exposed(lane, slots, 1, setup)
-    room_to_sell = setup["limit"] + shown["position"] - exposed(lane, slots, -1, setup)
-    buy, sell = min(quantity, room_to_buy), min(quantity, room_to_sell)
+    buy = min(quantity, room(lane, shown, slots, 1, setup, False))
+    sell = min(quantity, room(lane, shown, slots, -1, setup, False))
     n = quote(kinds, requests, 0, lane, slots, 1, bid if buy > 0 and bid > 0 else NO_QUOTE, buy)
     quote(kinds, requests, n, lane, slots, -1, ask if sell > 0 else NO_QUOTE, sell)
 
 
-@inner
-def request(low, high, levers, kinds, requests, state, quotes, seen, books, slots, rules, active, setup):
+@region
+def request_lanes(low, high, place, levers, kinds, requests, active, state, quotes, seen, books, slots, rules, setup):
     """Turns the actions of lanes [low, high) into orders."""
     for i in range(low, high):
         for n in range(kinds.shape[1]):
@@ -39,14 +38,3 @@ def request(low, high, levers, kinds, requests, state, quotes, seen, books, slot
         if active[i]:
             shown = quotes[i, 0]
             _quotes(kinds[i], requests[i], state[i], shown, slots[i], books[i, 0], levers[i], rules[shown["rules"]], setup[0])
-
-
-@region
-def request_lanes(call, words, lanes, *arrays):
-    """`request` for all lanes, see `threads.run`."""
-    fan_out(call, words)
-    step = chunk_size(call, words, lanes)
-    first = next_chunk(call, words, -step, step)
-    while first < lanes:
-        request(first, min(first + step, lanes), *arrays)
-        first = next_chunk(call, words, first, step)

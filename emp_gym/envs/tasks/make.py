@@ -9,8 +9,9 @@ import numpy as np
 
 from emp_gym.envs.tasks.base import Task
 from emp_gym.envs.tasks.levers import request_lanes
+from emp_gym.plugins import World
 from emp_gym.settings import whole
-from emp_gym.threads import run
+from emp_gym.threads import BoundRegion
 from emp_gym.types import Bool, Orders
 
 MOST_TICKS = 1 << 20
@@ -38,12 +39,12 @@ class MakeMarket(Task):
         super().set_up(setup)
         setup["max_offset"] = self.max_offset
 
+    def bind(self, world: World) -> None:
+        super().bind(world)
+        self._tabled = BoundRegion(world.threads, request_lanes, world.lanes, *world.kernels.public, world.kernels.setup)
+
     def request(self, actions: np.ndarray, mask: Bool, out: Orders) -> None:
-        self._quote(self.world.threads, actions, self.world.kernels.active, out)
+        self._tabled(actions, out.kind, out.records, self.world.kernels.active)
 
     def orders(self, actions: np.ndarray, out: Orders) -> None:
-        self._quote(1, actions, np.ones(self.world.lanes, np.bool_), out)
-
-    def _quote(self, threads: int, actions: np.ndarray, active: Bool, out: Orders) -> None:
-        world, written = self.world, self.world.kernels
-        run(threads, request_lanes, world.lanes, actions, out.kind, out.records, *written.public, active, written.setup)
+        self._tabled(actions, out.kind, out.records, np.ones(self.world.lanes, np.bool_))

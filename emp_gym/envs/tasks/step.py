@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from emp_gym.envs.tasks.actions import write_mask
 from emp_gym.envs.tasks.settle import settle
-from emp_gym.jit import hot, inner
+from emp_gym.jit import hot
 from emp_gym.sensory.lob import finish
 from emp_gym.sensory.lob import observe as observe_sets
-from emp_gym.threads import chunk_size, fan_out, next_chunk, region
+from emp_gym.threads import region
 
 
 @hot
@@ -38,9 +38,9 @@ def observe(lanes, state, quotes, seen, books, slots, rules, episodes, out, mask
         )  # fmt: skip
 
 
-@inner
-def settle_and_observe(
-    low, high, place, state, quotes, seen, books, slots, rules, episodes, active, rewards, out, mask, raw, transform, conditions, needs,
+@region
+def settle_and_observe_lanes(
+    low, high, place, rewards, out, state, quotes, seen, books, slots, rules, episodes, active, mask, raw, transform, conditions, needs,
     setup,
 ):  # fmt: skip
     """Writes rewards, observations and masks of lanes [low, high) for the step that just ended; row `place` of `raw` is room."""
@@ -51,14 +51,3 @@ def settle_and_observe(
             state[i], quote, seen[i, 0], books[i, 0], slots[i], rules[quote["rules"]], episodes[i], out[i], mask[i],
             raw[place], transform, conditions, needs, setup[0],
         )  # fmt: skip
-
-
-@region
-def settle_and_observe_lanes(call, words, lanes, *arrays):
-    """`settle_and_observe` for all lanes, see `threads.run`."""
-    place = fan_out(call, words)
-    step = chunk_size(call, words, lanes)
-    first = next_chunk(call, words, -step, step)
-    while first < lanes:
-        settle_and_observe(first, min(first + step, lanes), place, *arrays)
-        first = next_chunk(call, words, first, step)

@@ -26,6 +26,7 @@ from emp_gym import bounded, trust
 from emp_gym.data.tape import TapeSet
 from emp_gym.envs.about import about
 from emp_gym.envs.faces import NativeWrapper
+from emp_gym.envs.foreign_gates import reason_names
 from emp_gym.envs.wrappers.risk import trading
 from emp_gym.governance.diary import Diary
 from emp_gym.governance.diary_recorder import Regimes
@@ -156,7 +157,8 @@ def describe(env: Any) -> dict[str, Any]:
     """
     known, spec, face = about(env), env.unwrapped.spec, env.unwrapped
     if (days := known.days) is None:
-        raise ConfigError(f"the diary notes on which days a run was, so that it can be replayed; the market of {spec.id} has none")
+        why = "a diary notes on which days a run was, so that it can be replayed"
+        raise ConfigError(f"{why}; {known.market or spec.id} has none; evaluate.py --log DIR keeps decisions and fills")
     kwargs = {name: value for name, value in spec.kwargs.items() if name not in NOT_OF_THE_MARKET}
     given = _portable(kwargs.pop("data", None))
     return {
@@ -215,7 +217,7 @@ def _gate(gate: Gate) -> dict[str, Any]:
     """How a gate is called, made again ("" if it cannot be from this record), and what its reason bits are called."""
     made_by = gate.described()
     told = "" if made_by is None else _json(f"gate {gate.title}", made_by)
-    return {"name": gate.title, "made_by": told, "reasons": list(gate.reason_names)}
+    return {"name": gate.title, "made_by": told, "reasons": reason_names(gate)}
 
 
 def _json(what: str, value: Any) -> str:

@@ -3,7 +3,7 @@
 ``info`` gets `risk_state` (`Latch` of each lane after the step), `risk_bits` (reason bits of the step's orders; see
 `emp_gym.risk.checks`) and `cost` (orders that gates cut or dropped), arrays over N or, in the scalar wrapper, numbers. A
 state limit that a step passes is in that step's `risk_state`; where SAME_STEP autoreset has already begun the next episode,
-it is in that of ``final_info``.
+what the step did is in ``final_info``.
 """
 
 from __future__ import annotations
@@ -119,6 +119,7 @@ class RiskVectorWrapper(NativeWrapper):
         (touched, bits), latch = self._installed.verdict(), self._installed.look()
         if "final_info" in info:
             self._told(info["final_info"], np.where(info["_final_info"], self.gate.last_latch, latch), bits)
+            bits = np.where(info["_final_info"], 0, bits)
         self._told(info, latch, bits)
         if self._installed.penalty:
             reward = reward - self._installed.penalty * touched
@@ -148,4 +149,7 @@ class SafetyVectorAdapter(NativeWrapper):
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, Any, dict[str, Any]]:  # type: ignore[override]
         observation, reward, terminated, truncated, info = super().step(actions)
-        return observation, reward, info["cost"], terminated, truncated, info
+        cost = info["cost"]
+        if "final_info" in info:  # SAME_STEP: the cost of an episode's last step stands there
+            cost = np.where(info["_final_info"], info["final_info"]["cost"], cost)
+        return observation, reward, cost, terminated, truncated, info

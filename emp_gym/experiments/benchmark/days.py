@@ -12,7 +12,8 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from emp_gym.data import lobster, store, synthetic
-from emp_gym.data.tape import BLOCK, DAY, FAR, FORMAT, LEVEL, LINK, ROW, TOUCH, TapeSet, build
+from emp_gym.data.tape import TapeSet, build
+from emp_gym.data.tape_format import BLOCK, DAY, FAR, FORMAT, LEVEL, LINK, ROW, TOUCH
 from emp_gym.experiments.benchmark.figures import say
 from emp_gym.paths import home
 from emp_gym.types import MESSAGE, WINDOW_EVENT

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from emp_gym import trust
 from emp_gym.experiments.commands.interrupts import Interrupts
 from emp_gym.experiments.commands.terminal import Bar
 from emp_gym.types import ConfigError
@@ -72,7 +73,7 @@ class Seed:
     config: RunConfig
     folder: Path
     resume: Path | None
-    noted: frozenset[str] = frozenset()  # what the person has vouched for, as `trust.noted` tells it
+    noted: trust.Noted = trust.NOTHING  # what the person has vouched for, as `trust.noted` tells it
 
     def __str__(self) -> str:
         return f"{self.config.agent_name} on {self.config.env_id}, seed {self.config.seed}"
@@ -80,7 +81,6 @@ class Seed:
 
 def train_seed(seed: Seed) -> str | None:
     """Trains it into its folder; None when that is done, else what stopped it, with a checkpoint from which it goes on."""
-    from emp_gym import trust
     from emp_gym.experiments import training
 
     trust.take_over(seed.noted)

@@ -194,7 +194,7 @@ def _plan(a: argparse.Namespace) -> tuple[Plan, FlatSpace]:
         raise ConfigError(f"--config {a.config}: a search takes agent and env keys; the rest has flags of its own")
     config = validate(override(filed, told))
     if objectives(config).value == "score" and a.govern is not None:
-        raise ConfigError(f"{a.env} has no market and no days: there is nothing to govern; leave --govern out")
+        raise ConfigError(f"{a.env} has no recorded days, so there is nothing to govern; leave --govern out")
     table = default_table(config) if a.space is None else read_yaml(a.space)
     if isinstance(table.get("risk"), list):  # a study can be taken up from anywhere
         table["risk"] = [str(Path(path).resolve()) if isinstance(path, str) else path for path in table["risk"]]

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from emp_gym.data.lobster import Quarantine, Reading
     from emp_gym.data.lobster_files import Half
-    from emp_gym.data.tape import DayInfo, TapeSet
+    from emp_gym.data.tape import TapeSet
+    from emp_gym.data.tape_format import DayInfo
 
 COUNTS = (
     "rows_in", "rows_kept", "rows_quarantined",

@@ -20,6 +20,7 @@ from emp_gym.experiments.facts import gather
 from emp_gym.experiments.findings import Findings, Optimum
 from emp_gym.experiments.preface import introduce
 from emp_gym.experiments.runs import RunFolder, provenance
+from emp_gym.experiments.wording import left_out
 from emp_gym.printable import printable
 from emp_gym.types import RunLog
 
@@ -155,8 +156,8 @@ def show(comparison: Comparison, found: Findings | None = None, elsewhere: str =
     out.print(printable(report.verdict(comparison, None if found is None else found.optimum)), highlight=False, markup=False)
     out.print()
     out.print(report.terminal_table(comparison, out.width, elsewhere))
-    for name, why in comparison.skipped.items():
-        out.print(printable(f"Left out: {name} ({why})."), highlight=False, markup=False)
+    for told in left_out(comparison.skipped):
+        out.print(printable(f"Left out: {told}."), highlight=False, markup=False)
 
 
 def show_fidelity(fidelity: Fidelity) -> None:

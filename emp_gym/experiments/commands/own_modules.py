@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import re
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ def _of_file(path: Path, name: str) -> str:
     if path.suffix != ".py" or not path.stem.isidentifier():
         raise ConfigError(f"{name!r}: expected FILE.py:Name, where FILE is a name that Python can import")
     if not path.is_file():
-        raise ConfigError(f"{name!r}: there is no file {path}")
+        near = get_close_matches(path.name, [each.name for each in path.parent.glob("*.py")], 1)
+        raise ConfigError(f"{name!r}: there is no file {path}" + (f"; did you mean {near[0]}?" if near else ""))
     _add(path.parent)
     spec: Any = importlib.util.find_spec(path.stem)
     if spec is None or spec.origin is None or Path(spec.origin).resolve() != path:

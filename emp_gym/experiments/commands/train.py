@@ -216,6 +216,7 @@ def _as_it_was(run: RunFolder) -> None:
 def _train_and_judge(
     parts: list[Part], root: Path, a: argparse.Namespace, stop: Interrupts, listen: Callable[[Any], None]
 ) -> int:
+    from emp_gym.envs.about import FOREIGN, kind_of
     from emp_gym.experiments import backtest, distributed
     from emp_gym.experiments.commands.judging import enter_evidence, governance, judge_and_report
     from emp_gym.experiments.heldout import spoken
@@ -223,7 +224,9 @@ def _train_and_judge(
     from emp_gym.experiments.verifying import verify_for
     from emp_gym.jit import kernels_are_new
 
-    again = _again(f"--resume {shlex.quote(str(root))}", a)
+    again, config = _again(f"--resume {shlex.quote(str(root))}", a), parts[0].config
+    if not a.no_evaluation and kind_of(config.env_id) == FOREIGN:
+        backtest.windows(config.env_id, config.env, config.evaluation)  # where there are none, nothing is trained in vain
     with governance(a.govern, create=True) as governed, engines.opened(a) as where:
         if governed:
             listen(governed.switch)

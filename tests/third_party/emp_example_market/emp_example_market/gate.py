@@ -11,6 +11,8 @@ REASON = np.uint64(1 << 32)
 class Lunch(Gate):
     """Lets nothing but cancels through from `begin` to `end`, hours of local time."""
 
+    reason_names = ("lunch",)  # of bit 32, and on
+
     def __init__(self, begin: float = 12.0, end: float = 13.0) -> None:
         self.begin_ns, self.end_ns = int(begin * HOUR), int(end * HOUR)
 
