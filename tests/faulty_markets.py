@@ -35,6 +35,7 @@ class Late(Walk):
 
     Config = LateConfig
     immediate = False
+    momentary = (*Walk.momentary, "said")
 
     def __init__(self, spec: MarketSpec, config: LateConfig) -> None:
         super().__init__(spec, config)

@@ -98,7 +98,7 @@ def _lent(told: Any, seen: dict[int, Any]) -> Any:
         return read_only(told)
     if isinstance(told, tuple | list):
         lent = [_lent(each, seen) for each in told]
-        return type(told)(*lent) if hasattr(told, "_fields") else type(told)(lent)
+        return type(told)(lent) if type(told) in (tuple, list) else type(told)(*lent)
     if is_dataclass(told) and not isinstance(told, View | type) and id(told) not in seen:
         parts = {each.name: _lent(getattr(told, each.name), seen) for each in fields(told) if each.init}
         seen[id(told)] = replace(told, **parts)

@@ -167,7 +167,8 @@ def setting(env: Any) -> str:
     known = about(env)
     told, days = known.assumes, known.days
     if known.market:
-        return f"as {known.market} has them, which is not this package's: nothing here says how true they are (check.py --market)"
+        own = "has them" if told is None else f"declares them ({told.fills} fills, latency {told.latency}, impact {told.impact})"
+        return f"as {known.market} {own}, which is not this package's: nothing here says how true they are (check.py --market)"
     if told is None or days is None:
         return ""
     given = [(told.maker_fee_bps, told.taker_fee_bps), (told.maker_fee_per_lot, told.taker_fee_per_lot)]

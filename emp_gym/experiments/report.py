@@ -404,7 +404,7 @@ def as_json(comparison: Comparison, findings: Findings | None = None, facts: Fac
         "proof": asdict(comparison.proof),
         "preface": None if comparison.preface is None else comparison.preface.as_json(),
         "skipped": comparison.skipped,
-        "drift": None if comparison.drift is None else asdict(comparison.drift),
+        **({} if comparison.drift is None else {"drift": asdict(comparison.drift)}),
         "results": {row.name: plain(row) for row in comparison.rows},
         "by_symbol": [asdict(one) for one in comparison.by_symbol],
         "by_currency": {name: as_json(part)["results"] for name, part in comparison.by_currency.items()},

@@ -203,12 +203,21 @@ class OnDays(ReplayMarket):
     """Somebody's, derived from the replay."""
 
 
+class Declares(ReplayMarket):
+    """One that says itself what it assumes."""
+
+    assumes = {"fills": "touch", "latency_ns": 1_000_000}  # type: ignore[assignment]
+
+
 def test_a_market_derived_from_the_replay_is_told_as_somebody_elses() -> None:
     name = f"{__name__}:OnDays"
     synthetic_day = {"data": "synthetic:rows=2000", "episode": "8 decisions", "threads": 1}
     ours, theirs = (backtest.make_env(ID, synthetic_day | more, 1) for more in ({}, {"market": name}))
     assert below(ours) and not below(theirs), "what it assumes, nobody here has seen"
     assert setting(theirs).startswith(f"as {name} has them")
+    declares = backtest.make_env(ID, synthetic_day | {"market": f"{__name__}:Declares"}, 1)
+    assert setting(declares).startswith(f"as {__name__}:Declares declares them (touch fills, latency 1 ms, impact none), which is not this")
+    assert not below(declares)
     row = Row("me", {"pnl": np.zeros((1, 1))}, metrics.Estimate(0.0), metrics.Estimate(0.0), {"beyond_share": 0.5})
     comparison = Comparison(ID, [row], [(0, 0)], ["d"], 0.95)
     assert _depth(comparison, name)[0].startswith("BEYOND THE BOOK") and _depth(comparison, "")[0].startswith("BEYOND THE FILE")

@@ -29,8 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from emp_gym.envs.about import CERTIFICATE, FOREIGN, told_by
-from emp_gym.evaluation.assumptions import Assumptions
+from emp_gym.envs.about import CERTIFICATE, FOREIGN, EnvInfo, told_by
 from emp_gym.types import F32, I64, LEAVE, WITHDRAW, Action
 
 
@@ -168,14 +167,16 @@ def account_of(spec: Any) -> Account:
         quotes = set(features) == set(Quotes.names)
         return Quotes(features, 1 / about.features[features["inventory"]].scale) if quotes else Clock(features)
     told = sum(action.keeps for action in about.actions) == 1  # of a task that sends what it likes actions are but names
-    if told and not about.relative and not _late(about.assumes) and set(Book.read) <= set(features):
+    if told and not about.relative and not _late(about) and set(Book.read) <= set(features):
         return Book(features, about.parameters["order_quantity"] / about.parameters["max_position"], about.actions)
     return Clock(features)
 
 
-def _late(assumes: Assumptions | None) -> bool:
+def _late(about: EnvInfo) -> bool:
     """Whether orders are in flight, or the book is shown later than it is."""
-    return assumes is not None and bool(assumes.order_latency_ns or assumes.feed_latency_ns)
+    if (assumes := about.assumes) is None:
+        return "in_flight" not in about.constant_features  # a market of somebody else says no more than that
+    return bool(assumes.order_latency_ns or assumes.feed_latency_ns)
 
 
 __all__ = ["Account", "Book", "Clock", "Quotes", "account_of"]

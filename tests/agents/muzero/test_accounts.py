@@ -99,6 +99,8 @@ def test_environments_without_a_rule_keep_the_clock_or_nothing() -> None:
     assert type(plain) is Account and plain.columns == [] and account_of(None).codes == 0
     late = gym.make_vec("emp-lob-v0", num_envs=2, latency_ns=1000)
     assert isinstance(account_of(late.spec), Clock), "orders in flight have no exact rule"
+    theirs = [gym.make_vec("emp-lob-v0", num_envs=2, market=f"tests.faulty_markets:{name}") for name in ("Late", "Walk")]
+    assert [type(account_of(env.spec)) for env in theirs] == [Clock, Book]
 
 
 def test_the_clock_of_many_steps_adds_up_no_rounding() -> None:
