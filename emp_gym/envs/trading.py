@@ -38,7 +38,8 @@ render_mode        None                   "ansi" or "rgb_array"; a vector enviro
 =================  =====================  =======================================================================================
 
 ``info`` (lean): `action_mask` (discrete tasks), `cost` (orders that a gate changed), `reason` (reason bits of the gates),
-`truncated_by` (`emp_gym.types.Stop`, 0 = nobody; only with a gate that may end episodes: kill switch, stage). The
+`truncated_by` (`emp_gym.types.Stop`, 0 = nobody; only with a gate that may end episodes: kill switch, stage); these three are
+0 in the info of a reset, and where a lane resets in the same step, whose last ones stand in `final_info`. The
 step that ends an episode adds `summary`: return, length, pnl, fees, spread_captured (currency of its day), filled, maker_filled,
 beyond_depth (lots), orders, orders_filled, orders_refused, unknown_place, masked, clipped (counts), max_inventory,
 mean_abs_inventory (lots), day, start, closed_halted (1: what was left was closed at the prices of a halted book, or during a cross,
