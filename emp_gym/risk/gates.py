@@ -173,8 +173,7 @@ class CapQuantity(Gate):
         self.largest = whole("gate 'cap-quantity': largest", largest, 1)
 
     def __call__(self, view: View, orders: Orders) -> tuple[Orders, Verdicts]:
-        new = (orders.kind != OrderKind.NONE) & (orders.kind != OrderKind.CANCEL)
-        too_large = new & (orders.quantity > self.largest)
+        too_large = (orders.kind != OrderKind.CANCEL) & (orders.quantity > self.largest)
         if not too_large.any():
             return orders, passed(orders)
         cut = orders.copy()

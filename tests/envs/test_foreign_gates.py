@@ -218,7 +218,7 @@ def test_names_that_cannot_be_shown_are_refused(names):
 
 def test_the_info_of_a_lane_that_resets_in_the_same_step_is_that_of_the_reset():
     lane_rule = {"gate": "kill-switch", "scope": "lane", "drawdown": 5}
-    gates = [{"gate": f"{__name__}:Smaller", "most": 30}, {"gate": "cap-quantity", "largest": 20}, lane_rule]
+    gates = [{"gate": f"{__name__}:Smaller", "most": 30}, lane_rule]
     assert [*lanes_equal_their_twins(Subject.of("emp-lob-v0", gates=gates))] == []
 
 

@@ -216,13 +216,3 @@ def test_a_gate_says_of_what_it_is_made_wherever_it_stands(tmp_path):
     assert risk.described().keys() == {"gate", "limits", "mode", "masks"} and resolve([risk.described()])[0].limits == risk.limits
     env = gym.make("emp-lob-v0", gates=[kill, cap])
     assert [gate.described() for gate in env.unwrapped.gates] == [cap, None], "the kill switch stands last, whatever the order"
-
-
-def test_what_is_no_order_is_not_cut():
-    env = gym.make_vec("emp-lob-v0", num_envs=2, gates=[{"gate": "cap-quantity", "largest": 10}], episode="3 decisions")
-    env.reset(seed=0)
-    for action, orders in ((1, 2), (7, 1), (0, 0)):  # a quote on each side, one market order, nothing
-        *_, info = env.step(np.full(2, action))
-        assert (info["cost"] == orders).all() and (info["reason"] == (CAPPED if orders else 0)).all()
-    *_, info = env.step(np.full(2, 1))
-    assert (info["cost"] == 0).all(), "the step that only resets"
