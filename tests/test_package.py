@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = ("train", "evaluate", "ingest", "benchmark", "check", "diary", "kill", "leaderboard", "promote", "cache")
 README = {
-    "main job": "pip install -c constraints.txt -e . && python scripts/train.py --env emp-lob-v0",
+    "main job": 'pip install -c constraints.txt -e ".[all]" && python scripts/train.py --env emp-lob-v0',
     "tests": 'pip install -c constraints.txt -e ".[test]" && pytest',
 }
 
