@@ -14,7 +14,11 @@ from emp_gym import extras
 from emp_gym.types import ConfigError
 
 PIP = {"stable_baselines3": "stable-baselines3", "faiss": "faiss-cpu", "cv2": "opencv-python-headless"}
-ALONE = ("governance/verify.py", "envs/check_alone.py", "experiments/benchmark/")  # each says in its own words what is missing
+ALONE = (
+    "governance/verify.py",
+    "envs/check_alone.py",
+    "experiments/benchmark/",
+)  # each says in its own words what is missing
 WITHOUT = "import sys\nfrom emp_gym.extras import EXTRAS\nsys.modules.update(dict.fromkeys(EXTRAS))\n"  # None: Python finds none
 TRADE = """
 import gymnasium as gym
@@ -46,7 +50,9 @@ def requirements(root: Path) -> dict[str, set[str]]:
 
 
 def without(program: str, root: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", WITHOUT + program], cwd=root, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT + program], cwd=root, capture_output=True, text=True, timeout=300
+    )
 
 
 def unannounced(path: Path) -> list[str]:
@@ -57,7 +63,9 @@ def unannounced(path: Path) -> list[str]:
         for node in ast.walk(function):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "need":
                 needed.update({each.value: node.lineno for each in node.args if isinstance(each, ast.Constant)})
-            if isinstance(node, ast.Try) and any("NotFound" in ast.dump(each) or "ImportError" in ast.dump(each) for each in node.handlers):
+            if isinstance(node, ast.Try) and any(
+                "NotFound" in ast.dump(each) or "ImportError" in ast.dump(each) for each in node.handlers
+            ):
                 guarded |= set(ast.walk(node))
         for node in ast.walk(function):
             if isinstance(node, ast.Import | ast.ImportFrom) and node not in guarded:
@@ -78,7 +86,10 @@ def test_the_table_says_which_extra_brings_a_package(root: Path) -> None:
 
 def test_all_of_it_is_what_the_commands_need(root: Path) -> None:
     wanted = requirements(root)
-    assert wanted["agents"] | wanted["search"] | wanted["memory"] | wanted["governance"] | wanted["report"] == wanted["all"]
+    assert (
+        wanted["agents"] | wanted["search"] | wanted["memory"] | wanted["governance"] | wanted["report"]
+        == wanted["all"]
+    )
     assert wanted["all"] <= wanted["test"] <= wanted["dev"]
 
 
@@ -102,10 +113,14 @@ def test_the_core_alone_trades_in_every_id(root: Path) -> None:
 def test_what_is_missing_is_told_in_one_line_of_ours(program: str, extra: str, root: Path) -> None:
     done = without(program, root)
     last = done.stderr.strip().split("\n")[-1]
-    assert last.startswith("emp_gym.extras.MissingPackage:") and f'pip install "emp-gym[{extra}]"' in last, done.stderr[-2000:]
+    assert last.startswith("emp_gym.extras.MissingPackage:") and f'pip install "emp-gym[{extra}]"' in last, done.stderr[
+        -2000:
+    ]
 
 
-@pytest.mark.parametrize(("words", "extra"), [("train --env emp-lob-v0", "agents"), ("evolve --env emp-lob-v0 --agent ppo", "search")])
+@pytest.mark.parametrize(
+    ("words", "extra"), [("train --env emp-lob-v0", "agents"), ("evolve --env emp-lob-v0 --agent ppo", "search")]
+)
 def test_a_command_that_lacks_a_package_says_one_line_and_ends_with_2(words: str, extra: str, root: Path) -> None:
     name, *rest = words.split()
     done = without(f"from emp_gym.experiments.commands.{name} import main\nsys.exit(main({rest!r}))", root)
@@ -123,10 +138,16 @@ def test_a_missing_package_is_an_error_of_ours_and_an_import_error() -> None:
 
 
 def test_no_function_imports_a_package_of_an_extra_without_a_word(root: Path) -> None:
-    sources = [path for path in (root / "emp_gym").rglob("*.py") if not path.relative_to(root / "emp_gym").as_posix().startswith(ALONE)]
+    sources = [
+        path
+        for path in (root / "emp_gym").rglob("*.py")
+        if not path.relative_to(root / "emp_gym").as_posix().startswith(ALONE)
+    ]
     assert [each for path in sources for each in unannounced(path)] == []
 
 
 def test_such_an_import_is_found(tmp_path: Path) -> None:
-    (tmp_path / "fault.py").write_text('def f():\n    import torch\n    need("torch")\ndef g():\n    need("apsw")\n    import apsw\n')
+    (tmp_path / "fault.py").write_text(
+        'def f():\n    import torch\n    need("torch")\ndef g():\n    need("apsw")\n    import apsw\n'
+    )
     assert unannounced(tmp_path / "fault.py") == ["fault.py:2 torch"]
