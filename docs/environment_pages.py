@@ -174,7 +174,7 @@ def facts(env: Any, known: EnvInfo) -> str:
                 f"{known.clock.count:,} {known.clock.unit}s" if known.clock.count else f"{known.clock.ns:,} ns",
             )
         )
-    return table(("", ""), rows)
+    return table(("property", "value"), rows)
 
 
 def actions(known: EnvInfo, env: Any, doc: str) -> Iterator[str]:

@@ -29,7 +29,7 @@ def on_config(config: Any) -> Any:
     sys.path.insert(0, str(HERE))
     import environment_pages
 
-    config.repo_url = repository()
+    config.repo_url, config.repo_name = repository(), "Source"
     for section in config.nav:
         if "Environments" in section:
             section["Environments"] += [{name: f"environments/{name}.md"} for name in environment_pages.names()]
