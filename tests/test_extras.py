@@ -151,3 +151,20 @@ def test_such_an_import_is_found(tmp_path: Path) -> None:
         'def f():\n    import torch\n    need("torch")\ndef g():\n    need("apsw")\n    import apsw\n'
     )
     assert unannounced(tmp_path / "fault.py") == ["fault.py:2 torch"]
+
+
+def test_the_conformance_of_an_environment_is_checked_without_what_draws(root: Path) -> None:
+    program = """
+import emp_gym
+from emp_gym.envs.check_alone import gymnasium_accepts, sb3_accepts
+from emp_gym.envs.subject import Skip, Subject
+for check in (gymnasium_accepts, sb3_accepts):
+    try:
+        print(list(check(Subject.of("emp-lob-execution-v0"))))
+    except Skip as skipped:
+        print("skip", skipped)
+"""
+    done = without(program, root)
+    assert done.stdout.count("skip") == 2 and 'pip install "emp-gym[report]"' in done.stdout, (
+        done.stdout + done.stderr[-2000:]
+    )
