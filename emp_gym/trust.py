@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from emp_gym import bounded
+from emp_gym.extras import MissingPackage, pip_line
 from emp_gym.paths import home
 from emp_gym.types import ConfigError, DataError
 
@@ -40,8 +41,6 @@ LOGGER = logging.getLogger(__name__)
 FOLDER = "trust"
 """Below the cache folder: a file for each content that was trusted."""
 HERE = "one in the working folder is found when the command line names it; else say where it lies: PYTHONPATH=FOLDER before the command"
-PIP_NAMES = {"stable_baselines3": "stable-baselines3", "sb3_contrib": "sb3-contrib", "ray": '"emp-gym[ray]"', "yaml": "pyyaml"}
-"""Packages that pip knows under another name than Python."""
 MOST, FILES, BYTES = 100, 10_000, 16 << 30
 """Claims that one question names, and files and bytes of a folder that is unpickled, at most."""
 
@@ -66,10 +65,6 @@ _folders: list[str] = []
 """Where modules lie that the person has named, beside Python's own path."""
 
 
-class MissingPackage(ConfigError):
-    """Something needs a package that is not installed; the message has the pip line."""
-
-
 class Untrusted(ConfigError):
     """A file names code, or pickles, that nobody has vouched for; the message names them and the remedy."""
 
@@ -92,8 +87,7 @@ def resolve(name: str, what: str, fits: Callable[[type], bool], expected: str, *
         missing = error.name or module
         if missing == module or module.startswith(missing + "."):
             raise unknown(f"{what}: there is no module {missing!r} on the path{near_module(missing)} ({HERE})") from error
-        package = PIP_NAMES.get(missing.split(".")[0], missing.split(".")[0])
-        raise MissingPackage(f"{what} needs the package {missing!r}: pip install {package}") from error
+        raise MissingPackage(f"{what} needs the package {missing!r}: {pip_line(missing.partition('.')[0])}") from error
     if not hasattr(found, attribute):
         classes = [key for key, value in vars(found).items() if isinstance(value, type)]
         near = get_close_matches(attribute, classes, 1, cutoff=0.5)

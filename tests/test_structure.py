@@ -21,8 +21,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = (  # lowest first; a room may import from lower layers only, and from itself
-    {"paths", "kernel_files", "printable"},
+    {"paths", "kernel_files", "printable", "file_lock"},
     {"types", "jit", "atomics"},
+    {"extras"},
     {"threads", "bounded", "settings"},
     {"trust"},
     {"plugins"},

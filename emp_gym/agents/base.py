@@ -40,6 +40,7 @@ from gymnasium import spaces
 
 from emp_gym import bounded
 from emp_gym.agents.names import nearest
+from emp_gym.extras import need
 from emp_gym.types import F32, Bool, ConfigError, DataError, Feature, MakeEnv
 
 Arrays = dict[str, np.ndarray]
@@ -288,6 +289,7 @@ def describe_space(space: spaces.Space) -> dict[str, Any]:
 
 def write_arrays(path: Path, arrays: Arrays) -> None:
     """Named arrays as one safetensors file, written aside and renamed."""
+    need("safetensors")
     from safetensors.numpy import save
 
     bounded.write(path, save({name: np.array(value, order="C") for name, value in arrays.items()}))  # a full disk is an OSError
@@ -295,6 +297,7 @@ def write_arrays(path: Path, arrays: Arrays) -> None:
 
 def read_arrays(path: Path) -> Arrays:
     """What `write_arrays` wrote; raises `DataError` for a file that is none."""
+    need("safetensors")
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 

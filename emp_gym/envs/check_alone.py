@@ -25,6 +25,7 @@ from emp_gym.envs.subject import (
     sampler,
     trace,
 )
+from emp_gym.extras import MissingPackage
 
 LONG, SHORT = 4_000, 300  # steps of a run
 
@@ -55,6 +56,8 @@ def _complaints(run: Callable[[], Any]) -> list[str]:
         error = None
         try:
             run()
+        except MissingPackage as missing:  # of ours, to draw
+            raise Skip(str(missing)) from None
         except Exception as failed:  # checkers raise AssertionError, the environment whatever it likes
             error = failure(failed)
     quiet = (ResourceWarning, ImportWarning, PendingDeprecationWarning)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emp_gym.evaluation.observers import Began, Observer, Settled
+from emp_gym.extras import need
 from emp_gym.types import CASH_UNITS, NS, Instrument, Status
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ def ladder(lanes: Lanes, lane: int) -> str:
 
 def picture(lanes: Lanes, lane: int, trail: Trail | None) -> np.ndarray:
     """Ladder on the left; price with own fills, position and equity of the episode on the right."""
+    need("matplotlib")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -22,10 +22,15 @@ from typing import Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
-from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
 
+from emp_gym.extras import told
 from emp_gym.types import Bool, ConfigError
+
+try:
+    from stable_baselines3.common.monitor import Monitor
+    from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
+except ModuleNotFoundError as error:
+    raise told(error) or error from error
 
 NOTHING: dict[str, Any] = {}
 """The info of a lane whose episode goes on: one empty dict for all, never written to."""

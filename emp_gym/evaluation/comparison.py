@@ -8,6 +8,7 @@ import numpy as np
 
 from emp_gym.evaluation.metrics import Estimate, bootstrap, paired, resampled
 from emp_gym.evaluation.runlog import dates
+from emp_gym.extras import need
 from emp_gym.types import F64, I64, ConfigError, RunLog
 
 
@@ -60,6 +61,7 @@ def signed_rank(differences: F64) -> float:
 
     Exact up to 50 without ties, else by the normal approximation (scipy's rule).
     """
+    need("scipy")
     from scipy.stats import wilcoxon  # type: ignore[import-untyped]
 
     moved = differences[differences != 0]

@@ -36,6 +36,7 @@ import numpy as np
 
 from emp_gym import bounded
 from emp_gym.evaluation.metrics import codes
+from emp_gym.extras import need
 from emp_gym.types import I64, NS, Bool, ConfigError, DataError, OrderKind, Outcome, Regime, RunLog
 
 SCHEMA = 2
@@ -298,6 +299,7 @@ def save(log: RunLog, folder: str | Path) -> Path:
 
     `ConfigError` where `folder` holds a log already.
     """
+    need("pyarrow")
     import pyarrow
     from pyarrow import parquet
 
@@ -325,6 +327,7 @@ UNITS = {
 
 def load(folder: str | Path) -> RunLog:
     """The log that `save` left in `folder`; `DataError` where it is not whole or not what was written."""
+    need("pyarrow")
     from pyarrow import parquet
 
     path = Path(folder)

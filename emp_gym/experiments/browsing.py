@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from emp_gym.extras import need
 from emp_gym.governance.diary import DiaryReader, Run
 from emp_gym.governance.diary_blocks import MASKED, SETTLED, TERMINATED, TRUNCATED, Block
 from emp_gym.governance.diary_words import MASK, UNKNOWN, Words, pnl, regime_name
@@ -303,6 +304,7 @@ def _csv(pages: Pages, path: Path) -> int:
 
 
 def _parquet(pages: Pages, path: Path) -> int:
+    need("pyarrow")
     import pyarrow
     import pyarrow.parquet
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from emp_gym import bounded
 from emp_gym.experiments.wording import number
+from emp_gym.extras import need
 from emp_gym.types import F64
 
 INK, MUTED, GRID = "#1f2933", "#6b7885", "#e4e7eb"
@@ -57,6 +58,7 @@ def figure(path: Path, title: str = "", **layout: Any) -> Iterator[tuple[Any, An
 
     Letters of a narrow picture are smaller, by the root of its share of `WIDTH`; its title is broken into lines.
     """
+    need("matplotlib")
     import matplotlib
 
     matplotlib.use("Agg")
@@ -114,6 +116,7 @@ def clock(axis: Any) -> None:
     step, seconds = next(((s, d) for s, d in steps if (high - low) / s >= 3.5), (1 / 3600, 1))
     while (high - low) / step > 9:
         step *= 2
+    need("matplotlib")
     from matplotlib.ticker import MultipleLocator
 
     axis.xaxis.set_major_locator(MultipleLocator(step))

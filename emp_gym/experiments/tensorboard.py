@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from emp_gym.extras import need
+
 FLUSH_SECONDS = 5.0
 
 
@@ -21,6 +23,7 @@ class ScalarWriter:
     def __init__(self, folder: Path, start: int = 0) -> None:
         """`start`: steps done so far. What an earlier file of `folder` tells of later ones was lost and is done again, so
         TensorBoard is told to forget it."""
+        need("tensorboard")
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -37,6 +40,7 @@ class ScalarWriter:
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """One value per tag at `step`."""
+        need("tensorboard")
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 

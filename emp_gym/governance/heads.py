@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from emp_gym import bounded
+from emp_gym.extras import need
 from emp_gym.governance.canonical import canonical, parse
 from emp_gym.governance.errors import LogError, LogTampered
 from emp_gym.types import ConfigError, DataError
@@ -40,6 +41,7 @@ class KeyFile:
     """A `Signer` whose Ed25519 key lies in a file (PKCS #8 PEM, mode 0600, as openssl reads it)."""
 
     def __init__(self, path: str | Path) -> None:
+        need("cryptography")
         from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
         self.path = Path(path)
@@ -49,6 +51,7 @@ class KeyFile:
     @classmethod
     def generate(cls, path: str | Path) -> KeyFile:
         """A new key in a new file that only its owner may read. An existing file is never overwritten."""
+        need("cryptography")
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -76,6 +79,7 @@ class KeyFile:
 
 
 def _private_key(path: Path):  # type: ignore[no-untyped-def]  # of a package that is imported where it is used
+    need("cryptography")
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -134,6 +138,7 @@ class Head:
 
 def is_signed(public_key: bytes, signature: bytes, message: bytes) -> bool:
     """Whether this is the Ed25519 signature of `message` by the holder of the key."""
+    need("cryptography")
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 

@@ -322,8 +322,9 @@ class KillSwitch:
 
     # ------------------------------------------------------------------------------------------------------ other doors
 
-    def listen(self, number: signal.Signals = signal.SIGUSR1) -> None:
-        """Lets a signal close the switch; from the main thread only. The handler sets a flag, the next `check` obeys it."""
+    def listen(self, number: signal.Signals | None = None) -> None:
+        """Lets a signal (SIGUSR1) close the switch; from the main thread only. The handler sets a flag, the next `check` obeys it."""
+        number = signal.SIGUSR1 if number is None else number
         name = signal.Signals(number).name
 
         def note(_number: int, _frame: FrameType | None) -> None:

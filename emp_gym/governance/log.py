@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from emp_gym.extras import need
 from emp_gym.governance import clock as clocks
 from emp_gym.governance import merkle, store
 from emp_gym.governance.canonical import LARGEST, canonical, quote, utf8
@@ -103,6 +104,7 @@ class Log(LogReader):
         witness: str | Path | None = None, log_id: str | None = None, vfs: str | None = None,
     ) -> Self:  # fmt: skip
         """A new log. `log_id` is random unless given; `vfs` names an SQLite file system (tests, encryption)."""
+        need("apsw")
         import apsw
 
         path, log_id = Path(path), log_id or secrets.token_hex(16)
@@ -315,6 +317,7 @@ class _Storing:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        need("apsw")
         import apsw
 
         if error is None:

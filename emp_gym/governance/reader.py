@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from emp_gym.extras import need
 from emp_gym.governance import merkle, store
 from emp_gym.governance.canonical import canonical, parse
 from emp_gym.governance.errors import LogError, LogTampered, LogUnfinished
@@ -79,6 +80,7 @@ class LogReader:
 
     def _read_about(self) -> tuple[dict[str, Any], bytes]:
         """What the log says of itself, and the signature of that."""
+        need("apsw")
         import apsw
 
         try:
@@ -147,6 +149,7 @@ class LogReader:
 
     def _rows(self, query: str, values: Any, kinds: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         """Rows of a query, each column of the kind that was once stored."""
+        need("apsw")
         import apsw
 
         try:

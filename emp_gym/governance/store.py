@@ -7,13 +7,14 @@ checkpoint of two connections at the same time could corrupt a database in WAL m
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from emp_gym.extras import need
+from emp_gym.file_lock import exclusive
 from emp_gym.governance.errors import LogError, LogLocked
 from emp_gym.types import NS, ConfigError
 
@@ -94,6 +95,7 @@ def refuse_foreign_journal(path: Path) -> None:
 
 def connect(path: Path, *, write: bool, vfs: str | None = None) -> apsw.Connection:
     """A connection to an existing file, or to a new one where `write`; readers cannot write (mode=ro)."""
+    need("apsw")
     import apsw
 
     if write:
@@ -118,6 +120,7 @@ def prepare(db: apsw.Connection, profile: Profile) -> None:
     A write-ahead log is moved into the database and synced first: if its own sync once failed, the kernel may have
     dropped what it still shows, and only a new write makes it durable.
     """
+    need("apsw")
     import apsw
 
     refuse_old_sqlite(apsw.sqlite_lib_version(), profile.journal_mode)
@@ -132,6 +135,7 @@ def prepare(db: apsw.Connection, profile: Profile) -> None:
 
 def checkpoint(db: apsw.Connection) -> None:
     """Moves the write-ahead log into the database as far as readers let it."""
+    need("apsw")
     import apsw
 
     db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
@@ -167,7 +171,7 @@ class WriterLock:
         self.path = log.with_name(log.name + ".lock")
         self._handle = _own_file(self.path)
         try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            exclusive(self._handle)
         except BlockingIOError as error:
             holder = os.read(self._handle, 20).decode("ascii", "replace").strip() or "unknown"
             os.close(self._handle)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from emp_gym.extras import MissingPackage, pip_line
 from emp_gym.types import F32, F64, I64, Bool, ConfigError
 
 SPARE = 16
@@ -131,6 +132,6 @@ def _faiss() -> Any:
     try:
         import faiss
     except ModuleNotFoundError as error:
-        raise ConfigError("memory=faiss needs the package faiss: pip install faiss-cpu (or use memory=numpy)") from error
+        raise MissingPackage(f"memory=faiss needs the package faiss: {pip_line('faiss')} (or use memory=numpy)") from error
     faiss.omp_set_num_threads(1)
     return faiss

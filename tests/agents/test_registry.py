@@ -33,7 +33,7 @@ def test_a_missing_package_gives_the_pip_line(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "needs_more.py").write_text("import sb3_contrib.surely_not_here\nclass A:\n    def act(self): ...\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setitem(sys.modules, "sb3_contrib", None)
-    with pytest.raises(registry.MissingPackage, match="pip install sb3-contrib"):
+    with pytest.raises(registry.MissingPackage, match=r'pip install "emp-gym\[contrib\]"'):
         registry.find("needs_more:A")
 
 

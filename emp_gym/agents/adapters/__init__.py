@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from emp_gym.extras import told
+
 if TYPE_CHECKING:
     from emp_gym.agents.adapters.rllib import RLlibCheckpoint as RLlibCheckpoint
     from emp_gym.agents.adapters.rllib import RLlibPPO as RLlibPPO
@@ -26,7 +28,10 @@ HOME = {
 
 def __getattr__(name: str) -> Any:
     if name in HOME:
-        return getattr(importlib.import_module(f"{__name__}.{HOME[name]}"), name)
+        try:
+            return getattr(importlib.import_module(f"{__name__}.{HOME[name]}"), name)
+        except ModuleNotFoundError as error:
+            raise told(error) or error from error
     raise AttributeError(f"{__name__} has no adapter {name!r}; it has {', '.join(HOME)}")
 
 

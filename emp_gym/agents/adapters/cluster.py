@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from emp_gym.agents.registry import MissingPackage
+from emp_gym.extras import MissingPackage, pip_line
 from emp_gym.types import ConfigError
 
 STORE = 200 * 1024**2
@@ -38,7 +38,7 @@ def package() -> Any:
     try:
         return importlib.import_module("ray")
     except ModuleNotFoundError as error:
-        raise MissingPackage('this needs the package ray: pip install "emp-gym[ray]"') from error
+        raise MissingPackage(f"this needs the package ray: {pip_line('ray')}") from error
 
 
 def start(workers: int, address: str | None = None) -> bool:

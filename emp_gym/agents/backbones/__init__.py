@@ -3,6 +3,11 @@
 `encoder` makes one, `NAMES` lists them, `Encoder` says what all of them promise.
 """
 
-from emp_gym.agents.backbones.base import NAMES, Encoder, State, encoder
+from emp_gym.extras import told
+
+try:
+    from emp_gym.agents.backbones.base import NAMES, Encoder, State, encoder
+except ModuleNotFoundError as error:
+    raise told(error) or error from error
 
 __all__ = ["NAMES", "Encoder", "State", "encoder"]

@@ -15,6 +15,7 @@ import numpy as np
 from emp_gym.agents.base import Arrays, Callback
 from emp_gym.agents.baselines.calibration import Calibrated, Fills, MakerMarket, half_ticks, regime, watch_fills
 from emp_gym.agents.baselines.menus import LEVERS, QUOTES, Able, parameter, quotes_in_box, require
+from emp_gym.extras import need
 from emp_gym.types import F32, F64, Bool, MakeEnv
 
 Quotes = tuple[F64, F64]
@@ -44,6 +45,7 @@ def cartea_jaimungal(
     Cartea, Jaimungal and Penalva 2015, section 10.2, eq. 10.11: h = ln(w) / k, w(t) = exp(A (T - t)) z. One matrix
     exponential over dt serves all times; w is rescaled on the way, since it grows beyond any float.
     """
+    need("scipy")
     from scipy.linalg import expm  # type: ignore[import-untyped]
 
     q = np.arange(-limit, limit + 1.0)

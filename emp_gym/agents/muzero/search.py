@@ -43,6 +43,7 @@ from emp_gym.agents.muzero.tree import (
     settle_root,
     walk,
 )
+from emp_gym.extras import need
 from emp_gym.types import EmpGymError
 
 Floats = NDArray[np.float32]
@@ -251,6 +252,7 @@ class _Rows:
     def take(self, index: Integers) -> Any:
         if isinstance(self.store, np.ndarray):
             return self.store[index]
+        need("torch")
         import torch
 
         return self.store.index_select(0, torch.from_numpy(index).to(self.store.device))

@@ -5,7 +5,12 @@ lane (`training`), minibatches of rows or of whole sequences (`rollout`), a netw
 MaskablePPO and actions around a baseline (`policy`, `residual`), own random generators, and files without pickles.
 """
 
-from emp_gym.agents.ppo.agent import PPO
-from emp_gym.agents.ppo.config import PPOConfig
+from emp_gym.extras import told
+
+try:
+    from emp_gym.agents.ppo.agent import PPO
+    from emp_gym.agents.ppo.config import PPOConfig
+except ModuleNotFoundError as error:
+    raise told(error) or error from error
 
 __all__ = ["PPO", "PPOConfig"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -87,7 +88,7 @@ def early_kill() -> Callable[[Any], None]:
     """From here on SIGUSR1 is remembered instead of ending the process. Call what this gives with the `KillSwitch` as soon as it is
     there: the switch then listens itself, and closes if a signal has come before."""
     came: list[int] = []
-    main = threading.current_thread() is threading.main_thread()
+    main = sys.platform != "win32" and threading.current_thread() is threading.main_thread()
     if main:
         signal.signal(signal.SIGUSR1, lambda number, _frame: came.append(number))
 

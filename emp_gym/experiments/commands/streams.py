@@ -16,7 +16,6 @@ import io
 import logging
 import os
 import re
-import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -140,7 +139,7 @@ def broken_pipe(error: OSError) -> bool:
     return error.errno == errno.EPIPE
 
 
-BROKEN_PIPE = 128 + signal.SIGPIPE
+BROKEN_PIPE = 128 + 13  # SIGPIPE, which not every system has
 """Exit status of a command whose reader has gone, as shells count it."""
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from emp_gym import trust
 from emp_gym.experiments.commands import obstacles, streams
 from emp_gym.experiments.printed import command, program
+from emp_gym.extras import told
 from emp_gym.printable import printable
 from emp_gym.types import EmpGymError
 
@@ -40,6 +41,11 @@ def guarded(story: Callable[[], int], name: str, argv: Sequence[str] | None = No
             status = _refuse(name, f"{error}: {command(*program(name.removesuffix('.py')), *words, '--trust')}")
         except EmpGymError as error:
             status = _refuse(name, str(error))
+        except ModuleNotFoundError as error:
+            missing = told(error)
+            if missing is None:
+                raise
+            status = _refuse(name, str(missing))
         except OSError as error:
             status = _refuse(name, obstacles.told(error))
         except MemoryError as error:
@@ -96,7 +102,7 @@ def user() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # no such user; which of the two depends on Python's version
-        return f"user {os.getuid()}"
+        return "user" if sys.platform == "win32" else f"user {os.getuid()}"
 
 
 def whole_number(text: str) -> int:

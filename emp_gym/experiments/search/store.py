@@ -12,7 +12,6 @@ that it left is removed.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shlex
 import time
@@ -29,6 +28,7 @@ from emp_gym import bounded
 from emp_gym.agents.base import read_json
 from emp_gym.experiments.search import work
 from emp_gym.experiments.search.work import Outcome, Unit
+from emp_gym.file_lock import exclusive
 from emp_gym.types import ConfigError, DataError
 
 JOURNAL, CELLS, LOCK = "journal.log", "cells", "driver.lock"
@@ -45,7 +45,7 @@ def driving(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with bounded.unlinked(folder / LOCK).open("a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            exclusive(file.fileno())
         except BlockingIOError as error:
             raise ConfigError(f"{folder} is being driven by another process; wait for it, or stop it") from error
         _mend(folder / JOURNAL)
