@@ -6,6 +6,6 @@ if __name__ == "__main__":
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while modules are imported ends it in silence
-    from emp_gym.experiments.commands.kill import main
+    from emp_gym.cli.kill import main
 
     sys.exit(main())

@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from emp_gym.data.tape_format import DayInfo
+from emp_gym.data.tape.format import DayInfo
 from emp_gym.envs.about import FOREIGN, EnvInfo
 from emp_gym.envs.tasks import TradeBook
 from emp_gym.types import Feature, Instrument

@@ -7,10 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from emp_gym.experiments import backtest
-from emp_gym.experiments.backtest import Comparison
-from emp_gym.experiments.commands import judging
-from emp_gym.experiments.config import EvaluationConfig, RunConfig
+from emp_gym.cli import judging
+from emp_gym.runs import backtest
+from emp_gym.runs.backtest import Comparison
+from emp_gym.runs.config import EvaluationConfig, RunConfig
 from emp_gym.types import RunLog
 
 KWARGS = {"data": "synthetic:rows=6000", "episode": "50 decisions"}

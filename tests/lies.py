@@ -20,22 +20,26 @@ import numpy as np
 
 from emp_gym import trust
 from emp_gym.agents.base import BaseAgent
-from emp_gym.data import lobster, store, synthetic
-from emp_gym.data.tape import TapeSet, build
+from emp_gym.cli import judging
+from emp_gym.data import store
+from emp_gym.data.lobster import reader
+from emp_gym.data.synthetic import day as synthetic
+from emp_gym.data.tape.tape_set import TapeSet, build
 from emp_gym.evaluation.assumptions import FILE
 from emp_gym.evaluation.metrics import FEWEST, Estimate
-from emp_gym.experiments import backtest, report, training
-from emp_gym.experiments.backtest import Comparison, Row
-from emp_gym.experiments.commands import judging
-from emp_gym.experiments.config import EvaluationConfig, RunConfig
-from emp_gym.experiments.document import markdown
-from emp_gym.experiments.facts import Facts
-from emp_gym.experiments.findings import Findings
-from emp_gym.experiments.heldout import Proof, Standing
-from emp_gym.experiments.preface import Preface, introduce
-from emp_gym.experiments.rules import NO_RECORD
-from emp_gym.experiments.runs import RunFolder
-from emp_gym.experiments.spans import Played, Span, trained_spans
+from emp_gym.reports import report
+from emp_gym.reports.document import markdown
+from emp_gym.reports.findings import Findings
+from emp_gym.reports.preface import Preface, introduce
+from emp_gym.runs import backtest
+from emp_gym.runs.backtest import Comparison, Row
+from emp_gym.runs.config import EvaluationConfig, RunConfig
+from emp_gym.runs.facts import Facts
+from emp_gym.runs.heldout import Proof, Standing
+from emp_gym.runs.rules import NO_RECORD
+from emp_gym.runs.runs import RunFolder
+from emp_gym.runs.spans import Played, Span, trained_spans
+from emp_gym.training import training
 from emp_gym.types import RunLog
 
 FIRST = 12  # lines
@@ -182,7 +186,7 @@ def day(
     """A tape of one day; without its planted truth it counts as recorded."""
     folder.mkdir(parents=True, exist_ok=True)
     written = synthetic.write_day(folder / "csv", synthetic.DayConfig(seed=seed, rows=rows, symbol=symbol, date=date))
-    (reading,) = lobster.read((written.message, written.orderbook))
+    (reading,) = reader.read((written.message, written.orderbook))
     shutil.rmtree(folder / "csv")
     if planted:
         reading.day.signal, reading.day.regime = written.signal, written.regime

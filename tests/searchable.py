@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from emp_gym.agents.base import Arrays, BaseAgent
-from emp_gym.experiments.search.work import Outcome
+from emp_gym.search.work import Outcome
 from emp_gym.types import ConfigError
 
 TABLE = {

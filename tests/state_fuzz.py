@@ -22,11 +22,11 @@ import gymnasium as gym
 import numpy as np
 
 import emp_gym  # noqa: F401
-from emp_gym.data import tape_check
-from emp_gym.data.synthetic import DayConfig
-from emp_gym.data.tape import TapeSet, build
-from emp_gym.data.tape_files import META
-from emp_gym.data.tape_format import COLUMNS
+from emp_gym.data.synthetic.day import DayConfig
+from emp_gym.data.tape import check
+from emp_gym.data.tape.files import META
+from emp_gym.data.tape.format import COLUMNS
+from emp_gym.data.tape.tape_set import TapeSet, build
 from emp_gym.envs import snapshot
 from emp_gym.market import ghost
 from emp_gym.market.replay import REQUESTS
@@ -153,7 +153,7 @@ def edit_meta_and_seal(folder: Path, rng: Rng, other: Path) -> str:
     what = edit_meta(folder, rng, other)
     meta = json.loads((folder / META).read_text())
     if isinstance(meta, dict) and "seal" in meta:
-        _put(folder / META, json.dumps(meta | {"seal": tape_check.seal(meta)}).encode())
+        _put(folder / META, json.dumps(meta | {"seal": check.seal(meta)}).encode())
     return what
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from emp_gym.cli import evaluate, train
 from emp_gym.evaluation import runlog
-from emp_gym.experiments.commands import evaluate, train
-from emp_gym.experiments.replaying import replay
-from emp_gym.governance.diary import DiaryReader
+from emp_gym.governance.diary.diary import DiaryReader
+from emp_gym.governed.replaying import replay
 
 ARTEFACTS = Path(__file__).parent / "artefacts"
 

@@ -18,9 +18,9 @@ import yaml
 
 import emp_gym
 from emp_gym.envs.about import about
-from emp_gym.experiments.config import RunConfig
-from emp_gym.experiments.search.space import FlatSpace
 from emp_gym.risk.limits import Limits
+from emp_gym.runs.config import RunConfig
+from emp_gym.search.space import FlatSpace
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"(?<!!)\]\((?!https?:|#|environments/|mailto:)([\w./-]+)(?:#[\w-]+)?\)")
@@ -57,8 +57,8 @@ def policy(step, state):
 import json, time
 import numpy as np
 import emp_gym
-from emp_gym.governance.heads import KeyFile
-from emp_gym.governance import diary_blocks as blocks
+from emp_gym.governance.log.heads import KeyFile
+from emp_gym.governance.diary import blocks as blocks
 from emp_gym.sensory.regime import label
 key, weights_sha256, new_sha256 = KeyFile.generate("diary.key"), "0" * 64, "1" * 64
 tables = {name: np.zeros(0, table) for name, table in blocks.TABLES.items()}
@@ -97,13 +97,13 @@ def correct(after, code, latent, reward, value):
     "risk": BOOK + "from emp_gym.envs.wrappers.risk import RiskVectorWrapper\n",
     "rules_and_records": BOOK,
     "trust": """
-from emp_gym.experiments.commands.train import main
+from emp_gym.cli.train import main
 words = "--env emp-ladder-trend-v0 --total-timesteps 64 --num-envs 8 --no-evaluation --run-dir from_somebody"
 assert main(words.split()) == 0
 """,
     "evaluation": """
 import shutil
-from emp_gym.experiments.commands.evaluate import main
+from emp_gym.cli.evaluate import main
 words = ["--env", "emp-lob-v0", "--agent", "symmetric", "--episodes", "2", "--set", "evaluation.baselines=[hold]", "--log", "logs"]
 assert main(words) == 0
 shutil.copytree("logs/symmetric", "logs/ppo")

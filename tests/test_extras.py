@@ -106,7 +106,7 @@ def test_the_core_alone_trades_in_every_id(root: Path) -> None:
         ("import emp_gym.agents.backbones", "agents"),
         ("from emp_gym.envs.sb3 import NativeVecEnv", "agents"),
         ("from emp_gym.memory.index import FaissIndex\nimport numpy as np\nFaissIndex(2)", "memory"),
-        ("from emp_gym.governance.heads import KeyFile\nKeyFile.generate('never.key')", "governance"),
+        ("from emp_gym.governance.log.heads import KeyFile\nKeyFile.generate('never.key')", "governance"),
         ("import gymnasium as gym\ne = gym.make('emp-lob-v0', render_mode='rgb_array')\ne.reset(seed=1)\ne.render()", "report"),
     ],
 )  # fmt: skip
@@ -123,7 +123,7 @@ def test_what_is_missing_is_told_in_one_line_of_ours(program: str, extra: str, r
 )
 def test_a_command_that_lacks_a_package_says_one_line_and_ends_with_2(words: str, extra: str, root: Path) -> None:
     name, *rest = words.split()
-    done = without(f"from emp_gym.experiments.commands.{name} import main\nsys.exit(main({rest!r}))", root)
+    done = without(f"from emp_gym.cli.{name} import main\nsys.exit(main({rest!r}))", root)
     assert done.returncode == 2 and f'pip install "emp-gym[{extra}]"' in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from emp_gym.experiments.commands import own_modules
+from emp_gym.cli import own_modules
 
 PACKAGE = Path("tests/third_party/emp_example_market/emp_example_market")
 SAME = {f"own_{name}": name for name in ("market", "task", "reward", "features", "gate", "agent")}
@@ -48,7 +48,7 @@ def save(root: Path, page: str, folder: Path) -> None:
 
 def run(words: list[str]) -> None:
     """A command, as quick as it can be: trained for a moment and not judged; an environment is made, and one episode played there."""
-    command = importlib.import_module(f"emp_gym.experiments.commands.{words[0].removeprefix('emp-')}")
+    command = importlib.import_module(f"emp_gym.cli.{words[0].removeprefix('emp-')}")
     if words[0] == "emp-train":
         for option in ("--total-timesteps", "--seeds"):
             if option in words:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emp_gym.experiments.commands import ingest
+from emp_gym.cli import ingest
 from emp_gym.types import Fills, View
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,7 +75,7 @@ runpy.run_path(PATH, run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("when", ["numpy", "emp_gym.experiments.commands.check"])
+@pytest.mark.parametrize("when", ["numpy", "emp_gym.cli.check"])
 def test_ctrl_c_while_modules_are_imported_is_silent(when):
     path = str(ROOT / "scripts" / "check.py")
     program = SCRIPT.replace("PATH", repr(path)).replace("WHEN", repr(when))

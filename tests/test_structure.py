@@ -36,23 +36,30 @@ LAYERS = (  # lowest first; a room may import from lower layers only, and from i
     {"envs"},
     {"agents"},
     {"extend"},
-    {"experiments"},
+    {"terminal"},
+    {"runs"},
+    {"training"},
+    {"governed", "reports"},
+    {"search"},
+    {"studies"},
+    {"benchmarks"},
+    {"cli"},
 )
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
 CLOSED = {"agents": {"market", "data"}}  # an agent sees an environment and the shared types, never a market from inside
 LINKS = ("envs", "agents")
 CONFINED = {  # package -> path prefixes below emp_gym where it may be imported
-    "torch": ("agents/", "experiments/"),
-    "tensorboard": ("agents/", "experiments/"),
-    "safetensors": ("agents/", "experiments/"),
-    "stable_baselines3": ("agents/", "experiments/", "envs/sb3.py", "envs/check_alone.py"),
-    "hftbacktest": ("experiments/",),
+    "torch": ("agents/", "training/", "runs/", "benchmarks/"),
+    "tensorboard": ("agents/", "training/"),
+    "safetensors": ("agents/", "training/", "runs/"),
+    "stable_baselines3": ("agents/", "benchmarks/", "envs/sb3.py", "envs/check_alone.py"),
+    "hftbacktest": ("benchmarks/",),
     "apsw": ("governance/",),
     "cryptography": ("governance/",),
     "faiss": ("memory/",),
-    "optuna": ("experiments/search/",),
+    "optuna": ("search/",),
     "duckdb": (),
-    "ray": ("agents/", "experiments/"),
+    "ray": ("agents/", "training/"),
 }
 COMPILERS = {"njit", "jit", "vectorize", "guvectorize", "cfunc", "stencil"}
 FORBIDDEN = {f"{name}.{compiler}" for name in ("numba", "nb") for compiler in COMPILERS}
@@ -162,7 +169,7 @@ def circles(root: Path) -> list[str]:
 
 
 def wrong_doors(root: Path) -> list[str]:
-    """Scripts that reach past emp_gym.experiments, and anything that imports the two links."""
+    """Scripts that reach past emp_gym.cli, and anything that imports the two links."""
     found = []
     for folder in ("emp_gym", "scripts", "tests", "docs", "configs"):
         for path in sources(root / folder) if (root / folder).is_dir() else []:
@@ -170,8 +177,8 @@ def wrong_doors(root: Path) -> list[str]:
                 top = item.module.split(".")[0]
                 if top in LINKS:
                     found.append(f"{where(path, root, item.line)}: imports the link {top!r}; import emp_gym.{top}")
-                if folder == "scripts" and top == "emp_gym" and not item.module.startswith("emp_gym.experiments"):
-                    found.append(f"{where(path, root, item.line)}: a script opens emp_gym.experiments only")
+                if folder == "scripts" and top == "emp_gym" and not item.module.startswith("emp_gym.cli."):
+                    found.append(f"{where(path, root, item.line)}: a script opens emp_gym.cli only")
     return found
 
 
@@ -191,7 +198,7 @@ def printing(root: Path) -> list[str]:
     """Calls of print in library code (commands may print)."""
     found = []
     for path in sources(root / "emp_gym"):
-        if path.relative_to(root / "emp_gym").as_posix().startswith("experiments/commands/"):
+        if room_of(path, root) in ("cli", "terminal"):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "print":
@@ -250,7 +257,7 @@ def peeks_beyond_the_list(root: Path) -> list[str]:
     }
     found = []
     for path in sources(root / "emp_gym"):
-        if room_of(path, root) in ("risk", "evaluation", "evolution", "governance", "envs", "agents", "experiments"):
+        if RANK.get(room_of(path, root), 0) >= RANK["risk"] and room_of(path, root) not in ("sensory", "memory", "extend"):
             file = path.relative_to(root / "emp_gym").as_posix()
             for (kind, told), got, listed in zip(instead.items(), peeks(path), PEEKS.get(file, (0, 0, 0, 0)), strict=True):
                 if got != listed:
@@ -297,23 +304,23 @@ PEEKS = {  # file -> what `peeks` counts there; it only shrinks
     "envs/market_course.py": (0, 0, 1, 0),
     "envs/sb3.py": (2, 0, 0, 0),
     "envs/subject.py": (3, 0, 0, 0),
-    "experiments/benchmark/certificates.py": (0, 0, 0, 1),
-    "experiments/benchmark/parse.py": (1, 0, 0, 0),
-    "experiments/benchmark/risk.py": (0, 1, 0, 0),
-    "experiments/certify.py": (0, 0, 0, 1),
-    "experiments/commands/certifying.py": (0, 0, 0, 2),
-    "experiments/commands/evolve.py": (1, 0, 0, 0),
-    "experiments/commands/own_modules.py": (3, 0, 0, 0),
-    "experiments/commands/streams.py": (1, 0, 0, 0),
-    "experiments/config.py": (1, 0, 0, 0),
-    "experiments/evidence.py": (2, 0, 0, 0),
-    "experiments/machine.py": (1, 0, 0, 0),
-    "experiments/runs.py": (1, 0, 0, 0),
-    "experiments/search/driver.py": (0, 0, 2, 0),
-    "experiments/search/space.py": (1, 0, 0, 0),
-    "experiments/suite.py": (0, 0, 0, 1),
-    "governance/heads.py": (1, 0, 0, 0),
-    "governance/log.py": (0, 0, 2, 0),
+    "benchmarks/certificates.py": (0, 0, 0, 1),
+    "benchmarks/parse.py": (1, 0, 0, 0),
+    "benchmarks/risk.py": (0, 1, 0, 0),
+    "training/certify.py": (0, 0, 0, 1),
+    "cli/certifying.py": (0, 0, 0, 2),
+    "cli/evolve.py": (1, 0, 0, 0),
+    "cli/own_modules.py": (3, 0, 0, 0),
+    "terminal/streams.py": (1, 0, 0, 0),
+    "runs/config.py": (1, 0, 0, 0),
+    "governed/evidence.py": (2, 0, 0, 0),
+    "runs/machine.py": (1, 0, 0, 0),
+    "runs/runs.py": (1, 0, 0, 0),
+    "search/driver.py": (0, 0, 2, 0),
+    "search/space.py": (1, 0, 0, 0),
+    "studies/suite.py": (0, 0, 0, 1),
+    "governance/log/heads.py": (1, 0, 0, 0),
+    "governance/log/writer.py": (0, 0, 2, 0),
     "governance/verify.py": (7, 0, 0, 0),
     "risk/gates.py": (1, 0, 0, 0),
 }
@@ -333,8 +340,8 @@ PLANTED = [
     (wrong_arrows, "emp_gym/sensory/a.py", "from emp_gym.risk import limits\n"),
     (wrong_arrows, "emp_gym/types.py", "from emp_gym.jit import njit\n"),
     (wrong_arrows, "emp_gym/agents/a.py", "from emp_gym.market.replay import Replay\n"),
-    (wrong_arrows, "emp_gym/envs/a.py", "import importlib\nimportlib.import_module('emp_gym.experiments.runs')\n"),
-    (wrong_arrows, "emp_gym/__init__.py", "from emp_gym.data import lobster\n"),
+    (wrong_arrows, "emp_gym/envs/a.py", "import importlib\nimportlib.import_module('emp_gym.runs.runs')\n"),
+    (wrong_arrows, "emp_gym/__init__.py", "from emp_gym.data.lobster import reader as lobster\n"),
     (wrong_arrows, "emp_gym/attic/a.py", ""),
     (wrong_doors, "tests/test_a.py", "import envs\n"),
     (wrong_doors, "emp_gym/envs/a.py", "from agents.ppo import PPO\n"),
@@ -349,9 +356,9 @@ PLANTED = [
     (foreign_compilers, "emp_gym/market/a.py", "from ..jit import njit\n"),
     (peeks_beyond_the_list, "emp_gym/envs/a.py", "def f(env):\n    return hasattr(env.unwrapped, 'windows')\n"),
     (peeks_beyond_the_list, "emp_gym/agents/a.py", "def f(agent):\n    return getattr(agent, 'stochastic', False)\n"),
-    (peeks_beyond_the_list, "emp_gym/experiments/a.py", "def f(env):\n    return env.unwrapped.lanes\n"),
+    (peeks_beyond_the_list, "emp_gym/runs/a.py", "def f(env):\n    return env.unwrapped.lanes\n"),
     (peeks_beyond_the_list, "emp_gym/governance/a.py", "def f(gate):\n    return gate._state\n"),
-    (peeks_beyond_the_list, "emp_gym/experiments/a.py", "from emp_gym.envs import CERTIFICATES\nx = 'a' in CERTIFICATES\n"),
+    (peeks_beyond_the_list, "emp_gym/training/a.py", "from emp_gym.envs import CERTIFICATES\nx = 'a' in CERTIFICATES\n"),
     (peeks_beyond_the_list, "emp_gym/risk/gates.py", "class Gate: ...\n"),
     (stale_globals, "emp_gym/market/a.py", f"{KEYED} njit\nfrom emp_gym.market.b import C\n@njit\ndef f(): return C\n"),
 ]
@@ -378,12 +385,12 @@ def test_a_circle_is_found_though_the_way_back_is_for_types_only_or_late(back, t
 
 
 ALLOWED = [
-    ("emp_gym/market/a.py", f"from emp_gym.data.tape import Tape\n{KEYED} njit\nfrom emp_gym.types import Kind\n"),
+    ("emp_gym/market/a.py", f"from emp_gym.data.tape.tape_set import Tape\n{KEYED} njit\nfrom emp_gym.types import Kind\n"),
     ("emp_gym/envs/a.py", "from emp_gym import __version__\nfrom .tasks import T\nimport numba\nnumba.prange(1)\n"),
     ("emp_gym/agents/a.py", "import torch\nfrom emp_gym.envs.sb3 import Adapter\n"),
-    ("emp_gym/experiments/commands/a.py", "print(1)\nfrom emp_gym.market.ghost import judge_day\n"),
+    ("emp_gym/cli/a.py", "print(1)\nfrom emp_gym.market.ghost import judge_day\n"),
     ("emp_gym/__init__.py", "from emp_gym.envs import register_all\n"),
-    ("scripts/a.py", "from emp_gym.experiments.commands.a import main\n"),
+    ("scripts/a.py", "from emp_gym.cli.a import main\n"),
 ]
 
 

@@ -26,17 +26,18 @@ from hypothesis import strategies as st
 from emp_gym import bounded, trust
 from emp_gym.agents import registry
 from emp_gym.agents.base import read_arrays, read_json
+from emp_gym.cli import evaluate, train
 from emp_gym.envs import gates
 from emp_gym.envs.making import put_together
-from emp_gym.experiments import config as configs
-from emp_gym.experiments import contract, evidence, replaying
-from emp_gym.experiments.commands import evaluate, train
-from emp_gym.experiments.config import RunConfig
-from emp_gym.experiments.facts import curve_rows
-from emp_gym.experiments.runs import RunFolder
-from emp_gym.experiments.search import store
-from emp_gym.experiments.search.driver import Search
-from emp_gym.experiments.search.plans import Plan
+from emp_gym.governed import evidence, replaying
+from emp_gym.runs import config as configs
+from emp_gym.runs import contract
+from emp_gym.runs.config import RunConfig
+from emp_gym.runs.facts import curve_rows
+from emp_gym.runs.runs import RunFolder
+from emp_gym.search import store
+from emp_gym.search.driver import Search
+from emp_gym.search.plans import Plan
 from emp_gym.trust import Untrusted
 from emp_gym.types import ConfigError, DataError, EmpGymError
 
@@ -200,9 +201,9 @@ def test_a_run_folder_runs_nothing_that_nobody_has_vouched_for(
 
 OURS: dict[str, dict[str, Any]] = {
     "a class that one of our modules imports": {"agent_name": "emp_gym.agents.adapters.foreign:Path"},
-    "a function of ours": {"agent_name": "emp_gym.experiments.commands.kill:main"},
+    "a function of ours": {"agent_name": "emp_gym.cli.kill:main"},
     "a module that one of ours imports": {"agent_name": "emp_gym.agents.registry:os"},
-    "a class of ours that is no agent": {"agent_name": "emp_gym.experiments.runs:RunFolder"},
+    "a class of ours that is no agent": {"agent_name": "emp_gym.runs.runs:RunFolder"},
     "no module of ours": {"agent_name": "emp_gym.os:system"},
     "a dotted attribute": {"agent_name": "emp_gym.agents.registry:os.system"},
     "a relative module": {"agent_name": ".os:system"},
@@ -233,11 +234,11 @@ GATES: dict[str, Any] = {
     "a function with what it wants": {"gate": "os:system", "command": "true"},
     "a function of a module": "hostile:touch",
     "a class whose objects cannot be called": "hostile:Agent",
-    "a class that one of our modules imports": "emp_gym.experiments.runs:Path",
-    "a class of ours that is no gate": "emp_gym.experiments.evidence:Execution",
+    "a class that one of our modules imports": "emp_gym.runs.runs:Path",
+    "a class of ours that is no gate": "emp_gym.governed.evidence:Execution",
     "a function of ours": "emp_gym.risk.gates:passed",
     "a module": "emp_gym.envs.gates:np",
-    "an instance": "emp_gym.governance.record:STAGES",
+    "an instance": "emp_gym.governance.ledger.record:STAGES",
     "a partial function": {"gate": "functools:partial", "func": "x"},
     "parameters that it does not take": {"gate": "risk", "command": "true"},
     "a name that is a list": {"gate": ["os:system"]},

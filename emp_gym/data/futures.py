@@ -249,7 +249,7 @@ def source(data: Any, keep: Sequence[Any] = ()) -> Source:
         if path.suffix == ".npy":
             return NpyFile(path, Table(np.load(path, allow_pickle=False), tuple(keep)))
         if path.is_dir() or path.suffix == ".zip" or "_message_" in path.name:
-            from emp_gym.data.lobster_futures import LobsterDay
+            from emp_gym.data.lobster.futures import LobsterDay
 
             return LobsterDay.of(path)
         if path.suffix in (".csv", ".txt", ".tsv") and path.is_file():

@@ -10,7 +10,7 @@ import datetime
 import re
 from typing import NamedTuple
 
-from emp_gym.data.lobster_name import FIRST_YEAR, LAST_YEAR
+from emp_gym.data.lobster.name import FIRST_YEAR, LAST_YEAR
 from emp_gym.printable import printable
 from emp_gym.types import NS, Instrument
 

@@ -23,7 +23,7 @@ import numpy as np
 from emp_gym import bounded
 from emp_gym.data.clock import zone
 from emp_gym.data.instrument_bounds import BOUNDS, instrument_fault
-from emp_gym.data.tape import TapeSet
+from emp_gym.data.tape.tape_set import TapeSet
 from emp_gym.printable import printable
 from emp_gym.settings import LARGEST, number, shown
 from emp_gym.types import ConfigError, DataError, Instrument, Kind, RecordedDay

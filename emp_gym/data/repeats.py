@@ -20,7 +20,7 @@ from typing import Any, Generic
 
 import numpy as np
 
-from emp_gym.data.tape_format import Columns, DayInfo, Tape, rules_of
+from emp_gym.data.tape.format import Columns, DayInfo, Tape, rules_of
 from emp_gym.types import DataError, Instrument, RecordedDay
 
 SAMPLE = 128  # rows of a day that are compared with those of other days

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from emp_gym.data.tape import TapeSet, build
+from emp_gym.data.tape.tape_set import TapeSet, build
 from emp_gym.types import Bool, ConfigError, Kind, RecordedDay
 
 

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from emp_gym import bounded
-from emp_gym.data import lobster_files
-from emp_gym.data.lobster_files import Found, Half
-from emp_gym.data.lobster_plain import expanded, opened
+from emp_gym.data.lobster import files as lobster_files
+from emp_gym.data.lobster.files import Found, Half
+from emp_gym.data.lobster.plain import expanded, opened
 from emp_gym.data.repeats import Given, without_repeats
-from emp_gym.data.tape import LARGEST_IN_MEMORY, TapeSet, build
-from emp_gym.data.tape_format import FORMAT, hash_of
+from emp_gym.data.tape.format import FORMAT, hash_of
+from emp_gym.data.tape.tape_set import LARGEST_IN_MEMORY, TapeSet, build
 from emp_gym.paths import home
 from emp_gym.types import ConfigError, DataError
 
@@ -200,9 +200,9 @@ def _recorded(message: Half, book: Half) -> TapeSet:
 
 
 def _read(message: Half, book: Half) -> TapeSet:
-    from emp_gym.data import lobster
+    from emp_gym.data.lobster import reader
 
-    return build(lobster.read_pair(message, book).day)
+    return build(reader.read_pair(message, book).day)
 
 
 def _plain(symbol: str) -> str:
@@ -286,7 +286,7 @@ def _used(path: Path) -> int:
 
 def _synthetic(overrides: str) -> TapeSet:
     """The embedded synthetic days: written as LOBSTER files, read back through the reader, kept as one set."""
-    from emp_gym.data import synthetic
+    from emp_gym.data.synthetic import day as synthetic
 
     configs = synthetic.EMBEDDED
     if overrides:
@@ -304,12 +304,13 @@ def _synthetic(overrides: str) -> TapeSet:
 
 
 def _synthetic_day(config: object) -> TapeSet:
-    from emp_gym.data import lobster, synthetic
+    from emp_gym.data.lobster import reader
+    from emp_gym.data.synthetic import day as synthetic
 
     scratch = Path(tempfile.mkdtemp(prefix="emp_gym-"))
     try:
         written = synthetic.write_day(scratch, config)  # type: ignore[arg-type]
-        (reading,) = lobster.read((written.message, written.orderbook))
+        (reading,) = reader.read((written.message, written.orderbook))
         if reading.rows_quarantined:
             raise DataError(f"synthetic day {config}: {reading.rows_quarantined} rows quarantined, expected none")
         held_out = config in synthetic.EMBEDDED[16:] or getattr(config, "held_out", False)

@@ -13,7 +13,7 @@ from gymnasium.envs.registration import load_env_creator
 from emp_gym.types import Action, Feature, Instrument
 
 if TYPE_CHECKING:  # what asks must not load what it is told of
-    from emp_gym.data.tape import TapeSet
+    from emp_gym.data.tape.tape_set import TapeSet
     from emp_gym.evaluation.assumptions import Assumptions
     from emp_gym.market.clock import Clock
     from emp_gym.market.starts import Starts

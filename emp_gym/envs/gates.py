@@ -17,8 +17,8 @@ GATES = {
     "allow-all": "emp_gym.risk.gates:AllowAll",
     "cap-quantity": "emp_gym.risk.gates:CapQuantity",
     "risk": "emp_gym.risk.gate:RiskGate",
-    "kill-switch": "emp_gym.governance.kill_gate:KillGate",
-    "stage": "emp_gym.governance.stages:StageGate",
+    "kill-switch": "emp_gym.governance.kill_switch.gate:KillGate",
+    "stage": "emp_gym.governance.promotion.stages:StageGate",
 }
 """Ours by name; each is loaded when it is asked for."""
 

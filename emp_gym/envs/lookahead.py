@@ -27,10 +27,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from emp_gym.data import lobster
 from emp_gym.data.futures import Source, source
-from emp_gym.data.lobster_futures import LobsterDay
-from emp_gym.data.tape import build
+from emp_gym.data.lobster import reader
+from emp_gym.data.lobster.futures import LobsterDay
+from emp_gym.data.tape.tape_set import build
 from emp_gym.envs.about import CERTIFICATE, MARKET, about, kind_of
 from emp_gym.envs.subject import failure, feature_name, flat, resolve, sampler
 from emp_gym.types import ConfigError, DataError, EmpGymError
@@ -409,14 +409,14 @@ def _needed(name: str, data: str | None) -> str:
 
 
 def _synthetic_day(folder: Path) -> Path:
-    from emp_gym.data import synthetic
+    from emp_gym.data.synthetic import day as synthetic
 
     return synthetic.write_day(folder / "day", synthetic.DayConfig(seed=20_300, rows=24_000, halts=1)).message
 
 
 def tape_of(message: Path, folder: Path) -> Path:
     """The tape of a LOBSTER day, in `folder` not in the user's cache. `DataError` if the day does not verify."""
-    (reading,) = lobster.read(message)
+    (reading,) = reader.read(message)
     if reading.check.unexplained:
         raise DataError(f"{message}: {reading.check.unexplained} book rows do not follow from their messages")
     tape = folder / f"{message.stem}.tape"

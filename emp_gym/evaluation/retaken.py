@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from emp_gym.data.tape import TapeSet
+from emp_gym.data.tape.tape_set import TapeSet
 from emp_gym.evaluation.observers import Began, Observer, Settled
 from emp_gym.types import F64
 

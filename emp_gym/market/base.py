@@ -17,7 +17,7 @@ import numpy as np
 
 from emp_gym import trust
 from emp_gym.data.array_bounds import MOST, Bounds, typed
-from emp_gym.data.tape import TapeSet
+from emp_gym.data.tape.tape_set import TapeSet
 from emp_gym.market.clock import Clock
 from emp_gym.market.lots import MOST_CASH, most_lots, too_many
 from emp_gym.market.public import ENDLESS, FREE, IN_FLIGHT, LIMIT, LIVE, MARKET, Public, view_of

@@ -11,7 +11,7 @@ from math import gcd
 import numpy as np
 
 from emp_gym.data.instruments import check
-from emp_gym.data.tape_format import DAY, DayInfo
+from emp_gym.data.tape.format import DAY, DayInfo
 from emp_gym.market.public import MOST_STEPS, RULES, within
 from emp_gym.types import CASH_UNITS, ConfigError, Instrument
 

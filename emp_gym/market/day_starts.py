@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from emp_gym.data.tape import TapeSet
+from emp_gym.data.tape.tape_set import TapeSet
 from emp_gym.market.clock import Clock
 from emp_gym.market.starts import SPLITS, Starts
 from emp_gym.settings import LARGEST, whole, word

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from emp_gym.data.tape import TapeSet
-from emp_gym.data.tape_format import NO_ROW
+from emp_gym.data.tape.format import NO_ROW
+from emp_gym.data.tape.tape_set import TapeSet
 from emp_gym.jit import njit
 from emp_gym.market.account import FILL
 from emp_gym.market.day_rules import market_days

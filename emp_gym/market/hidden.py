@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from emp_gym.data.tape import TapeSet
-from emp_gym.data.tape_format import BLOCK
+from emp_gym.data.tape.format import BLOCK
+from emp_gym.data.tape.tape_set import TapeSet
 from emp_gym.jit import njit
 from emp_gym.market.public import TRADING
 from emp_gym.market.records import HIDDEN

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from emp_gym.data.tape_format import BLOCK, NEVER_ASK, NEVER_BID, NO_ROW, NO_TOUCH
+from emp_gym.data.tape.format import BLOCK, NEVER_ASK, NEVER_BID, NO_ROW, NO_TOUCH
 from emp_gym.jit import hot, rare
 
 HORIZON = 1024  # rows for which the next crossing is looked up at a time

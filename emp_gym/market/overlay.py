@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from emp_gym.data.tape_format import NEVER_BID, NO_ROW
+from emp_gym.data.tape.format import NEVER_BID, NO_ROW
 from emp_gym.jit import hot
 from emp_gym.market.index import crossing_price, find_cross, find_cross_beside_links
 from emp_gym.market.liquidity import take

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from emp_gym.data.tape_format import ELSEWHERE, NO_ROW, NO_TOUCH
+from emp_gym.data.tape.format import ELSEWHERE, NO_ROW, NO_TOUCH
 from emp_gym.jit import hot, rare
 from emp_gym.market.index import find_cross, find_touch, point_at
 from emp_gym.market.liquidity import fill_maker

@@ -18,7 +18,7 @@ UNKNOWN_PLACE = -1  # volume ahead of an order beyond the visible window
 
 
 class Tape(NamedTuple):
-    """The flat arrays of a `TapeSet` that kernels read; `emp_gym.data.tape` says what they hold."""
+    """The flat arrays of a `TapeSet` that kernels read; `emp_gym.data.tape.tape_set` says what they hold."""
 
     rows: np.ndarray  # ROW [R]
     messages: np.ndarray  # MESSAGE [R]

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from emp_gym.data.array_bounds import MOST, Arrays, Bounds
-from emp_gym.data.tape import TapeSet
-from emp_gym.data.tape_format import NO_ROW
+from emp_gym.data.tape.format import NO_ROW
+from emp_gym.data.tape.tape_set import TapeSet
 from emp_gym.market.lots import MOST_CASH
 from emp_gym.market.public import ENDLESS, FREE, IN_FLIGHT, LIMIT, LIVE, MARKET, SEEN
 from emp_gym.market.records import BEYOND

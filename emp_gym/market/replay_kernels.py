@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from emp_gym.data.tape_format import NO_ROW
+from emp_gym.data.tape.format import NO_ROW
 from emp_gym.jit import hot, prefetch
 from emp_gym.market.index import row_at, row_before
 from emp_gym.market.liquidity import take

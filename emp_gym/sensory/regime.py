@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from emp_gym.data.tape import TapeSet
+from emp_gym.data.tape.tape_set import TapeSet
 from emp_gym.jit import hot, njit
 from emp_gym.types import I8, I64, NS, Condition, ConfigError, DataError, Regime, Status, Trend, View
 

@@ -15,9 +15,9 @@ from emp_gym.agents.base import BaseAgent, parameters
 from emp_gym.agents.check import conformance
 from emp_gym.agents.remembering import Extremes, remembering
 from emp_gym.agents.remembering_lanes import RememberingLanes
-from emp_gym.experiments import backtest
-from emp_gym.experiments.certify import certify
-from emp_gym.experiments.config import RunConfig, assignments, override, validate
+from emp_gym.runs import backtest
+from emp_gym.runs.config import RunConfig, assignments, override, validate
+from emp_gym.training.certify import certify
 from emp_gym.types import ConfigError, DataError
 
 fakes.register()
@@ -169,8 +169,8 @@ def test_the_same_seed_gives_the_same_memory_with_either_backend() -> None:
 
 
 def test_a_run_that_stopped_goes_on_to_the_bit(tmp_path: Path) -> None:
-    from emp_gym.experiments import training
-    from emp_gym.experiments.runs import RunFolder
+    from emp_gym.runs.runs import RunFolder
+    from emp_gym.training import training
 
     class Quiet:
         def update(self, steps, scalars):

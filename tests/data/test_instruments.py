@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emp_gym.data import instruments, synthetic
+from emp_gym.cli import ingest
+from emp_gym.data import instruments
 from emp_gym.data.clock import midnight_utc_ns
 from emp_gym.data.instruments import Instruments, changed, check, parse_fees, parse_tick, ticks_at
-from emp_gym.data.synthetic import DayConfig
-from emp_gym.data.tape import TapeSet, build
-from emp_gym.experiments.commands import ingest
+from emp_gym.data.synthetic import day as synthetic
+from emp_gym.data.synthetic.day import DayConfig
+from emp_gym.data.tape.tape_set import TapeSet, build
 from emp_gym.types import NS, ConfigError, DataError, Instrument
 from tests.market.by_hand import Hand
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from emp_gym.data.lobster import Reading, read
+from emp_gym.data.lobster.reader import Reading, read
 from emp_gym.types import DataError
 from tests.data.reference_lobster import day, judge
 

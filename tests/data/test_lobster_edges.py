@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emp_gym.data import lobster_archive, store
-from emp_gym.data.lobster import read
-from emp_gym.data.lobster_bytes import find_rows
-from emp_gym.data.lobster_check import expected_book
+from emp_gym.data import store
+from emp_gym.data.lobster import archive as lobster_archive
+from emp_gym.data.lobster.bytes import find_rows
+from emp_gym.data.lobster.check import expected_book
+from emp_gym.data.lobster.reader import read
 from emp_gym.types import DataError
 from tests.data.reference_lobster import day
 from tests.data.test_lobster_damage import write

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emp_gym.data.lobster import Reading, read
-from emp_gym.data.lobster_bytes import messages_of
-from emp_gym.data.lobster_damage import DAMAGES
-from emp_gym.data.lobster_orders import AGREES, CONTRADICTS, SILENT, WHOLE, Orders
-from emp_gym.data.lobster_self_test import self_test
-from emp_gym.experiments.commands.ingest import main
+from emp_gym.cli.ingest import main
+from emp_gym.data.lobster.bytes import messages_of
+from emp_gym.data.lobster.damage import DAMAGES
+from emp_gym.data.lobster.orders import AGREES, CONTRADICTS, SILENT, WHOLE, Orders
+from emp_gym.data.lobster.reader import Reading, read
+from emp_gym.data.lobster.self_test import self_test
 from emp_gym.types import DataError
 from tests.data.reference_lobster import day
 from tests.data.test_lobster_damage import accused, write
@@ -204,7 +204,7 @@ def test_a_day_too_short_to_plant_in_is_refused(tmp_path):
 
 
 def test_the_command_prints_the_table_and_the_json(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("emp_gym.data.lobster_self_test.ROUNDS", 1)
+    monkeypatch.setattr("emp_gym.data.lobster.self_test.ROUNDS", 1)
     paths = write(tmp_path, *day(3, 900, 2, orders=60))
     assert main(["--self-test", str(paths[0])]) == 0
     told = capsys.readouterr().out

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from emp_gym.data.lobster import read
+from emp_gym.data.lobster.reader import read
 from emp_gym.types import DataError
 from tests.data.reference_lobster import day
 

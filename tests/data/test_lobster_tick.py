@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from emp_gym.data.lobster import Reading, read
-from emp_gym.data.tape import build
+from emp_gym.data.lobster.reader import Reading, read
+from emp_gym.data.tape.tape_set import build
 from emp_gym.types import Instrument, Kind, RecordedDay
 from tests.data.test_lobster_damage import write
 from tests.data.test_tape import levels_of

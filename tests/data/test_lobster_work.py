@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emp_gym.data import lobster_bytes, lobster_edits, lobster_orders, lobster_pairing
-from emp_gym.data.lobster import read
-from emp_gym.data.lobster_edits import Edits
-from emp_gym.data.lobster_orders import AGREES, SILENT, Orders
-from emp_gym.data.lobster_pairing import WORK_A_ROW
+from emp_gym.data.lobster import bytes as lobster_bytes
+from emp_gym.data.lobster import edits, pairing
+from emp_gym.data.lobster import orders as lobster_orders
+from emp_gym.data.lobster.edits import Edits
+from emp_gym.data.lobster.orders import AGREES, SILENT, Orders
+from emp_gym.data.lobster.pairing import WORK_A_ROW
+from emp_gym.data.lobster.reader import read
 from emp_gym.types import DataError
 from tests.data.reference_lobster import day
 from tests.data.test_lobster_damage import write
@@ -33,21 +35,21 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> list[Edits]:
             super().__init__(*halves)
             made.append(self)
 
-    monkeypatch.setattr(lobster_pairing, "Edits", Kept)
-    monkeypatch.setattr(lobster_pairing, "WORK", FIRST)
+    monkeypatch.setattr(pairing, "Edits", Kept)
+    monkeypatch.setattr(pairing, "WORK", FIRST)
     return made
 
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """[How many rows of edits were made]."""
-    count, real = [0], lobster_edits.Row
+    count, real = [0], edits.Row
 
     def row(*fields: Any) -> Any:
         count[0] += 1
         return real(*fields)
 
-    monkeypatch.setattr(lobster_edits, "Row", row)
+    monkeypatch.setattr(edits, "Row", row)
     return count
 
 
@@ -97,7 +99,7 @@ def test_an_honest_day_takes_no_search_and_a_damaged_one_keeps_far_from_the_budg
 
 def test_rows_of_an_edit_are_made_when_they_are_asked_for_and_once() -> None:
     calls = []
-    rows = lobster_edits.Rows(lambda: (calls.append(n) or lobster_edits.Row(n, n, 0) for n in range(3)))
+    rows = edits.Rows(lambda: (calls.append(n) or edits.Row(n, n, 0) for n in range(3)))
     assert not calls
     assert list(rows) == list(rows) and calls == [0, 1, 2]
 

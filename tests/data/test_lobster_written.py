@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from emp_gym.data.lobster import read
+from emp_gym.data.lobster.reader import read
 from emp_gym.types import DataError
 from tests.data.reference_lobster import day
 from tests.data.test_lobster_damage import write

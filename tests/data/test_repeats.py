@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emp_gym.data import lobster, store, synthetic
+from emp_gym.data import store
+from emp_gym.data.lobster import reader
 from emp_gym.data.repeats import IRREGULAR, RUN, RUNS, SHARED, Given, _sharing, shape, shape_of, shares
-from emp_gym.data.tape import TapeSet, build
-from emp_gym.data.tape_format import hash_of
+from emp_gym.data.synthetic import day as synthetic
+from emp_gym.data.tape.format import hash_of
+from emp_gym.data.tape.tape_set import TapeSet, build
 from emp_gym.types import EMPTY_ASK, EMPTY_BID, MESSAGE, DataError, RecordedDay
 
 ROWS = 3_000
@@ -23,7 +25,7 @@ ALONG = ("time_ns", "kind", "order_id", "size", "price", "side", "book_price", "
 def recorded(folder: Path, seed: int = 1) -> RecordedDay:
     config = synthetic.DayConfig(seed=seed, rows=ROWS, symbol="AAA", date="2031-05-01")
     written = synthetic.write_day(folder / str(seed), config)
-    (reading,) = lobster.read((written.message, written.orderbook))
+    (reading,) = reader.read((written.message, written.orderbook))
     return reading.day
 
 

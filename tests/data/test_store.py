@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emp_gym.data import lobster, store
+from emp_gym.data import store
+from emp_gym.data.lobster import reader
 from emp_gym.data.repeats import SAMPLE
-from emp_gym.data.synthetic import DayConfig
-from emp_gym.data.tape import TapeSet, build
-from emp_gym.data.tape_format import DayInfo, hash_of, rules_of
+from emp_gym.data.synthetic.day import DayConfig
+from emp_gym.data.tape.format import DayInfo, hash_of, rules_of
+from emp_gym.data.tape.tape_set import TapeSet, build
 from emp_gym.market.clock import Clock
 from emp_gym.market.day_starts import split_days
 from emp_gym.types import ConfigError, DataError, Instrument, RecordedDay
@@ -78,7 +79,7 @@ def called(tape: TapeSet) -> list[str]:
 
 
 def recorded(message: Path) -> RecordedDay:
-    (reading,) = lobster.read(message)
+    (reading,) = reader.read(message)
     return reading.day
 
 

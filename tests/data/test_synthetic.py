@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emp_gym.data import lobster
-from emp_gym.data.synthetic import (
+from emp_gym.data.lobster import reader
+from emp_gym.data.synthetic.book import KIND, SIDE, TRUE_VALUE, exponential, rand32
+from emp_gym.data.synthetic.day import (
     EMBEDDED,
     VERSION,
     DayConfig,
@@ -26,7 +27,6 @@ from emp_gym.data.synthetic import (
     with_overrides,
     write_day,
 )
-from emp_gym.data.synthetic_book import KIND, SIDE, TRUE_VALUE, exponential, rand32
 from emp_gym.types import EMPTY_ASK, EMPTY_BID, Condition, ConfigError, Regime
 
 NEW, REDUCE, DELETE, EXECUTE, HIDDEN, CROSS, HALT = range(1, 8)
@@ -93,7 +93,7 @@ def test_same_config_same_bytes_and_the_bytes_are_the_known_ones(tmp_path: Path)
 
 def test_kernels_give_the_same_bytes_without_numba(tmp_path: Path) -> None:
     config = DayConfig(seed=3, rows=1_000, tick_regime="wide")
-    code = f"from emp_gym.data.synthetic import *; write_day({str(tmp_path / 'plain')!r}, {config!r})"
+    code = f"from emp_gym.data.synthetic.day import *; write_day({str(tmp_path / 'plain')!r}, {config!r})"
     environment = os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
     compiled = write_day(tmp_path / "compiled", config)
@@ -191,7 +191,7 @@ def test_a_row_is_the_row_before_and_its_message_but_for_what_enters_the_window(
 
 def test_the_reader_keeps_every_row_of_the_embedded_days_and_explains_it(tmp_path: Path) -> None:
     for config in EMBEDDED:
-        (reading,) = lobster.read(write_day(tmp_path, config)[:2])
+        (reading,) = reader.read(write_day(tmp_path, config)[:2])
         assert reading.rows_in == reading.rows_kept == config.rows and reading.rows_quarantined == 0
         assert reading.check.unexplained == 0 and reading.check.rows_checked == config.rows - 1
         share = reading.check.explained / config.rows  # levels that enter the window: rare where queues are deep

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emp_gym.data import tape_index
-from emp_gym.data.synthetic import DayConfig
-from emp_gym.data.tape import TapeSet, build
-from emp_gym.data.tape_format import BLOCK, ELSEWHERE, FORMAT, NO_ROW, NO_TOUCH
-from emp_gym.data.tape_replay import replayed_book
+from emp_gym.data.synthetic.day import DayConfig
+from emp_gym.data.tape import index
+from emp_gym.data.tape.format import BLOCK, ELSEWHERE, FORMAT, NO_ROW, NO_TOUCH
+from emp_gym.data.tape.replay import replayed_book
+from emp_gym.data.tape.tape_set import TapeSet, build
 from emp_gym.types import ConfigError, DataError, Instrument, Kind, RecordedDay, Status
 from tests.market.by_hand import Hand
 from tests.market.duel import damaged, rows_of, synthetic_day
@@ -156,7 +156,7 @@ def levels_of(tape: TapeSet) -> dict[tuple[int, int], np.ndarray]:
 def test_the_first_touch_of_a_stretch_is_the_first_one_in_it_or_after_it(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tape_index, "STRETCH", 64)
+    monkeypatch.setattr(index, "STRETCH", 64)
     tape = build(day_of(name))
     day, levels = tape.days[0], levels_of(tape)
     stretch, table = int(day["stretch"]), first_touches(tape)
@@ -440,7 +440,7 @@ def test_a_day_too_short_or_without_any_level_is_refused() -> None:
 def test_prices_that_span_more_than_32_bits_are_refused() -> None:
     price, size = np.array([[[1], [1 << 40]]]), np.ones((1, 2, 1), np.int32)
     with pytest.raises(DataError, match="stray"):
-        tape_index.base_price(price, size)
+        index.base_price(price, size)
 
 
 def test_days_in_large_pages_are_the_same_bytes_and_large_ones_stay_mapped(tmp_path: Path) -> None:

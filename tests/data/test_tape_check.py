@@ -15,14 +15,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emp_gym.data import store, tape_check
-from emp_gym.data import tape_check_kernels as kernels
+from emp_gym.cli import check as check_command
+from emp_gym.data import store
 from emp_gym.data.instrument_bounds import BOUNDS, instrument_fault
-from emp_gym.data.synthetic import DayConfig
-from emp_gym.data.tape import TapeSet, build
-from emp_gym.data.tape_files import META
-from emp_gym.data.tape_format import COLUMNS, NO_ROW
-from emp_gym.experiments.commands import check as check_command
+from emp_gym.data.synthetic.day import DayConfig
+from emp_gym.data.tape import check
+from emp_gym.data.tape import check_kernels as kernels
+from emp_gym.data.tape.files import META
+from emp_gym.data.tape.format import COLUMNS, NO_ROW
+from emp_gym.data.tape.tape_set import TapeSet, build
 from emp_gym.types import NS, DataError, Instrument, Kind
 from tests.data.test_tape import NAMES, day_of
 from tests.market.duel import synthetic_day
@@ -181,7 +182,7 @@ def test_the_rules_that_a_single_change_cannot_reach_alone() -> None:
 
 def test_every_rule_has_words() -> None:
     names = [value for name, value in vars(kernels).items() if name.isupper() and isinstance(value, int) and name in dir(kernels)]
-    assert set(tape_check._WORDS) == set(range(1, kernels.WINDOW_DAYS + 1)) <= set(names)
+    assert set(check._WORDS) == set(range(1, kernels.WINDOW_DAYS + 1)) <= set(names)
 
 
 # ---- hashes
@@ -242,7 +243,7 @@ HARM = [
 @pytest.mark.parametrize(("harm", "said"), HARM)
 def test_a_sealed_meta_of_another_form_is_refused(harm: dict[str, object], said: str, folder: Path) -> None:
     meta = json.loads((folder / META).read_text()) | harm
-    (folder / META).write_text(json.dumps(meta | {"seal": tape_check.seal(meta)}))
+    (folder / META).write_text(json.dumps(meta | {"seal": check.seal(meta)}))
     with pytest.raises(DataError, match=said):
         TapeSet.open(folder)
 
@@ -365,7 +366,7 @@ def sealed_with(folder: Path, part: str, **said: object) -> Path:
     meta = json.loads((folder / META).read_text())
     day = meta["days"][0]
     (day[part] if part else day).update(said)
-    (folder / META).write_text(json.dumps(meta | {"seal": tape_check.seal(meta)}))
+    (folder / META).write_text(json.dumps(meta | {"seal": check.seal(meta)}))
     return folder
 
 
@@ -429,7 +430,7 @@ def test_a_day_beyond_the_bounds_does_not_become_a_tape_that_nobody_could_open()
 
 
 def test_the_largest_meta_grows_with_the_columns_between_two_bounds() -> None:
-    assert [tape_check.largest_meta(size) for size in (0, 160 << 20, 1 << 40)] == [4 << 20, 10 << 20, 64 << 20]
+    assert [check.largest_meta(size) for size in (0, 160 << 20, 1 << 40)] == [4 << 20, 10 << 20, 64 << 20]
 
 
 @pytest.mark.parametrize("text", ['{"x": "' + "y" * (4 << 20) + '"}', '{"format": 6, "x": [' + "[]," * 100_000 + "[]]}"])
@@ -441,7 +442,7 @@ def test_a_meta_of_millions_of_nothings_is_refused_before_it_is_read(text: str, 
 
 
 def test_a_tape_whose_meta_would_be_too_large_is_not_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tape_check, "SMALL_META", 100)
+    monkeypatch.setattr(check, "SMALL_META", 100)
     with pytest.raises(DataError, match=r"bytes of 1 days, expected at most [\d,]+; save fewer days"):
         build(day_of("by hand")).save(tmp_path / "a.tape")
     assert not any(tmp_path.iterdir())

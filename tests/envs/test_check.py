@@ -16,10 +16,10 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 import emp_gym  # noqa: F401  registers the ids
+from emp_gym.cli.check import main
 from emp_gym.envs import check_alone, check_lanes
 from emp_gym.envs.check import CHECKS, conformance, outcomes, run_check
 from emp_gym.envs.subject import Skip, Subject, first_difference, resolve
-from emp_gym.experiments.commands.check import main
 from emp_gym.types import ConfigError
 
 LENGTH = 12

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 import emp_gym  # noqa: F401  (registers the ids)
-from emp_gym.data.synthetic import DayConfig
-from emp_gym.data.tape import build
+from emp_gym.data.synthetic.day import DayConfig
+from emp_gym.data.tape.tape_set import build
 from emp_gym.envs.core import Lanes
 from emp_gym.types import CASH_UNITS, NS, ConfigError, Instrument, OrderKind
 from tests.market.duel import synthetic_day

@@ -13,9 +13,10 @@ import pytest
 from gymnasium import spaces
 
 import emp_gym  # noqa: F401  registers the ids
-from emp_gym.data import lobster, synthetic
 from emp_gym.data.futures import CsvFile, Table, source
-from emp_gym.data.lobster_futures import LobsterDay
+from emp_gym.data.lobster import reader
+from emp_gym.data.lobster.futures import LobsterDay
+from emp_gym.data.synthetic import day as synthetic
 from emp_gym.envs import ENVIRONMENTS
 from emp_gym.envs.lookahead import NoData, _maker, _walker, lookahead, lookahead_id, tape_of
 from emp_gym.envs.tasks import Reward
@@ -343,7 +344,7 @@ def test_another_future_of_a_lobster_day_verifies(how, written, tmp_path):
             before, after = old.read_bytes().splitlines(True), new.read_bytes().splitlines(True)
             assert after[: cut + 1] == before[: cut + 1] and after[cut + 1 :] != before[cut + 1 :]
             assert (len(after) == len(before)) == (how != "shortened")
-        (reading,) = lobster.read(message)
+        (reading,) = reader.read(message)
         assert (reading.rows_quarantined, reading.check.unexplained) == (0, 0)
         same_times = np.array_equal(reading.day.time_ns, day.time_ns[: len(reading.day.time_ns)])
         assert same_times == (how != "stretched")

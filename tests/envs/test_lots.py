@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import emp_gym  # noqa: F401
-from emp_gym.data.synthetic import DayConfig, write_day
+from emp_gym.data.synthetic.day import DayConfig, write_day
 from emp_gym.envs.core import Lanes
-from emp_gym.experiments.backtest import Comparison
 from emp_gym.market import lots
+from emp_gym.runs.backtest import Comparison
 from emp_gym.types import ConfigError, Status
 from tests.inside import market_of
 
@@ -162,7 +162,7 @@ def test_a_report_says_how_many_episodes_closed_in_a_halt():
 
     from judged import judged
 
-    from emp_gym.experiments.preface import _halted
+    from emp_gym.reports.preface import _halted
 
     comparison = judged().comparison
     assert "closed_halted" in comparison.agent.episodes

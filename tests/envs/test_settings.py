@@ -11,9 +11,9 @@ import pytest
 import emp_gym  # noqa: F401
 from emp_gym.envs import ENVIRONMENTS
 from emp_gym.envs.making import ARGUMENTS, REWARD, REWARDS, TASK, TASKS
-from emp_gym.experiments.config import RunConfig, assignments, override, validate
 from emp_gym.market.replay import ReplayConfig
 from emp_gym.plugins import parameters
+from emp_gym.runs.config import RunConfig, assignments, override, validate
 from emp_gym.settings import number, shown, whole, word
 from emp_gym.types import ConfigError
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emp_gym.data.synthetic import DayConfig
-from emp_gym.data.tape import TapeSet, build
+from emp_gym.data.synthetic.day import DayConfig
+from emp_gym.data.tape.tape_set import TapeSet, build
 from emp_gym.envs.core import Lanes
 from emp_gym.types import NS, OrderKind, Status
 from tests.market.duel import synthetic_day

@@ -10,9 +10,9 @@ import numpy as np
 
 from emp_gym.evaluation import runlog
 from emp_gym.evaluation.runlog import Horizon
-from emp_gym.experiments import backtest
-from emp_gym.experiments.config import EvaluationConfig
-from emp_gym.experiments.recording import Recorder
+from emp_gym.runs import backtest
+from emp_gym.runs.config import EvaluationConfig
+from emp_gym.runs.recording import Recorder
 from emp_gym.types import NS, RunLog
 
 SMALL = "synthetic:rows=6000"
@@ -70,6 +70,6 @@ def by_hand(mids: Sequence[int], fills: Sequence[dict[str, Any]], parent: int = 
 
 def tape_file(hand: Any, folder: Path) -> str:
     """A day written by hand (tests.market.by_hand.Hand) as a tape on disk."""
-    from emp_gym.data.tape import build
+    from emp_gym.data.tape.tape_set import build
 
     return str(build(hand.quiet().day()).save(folder))

@@ -13,10 +13,10 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 import emp_gym  # noqa: F401
 from emp_gym.envs.wrappers.diary import DiaryVectorWrapper, DiaryWrapper
-from emp_gym.governance.diary import BLOCK, DiaryReader
-from emp_gym.governance.diary_blocks import Block, decode, encode
-from emp_gym.governance.log import DIARY, Draft, Log
-from emp_gym.governance.reader import LogReader
+from emp_gym.governance.diary.blocks import Block, decode, encode
+from emp_gym.governance.diary.diary import BLOCK, DiaryReader
+from emp_gym.governance.log.reader import LogReader
+from emp_gym.governance.log.writer import DIARY, Draft, Log
 from tests.governance.logs import create
 
 RISK = {"gate": "risk", "limits": "configs/limits/strict.yaml"}

@@ -11,8 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from emp_gym.governance.heads import KeyFile
-from emp_gym.governance.log import Log
+from emp_gym.governance.log.heads import KeyFile
+from emp_gym.governance.log.writer import Log
 from tests.governance.logs import Ticks, drafts
 
 if __name__ == "__main__":

@@ -12,13 +12,13 @@ import numpy as np
 from governance.logs import Ticks, create, key
 
 from emp_gym.evaluation.assumptions import HONEST
-from emp_gym.governance.canonical import canonical
-from emp_gym.governance.heads import KeyFile
-from emp_gym.governance.ledger import Ledger, _entry
-from emp_gym.governance.log import Log
-from emp_gym.governance.record import DAY_NS, identity, setting
-from emp_gym.governance.signatures import Approver, approvals
-from emp_gym.governance.state import State
+from emp_gym.governance.ledger.ledger import Ledger, _entry
+from emp_gym.governance.ledger.record import DAY_NS, identity, setting
+from emp_gym.governance.ledger.signatures import Approver, approvals
+from emp_gym.governance.ledger.state import State
+from emp_gym.governance.log.canonical import canonical
+from emp_gym.governance.log.heads import KeyFile
+from emp_gym.governance.log.writer import Log
 
 SETTING = setting("emp-lob-v0", HONEST)
 OTHER = setting("emp-lob-v0", {**HONEST, "latency_ns": 300_000})

@@ -8,8 +8,8 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from emp_gym.governance.heads import KeyFile
-from emp_gym.governance.log import LEDGER, Draft, Log
+from emp_gym.governance.log.heads import KeyFile
+from emp_gym.governance.log.writer import LEDGER, Draft, Log
 from emp_gym.governance.verify import verify
 
 START_NS = 1_700_000_000_000_000_000

@@ -14,11 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
-from emp_gym.governance import merkle
-from emp_gym.governance.heads import sign_head
-from emp_gym.governance.log import DIARY
-from emp_gym.governance.reader import BLOCK_LEVEL
-from emp_gym.governance.store import TABLES
+from emp_gym.governance.log import merkle
+from emp_gym.governance.log.heads import sign_head
+from emp_gym.governance.log.reader import BLOCK_LEVEL
+from emp_gym.governance.log.store import TABLES
+from emp_gym.governance.log.writer import DIARY
 from tests.governance.logs import create, drafts, key
 
 SIZE = 150

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emp_gym.governance.canonical import LARGEST, canonical, parse
 from emp_gym.governance.errors import LogValueError
+from emp_gym.governance.log.canonical import LARGEST, canonical, parse
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-LARGEST, LARGEST) | st.text(st.characters(exclude_categories=("Cs",))),

@@ -6,10 +6,10 @@ import logging
 
 import pytest
 
-from emp_gym.experiments.commands import promote
-from emp_gym.governance import clock
+from emp_gym.cli import promote
 from emp_gym.governance.errors import ClockJumped, LedgerError
-from emp_gym.governance.record import DAY_NS, VALID_NS
+from emp_gym.governance.ledger import clock
+from emp_gym.governance.ledger.record import DAY_NS, VALID_NS
 from emp_gym.governance.verify import verify
 from tests.governance.ledgers import Desk, evaluation
 from tests.governance.logs import START_NS, Ticks, create
@@ -105,11 +105,11 @@ def test_a_kill_is_written_whatever_the_clock_says_and_moves_no_time(tmp_path, c
 
 def test_the_command_says_it_and_accepts_it(desk: Desk, capsys, monkeypatch) -> None:
     desk.wait(500)
-    monkeypatch.setattr("emp_gym.experiments.commands.promote.GovernanceFolder", None, raising=False)
+    monkeypatch.setattr("emp_gym.cli.promote.GovernanceFolder", None, raising=False)
     args = promote.parser().parse_args([str(desk.folder), "--accept-clock"])
     assert args.accept_clock is True and promote.parser().parse_args([str(desk.folder)]).accept_clock is None
     made = promote.Desk(None, desk.ledger, None)  # type: ignore[arg-type]
-    from emp_gym.experiments.commands.promotion_view import listing
+    from emp_gym.cli.promotion_view import listing
 
     listing(desk.ledger, as_json=False)
     assert "the clock jumped" in capsys.readouterr().out

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from emp_gym.envs.tasks import Task
-from emp_gym.governance.diary import Diary, DiaryReader
-from emp_gym.governance.diary_blocks import SETTLED, DiaryDamaged
-from emp_gym.governance.diary_words import Words
+from emp_gym.governance.diary.blocks import SETTLED, DiaryDamaged
+from emp_gym.governance.diary.diary import Diary, DiaryReader
+from emp_gym.governance.diary.words import Words
 from emp_gym.risk.gates import Gate
 from emp_gym.types import ConfigError, OrderKind, Verdicts
 from tests.governance.diaries import RISK, WEIGHTS, blocks, diary_log, drive, same, scalar, vector

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emp_gym.governance import diary_blocks, diary_kernels, diary_rows
-from emp_gym.governance.canonical import canonical, parse
-from emp_gym.governance.diary_blocks import (
+from emp_gym.governance.diary import blocks, kernels
+from emp_gym.governance.diary import rows as diary_rows
+from emp_gym.governance.diary.blocks import (
     DECISION,
     TABLES,
     Block,
@@ -22,6 +22,7 @@ from emp_gym.governance.diary_blocks import (
     encode,
     hash_rows,
 )
+from emp_gym.governance.log.canonical import canonical, parse
 from tests.governance.diaries import same
 
 EDGES = {kind: np.iinfo(kind) for kind in ("i1", "u1", "i4", "i8", "u8")}
@@ -139,12 +140,12 @@ def test_the_hash_of_an_observation_is_what_it_is_said_to_be():
     for size in (1, 2, 7, 56):
         rows = rng.normal(size=(9, size)).astype(np.float32)
         out = np.zeros(9, np.uint64)
-        diary_kernels.hash_lanes(np.arange(9), rows.view(np.uint32), out)
+        kernels.hash_lanes(np.arange(9), rows.view(np.uint32), out)
         for row, quick, slow in zip(rows, out, hash_rows(rows), strict=True):
             h, words = size, struct.unpack(f"<{size}I", row.tobytes())
             for i in range(0, size, 2):
                 word = words[i] | (words[i + 1] << 32 if i + 1 < size else 0)
-                h = (h ^ word) * diary_blocks.HASH_PRIME % 2**64
+                h = (h ^ word) * blocks.HASH_PRIME % 2**64
                 h ^= h >> 32
             assert h == quick == slow
 
@@ -160,21 +161,21 @@ def test_every_bit_of_an_observation_changes_its_hash():
 
 def test_kernels_and_blocks_mean_the_same_flags():
     for name in ("MASKED", "TERMINATED", "TRUNCATED", "SETTLED"):
-        assert getattr(diary_kernels, name) == getattr(diary_blocks, name)
-    assert int(diary_kernels.PRIME) == diary_blocks.HASH_PRIME
+        assert getattr(kernels, name) == getattr(blocks, name)
+    assert int(kernels.PRIME) == blocks.HASH_PRIME
 
 
 def of_one_instrument(block: Block) -> bytes:
     """The bytes of `block` as the first version wrote them: its fills do not say of which instrument they are."""
     block.fills["instrument"] = 0  # such a column has no bytes
     data = encode(block)
-    start = len(diary_blocks.MAGIC) + 4
+    start = len(blocks.MAGIC) + 4
     end = start + int.from_bytes(data[start - 4 : start], "little")
     head = parse(data[start:end])
     head["version"], head["arrays"] = 1, [entry for entry in head["arrays"] if entry["name"] != "fills.instrument"]
     header = canonical(head)
     header += b" " * (-(start + len(header)) % 8)
-    return diary_blocks.MAGIC + len(header).to_bytes(4, "little") + header + data[end:]
+    return blocks.MAGIC + len(header).to_bytes(4, "little") + header + data[end:]
 
 
 def test_a_block_of_the_first_version_is_read_as_of_one_instrument() -> None:
@@ -188,7 +189,7 @@ def test_a_block_of_the_first_version_is_read_as_of_one_instrument() -> None:
 
 
 def test_durable_fills_without_an_instrument_are_of_the_first() -> None:
-    fill = dict.fromkeys(diary_blocks.fields(TABLES["fills"]), 1)
+    fill = dict.fromkeys(blocks.fields(TABLES["fills"]), 1)
     del fill["instrument"]
     row = dict.fromkeys(diary_rows.BEFORE, 0) | {"observation": "0", "masked": False, "action": 0}
     row |= {name: [] for name in ("orders", "sent", "objections")}

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emp_gym.governance.diary import DiaryReader
-from emp_gym.governance.diary_blocks import DECISION, FILLED, OBJECTION, ORDERED, Block, DiaryDamaged, encode
-from emp_gym.governance.log import DIARY
+from emp_gym.governance.diary.blocks import DECISION, FILLED, OBJECTION, ORDERED, Block, DiaryDamaged, encode
+from emp_gym.governance.diary.diary import DiaryReader
+from emp_gym.governance.log.writer import DIARY
 from tests.governance.logs import create
 
 ABOUT: dict[str, Any] = {

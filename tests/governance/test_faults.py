@@ -12,8 +12,8 @@ import apsw
 import pytest
 
 from emp_gym.governance.errors import LogError
-from emp_gym.governance.log import DIARY, LEDGER, Log, Receipt
-from emp_gym.governance.store import Profile
+from emp_gym.governance.log.store import Profile
+from emp_gym.governance.log.writer import DIARY, LEDGER, Log, Receipt
 from tests.governance.bad_disk import BadDisk
 from tests.governance.logs import create, drafts, findings, key, reopen
 
@@ -21,7 +21,7 @@ from tests.governance.logs import create, drafts, findings, key, reopen
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
     """The folder is on a real disk, which is not asked to sync."""
-    monkeypatch.setattr("emp_gym.governance.log.sync_folder", lambda folder: None)
+    monkeypatch.setattr("emp_gym.governance.log.writer.sync_folder", lambda folder: None)
 
 
 ERRORS = {"I/O error": apsw.IOError, "disk full": apsw.FullError}
@@ -129,7 +129,7 @@ def test_a_file_size_limit_is_an_error_and_not_a_loss(tmp_path):
     """A real disk that takes no more: RLIMIT_FSIZE on a writer of its own."""
     program = (
         "import resource, sys\nfrom pathlib import Path\nfrom tests.governance.logs import *\n"
-        "from emp_gym.governance.errors import LogError\nfrom emp_gym.governance.heads import KeyFile\n"
+        "from emp_gym.governance.errors import LogError\nfrom emp_gym.governance.log.heads import KeyFile\n"
         f"log = Log.create(Path(sys.argv[1]), signer=KeyFile({str(key().path)!r}), clock=Ticks())\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))\ncount = 0\n"
         "try:\n    while True:\n        count += len(log.append_many(drafts(50, count)))\n"

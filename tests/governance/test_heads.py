@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from emp_gym.governance.errors import LogTampered
-from emp_gym.governance.heads import ABOUT, CONTEXT, Head, KeyFile, Witness, is_signed, sign_head
+from emp_gym.governance.log.heads import ABOUT, CONTEXT, Head, KeyFile, Witness, is_signed, sign_head
 from emp_gym.types import ConfigError
 from tests.governance.logs import key
 
@@ -130,7 +130,7 @@ def test_a_process_that_dies_while_it_writes_a_key_leaves_none(tmp_path, monkeyp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("emp_gym.governance.heads.os.fsync", dies)
+        patch.setattr("emp_gym.governance.log.heads.os.fsync", dies)
         with pytest.raises(KeyboardInterrupt):
             KeyFile.generate(tmp_path / "system.key")
     assert not list(tmp_path.iterdir())

@@ -11,8 +11,8 @@ from random import Random
 
 import pytest
 
-from emp_gym.governance.log import DIARY, LEDGER
-from emp_gym.governance.store import Profile
+from emp_gym.governance.log.store import Profile
+from emp_gym.governance.log.writer import DIARY, LEDGER
 from tests.governance.logs import create, findings, key, reopen
 
 WRITER = Path(__file__).with_name("doomed_writer.py")

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from emp_gym.experiments.commands import kill as command
-from emp_gym.governance import kill_state
+from emp_gym.cli import kill as command
 from emp_gym.governance.errors import LogError, LogTampered
 from emp_gym.governance.folder import GovernanceFolder
-from emp_gym.governance.heads import KeyFile
-from emp_gym.governance.kill_switch import KillSwitch, Rearm
+from emp_gym.governance.kill_switch import state
+from emp_gym.governance.kill_switch.switch import KillSwitch, Rearm
+from emp_gym.governance.log.heads import KeyFile
 from tests.governance.bad_disk import BadDisk
 from tests.governance.logs import START_NS, Ticks, create, drafts, key, reopen
 
@@ -35,7 +35,7 @@ def fresh(folder: Path) -> KillSwitch:
     return KillSwitch.at(folder)
 
 
-def told(kill: kill_state.Kill | None) -> str:
+def told(kill: state.Kill | None) -> str:
     """A kill by its id; one that nobody recorded, whose id follows from the file, by its cause."""
     return "open" if kill is None else kill.kill_id if kill.recorded else kill.cause.name
 
@@ -99,7 +99,7 @@ def test_an_order_by_an_unknown_key_is_judged_alike(folder, tmp_path):
     switch = killed(folder)
     other = KeyFile.generate(tmp_path / "mallory.key")
     order = Rearm.sign(other, switch.kill.kill_id, who="m", reason="x", ts_ns=1)
-    kill_state.keep(folder / "kill", kill_state.ARMED | {"rearm": order.record})
+    state.keep(folder / "kill", state.ARMED | {"rearm": order.record})
     assert status(folder) == as_a_run_finds_it(folder) == switch.kill.kill_id
     for path in (folder / "ledger.log", *folder.glob("ledger.log-*")):
         path.unlink()
@@ -137,7 +137,7 @@ def test_a_commit_that_a_crash_left_half_done_is_judged_as_the_next_run_will(fol
         here = tmp_path / f"cut{cut_at}" / "log"
         shutil.copytree(folder, here)
         signer = KeyFile(here / "keys" / "system.key")
-        record = kill_state.Kill("ab" * 16, "alice", kill_state.Stop.CALL, "why", 5).record
+        record = state.Kill("ab" * 16, "alice", state.Stop.CALL, "why", 5).record
         flat = tmp_path / f"flat{cut_at}"
         flat.mkdir()
         shutil.copy(folder / "ledger.log", flat)
@@ -154,8 +154,8 @@ def test_a_commit_that_a_crash_left_half_done_is_judged_as_the_next_run_will(fol
 
 
 def test_the_end_of_a_log_is_judged_alike_by_reader_and_writer(tmp_path):
-    from emp_gym.governance.heads import Witness
-    from emp_gym.governance.reader import LogReader
+    from emp_gym.governance.log.heads import Witness
+    from emp_gym.governance.log.reader import LogReader
 
     with create(tmp_path / "a.log", witness=tmp_path / "w") as log:
         log.append_many(drafts(9))

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 from governance.logs import Ticks, create, key, reopen
 
-from emp_gym.governance import kill_state
 from emp_gym.governance.errors import LogError
-from emp_gym.governance.heads import KeyFile
-from emp_gym.governance.kill_switch import KillSwitch, Rearm, RearmRefused
-from emp_gym.governance.reader import LogReader
+from emp_gym.governance.kill_switch import state
+from emp_gym.governance.kill_switch.switch import KillSwitch, Rearm, RearmRefused
+from emp_gym.governance.log.heads import KeyFile
+from emp_gym.governance.log.reader import LogReader
 from emp_gym.types import ConfigError, Stop
 
 
@@ -80,7 +80,7 @@ def test_a_second_reason_is_noted_beside_the_first_in_file_and_ledger(tmp_path):
         assert reasons(switch.noted) == wanted
         switch.finish()
         assert sorted(reasons(KillSwitch.noted_in(tmp_path, first))) == wanted
-        assert reasons(kill_state.read(tmp_path / "kill")[1]) == wanted
+        assert reasons(state.read(tmp_path / "kill")[1]) == wanted
         assert [(entry.kind, entry.actor) for entry in log.entries()] == [
             ("kill", "alice"), ("kill-noted", "bob"), ("kill-noted", "carol"),
         ]  # fmt: skip
@@ -99,16 +99,16 @@ def test_what_was_noted_without_a_ledger_reaches_its_next_writer(tmp_path):
             restarted(tmp_path, log=log).finish()
             assert [entry.kind for entry in log.entries()] == ["kill", "kill-noted"]
     assert KillSwitch.seen(tmp_path) == first
-    assert reasons(KillSwitch.noted_in(tmp_path, first)) == [("bob", "x" * kill_state.NOTED_TEXT)]
+    assert reasons(KillSwitch.noted_in(tmp_path, first)) == [("bob", "x" * state.NOTED_TEXT)]
 
 
 def test_a_hundred_reasons_leave_a_file_that_can_be_read(tmp_path):
     first = KillSwitch.request(tmp_path, "alice", "first", 5)
     for i in range(100):
         assert KillSwitch.request(tmp_path, "bob", f"{i} " + "\u00e9" * 5000, 6 + i) == first
-    assert (tmp_path / "kill").stat().st_size < kill_state.LONGEST
+    assert (tmp_path / "kill").stat().st_size < state.LONGEST
     kept = KillSwitch.noted_in(tmp_path, first)
-    assert [one.reason.split()[0] for one in kept] == [str(i) for i in range(100 - kill_state.NOTED, 100)], "the last"
+    assert [one.reason.split()[0] for one in kept] == [str(i) for i in range(100 - state.NOTED, 100)], "the last"
 
 
 def test_what_is_scribbled_over_a_kill_is_one_more_reason(tmp_path):
@@ -272,7 +272,7 @@ def test_a_ledger_that_cannot_be_written_stops_no_kill(tmp_path, monkeypatch, ca
 def test_a_slow_ledger_or_disk_holds_nobody_up(tmp_path, monkeypatch):
     log, release = create(tmp_path / "ledger.log"), threading.Event()
     switch = at(tmp_path, log=log)
-    append, keep = log.append, kill_state.keep
+    append, keep = log.append, state.keep
     monkeypatch.setattr(log, "append", lambda *a, **k: (release.wait(), append(*a, **k)))
     began = time.monotonic()
     switch.trip("alice", "slow ledger")
@@ -281,7 +281,7 @@ def test_a_slow_ledger_or_disk_holds_nobody_up(tmp_path, monkeypatch):
     switch.finish()
     slow = at(tmp_path / "disk")
     release.clear()
-    monkeypatch.setattr(kill_state, "keep", lambda *a: (release.wait(), keep(*a)))
+    monkeypatch.setattr(state, "keep", lambda *a: (release.wait(), keep(*a)))
     began = time.monotonic()
     slow.trip_within("a rule", Stop.RATE)
     assert time.monotonic() - began < 0.5 and slow.check()
@@ -377,7 +377,7 @@ def test_it_stays_closed_where_the_order_cannot_be_recorded(tmp_path, monkeypatc
     switch = at(tmp_path, log=log)
     switch.trip("alice", "why")
     switch.finish()
-    for target, name, error in ((log, "append", LogError("full")), (kill_state, "keep", OSError("full"))):
+    for target, name, error in ((log, "append", LogError("full")), (state, "keep", OSError("full"))):
         with monkeypatch.context() as patch:
             patch.setattr(target, name, lambda *a, error=error, **k: (_ for _ in ()).throw(error))
             with pytest.raises(RearmRefused, match="could not be recorded"):
@@ -411,7 +411,7 @@ def test_two_processes_that_close_it_at_once_end_with_one_name_for_it(tmp_path):
     here._close(here._new("one", "x", Stop.CALL)), there._close(there._new("two", "y", Stop.CALL))
     here.finish(), there.finish()
     assert here.check() and there.check()
-    assert here.kill == there.kill == kill_state.load(tmp_path / "kill")
+    assert here.kill == there.kill == state.load(tmp_path / "kill")
 
 
 # -------------------------------------------------------------------------------------------------------------- the command

@@ -13,11 +13,11 @@ from governance.views import asking, cash, view_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emp_gym.governance.kill_gate import KillGate
-from emp_gym.governance.kill_switch import KillSwitch
-from emp_gym.governance.monitor_kernels import poured
-from emp_gym.governance.monitors import MonitorRules, Monitors, bucket
-from emp_gym.governance.stand_down import DROPPED, OWN, OWN_ID, stand_down
+from emp_gym.governance.kill_switch.gate import KillGate
+from emp_gym.governance.kill_switch.monitor_kernels import poured
+from emp_gym.governance.kill_switch.monitors import MonitorRules, Monitors, bucket
+from emp_gym.governance.kill_switch.stand_down import DROPPED, OWN, OWN_ID, stand_down
+from emp_gym.governance.kill_switch.switch import KillSwitch
 from emp_gym.types import ConfigError, OrderKind, Orders, Stop
 
 LIMIT, MARKET, CANCEL, REPLACE = OrderKind.LIMIT, OrderKind.MARKET, OrderKind.CANCEL, OrderKind.REPLACE

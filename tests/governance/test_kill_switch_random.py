@@ -14,10 +14,10 @@ import pytest
 from governance.views import asking, view_of
 
 import emp_gym  # noqa: F401
-from emp_gym.governance import kill_state
-from emp_gym.governance.kill_gate import KillGate
-from emp_gym.governance.kill_switch import KillSwitch
-from emp_gym.governance.stand_down import OWN_ID
+from emp_gym.governance.kill_switch import state
+from emp_gym.governance.kill_switch.gate import KillGate
+from emp_gym.governance.kill_switch.stand_down import OWN_ID
+from emp_gym.governance.kill_switch.switch import KillSwitch
 from emp_gym.types import OrderKind, Stop
 
 QUOTE, BUY, SELL = 1, 7, 8
@@ -149,7 +149,7 @@ def test_a_kill_that_has_returned_survives_the_process(kills, tmp_path, evidence
     rng, said, unsaid_closed = random.Random(11), 0, 0
     for number in range(kills):
         folder = tmp_path / str(number)
-        kill_state.found(folder / "kill")
+        state.found(folder / "kill")
         reading, writing = os.pipe()
         child = os.fork()
         if child == 0:

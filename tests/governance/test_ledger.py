@@ -9,9 +9,9 @@ import pytest
 from governance.ledgers import Desk, findings, forward_days, sha
 
 from emp_gym.governance.errors import LedgerError
-from emp_gym.governance.evidence import count_trials
-from emp_gym.governance.ledger import Ledger
-from emp_gym.governance.reader import LogReader
+from emp_gym.governance.ledger.ledger import Ledger
+from emp_gym.governance.log.reader import LogReader
+from emp_gym.governance.promotion.evidence import count_trials
 from emp_gym.types import ConfigError
 
 # --- the way up

@@ -10,7 +10,7 @@ import pytest
 from governance.ledgers import Desk, day, evaluation, sha
 
 from emp_gym.governance.errors import LedgerError
-from emp_gym.governance.signatures import approvals
+from emp_gym.governance.ledger.signatures import approvals
 
 FORGED_PAYLOADS: list[Any] = [
     b"\xff", b"[" * 100_000, b"null", b"{}", b'{"version": "\\ud800"}', [], {"version": 1},

@@ -8,10 +8,10 @@ import pytest
 from governance.ledgers import OTHER, Desk, day, evaluation, findings, sha
 
 from emp_gym.evaluation.assumptions import HONEST
-from emp_gym.governance.costs import Costs
 from emp_gym.governance.errors import LedgerError
-from emp_gym.governance.evidence import count_trials, session_totals, trials_behind
-from emp_gym.governance.record import setting
+from emp_gym.governance.ledger.record import setting
+from emp_gym.governance.promotion.costs import Costs
+from emp_gym.governance.promotion.evidence import count_trials, session_totals, trials_behind
 
 
 def refused(desk: Desk, version: str) -> set[str]:

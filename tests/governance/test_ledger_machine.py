@@ -21,13 +21,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from emp_gym.governance import state
-from emp_gym.governance.canonical import canonical
 from emp_gym.governance.errors import LedgerError
-from emp_gym.governance.heads import KeyFile
-from emp_gym.governance.promotion import Finding
-from emp_gym.governance.record import STAGES
-from emp_gym.governance.signatures import Approver, approvals
+from emp_gym.governance.ledger import state
+from emp_gym.governance.ledger.record import STAGES
+from emp_gym.governance.ledger.signatures import Approver, approvals
+from emp_gym.governance.log.canonical import canonical
+from emp_gym.governance.log.heads import KeyFile
+from emp_gym.governance.promotion.guard import Finding
 
 TO = st.sampled_from((*STAGES, "nowhere"))
 NAMES = st.sampled_from(("alice", "bob", "mallory"))

@@ -14,8 +14,8 @@ import apsw
 import pytest
 
 from emp_gym.governance.errors import LogError
-from emp_gym.governance.log import DIARY, LEDGER, Log
-from emp_gym.governance.store import Profile
+from emp_gym.governance.log.store import Profile
+from emp_gym.governance.log.writer import DIARY, LEDGER, Log
 from tests.governance.bad_disk import BadDisk
 from tests.governance.logs import create, drafts, findings, reopen
 from tests.governance.test_faults import Story
@@ -28,7 +28,7 @@ HEARD, SUCCEEDED = 40, 41  # exit codes of a child
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
     """The folder is on a real disk, which is not asked to sync."""
-    monkeypatch.setattr("emp_gym.governance.log.sync_folder", lambda folder: None)
+    monkeypatch.setattr("emp_gym.governance.log.writer.sync_folder", lambda folder: None)
 
 
 # ------------------------------------------------------------------------------------------------------ SQLite's allocator

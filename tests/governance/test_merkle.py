@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emp_gym.governance import merkle
+from emp_gym.governance.log import merkle
 from emp_gym.types import ConfigError
 
 # Certificate Transparency's own test data (certificate-transparency-go, transparency-dev/merkle testonly/constants.go).

@@ -14,8 +14,8 @@ from random import Random
 import pytest
 
 from emp_gym.governance.errors import LogError
-from emp_gym.governance.log import DIARY, LEDGER, Receipt
-from emp_gym.governance.store import Profile
+from emp_gym.governance.log.store import Profile
+from emp_gym.governance.log.writer import DIARY, LEDGER, Receipt
 from tests.governance.bad_disk import BadDisk
 from tests.governance.logs import create, drafts, findings, reopen
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from emp_gym.evaluation.overfitting import backtest_overfitting, effective_trials, one_strategy
-from emp_gym.governance import promotion
-from emp_gym.governance.promotion import GATES, Evidence, Finding, Gate, Performance, judge
+from emp_gym.governance.promotion import guard
+from emp_gym.governance.promotion.guard import GATES, Evidence, Finding, Gate, Performance, judge
 from emp_gym.types import ConfigError, DataError, Regime
 
 PILOT = GATES["pilot"]
@@ -184,9 +184,9 @@ def test_idle_trials_do_not_dilute_the_luck_of_the_others() -> None:
 def test_skew_in_its_favour_does_not_help_a_candidate() -> None:
     lucky = np.full(20, 10.0) + rng(4).normal(size=20)
     lucky[3] = 200.0  # one windfall
-    sample = promotion._strict_sample(lucky)
+    sample = guard._strict_sample(lucky)
     assert sample is not None and sample.skew == 0.0 and sample.kurtosis > 3
-    assert promotion._strict_sample(-lucky).skew == 0.0, "nor does its mirror image"
+    assert guard._strict_sample(-lucky).skew == 0.0, "nor does its mirror image"
 
 
 def test_the_remedy_for_a_short_record_is_a_length_that_would_do() -> None:
@@ -194,11 +194,11 @@ def test_the_remedy_for_a_short_record_is_a_length_that_would_do() -> None:
     found = finding(evidence, "deflated")
     assert not found.passed
     needed = int(found.remedy.split(" ")[1].replace(",", ""))
-    sample = promotion._strict_sample(evidence.candidate.totals())
+    sample = guard._strict_sample(evidence.candidate.totals())
     for sessions, enough in ((needed, True), (needed - 1, False)):
         longer = replace(sample, observations=sessions)
-        luck = promotion._luck(sessions, 20, 0.0)
-        assert (promotion.probabilistic_sharpe(longer, luck) >= 0.95) is enough
+        luck = guard._luck(sessions, 20, 0.0)
+        assert (guard.probabilistic_sharpe(longer, luck) >= 0.95) is enough
 
 
 def test_a_ratio_that_the_search_explains_has_no_remedy_in_length() -> None:
@@ -212,7 +212,7 @@ def test_a_strategy_that_loses_is_told_so_and_nothing_of_a_search() -> None:
     losing = replace(sound(), candidate=performance(rng(8).normal(-0.8, 1, 40)), trials=1, trial_pnl=None)
     found = finding(losing, "deflated")
     assert not found.passed and found.remedy.startswith("it loses (-") and "search" not in found.remedy
-    slight = promotion._why_never(0.01, 1)
+    slight = guard._why_never(0.01, 1)
     assert "the ratio is too small" in slight and "search" not in slight
 
 

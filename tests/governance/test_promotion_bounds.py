@@ -9,8 +9,8 @@ import pytest
 
 from emp_gym.evaluation.metrics import FEWEST
 from emp_gym.evaluation.overfitting import SharpeSample, backtest_overfitting, expected_maximum, sharpe_sample
-from emp_gym.governance import promotion
-from emp_gym.governance.promotion import Evidence, Gate, Performance
+from emp_gym.governance.promotion import guard
+from emp_gym.governance.promotion.guard import Evidence, Gate, Performance
 from emp_gym.types import ConfigError
 
 
@@ -36,35 +36,35 @@ def test_a_gate_asks_for_these_when_it_is_not_told():
 
 
 def test_luck_and_the_spread_of_trials_by_hand():
-    assert promotion._luck(10, 5, 0.0) == pytest.approx(expected_maximum(5, 1 / 9))
-    assert promotion._luck(10, 5, 0.5) == pytest.approx(expected_maximum(5, 0.5))
+    assert guard._luck(10, 5, 0.0) == pytest.approx(expected_maximum(5, 1 / 9))
+    assert guard._luck(10, 5, 0.5) == pytest.approx(expected_maximum(5, 0.5))
     table = np.array([[1.0, 4.0, 2.0], [3.0, 5.0, -1.0]])
     ratios = table.mean(axis=0) / table.std(axis=0, ddof=1)
-    assert promotion._variance_across(table) == pytest.approx(ratios.var(ddof=1))
-    assert promotion._variance_across(table[:1]) == promotion._variance_across(table[:, :1]) == 0.0
-    assert promotion._variance_across(None) == 0.0
+    assert guard._variance_across(table) == pytest.approx(ratios.var(ddof=1))
+    assert guard._variance_across(table[:1]) == guard._variance_across(table[:, :1]) == 0.0
+    assert guard._variance_across(None) == 0.0
 
 
 def test_three_sessions_are_the_fewest_of_a_ratio_and_of_a_forecast():
-    assert promotion._strict_sample(np.array([1.0, 2.0, 3.5])) is not None
-    assert promotion._strict_sample(np.array([1.0, 2.0])) is None
-    light = promotion._strict_sample(np.array([1.0, 2.0] * 10))
+    assert guard._strict_sample(np.array([1.0, 2.0, 3.5])) is not None
+    assert guard._strict_sample(np.array([1.0, 2.0])) is None
+    light = guard._strict_sample(np.array([1.0, 2.0] * 10))
     assert (light.skew, light.kurtosis) == (0.0, 3.0), "light tails are not counted in its favour"
     best = SharpeSample(50.0, 20, 0.0, 3.0)
-    assert promotion._sessions_needed(best, 1, 0.0, 0.95) == 3
+    assert guard._sessions_needed(best, 1, 0.0, 0.95) == 3
     worst = replace(sharpe_sample(np.array([1.0, -1.0, 1.5, -1.5])), ratio=-1.0)
-    assert promotion._sessions_needed(worst, 1, 0.0, 0.95) is None
+    assert guard._sessions_needed(worst, 1, 0.0, 0.95) is None
 
 
 @pytest.mark.parametrize(("sessions", "blocks"), [(FEWEST, FEWEST // 2 * 2), (13, 12), (40, 16)])
 def test_overfitting_is_that_of_as_many_even_blocks_as_there_are_up_to_sixteen(sessions, blocks):
     table = np.random.default_rng(3).normal(size=(sessions, 6))
     evidence = Evidence(performance(table[:, 0]), trials=6, breaches=0, trial_pnl=table)
-    (found,) = promotion.search_overfits(evidence, promotion.GATES["pilot"], np.random.default_rng(0))
+    (found,) = guard.search_overfits(evidence, guard.GATES["pilot"], np.random.default_rng(0))
     expected = backtest_overfitting(table, blocks=blocks).probability
     assert found.got.startswith(f"{expected:.3f} (6 trials over {sessions} sessions")
     few = replace(evidence, trial_pnl=table[: FEWEST - 1])
-    (found,) = promotion.search_overfits(few, promotion.GATES["pilot"], np.random.default_rng(0))
+    (found,) = guard.search_overfits(few, guard.GATES["pilot"], np.random.default_rng(0))
     assert not found.passed and found.got == f"{FEWEST - 1} sessions of trials, fewer than {FEWEST}"
 
 
@@ -76,6 +76,6 @@ def test_a_comparison_needs_the_fewest_sessions_and_no_more():
             performance(ours), 1, 0, champion=performance(ours - 5 - rng.normal(0, 0.1, sessions), "old")
         )
         assert len(evidence.fitted) == 0
-        (found,) = promotion.beats_champion(evidence, promotion.GATES["pilot"], rng)
+        (found,) = guard.beats_champion(evidence, guard.GATES["pilot"], rng)
         assert found.passed is judged
         assert judged or (found.got, found.remedy) == (f"{sessions} sessions", f"run at least {FEWEST} sessions")

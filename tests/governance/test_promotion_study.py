@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from emp_gym.governance import promotion_study as ps
-from emp_gym.governance.promotion import GATES
-from emp_gym.governance.promotion_study import Search
+from emp_gym.governance.promotion import study as ps
+from emp_gym.governance.promotion.guard import GATES
+from emp_gym.governance.promotion.study import Search
 
 
 def rng(seed: int = 0) -> np.random.Generator:

@@ -6,10 +6,10 @@ from hashlib import sha256
 
 import pytest
 
-from emp_gym.governance.canonical import canonical
 from emp_gym.governance.errors import LogTampered
-from emp_gym.governance.log import DIARY
-from emp_gym.governance.reader import PAGE, LogReader
+from emp_gym.governance.log.canonical import canonical
+from emp_gym.governance.log.reader import PAGE, LogReader
+from emp_gym.governance.log.writer import DIARY
 from emp_gym.types import ConfigError
 from tests.governance.logs import create, drafts, key
 from tests.governance.tampering import opened

@@ -12,8 +12,8 @@ from governance.ledgers import SETTING, Desk
 
 from emp_gym.agents.base import write_arrays
 from emp_gym.governance.errors import LedgerError, UnregisteredPolicy
-from emp_gym.governance.record import Version
-from emp_gym.governance.registry import Registry
+from emp_gym.governance.ledger.record import Version
+from emp_gym.governance.ledger.registry import Registry
 from emp_gym.types import DataError
 
 

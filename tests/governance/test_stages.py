@@ -11,9 +11,9 @@ from governance.ledgers import Desk
 from governance.views import asking, view_of
 
 from emp_gym.governance.errors import UnregisteredPolicy
-from emp_gym.governance.kill_switch import KillSwitch
-from emp_gym.governance.stages import DROPPED, ORDER, STAGES, LedgerStage, StageGate, StageRules, read_rules
-from emp_gym.governance.stand_down import OWN
+from emp_gym.governance.kill_switch.stand_down import OWN
+from emp_gym.governance.kill_switch.switch import KillSwitch
+from emp_gym.governance.promotion.stages import DROPPED, ORDER, STAGES, LedgerStage, StageGate, StageRules, read_rules
 from emp_gym.risk.gate import RiskGate
 from emp_gym.risk.reasons import Check, Mode
 from emp_gym.types import ConfigError, EmpGymError, OrderKind, Stop
@@ -65,7 +65,7 @@ def test_the_smaller_of_profile_and_stage_holds():
     }
     rules = StageRules(("replay",), max_quantity=70, max_position=30)
     assert rules.bound().order.max_quantity == 70 and rules.bound().instrument.max_position == 30
-    import emp_gym.governance.stages as stages
+    import emp_gym.governance.promotion.stages as stages
 
     loaded = stages.load
     try:

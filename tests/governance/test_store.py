@@ -7,8 +7,8 @@ import os
 import apsw
 import pytest
 
-from emp_gym.governance import store
 from emp_gym.governance.errors import LogError, LogLocked
+from emp_gym.governance.log import store
 
 
 def test_every_connection_is_careful_and_a_reader_cannot_write(tmp_path):

@@ -13,8 +13,8 @@ from random import Random
 import pytest
 
 from emp_gym.governance.errors import LogTampered
-from emp_gym.governance.heads import KeyFile
-from emp_gym.governance.log import DIARY
+from emp_gym.governance.log.heads import KeyFile
+from emp_gym.governance.log.writer import DIARY
 from emp_gym.governance.verify import NotALog, verify
 from tests.governance.logs import create, drafts, findings, key, reopen
 from tests.governance.tampering import HANDS, SIZE, content, opened, rehash, sound

@@ -16,8 +16,8 @@ import pytest
 
 from emp_gym.governance import verify
 from emp_gym.governance.errors import LogError
-from emp_gym.governance.log import DIARY, LEDGER
-from emp_gym.governance.store import SCHEMA
+from emp_gym.governance.log.store import SCHEMA
+from emp_gym.governance.log.writer import DIARY, LEDGER
 from tests.governance.bad_disk import BadDisk
 from tests.governance.logs import create, drafts, key, reopen
 from tests.governance.tampering import opened, rehash

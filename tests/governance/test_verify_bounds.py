@@ -18,7 +18,7 @@ import pytest
 
 from emp_gym.governance import verify
 from emp_gym.governance.errors import LogError
-from emp_gym.governance.log import DIARY
+from emp_gym.governance.log.writer import DIARY
 from emp_gym.governance.verify import NotALog, TooMuch, Watch
 from tests.governance.hostile import DEEP, ENDLESS, HANDS, LOOK_WHOLE, damage
 from tests.governance.logs import create, drafts, key, reopen

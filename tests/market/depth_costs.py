@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from emp_gym.data.tape import TapeSet
+from emp_gym.data.tape.tape_set import TapeSet
 from emp_gym.market.ladder import APART, LOOKS
 from emp_gym.types import Status
 from tests.market.on_tape import replaying

@@ -10,7 +10,7 @@ import numpy as np
 
 import emp_gym  # noqa: F401
 from emp_gym.agents.baselines.schedules import TWAP
-from emp_gym.data.tape import TapeSet
+from emp_gym.data.tape.tape_set import TapeSet
 from emp_gym.evaluation.assumptions import HONEST
 from emp_gym.types import NS
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from emp_gym.data import lobster, synthetic
-from emp_gym.data.synthetic import DayConfig
-from emp_gym.data.tape import TapeSet, build
+from emp_gym.data.lobster import reader
+from emp_gym.data.synthetic import day as synthetic
+from emp_gym.data.synthetic.day import DayConfig
+from emp_gym.data.tape.tape_set import TapeSet, build
 from emp_gym.market.replay import REQUESTS
 from emp_gym.types import Kind, OrderKind, Orders, RecordedDay
 from tests.market.on_tape import replaying
@@ -30,7 +31,7 @@ def synthetic_day(config: DayConfig) -> RecordedDay:
     """A synthetic day, read back from its files."""
     with tempfile.TemporaryDirectory() as folder:
         written = synthetic.write_day(Path(folder), config)
-        (reading,) = lobster.read((written.message, written.orderbook))
+        (reading,) = reader.read((written.message, written.orderbook))
         reading.day.signal, reading.day.regime = written.signal, written.regime
         return reading.day
 

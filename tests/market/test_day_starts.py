@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emp_gym.data.synthetic import DayConfig
-from emp_gym.data.tape import TapeSet, build
+from emp_gym.data.synthetic.day import DayConfig
+from emp_gym.data.tape.tape_set import TapeSet, build
 from emp_gym.envs.core import Lanes
-from emp_gym.experiments.config import assignments
 from emp_gym.market.clock import Clock, parse_episode
 from emp_gym.market.day_starts import parse_start, split_days
 from emp_gym.market.replay import ReplayConfig
+from emp_gym.runs.config import assignments
 from emp_gym.types import EMPTY_ASK, EMPTY_BID, NS, ConfigError, DataError
 from tests.market.duel import rows_of, synthetic_day
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from emp_gym.data import lobster
+from emp_gym.data.lobster import reader
 from emp_gym.data.shallow import shallow_tape
-from emp_gym.data.tape import TapeSet
+from emp_gym.data.tape.tape_set import TapeSet
 from emp_gym.market.ladder import OF_DISTANCE, OF_SPREAD
 from tests.market.depth_costs import calibrated, judged
 from tests.market.depth_ranking import compared, starts
@@ -33,7 +33,7 @@ def apple(folder: Path) -> TapeSet:
     found = [next(iter(sorted(folder.glob(f"AAPL_2012-06-21_*_{kind}_10.csv"))), None) for kind in ("message", "orderbook")]
     if None in found:
         pytest.skip(f"no AAPL level-10 sample in {folder}")
-    (reading,) = lobster.read((found[0], found[1]))  # type: ignore[arg-type]
+    (reading,) = reader.read((found[0], found[1]))  # type: ignore[arg-type]
     return tape_of(reading.day)
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from emp_gym.data import lobster
-from emp_gym.data.synthetic import DayConfig
-from emp_gym.data.tape import TapeSet
+from emp_gym.data.lobster import reader
+from emp_gym.data.synthetic.day import DayConfig
+from emp_gym.data.tape.tape_set import TapeSet
 from emp_gym.market import ghost
 from emp_gym.types import Kind, RecordedDay, Status
 from tests.market.by_hand import Hand
@@ -159,7 +159,7 @@ def amazon(folder: Path) -> TapeSet:
     zips = sorted(folder.glob("LOBSTER_SampleFile_AMZN_2012-06-21_5.zip"))
     if not zips:
         pytest.skip(f"no AMZN level-5 sample in {folder}")
-    (reading,) = lobster.read(zips[0])
+    (reading,) = reader.read(zips[0])
     return tape_of(reading.day)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emp_gym.data import lobster
-from emp_gym.data.tape import TapeSet, build
+from emp_gym.data.lobster import reader
+from emp_gym.data.tape.tape_set import TapeSet, build
 from emp_gym.market.replay import ReplayConfig
 from emp_gym.types import ConfigError, Kind
 from tests.market.by_hand import Hand, Lane
@@ -138,7 +138,7 @@ def test_what_docs_say_of_hidden_prints_is_so_on_recorded_days(lobster_dir: Path
     """docs/market.md, "Hidden executions": shares of lots; where they print; whether the direction can be believed."""
     found = {}
     for name in ("AMZN", "AAPL"):
-        (reading,) = lobster.read(next(lobster_dir.glob(f"*{name}*.zip"), None) or next(lobster_dir.glob(f"{name}*message*")))
+        (reading,) = reader.read(next(lobster_dir.glob(f"*{name}*.zip"), None) or next(lobster_dir.glob(f"{name}*message*")))
         found[name] = facts(reading.day)
     assert found == {
         "AMZN": {"prints": 2_445, "lots": 197_507, "share of lots": 0.2436, "inside": 2_444, "by bids": 0.5253, "beside": (625, 625),

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emp_gym.data.synthetic import DayConfig
-from emp_gym.data.tape import TapeSet, build
+from emp_gym.data.synthetic.day import DayConfig
+from emp_gym.data.tape.tape_set import TapeSet, build
 from emp_gym.types import NS, RecordedDay
 from tests.market.duel import (
     Duel,
@@ -230,7 +230,7 @@ def test_kernels_run_without_a_compiler_and_give_the_same_bytes(tmp_path: Path) 
     compiled = hashlib.sha256(b"".join(bytes_of_run(TapeSet.open(tmp_path / "day.tape"), script, rules))).hexdigest()
     lines = f"""
 import hashlib, json, pathlib
-from emp_gym.data.tape import TapeSet
+from emp_gym.data.tape.tape_set import TapeSet
 from tests.market.test_judge import bytes_of_run, Rules
 script = json.loads(pathlib.Path({str(tmp_path / "script.json")!r}).read_text())
 tape = TapeSet.open({str(tmp_path / "day.tape")!r})

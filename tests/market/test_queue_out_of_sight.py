@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from emp_gym.data.shallow import recorded, shallow, shallow_tape
-from emp_gym.data.tape import TapeSet
+from emp_gym.data.tape.tape_set import TapeSet
 from emp_gym.market import depths
 from emp_gym.market.depths import NEVER, Orders
 from emp_gym.market.records import KEPT

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emp_gym.data.synthetic import DayConfig
-from emp_gym.data.tape import TapeSet, build
+from emp_gym.data.synthetic.day import DayConfig
+from emp_gym.data.tape.tape_set import TapeSet, build
 from emp_gym.envs.core import Lanes
 from emp_gym.sensory.lob import CLIP, finish, log1p, transforms
 from emp_gym.types import NS, Feature, Kind, OrderKind, RecordedDay

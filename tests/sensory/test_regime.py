@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from emp_gym.data import store
-from emp_gym.data.synthetic import EMBEDDED, DayConfig
-from emp_gym.data.tape import TapeSet, build
+from emp_gym.data.synthetic.day import EMBEDDED, DayConfig
+from emp_gym.data.tape.tape_set import TapeSet, build
 from emp_gym.envs.core import Lanes
 from emp_gym.sensory.regime import DEFAULT, Labeller, RegimeConfig, label, shares
 from emp_gym.types import NS, Condition, ConfigError, DataError, Regime, Status, Trend

@@ -23,7 +23,7 @@ told = []
 for name, *words in json.load(sys.stdin):
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = importlib.import_module(f"emp_gym.experiments.commands.{name}").main(words)
+        status = importlib.import_module(f"emp_gym.cli.{name}").main(words)
     told.append((status, out.getvalue(), err.getvalue()))
 json.dump(told, sys.stdout)
 """  # one process for many commands: loading takes longer than any of them

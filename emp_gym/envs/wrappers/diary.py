@@ -23,14 +23,14 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from emp_gym import bounded, trust
-from emp_gym.data.tape import TapeSet
+from emp_gym.data.tape.tape_set import TapeSet
 from emp_gym.envs.about import about
 from emp_gym.envs.faces import NativeWrapper
 from emp_gym.envs.foreign_gates import reason_names
 from emp_gym.envs.wrappers.risk import trading
-from emp_gym.governance.diary import Diary
-from emp_gym.governance.diary_recorder import Regimes
-from emp_gym.governance.log import Log
+from emp_gym.governance.diary.diary import Diary
+from emp_gym.governance.diary.recorder import Regimes
+from emp_gym.governance.log.writer import Log
 from emp_gym.risk.gates import Gate
 from emp_gym.types import I8, ConfigError, DataError
 

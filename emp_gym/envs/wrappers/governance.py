@@ -15,8 +15,8 @@ from gymnasium.vector import VectorEnv
 
 from emp_gym.envs.faces import NativeWrapper
 from emp_gym.envs.wrappers.risk import install
-from emp_gym.governance.kill_gate import KillGate
-from emp_gym.governance.stages import StageGate
+from emp_gym.governance.kill_switch.gate import KillGate
+from emp_gym.governance.promotion.stages import StageGate
 
 __all__ = ["KillSwitchVectorWrapper", "KillSwitchWrapper", "StageVectorWrapper", "StageWrapper"]
 

@@ -93,7 +93,7 @@ def test_rllib_ppo_conforms() -> None:
 
 @pytest.mark.slow
 def test_actors_sample_and_the_run_is_a_run(tmp_path: Path, capsys: Any) -> None:
-    from emp_gym.experiments.commands import evaluate, train
+    from emp_gym.cli import evaluate, train
 
     root = tmp_path / "run"
     line = ["--env", "emp-lob-v0", "--data", DATA["data"], "--agent", "rllib-ppo", "--total-timesteps", "2048", "--set", "agent.n_steps=32",
@@ -129,7 +129,7 @@ def test_a_checkpoint_is_opened_only_when_trusted(tmp_path: Path) -> None:
 
 
 def test_workers_belong_to_ray_and_not_to_processes(capsys: Any) -> None:
-    from emp_gym.experiments.commands import train
+    from emp_gym.cli import train
 
     assert train.main(["--env", "emp-lob-v0", "--agent", "rllib-ppo", "--engine", "processes"]) == 2
     assert "workers of its own, on Ray" in capsys.readouterr().err

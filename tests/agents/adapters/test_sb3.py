@@ -72,7 +72,7 @@ def test_a_recurrent_policy_acts_as_sb3_says() -> None:
 
 
 def test_it_learns_the_trend() -> None:
-    from emp_gym.experiments.certify import Attempt, attempt
+    from emp_gym.training.certify import Attempt, attempt
 
     judgement = attempt(Attempt("sb3_agents:A2C", "emp-ladder-trend-v0", 0, 60_000, {"learning_rate": 3e-3})).judgement
     assert judgement.score > 0.9

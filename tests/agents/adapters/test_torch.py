@@ -93,7 +93,7 @@ def test_advantages_are_those_of_the_sum_over_the_future() -> None:
 
 
 def test_it_learns_the_trend() -> None:
-    from emp_gym.experiments.certify import Attempt, attempt
+    from emp_gym.training.certify import Attempt, attempt
 
     config = {"num_envs": 64, "num_steps": 32, "update_epochs": 2}
     judgement = attempt(Attempt("cleanrl_agent:CleanRL", "emp-ladder-trend-v0", 0, 60_000, config)).judgement

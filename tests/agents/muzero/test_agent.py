@@ -207,8 +207,8 @@ def test_any_gymnasium_id_will_do(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_it_learns_a_rung_of_the_ladder() -> None:
     """Trend: the last move says where the price goes. Judged exactly, as a share of the way to the optimum."""
-    from emp_gym.experiments import backtest
-    from emp_gym.experiments.certify import judge
+    from emp_gym.runs import backtest
+    from emp_gym.training.certify import judge
 
     env = backtest.make_env("emp-ladder-trend-v0", {}, 1)
     one = MuZero(env.single_observation_space, env.single_action_space, env.spec, seed=0, **LADDER)

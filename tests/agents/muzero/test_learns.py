@@ -21,8 +21,8 @@ from gymnasium.vector import AutoresetMode
 from emp_gym.agents.muzero.agent import MuZero
 from emp_gym.agents.presets import preset
 from emp_gym.evaluation.reliability import iqm
-from emp_gym.experiments import backtest
-from emp_gym.experiments.certify import judge
+from emp_gym.runs import backtest
+from emp_gym.training.certify import judge
 
 SEEDS = (10, 11, 12, 13, 14)  # not looked at while parameters were chosen, but for seed 10 of the quotes
 CARTPOLE_STEPS, CARTPOLE_EPISODES = 48_000, 20

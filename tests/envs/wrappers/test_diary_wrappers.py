@@ -13,8 +13,8 @@ from gymnasium.vector import AutoresetMode
 from emp_gym.envs import ENVIRONMENTS
 from emp_gym.envs.wrappers import RiskVectorWrapper
 from emp_gym.envs.wrappers.diary import DiaryVectorWrapper, DiaryWrapper
-from emp_gym.governance.diary_blocks import MASKED, SETTLED, TERMINATED, TRUNCATED, hash_rows
-from emp_gym.governance.diary_rows import DECIDED, OUTCOME
+from emp_gym.governance.diary.blocks import MASKED, SETTLED, TERMINATED, TRUNCATED, hash_rows
+from emp_gym.governance.diary.rows import DECIDED, OUTCOME
 from emp_gym.governance.errors import LogError
 from emp_gym.risk.gates import CapQuantity
 from emp_gym.types import ConfigError

@@ -20,8 +20,8 @@ from emp_gym.envs.wrappers import (
     StageVectorWrapper,
     StageWrapper,
 )
-from emp_gym.governance.kill_gate import KillGate
-from emp_gym.governance.kill_switch import KillSwitch
+from emp_gym.governance.kill_switch.gate import KillGate
+from emp_gym.governance.kill_switch.switch import KillSwitch
 from emp_gym.types import ConfigError, OrderKind, Stop
 
 QUOTE, BUY = 1, 7
