@@ -16,8 +16,8 @@ from emp_gym.types import ConfigError
 PIP = {"stable_baselines3": "stable-baselines3", "faiss": "faiss-cpu", "cv2": "opencv-python-headless"}
 ALONE = (
     "governance/verify.py",
-    "envs/check_alone.py",
-    "experiments/benchmark/",
+    "envs/conformance/scalar.py",
+    "benchmarks/",
 )  # each says in its own words what is missing
 WITHOUT = "import sys\nfrom emp_gym.extras import EXTRAS\nsys.modules.update(dict.fromkeys(EXTRAS))\n"  # None: Python finds none
 TRADE = """
