@@ -2,12 +2,12 @@
 
 ========================  =======================================================================================
 a market                  `BaseMarket`, `Market`, `MarketSpec`, `Named`, `Instrument`
-a task                    `Task`, `Action`, `LEAVE`, `WITHDRAW`, `OrderKind`, `Orders`
+a task                    `Task`, `Action`, `LEAVE`, `WITHDRAW`, `RequestType`, `Orders`
 a reward                  `Reward`, `CASH_UNITS`
 a feature set             `FeatureSet`, `Feature`
 a gate                    `Gate`, `passed`, `Verdicts`
 an agent                  `BaseAgent`, `Menu`
-what they all read        `View`, `World`, `Status`, `Outcome`, `Kind`; errors of theirs: `ConfigError`, `DataError`
+what they all read        `View`, `World`, `TradingStatus`, `OrderAck`, `MessageType`; errors of theirs: `ConfigError`, `DataError`
 in annotations            `Bool`, `F32`, `F64`, `I8`, `I64`
 ========================  =======================================================================================
 
@@ -19,9 +19,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from emp_gym import renamed
+
 if TYPE_CHECKING:
     from emp_gym.agents.base import BaseAgent
-    from emp_gym.agents.baselines.menus import Menu
+    from emp_gym.agents.baselines.action_layouts import Menu
     from emp_gym.envs.tasks import Reward, Task
     from emp_gym.market.base import Market, MarketSpec, Named
     from emp_gym.market.simple import BaseMarket
@@ -42,18 +44,18 @@ if TYPE_CHECKING:
         DataError,
         Feature,
         Instrument,
-        Kind,
-        OrderKind,
+        MessageType,
+        OrderAck,
         Orders,
-        Outcome,
-        Status,
+        RequestType,
+        TradingStatus,
         Verdicts,
         View,
     )  # fmt: skip
 
 _FROM = {
     "emp_gym.agents.base": ("BaseAgent",),
-    "emp_gym.agents.baselines.menus": ("Menu",),
+    "emp_gym.agents.baselines.action_layouts": ("Menu",),
     "emp_gym.envs.tasks": ("Reward", "Task"),
     "emp_gym.market.base": ("Market", "MarketSpec", "Named"),
     "emp_gym.market.simple": ("BaseMarket",),
@@ -61,8 +63,9 @@ _FROM = {
     "emp_gym.risk.gates": ("Gate", "passed"),
     "emp_gym.sensory.sets": ("FeatureSet",),
     "emp_gym.types": (
-        "Action", "Bool", "CASH_UNITS", "ConfigError", "DataError", "F32", "F64", "Feature", "I64", "I8", "Instrument", "Kind", "LEAVE",
-        "OrderKind", "Orders", "Outcome", "Status", "Verdicts", "View", "WITHDRAW",
+        "Action", "Bool", "CASH_UNITS", "ConfigError", "DataError", "F32", "F64", "Feature", "I64", "I8", "Instrument",
+        "MessageType", "LEAVE",
+        "RequestType", "Orders", "OrderAck", "TradingStatus", "Verdicts", "View", "WITHDRAW",
     ),
 }  # fmt: skip
 _MODULE = {name: module for module, names in _FROM.items() for name in names}
@@ -85,17 +88,17 @@ __all__ = [
     "FeatureSet",
     "Gate",
     "Instrument",
-    "Kind",
     "Market",
     "MarketSpec",
     "Menu",
+    "MessageType",
     "Named",
-    "OrderKind",
+    "OrderAck",
     "Orders",
-    "Outcome",
+    "RequestType",
     "Reward",
-    "Status",
     "Task",
+    "TradingStatus",
     "Verdicts",
     "View",
     "World",
@@ -104,6 +107,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    name = renamed.extend_now(name)
     if name not in _MODULE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_MODULE[name]), name)

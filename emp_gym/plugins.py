@@ -35,7 +35,7 @@ P = TypeVar("P", bound="Plugin")
 
 
 @dataclass(frozen=True)
-class Kind:
+class PluginKind:
     """One kind of plug-in: how it is found."""
 
     word: str  # what its keyword and the key of its mapping are called: "reward"
@@ -84,7 +84,7 @@ class Kind:
 class Part:
     """One thing that an environment is made of: its class and parameters, or the object that was given."""
 
-    kind: Kind
+    kind: PluginKind
     name: str
     cls: type
     given: dict[str, Any]
@@ -323,4 +323,4 @@ def moved(plugin: P, world: World) -> P:
     return plugin
 
 
-__all__ = ["Kind", "Part", "Plugin", "World", "Written", "deal", "guard", "moved", "parameters", "read_only", "unkept"]
+__all__ = ["Part", "Plugin", "PluginKind", "World", "Written", "deal", "guard", "moved", "parameters", "read_only", "unkept"]

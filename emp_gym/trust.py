@@ -29,7 +29,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from emp_gym import bounded
+from emp_gym import bounded, renamed
 from emp_gym.extras import MissingPackage, pip_line
 from emp_gym.paths import home
 from emp_gym.types import ConfigError, DataError
@@ -78,7 +78,7 @@ def resolve(name: str, what: str, fits: Callable[[type], bool], expected: str, *
     `what` says for whom ("gate 'my_gates:Cap'"), `expected` what it must be. Raises `unknown` for anything else that the name means,
     `MissingPackage` with the pip line where its module needs what is not installed.
     """
-    module, _, attribute = name.partition(":")
+    module, _, attribute = renamed.class_now(name).partition(":")
     if not attribute.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
         raise unknown(f"{what}: {module[:200]!r} is no module; expected module:Class, e.g. my_module:Name for a my_module.py here")
     try:

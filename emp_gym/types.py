@@ -1,4 +1,5 @@
-"""Every shared dtype, enum, dataclass and protocol, with units. Imports nothing of ours.
+"""Every shared dtype, enum, dataclass and protocol, with units. Imports nothing of ours. One file, long as it is: what all rooms
+agree on is read in one place.
 
 Letters used in shapes everywhere: N lanes (environments), M instruments, L book levels a side, K order slots,
 R rows (messages) of a tape, D features, A actions of a discrete menu.
@@ -61,7 +62,7 @@ class UnknownKeyword(ConfigError, TypeError):
         return cls(f"got an unexpected keyword argument {key!r}{hint}{more}")
 
 
-class Kind(IntEnum):
+class MessageType(IntEnum):
     """What a tape row or window event is. 1-7 are LOBSTER's own numbers."""
 
     NEW = 1
@@ -75,7 +76,7 @@ class Kind(IntEnum):
     EVICT = 9  # a level leaves the visible window with the given size
 
 
-class Outcome(IntEnum):
+class OrderAck(IntEnum):
     """What a market did with one entry of `Orders` when it was sent."""
 
     NONE = 0
@@ -87,7 +88,7 @@ class Outcome(IntEnum):
     PENDING = 6  # handed over, and nothing heard of it yet: one of `Reports` will answer
 
 
-class Status(IntEnum):
+class TradingStatus(IntEnum):
     """Trading status after a row."""
 
     TRADING = 0
@@ -96,7 +97,7 @@ class Status(IntEnum):
     CROSSING = 3  # the row is an auction print
 
 
-class OrderKind(IntEnum):
+class RequestType(IntEnum):
     """What an entry of `Orders` asks for."""
 
     NONE = 0
@@ -108,7 +109,7 @@ class OrderKind(IntEnum):
     )
 
 
-class Stop(IntEnum):
+class TruncationReason(IntEnum):
     """Why a gate ended an episode: ``info["truncated_by"]``."""
 
     NONE = 0
@@ -124,7 +125,7 @@ class Stop(IntEnum):
     STAGE = 10  # the policy's stage does not allow this venue, or cannot be told
 
 
-class Trend(IntEnum):
+class TrendState(IntEnum):
     DOWN = 0
     FLAT = 1
     UP = 2
@@ -285,7 +286,7 @@ class Orders:
 
     def begin(self, decision: I64) -> None:
         """Empties all entries; what `add` enters from now on is numbered by `decision` [N], that of the view."""
-        self.kind[...] = OrderKind.NONE
+        self.kind[...] = RequestType.NONE
         self._first_id = decision * 16 + 1
 
     def add(
@@ -296,7 +297,7 @@ class Orders:
 
         `id`: the order that a CANCEL means; every other kind gets a number of its own.
         """
-        slot = (self.kind[lanes] != OrderKind.NONE).sum(axis=1)
+        slot = (self.kind[lanes] != RequestType.NONE).sum(axis=1)
         if slot.max(initial=0) >= self.kind.shape[1]:
             raise ConfigError(
                 f"a task may ask for at most {self.kind.shape[1]} requests a lane and decision, lane {lanes[int(slot.argmax())]} got "
@@ -306,7 +307,7 @@ class Orders:
         records = np.zeros(len(lanes), ORDER)
         for name, value in (("side", side), ("price", price), ("quantity", quantity), ("target", target), ("instrument", instrument)):
             records[name] = value
-        records["id"] = id if kind == OrderKind.CANCEL else self._first_id[lanes] + slot
+        records["id"] = id if kind == RequestType.CANCEL else self._first_id[lanes] + slot
         self.records[lanes, slot] = records
 
     def put(
@@ -392,12 +393,12 @@ class Fills:
 
 @dataclass(frozen=True)
 class Reports:
-    """What a venue said in the last step of requests that were `Outcome.PENDING`, in order of time. All arrays [E]."""
+    """What a venue said in the last step of requests that were `OrderAck.PENDING`, in order of time. All arrays [E]."""
 
     lane: I32
     time_ns: I64
     id: I64  # of the request: that of the new order, or of the order to cancel
-    outcome: I8  # `Outcome`
+    outcome: I8  # `OrderAck`
     code: I64  # the venue's own reason, 0 for none
 
     @classmethod

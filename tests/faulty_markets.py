@@ -1,4 +1,5 @@
-"""Markets for tests of `emp_gym.envs.check_market`: right ones that halt, answer late or have latency, and for each check a market with one
+"""Markets for tests of `emp_gym.envs.conformance.market`: right ones that halt, answer late or have latency, and for each check
+a market with one
 fault that it, and no other check, must find."""
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import numpy as np
 from emp_gym.market.base import MarketSpec
 from emp_gym.market.public import CANCEL, IN_FLIGHT, LIMIT, LIVE, MARKET, NONE, REPLACE
 from emp_gym.market.starts import Numbers
-from emp_gym.types import I64, ORDER, Bool, Orders, Outcome, Reports, Status
+from emp_gym.types import I64, ORDER, Bool, OrderAck, Orders, Reports, TradingStatus
 from tests.third_party.emp_example_market.emp_example_market.market import Walk, WalkConfig
 
 # ---------------------------------------------------------------------------------------------------------- right ones
@@ -22,7 +23,7 @@ class Halts(Walk):
 
     def _show(self, lanes: I64, **flows: Any) -> None:
         shut = self.public.lane["decision"][lanes] % 15 >= 10
-        super()._show(lanes, status=np.where(shut, Status.HALTED, Status.TRADING), **flows)
+        super()._show(lanes, status=np.where(shut, TradingStatus.HALTED, TradingStatus.TRADING), **flows)
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Late(Walk):
             lane = lanes[self.kind[lanes, 0, k] != NONE]
             self._arrive(lane, self.kind[lane, 0, k], self.asked[lane, 0, k], depth)
         self.kind[lanes], self.asked[lanes] = np.roll(self.kind[lanes], -1, axis=1), np.roll(self.asked[lanes], -1, axis=1)
-        self.kind[lanes, -1], self.outcome[lanes] = NONE, Outcome.NONE
+        self.kind[lanes, -1], self.outcome[lanes] = NONE, OrderAck.NONE
         for k in range(wide):
             lane = lanes[orders.kind[lanes, k] != NONE]
             self.outcome[lane, k] = self._send(lane, k, orders.kind[lane, k], orders.records[lane, k])
@@ -66,14 +67,14 @@ class Late(Walk):
     def _send(self, lane: I64, k: int, kind: np.ndarray, asked: np.ndarray) -> np.ndarray:
         """What the own door refuses is told at once; the rest is on its way."""
         told, new = self._told(lane, kind, asked), kind != CANCEL
-        taken = told == Outcome.ACCEPTED
+        taken = told == OrderAck.ACCEPTED
         self._count(lane, new, taken)
         self.public.open["leaving"][lane[taken & ~new], self._find(lane, asked["id"])[1][taken & ~new]] = True
         self.kind[lane[taken], -1, k], self.asked[lane[taken], -1, k] = kind[taken], asked[taken]
         own = self._order(lane, kind, asked)[taken & new]
         own["state"], own["live"] = IN_FLIGHT, False
         self._put(lane[taken & new], own)
-        return np.where(taken, Outcome.PENDING, told)
+        return np.where(taken, OrderAck.PENDING, told)
 
     def _arrive(self, lane: I64, kind: np.ndarray, asked: np.ndarray, depth: np.ndarray) -> None:
         new, aim = kind != CANCEL, np.where(kind == REPLACE, asked["target"], asked["id"])
@@ -87,7 +88,7 @@ class Late(Walk):
         self.public.open["state"][lane[mine], slot[mine]], self.public.open["live"][lane[mine], slot[mine]] = LIVE, True
         self._take(lane[mine], slot[mine], depth)
         self._sweep(lane)
-        told = np.where(there, Outcome.ACCEPTED, Outcome.UNKNOWN)
+        told = np.where(there, OrderAck.ACCEPTED, OrderAck.UNKNOWN)
         self.said += zip(lane.tolist(), self.public.lane["time_ns"][lane].tolist(), asked["id"].tolist(), told.tolist())
 
     def last_reports(self) -> Reports:
@@ -147,7 +148,7 @@ class ShyDoor(Walk):
     def _told(self, lane: I64, kind: np.ndarray, asked: np.ndarray) -> np.ndarray:
         told = super()._told(lane, kind, asked)
         shy = (self.public.lane["decision"][lane] % 7 == 6) & (kind == MARKET) & (self.public.quote["position"][lane, 0] > 900)
-        return np.where(shy & (told == Outcome.ACCEPTED), Outcome.HALTED, told)
+        return np.where(shy & (told == OrderAck.ACCEPTED), OrderAck.HALTED, told)
 
 
 class FilledKeepsSlot(Walk):
@@ -168,7 +169,7 @@ class FilledKeepsSlot(Walk):
     def _told(self, lane: I64, kind: np.ndarray, asked: np.ndarray) -> np.ndarray:
         told = super()._told(lane, kind, asked)
         full = self.public.lane["orders"][lane] + self.kept[lane] >= self.most_orders
-        return np.where((told == Outcome.ACCEPTED) & (kind != CANCEL) & full, Outcome.NO_SLOT, told)
+        return np.where((told == OrderAck.ACCEPTED) & (kind != CANCEL) & full, OrderAck.NO_SLOT, told)
 
 
 class CancelledFills(Walk):
@@ -215,7 +216,7 @@ class FillsInHalt(Halts):
 
     def resting(self, lanes: I64, side: int) -> Any:
         status = self.public.quote["status"].copy()
-        self.public.quote["status"] = Status.TRADING
+        self.public.quote["status"] = TradingStatus.TRADING
         found = list(super().resting(lanes, side))
         self.public.quote["status"] = status
         return iter(found)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from emp_gym.envs import snapshot
-from emp_gym.envs.core import Lanes
+from emp_gym.envs.trading_core import Lanes
 from emp_gym.market.replay import ReplayMarket
 
 

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from emp_gym.cli import judging
+from emp_gym.cli import evaluation as judging
 from emp_gym.runs import backtest
 from emp_gym.runs.backtest import Comparison
 from emp_gym.runs.config import EvaluationConfig, RunConfig

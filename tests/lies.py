@@ -20,26 +20,26 @@ import numpy as np
 
 from emp_gym import trust
 from emp_gym.agents.base import BaseAgent
-from emp_gym.cli import judging
+from emp_gym.cli import evaluation as judging
 from emp_gym.data import store
 from emp_gym.data.lobster import reader
 from emp_gym.data.synthetic import day as synthetic
 from emp_gym.data.tape.tape_set import TapeSet, build
 from emp_gym.evaluation.assumptions import FILE
-from emp_gym.evaluation.metrics import FEWEST, Estimate
+from emp_gym.evaluation.intervals import FEWEST, Estimate
 from emp_gym.reports import report
-from emp_gym.reports.document import markdown
-from emp_gym.reports.findings import Findings
+from emp_gym.reports.blocks import markdown
 from emp_gym.reports.preface import Preface, introduce
+from emp_gym.reports.report_data import Findings
 from emp_gym.runs import backtest
-from emp_gym.runs.backtest import Comparison, Row
+from emp_gym.runs.backtest import AgentResult, Comparison
 from emp_gym.runs.config import EvaluationConfig, RunConfig
-from emp_gym.runs.facts import Facts
-from emp_gym.runs.heldout import Proof, Standing
+from emp_gym.runs.held_out import Proof, Standing
 from emp_gym.runs.rules import NO_RECORD
-from emp_gym.runs.runs import RunFolder
+from emp_gym.runs.run_folder import RunFolder
+from emp_gym.runs.run_metadata import RunMetadata
 from emp_gym.runs.spans import Played, Span, trained_spans
-from emp_gym.training import training
+from emp_gym.training import train
 from emp_gym.types import RunLog
 
 FIRST = 12  # lines
@@ -156,13 +156,13 @@ def config(agent: str = "lies:Eager", *, evaluation: Mapping[str, Any] | None = 
 
 def trained(folder: Path, asked: RunConfig) -> RunFolder:
     """A run that learned as `asked`."""
-    return training.train(asked, folder, Silent())[0]
+    return train.train(asked, folder, Silent())[0]
 
 
 def judged(asked: RunConfig, runs: Sequence[RunFolder] = ()) -> Told:
     """The agents of `runs` (the rule that `asked` names where there are none) as `evaluate.py` would tell of them."""
     if runs:
-        agents = [training.load(run, asked.env_id, asked.env, asked.evaluation.split) for run in runs]
+        agents = [train.load(run, asked.env_id, asked.env, asked.evaluation.split) for run in runs]
     else:
         env = backtest.make_env(asked.env_id, asked.env, 1, split=asked.evaluation.split)
         agents = [backtest.build(asked.agent_name, env)]
@@ -176,7 +176,7 @@ def told(comparison: Comparison, asked: RunConfig, folder: Path | None = None) -
     out = io.StringIO()
     with contextlib.redirect_stdout(out), mock.patch.dict(os.environ, {"COLUMNS": "2000"}):
         judging.show(comparison)
-    facts = Facts(asked, {"data": [], "versions": {}}, market=True)
+    facts = RunMetadata(asked, {"data": [], "versions": {}}, market=True)
     return Told(out.getvalue(), markdown(report.document(comparison, Findings({}, {}), facts, {})), folder)
 
 
@@ -491,9 +491,9 @@ def drift(way: int, own: float, held: float, gap: tuple[float, float]) -> Callab
         def estimate(mean: float, low: float, high: float) -> Estimate:
             return Estimate(mean, low, high, FEWEST)
 
-        def row(name: str, mean: float, ahead: Estimate | None = None) -> Row:
+        def row(name: str, mean: float, ahead: Estimate | None = None) -> AgentResult:
             made = estimate(mean, mean - 10, mean + 10)
-            return Row(name, {"pnl": np.full((1, FEWEST), mean)}, made, made, {}, ahead)
+            return AgentResult(name, {"pnl": np.full((1, FEWEST), mean)}, made, made, {}, ahead)
 
         with_it, against = ("long", "short") if way > 0 else ("short", "long")
         rows = [

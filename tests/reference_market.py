@@ -13,7 +13,16 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import NamedTuple
 
-from emp_gym.types import EMPTY_ASK, EMPTY_BID, Instrument, Kind, OrderKind, Outcome, RecordedDay, Status
+from emp_gym.types import (
+    EMPTY_ASK,
+    EMPTY_BID,
+    Instrument,
+    MessageType,
+    OrderAck,
+    RecordedDay,
+    RequestType,
+    TradingStatus,
+)
 
 BEYOND_WINDOW = -1  # volume ahead of an order whose place nobody knows
 BEYOND_FILE = 2  # times the side of a book: what was taken beyond its file
@@ -56,28 +65,28 @@ class Day:
         births: dict[int, int] = {}
         mentions: dict[int, int] = {}
         book: dict[int, dict[int, int]] = {1: {}, -1: {}}
-        trading, mid2, bought, sold = Status.TRADING, 0, 0, 0
+        trading, mid2, bought, sold = TradingStatus.TRADING, 0, 0, 0
         columns = (day.time_ns, day.kind, day.order_id, day.size, day.price, day.side, day.book_price, day.book_size)
         for r, (time_ns, kind, order, size, price, side, prices, sizes) in enumerate(
             zip(*(c.tolist() for c in columns))
         ):
             events = []
             before, book = book, {1: visible(prices[0], sizes[0]), -1: visible(prices[1], sizes[1])}
-            if kind in (Kind.NEW, Kind.REDUCE, Kind.DELETE, Kind.EXECUTE):
+            if kind in (MessageType.NEW, MessageType.REDUCE, MessageType.DELETE, MessageType.EXECUTE):
                 mentions.setdefault(order, r)
-                if kind == Kind.NEW:
+                if kind == MessageType.NEW:
                     births[order] = r
                 events.append(Event(kind, side, price, size, births.get(order), mentions[order]))
-            if kind == Kind.HALT:
-                trading = {-1: Status.HALTED, 0: Status.QUOTING}.get(price, Status.TRADING)
-            if kind == Kind.EXECUTE:
+            if kind == MessageType.HALT:
+                trading = {-1: TradingStatus.HALTED, 0: TradingStatus.QUOTING}.get(price, TradingStatus.TRADING)
+            if kind == MessageType.EXECUTE:
                 bought, sold = bought + size * (side < 0), sold + size * (side > 0)
             for s in (1, -1):
                 expected = message_applied(before[s], events[0]) if events and side == s else before[s]
                 events += window_events(s, expected, book[s])
             if book[1] and book[-1]:
                 mid2 = next(iter(book[1])) + next(iter(book[-1]))
-            status = Status.CROSSING if kind == Kind.CROSS and trading == Status.TRADING else trading
+            status = TradingStatus.CROSSING if kind == MessageType.CROSS and trading == TradingStatus.TRADING else trading
             self.rows.append(Row(time_ns, kind, side, price, size, status, events, book, mid2, bought, sold))
 
     def last_row_at(self, time_ns: int) -> int:
@@ -121,7 +130,7 @@ def visible(prices: list[int], sizes: list[int]) -> dict[int, int]:
 
 def message_applied(levels: dict[int, int], message: Event) -> dict[int, int]:
     after = dict(levels)
-    if message.kind == Kind.NEW:
+    if message.kind == MessageType.NEW:
         after[message.price] = after.get(message.price, 0) + message.size
     elif message.price in after:
         after[message.price] -= message.size
@@ -135,9 +144,9 @@ def window_events(side: int, expected: dict[int, int], found: dict[int, int]) ->
     events = []
     for price in sorted({*expected, *found}, reverse=side > 0):
         if price not in found:
-            events.append(Event(Kind.EVICT, side, price, expected[price], None, -1))
+            events.append(Event(MessageType.EVICT, side, price, expected[price], None, -1))
         elif expected.get(price) != found[price]:
-            events.append(Event(Kind.ADOPT, side, price, found[price], None, -1))
+            events.append(Event(MessageType.ADOPT, side, price, found[price], None, -1))
     return events
 
 
@@ -243,7 +252,7 @@ class Judge:
     # ---------------------------------------------------------------------------------------------------- a decision
 
     def step(self, requests: Iterable[tuple[int, int, int, int, int, int, int]]) -> list[int]:
-        """Requests are (kind, side, price, quantity, id, target, instrument); returns an `Outcome` for each."""
+        """Requests are (kind, side, price, quantity, id, target, instrument); returns an `OrderAck` for each."""
         self.fills = []
         outcomes = [self._send(*request) for request in requests]
         rows, rules = self.day.rows, self.rules
@@ -270,33 +279,33 @@ class Judge:
     def _send(self, kind: int, side: int, price: int, quantity: int, order: int, target: int, instrument: int) -> int:
         arrives_ns = self.time_ns + self.rules.order_latency_ns
         known = {own.id for own in self.orders}
-        if kind == OrderKind.NONE:
-            return Outcome.NONE
-        if kind == OrderKind.CANCEL:
+        if kind == RequestType.NONE:
+            return OrderAck.NONE
+        if kind == RequestType.CANCEL:
             if order not in known:
-                return Outcome.UNKNOWN
+                return OrderAck.UNKNOWN
             self.mail.append(Letter(arrives_ns, None, order))
-            return Outcome.ACCEPTED
+            return OrderAck.ACCEPTED
         whole = self.day.instrument
         malformed = (
-            kind not in (OrderKind.LIMIT, OrderKind.MARKET, OrderKind.REPLACE) or quantity <= 0 or quantity % whole.lot
+            kind not in (RequestType.LIMIT, RequestType.MARKET, RequestType.REPLACE) or quantity <= 0 or quantity % whole.lot
         )
         malformed = malformed or side not in (1, -1) or instrument != 0 or order <= 0 or order in known
-        malformed = malformed or (kind != OrderKind.MARKET and (price <= 0 or not valid(whole, price)))
-        outcome = Outcome.ACCEPTED
+        malformed = malformed or (kind != RequestType.MARKET and (price <= 0 or not valid(whole, price)))
+        outcome = OrderAck.ACCEPTED
         if malformed:
-            outcome = Outcome.MALFORMED
-        elif kind == OrderKind.REPLACE and target not in known:
-            outcome = Outcome.UNKNOWN
-        elif self.day.rows[self.seen].status != Status.TRADING:
-            outcome = Outcome.HALTED
+            outcome = OrderAck.MALFORMED
+        elif kind == RequestType.REPLACE and target not in known:
+            outcome = OrderAck.UNKNOWN
+        elif self.day.rows[self.seen].status != TradingStatus.TRADING:
+            outcome = OrderAck.HALTED
         elif len(self.orders) >= OWN_ORDERS:
-            outcome = Outcome.NO_SLOT
-        if outcome != Outcome.ACCEPTED:
+            outcome = OrderAck.NO_SLOT
+        if outcome != OrderAck.ACCEPTED:
             self.refused += 1
             return outcome
-        target = target if kind == OrderKind.REPLACE else 0
-        own = Own(order, side, price, quantity, kind == OrderKind.MARKET, target, self.decision)
+        target = target if kind == RequestType.REPLACE else 0
+        own = Own(order, side, price, quantity, kind == RequestType.MARKET, target, self.decision)
         self.orders.append(own)
         self.mail.append(Letter(arrives_ns, own))
         self.sent += 1
@@ -324,7 +333,7 @@ class Judge:
         for other in replaced:
             other.gone = True
         nothing_to_take = own.market and not row.book[-own.side] and row.mid2 == 0
-        if (own.target and not replaced) or row.status != Status.TRADING or nothing_to_take:
+        if (own.target and not replaced) or row.status != TradingStatus.TRADING or nothing_to_take:
             self.refused += 1
             own.gone = True
             return
@@ -455,7 +464,7 @@ class Judge:
             for own in resting
             if (own.side, own.price) == (event.side, event.price)
         ]
-        if row.status == Status.TRADING:
+        if row.status == TradingStatus.TRADING:
             for own, event in concerned:
                 look_at_front(own, event)
             self._fill(resting, r)
@@ -467,7 +476,7 @@ class Judge:
 
     def _fill(self, resting: list[Own], r: int) -> None:
         row, optimistic = self.day.rows[r], self.rules.fills == "optimistic"
-        if optimistic and row.kind in (Kind.NEW, Kind.REDUCE, Kind.DELETE, Kind.EXECUTE):
+        if optimistic and row.kind in (MessageType.NEW, MessageType.REDUCE, MessageType.DELETE, MessageType.EXECUTE):
             better = self.day.rows[r - 1].book[row.side]
             for own in resting:
                 touched = (own.side, own.price) == (row.side, row.price)
@@ -480,7 +489,7 @@ class Judge:
             for own in line:
                 self._made(own, own.quantity, r)
             return
-        queued = row.kind == Kind.EXECUTE and self.rules.fills == "exact"
+        queued = row.kind == MessageType.EXECUTE and self.rules.fills == "exact"
         at_price = [own for own in line if own.price == row.price and queued]
         line = [own for own in line if own not in at_price or own.ahead != BEYOND_WINDOW]
         made: dict[int, int] = defaultdict(int)
@@ -498,9 +507,9 @@ class Judge:
     def _passive_side(self, r: int) -> int:
         """The side whose resting orders the message of row r can fill, 0 for none."""
         row = self.day.rows[r]
-        if row.kind == Kind.NEW:
+        if row.kind == MessageType.NEW:
             return -row.side
-        if row.kind == Kind.EXECUTE_HIDDEN and self.rules.hidden_prints == "fill":
+        if row.kind == MessageType.EXECUTE_HIDDEN and self.rules.hidden_prints == "fill":
             bids, offers = self.day.rows[r - 1].book[1], self.day.rows[r - 1].book[-1]
             if not bids or not offers or not max(bids) < row.price < min(offers):
                 return 0
@@ -508,7 +517,7 @@ class Judge:
                 return row.side
             from_bid, from_offer = row.price - max(bids), min(offers) - row.price
             return 0 if from_bid == from_offer else 1 if from_bid < from_offer else -1
-        return row.side if row.kind == Kind.EXECUTE else 0
+        return row.side if row.kind == MessageType.EXECUTE else 0
 
     # --------------------------------------------------------------------------------------------------------- money
 
@@ -541,9 +550,9 @@ def born_in_sight(day: Day, side: int, price: int, r: int) -> dict[int, int]:
     for at, row in enumerate(day.rows[: r + 1]):
         for event in row.events:
             if (event.side, event.price) == (side, price):
-                if event.kind == Kind.NEW:
+                if event.kind == MessageType.NEW:
                     orders[at] = event.size
-                elif event.kind in (Kind.ADOPT, Kind.EVICT):
+                elif event.kind in (MessageType.ADOPT, MessageType.EVICT):
                     orders = {}
                 elif event.birth in orders:
                     orders[event.birth] -= event.size
@@ -554,7 +563,7 @@ def born_in_sight(day: Day, side: int, price: int, r: int) -> dict[int, int]:
 
 def look_at_front(own: Own, event: Event) -> None:
     """Who is executed stood first. If he came after us, nobody is ahead of us any more."""
-    if event.kind != Kind.EXECUTE or own.level_left is None:
+    if event.kind != MessageType.EXECUTE or own.level_left is None:
         return
     if event.birth is not None:
         younger = event.birth > own.born
@@ -567,28 +576,28 @@ def look_at_front(own: Own, event: Event) -> None:
 def move(day: Day, own: Own, event: Event, r: int) -> None:
     """What a message or window event at its level does to the place of a resting order; executions are shared out already."""
     before = own.level_left
-    if event.kind in (Kind.ADOPT, Kind.EVICT):
+    if event.kind in (MessageType.ADOPT, MessageType.EVICT):
         if before is None:
             own.nameless = max(
                 own.ahead - sum(lots for birth, lots in own.named.items() if birth < own.born + (not own.counted)), 0
             )
         own.level_left, own.behind, own.counted = r, 0, min(own.counted, 1)
-        if event.kind == Kind.EVICT:
+        if event.kind == MessageType.EVICT:
             return
         if own.ahead and was_empty(day, own, max(own.born, -1 if before is None else before), r):
             own.ahead = own.nameless = 0
         elif own.ahead == BEYOND_WINDOW:
             own.ahead = own.nameless = event.size
-    elif event.kind == Kind.NEW:
+    elif event.kind == MessageType.NEW:
         own.behind += event.size
         if own.ahead == BEYOND_WINDOW:
             own.ahead = own.nameless = 0  # the level was empty when it came into sight
     elif event.birth == own.born and own.counted:
         own.counted = max(own.counted - event.size, 0)
     else:
-        leave(own, event, traded=event.kind == Kind.EXECUTE and day.rows[r].status == Status.TRADING)
+        leave(own, event, traded=event.kind == MessageType.EXECUTE and day.rows[r].status == TradingStatus.TRADING)
     if own.ahead > 0:
-        seen = event.size if event.kind == Kind.ADOPT else day.rows[r].book[own.side].get(own.price, 0)
+        seen = event.size if event.kind == MessageType.ADOPT else day.rows[r].book[own.side].get(own.price, 0)
         own.ahead = min(own.ahead, max(seen - own.counted - own.behind, 0))
     if own.ahead != BEYOND_WINDOW and own.nameless is not None:
         own.nameless = min(own.nameless, own.ahead)
@@ -605,7 +614,7 @@ def leave(own: Own, event: Event, traded: bool) -> None:
         if traded and own.nameless is not None:
             own.nameless = max(own.nameless - event.size, 0)
         return
-    if event.kind != Kind.EXECUTE and own.ahead > 0:
+    if event.kind != MessageType.EXECUTE and own.ahead > 0:
         own.ahead = max(own.ahead - event.size, 0)
     if event.birth in own.named:
         own.named[event.birth] -= event.size

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from emp_gym.agents.base import Arrays, BaseAgent
-from emp_gym.search.work import Outcome
+from emp_gym.search.jobs import JobResult
 from emp_gym.types import ConfigError
 
 TABLE = {
@@ -100,7 +100,7 @@ class Formula(Fumbling):
             config = json.loads(unit.config)
             x = np.array([config["agent"][name] for name in "abcdef"])
             value = 1 - float(((x - 0.7) ** 2).sum())
-            yield index, Outcome((value, float(x[0]), 1.0), (value,), config["total_timesteps"], 0.0)
+            yield index, JobResult((value, float(x[0]), 1.0), (value,), config["total_timesteps"], 0.0)
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,9 @@ from emp_gym.data.tape.files import META
 from emp_gym.data.tape.format import COLUMNS
 from emp_gym.data.tape.tape_set import TapeSet, build
 from emp_gym.envs import snapshot
-from emp_gym.market import ghost
+from emp_gym.market import queue_validation
 from emp_gym.market.replay import REQUESTS
-from emp_gym.types import ConfigError, DataError, OrderKind, Orders
+from emp_gym.types import ConfigError, DataError, Orders, RequestType
 from tests.inside import kept_of
 from tests.market.duel import damaged, synthetic_day
 from tests.market.on_tape import replaying
@@ -201,7 +201,7 @@ def trade(tape: TapeSet, seed: int) -> None:
                 side = int(rng.choice([1, -1]))
                 best = int((market.view.bid_price if side > 0 else market.view.ask_price)[lane, 0, 0])
                 tick = int(market.view.tick[lane, 0])
-                kind = int(rng.choice([OrderKind.LIMIT, OrderKind.MARKET, OrderKind.CANCEL]))
+                kind = int(rng.choice([RequestType.LIMIT, RequestType.MARKET, RequestType.CANCEL]))
                 orders.put(
                     lane, slot, kind, side=side, quantity=int(rng.integers(1, 300)),
                     price=best - best % tick + tick * int(rng.integers(-4, 5)), id=int(rng.integers(1, 1 << 40)),
@@ -210,7 +210,7 @@ def trade(tape: TapeSet, seed: int) -> None:
         market.last_fills()
     market.close(np.arange(lanes), np.zeros(lanes, np.int64))
     for number in range(len(tape.info)):
-        ghost.judge(tape, number)
+        queue_validation.judge(tape, number)
 
 
 def same(one: TapeSet, other: TapeSet) -> bool:

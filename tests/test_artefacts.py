@@ -14,7 +14,7 @@ import pytest
 from emp_gym.cli import evaluate, train
 from emp_gym.evaluation import runlog
 from emp_gym.governance.diary.diary import DiaryReader
-from emp_gym.governed.replaying import replay
+from emp_gym.governed.diary_replay import replay
 
 ARTEFACTS = Path(__file__).parent / "artefacts"
 

@@ -57,7 +57,7 @@ def policy(step, state):
 import json, time
 import numpy as np
 import emp_gym
-from emp_gym.governance.log.heads import KeyFile
+from emp_gym.governance.log.signed_tree_heads import KeyFile
 from emp_gym.governance.diary import blocks as blocks
 from emp_gym.sensory.regime import label
 key, weights_sha256, new_sha256 = KeyFile.generate("diary.key"), "0" * 64, "1" * 64

@@ -106,7 +106,7 @@ def test_the_core_alone_trades_in_every_id(root: Path) -> None:
         ("import emp_gym.agents.backbones", "agents"),
         ("from emp_gym.envs.sb3 import NativeVecEnv", "agents"),
         ("from emp_gym.memory.index import FaissIndex\nimport numpy as np\nFaissIndex(2)", "memory"),
-        ("from emp_gym.governance.log.heads import KeyFile\nKeyFile.generate('never.key')", "governance"),
+        ("from emp_gym.governance.log.signed_tree_heads import KeyFile\nKeyFile.generate('never.key')", "governance"),
         ("import gymnasium as gym\ne = gym.make('emp-lob-v0', render_mode='rgb_array')\ne.reset(seed=1)\ne.render()", "report"),
     ],
 )  # fmt: skip
@@ -156,8 +156,8 @@ def test_such_an_import_is_found(tmp_path: Path) -> None:
 def test_the_conformance_of_an_environment_is_checked_without_what_draws(root: Path) -> None:
     program = """
 import emp_gym
-from emp_gym.envs.check_alone import gymnasium_accepts, sb3_accepts
-from emp_gym.envs.subject import Skip, Subject
+from emp_gym.envs.conformance.scalar import gymnasium_accepts, sb3_accepts
+from emp_gym.envs.conformance.subject import Skip, Subject
 for check in (gymnasium_accepts, sb3_accepts):
     try:
         print(list(check(Subject.of("emp-lob-execution-v0"))))

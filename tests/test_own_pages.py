@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from emp_gym.cli import own_modules
+from emp_gym.cli import user_modules
 
 PACKAGE = Path("tests/third_party/emp_example_market/emp_example_market")
 SAME = {f"own_{name}": name for name in ("market", "task", "reward", "features", "gate", "agent")}
@@ -57,7 +57,7 @@ def run(words: list[str]) -> None:
         assert command.main([*words[1:], *TRAIN, *short]) == 0
     elif "--env" in words:
         arguments = command._arguments(words[1:])
-        own_modules.admit(arguments)
+        user_modules.admit(arguments)
         assert command._trainable(arguments.env, command._keywords(arguments.set))["missing"] == []
     elif words[0] != "emp-evaluate":  # judged in third_party/test_example_market
         assert command.main(words[1:]) == 0

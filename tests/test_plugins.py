@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from emp_gym import plugins
-from emp_gym.plugins import Kind, Plugin, World, deal, moved
+from emp_gym.plugins import Plugin, PluginKind, World, deal, moved
 from emp_gym.types import ConfigError, DataError, UnknownKeyword
 
 
@@ -50,8 +50,8 @@ class Stranger:
 
 HERE = __name__
 OURS = {"plain": f"{HERE}:Plain", "growth": f"{HERE}:Growth"}
-KIND = Kind("reward", "emp_gym.rewards", OURS, lambda cls: issubclass(cls, Base), "a Base")
-SET = Kind("features", "emp_gym.features", {"written": f"{HERE}:Written"}, lambda cls: issubclass(cls, Base), "a Base")
+KIND = PluginKind("reward", "emp_gym.rewards", OURS, lambda cls: issubclass(cls, Base), "a Base")
+SET = PluginKind("features", "emp_gym.features", {"written": f"{HERE}:Written"}, lambda cls: issubclass(cls, Base), "a Base")
 
 
 @pytest.fixture

@@ -29,15 +29,15 @@ from emp_gym.agents.base import read_arrays, read_json
 from emp_gym.cli import evaluate, train
 from emp_gym.envs import gates
 from emp_gym.envs.making import put_together
-from emp_gym.governed import evidence, replaying
+from emp_gym.governed import diary_replay, evidence
 from emp_gym.runs import config as configs
 from emp_gym.runs import contract
 from emp_gym.runs.config import RunConfig
-from emp_gym.runs.facts import curve_rows
-from emp_gym.runs.runs import RunFolder
+from emp_gym.runs.run_folder import RunFolder
+from emp_gym.runs.run_metadata import curve_rows
 from emp_gym.search import store
 from emp_gym.search.driver import Search
-from emp_gym.search.plans import Plan
+from emp_gym.search.plans import SearchPlan
 from emp_gym.trust import Untrusted
 from emp_gym.types import ConfigError, DataError, EmpGymError
 
@@ -203,7 +203,7 @@ OURS: dict[str, dict[str, Any]] = {
     "a class that one of our modules imports": {"agent_name": "emp_gym.agents.adapters.foreign:Path"},
     "a function of ours": {"agent_name": "emp_gym.cli.kill:main"},
     "a module that one of ours imports": {"agent_name": "emp_gym.agents.registry:os"},
-    "a class of ours that is no agent": {"agent_name": "emp_gym.runs.runs:RunFolder"},
+    "a class of ours that is no agent": {"agent_name": "emp_gym.runs.run_folder:RunFolder"},
     "no module of ours": {"agent_name": "emp_gym.os:system"},
     "a dotted attribute": {"agent_name": "emp_gym.agents.registry:os.system"},
     "a relative module": {"agent_name": ".os:system"},
@@ -234,7 +234,7 @@ GATES: dict[str, Any] = {
     "a function with what it wants": {"gate": "os:system", "command": "true"},
     "a function of a module": "hostile:touch",
     "a class whose objects cannot be called": "hostile:Agent",
-    "a class that one of our modules imports": "emp_gym.runs.runs:Path",
+    "a class that one of our modules imports": "emp_gym.runs.run_folder:Path",
     "a class of ours that is no gate": "emp_gym.governed.evidence:Execution",
     "a function of ours": "emp_gym.risk.gates:passed",
     "a module": "emp_gym.envs.gates:np",
@@ -352,7 +352,7 @@ def test_a_series_of_seeds_is_read_as_a_run_is(case: str, tmp_path: Path, canary
 
 # ------------------------------------------------------------------------------------------------------------- studies
 
-PLAN = asdict(Plan(ENV, "ppo", table={"agent.gamma": {"low": 0.9, "high": 1.0}}))
+PLAN = asdict(SearchPlan(ENV, "ppo", table={"agent.gamma": {"low": 0.9, "high": 1.0}}))
 
 
 def study_of(folder: Path, plan: Any, batches: Any = (), genome: Any = None) -> Path:
@@ -429,7 +429,7 @@ def test_a_diary_that_is_replayed_runs_nothing_that_nobody_has_vouched_for(
 ) -> None:
     told = SimpleNamespace(number=0, about=ABOUT | DIARIES[case], lanes=1)
     with pytest.raises(EmpGymError):
-        replaying.replay(SimpleNamespace(run=lambda _: told))  # type: ignore[arg-type]
+        diary_replay.replay(SimpleNamespace(run=lambda _: told))  # type: ignore[arg-type]
     assert not canary.exists()
     if case == "a gate of a module":
 
@@ -438,9 +438,9 @@ def test_a_diary_that_is_replayed_runs_nothing_that_nobody_has_vouched_for(
             return SimpleNamespace(unwrapped=SimpleNamespace(tape_set=SimpleNamespace(hash="1")), close=lambda: None)
 
         resolve = gates.resolve
-        monkeypatch.setattr(replaying.gym, "make_vec", made)
+        monkeypatch.setattr(diary_replay.gym, "make_vec", made)
         with trust.word(), pytest.raises(DataError, match=r"was on days"):  # other days than its own
-            replaying.replay(SimpleNamespace(run=lambda _: told))  # type: ignore[arg-type]
+            diary_replay.replay(SimpleNamespace(run=lambda _: told))  # type: ignore[arg-type]
         assert canary.exists()
 
 

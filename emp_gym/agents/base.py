@@ -38,8 +38,8 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 from gymnasium import spaces
 
-from emp_gym import bounded
-from emp_gym.agents.names import nearest
+from emp_gym import bounded, renamed
+from emp_gym.agents.suggest import nearest
 from emp_gym.extras import need
 from emp_gym.types import F32, Bool, ConfigError, DataError, Feature, MakeEnv
 
@@ -246,6 +246,7 @@ def configured(cls: type, config: Mapping[str, Any]) -> Any:
     if schema is None:
         return dict(config)
     known = [field.name for field in fields(schema)]
+    config = renamed.parameters(config, known)
     for key in config:
         if key not in known:
             raise ConfigError(f"{cls.__name__} has no parameter {key!r}; did you mean {nearest(key, known)}?")

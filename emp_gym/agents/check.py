@@ -26,8 +26,8 @@ from gymnasium import spaces
 
 from emp_gym.agents import registry
 from emp_gym.agents.base import Bound, Kept, Learner, traits
-from emp_gym.envs.check import Finding
-from emp_gym.envs.subject import failure, place
+from emp_gym.envs.conformance.subject import failure, place
+from emp_gym.envs.conformance.suite import Finding
 from emp_gym.types import ConfigError, EmpGymError
 
 LANES, STEPS, LEARN_STEPS = 6, 24, 4_000

@@ -8,10 +8,11 @@ from typing import Any
 
 import gymnasium as gym
 
+from emp_gym import renamed
 from emp_gym.agents.base import parameters
 from emp_gym.agents.baselines import TABLE, Menu, suited
 from emp_gym.envs import CERTIFICATES, ENVIRONMENTS
-from emp_gym.plugins import Kind
+from emp_gym.plugins import PluginKind
 from emp_gym.trust import MissingPackage as MissingPackage
 from emp_gym.types import ConfigError
 
@@ -19,8 +20,8 @@ BUILT_IN = {
     "ppo": "emp_gym.agents.ppo:PPO",
     "muzero": "emp_gym.agents.muzero.agent:MuZero",
     "rllib-ppo": "emp_gym.agents.adapters.rllib:RLlibPPO",
-    "optimal": "emp_gym.agents.certified:Optimal",
-    "naive": "emp_gym.agents.certified:Naive",
+    "optimal": "emp_gym.agents.optimal_policies:Optimal",
+    "naive": "emp_gym.agents.optimal_policies:Naive",
     **{row.name: f"{row.agent.__module__}:{row.agent.__qualname__}" for row in TABLE},
 }
 
@@ -33,7 +34,7 @@ class UnknownAgent(ConfigError):
     """No agent of that name; the message names the nearest."""
 
 
-AGENTS = Kind(
+AGENTS = PluginKind(
     "agent", "emp_gym.agents", BUILT_IN, lambda cls: callable(getattr(cls, "act", None)), "an agent class (it has no act method)",
     unknown=UnknownAgent,
 )  # fmt: skip
@@ -54,15 +55,16 @@ def find(name: str) -> type:
 def configured(name: str, config: Mapping[str, Any] | None = None) -> tuple[type, dict[str, Any]]:
     """The class that `name` means with the parameters `config`, and the parameters that it takes.
 
-    ``memory=faiss`` or ``memory=numpy`` makes any agent that learns one with a memory beside it (`emp_gym.agents.remembering`);
+    ``memory=faiss`` or ``memory=numpy`` makes any agent that learns one with a memory beside it (`emp_gym.agents.memory_agent`);
     ``memory=none`` says that there is none. An agent that has a parameter of that name keeps it.
     """
-    cls, config = find(name), dict(config or {})
+    cls = find(name)
+    config = renamed.parameters(config or {}, parameters(cls) or ())
     if "memory" not in config or "memory" in (parameters(cls) or ()):
         return cls, config
     if config["memory"] in (None, "none"):
         return cls, {key: value for key, value in config.items() if key != "memory"}
-    from emp_gym.agents.remembering import remembering
+    from emp_gym.agents.memory_agent import remembering
 
     return remembering(cls), config
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from emp_gym import bounded
 from emp_gym.benchmarks.figures import SMALL, Effort, Figures, say
 from emp_gym.reports import leaderboard_view
-from emp_gym.reports.document import markdown
+from emp_gym.reports.blocks import markdown
 from emp_gym.studies import suite
-from emp_gym.studies.suite import Plan
-from emp_gym.training.engine import Engine
+from emp_gym.studies.suite import SuitePlan
+from emp_gym.training.executors import Executor
 from emp_gym.types import ConfigError
 
 TABLE = "agents.md"
@@ -26,13 +26,13 @@ SMALL_PLAN = {
 def measure(
     figures: Figures, effort: Effort, data: Sequence[str] | None = None, *, agents: Sequence[str] = ("ppo", "hold", "random"),
     seeds: int | None = None, seed: int = 0, budget: int | None = None, only: Sequence[str] | None = None,
-    out: Path = Path("runs/benchmark-agents"), where: Engine | None = None,
+    out: Path = Path("runs/benchmark-agents"), where: Executor | None = None,
 ) -> None:  # fmt: skip
     """Runs what of the suite `out` does not hold yet, leaves ``agents.md`` there, and adds a figure for each agent and
     environment: over seeds, the score or the mean P&L on the test split. `data`: real days, besides the synthetic ones. Training
     seeds count from `seed` on, for `budget` steps (default: those of each environment) on `only` these environments. Cells are tasks
     of `where`."""
-    plan = Plan(tuple(agents), first_seed=seed)
+    plan = SuitePlan(tuple(agents), first_seed=seed)
     if effort is SMALL:
         plan = replace(plan, **SMALL_PLAN)  # type: ignore[arg-type]
     if seeds is not None:

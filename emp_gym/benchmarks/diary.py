@@ -16,7 +16,7 @@ import emp_gym  # noqa: F401  registers the ids
 from emp_gym.benchmarks.figures import Effort, Figures
 from emp_gym.envs.wrappers.diary import DiaryVectorWrapper
 from emp_gym.governance.diary.diary import BLOCK
-from emp_gym.governance.log.heads import KeyFile
+from emp_gym.governance.log.signed_tree_heads import KeyFile
 from emp_gym.governance.log.writer import DIARY, Log
 from emp_gym.runs import backtest
 

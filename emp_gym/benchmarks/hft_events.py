@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from emp_gym.data.tape.tape_set import TapeSet
-from emp_gym.types import Kind
+from emp_gym.types import MessageType
 
 Level = tuple[int, int]  # side, price
-_NEW, _DELETE, _EXECUTE, _ADOPT = int(Kind.NEW), int(Kind.DELETE), int(Kind.EXECUTE), int(Kind.ADOPT)
+_NEW, _DELETE, _EXECUTE, _ADOPT = int(MessageType.NEW), int(MessageType.DELETE), int(MessageType.EXECUTE), int(MessageType.ADOPT)
 _REST = 1 << 40  # order numbers from here on: the rest of a level's volume
 
 

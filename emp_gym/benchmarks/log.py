@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from emp_gym.benchmarks.figures import Effort, Figures, rates, say
-from emp_gym.governance.log.heads import KeyFile
 from emp_gym.governance.log.reader import LogReader
+from emp_gym.governance.log.signed_tree_heads import KeyFile
 from emp_gym.governance.log.store import Profile
 from emp_gym.governance.log.writer import DIARY, LEDGER, Draft, Log
 from emp_gym.governance.verify import verify

@@ -12,8 +12,8 @@ import numpy as np
 
 from emp_gym.benchmarks.figures import Effort, Figures, rates, say
 from emp_gym.data.lobster import reader as lobster
-from emp_gym.data.lobster.bytes import Messages, books_of, messages_of
 from emp_gym.data.lobster.files import DayFiles, days_of, open_day
+from emp_gym.data.lobster.parser import Messages, books_of, messages_of
 from emp_gym.data.synthetic import day
 from emp_gym.data.tape.tape_set import build
 

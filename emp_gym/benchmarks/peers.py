@@ -16,10 +16,10 @@ import numpy as np
 from emp_gym.benchmarks import days
 from emp_gym.benchmarks.figures import Effort, Figures, say
 from emp_gym.benchmarks.hft_events import market_by_order, market_by_price
-from emp_gym.benchmarks.quoting import Quoting
+from emp_gym.benchmarks.quoting import QuotingLanes
 from emp_gym.data.tape.tape_set import TapeSet
 from emp_gym.market.public import ENDLESS
-from emp_gym.types import I64, Kind
+from emp_gym.types import I64, MessageType
 
 MESSAGES = 100  # between two decisions
 FIRST_ROW = 200  # behind the opening cross
@@ -58,9 +58,9 @@ def _compare(figures: Figures, effort: Effort, regime: str, mixed: TapeSet) -> N
         say(f"hftbacktest {name}, {regime} day: {len(events):,} events of {rows:,} messages")
         theirs, _ = _quotes(tape, events, times, level3)
         _agreement(figures, f"{regime} day, hftbacktest {name}", ours, theirs)
-        contenders = {f"{effort.many} lanes, {len(mixed.info)} days": Quoting(mixed, effort.many, MESSAGES, 1)}
+        contenders = {f"{effort.many} lanes, {len(mixed.info)} days": QuotingLanes(mixed, effort.many, MESSAGES, 1)}
         for lanes in (1, effort.many):
-            contenders[f"{lanes} lanes, same day"] = Quoting(tape, lanes, MESSAGES, 1)
+            contenders[f"{lanes} lanes, same day"] = QuotingLanes(tape, lanes, MESSAGES, 1)
         speeds, ratios = [], {key: [] for key in contenders}  # type: ignore[var-annotated]
         for _ in range(effort.repeats):
             _, seconds = _quotes(tape, events, times, level3)
@@ -103,7 +103,7 @@ def _agreement(figures: Figures, where: str, ours: Quotes, theirs: Quotes) -> No
 
 def own_quotes(tape: TapeSet) -> tuple[Quotes, I64]:
     """The policy in one lane of `ReplayMarket` over the whole day, and the time of every decision [T]."""
-    run = Quoting(tape, 1, MESSAGES, 1)
+    run = QuotingLanes(tape, 1, MESSAGES, 1)
     end = int(run.ends[0])
     run.market.reset(np.zeros(1, np.int64), np.zeros(1, np.int64), np.full(1, FIRST_ROW), np.full(1, end))
     lane = run.market.public.lane[0]
@@ -122,7 +122,7 @@ def own_quotes(tape: TapeSet) -> tuple[Quotes, I64]:
             sent = ((int(order) - 1) // 4, int(side))
             fills.setdefault(sent, (int(price), int(time_ns)))
             message = tape.messages[int(row)]
-            if message["kind"] == Kind.EXECUTE and message["price"] != price:
+            if message["kind"] == MessageType.EXECUTE and message["price"] != price:
                 through.add(sent)
         if lane["row"] >= end - MESSAGES:
             break

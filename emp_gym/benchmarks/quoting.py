@@ -24,7 +24,7 @@ def _held(tape: TapeSet, lanes: int) -> TapeSet:
     return _copies[id(tape)][1]
 
 
-class Quoting:
+class QuotingLanes:
     """`lanes` lanes that quote on `tape` from random places; a lane that reaches the end of its day starts anew."""
 
     def __init__(self, tape: TapeSet, lanes: int, messages: int, threads: int, seed: int = 0) -> None:

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 
 from emp_gym.benchmarks import days, peers
 from emp_gym.benchmarks.figures import Effort, Figures, core_word, thread_counts
-from emp_gym.benchmarks.quoting import Quoting
+from emp_gym.benchmarks.quoting import QuotingLanes
 from emp_gym.data.tape.tape_set import TapeSet
 
 
 def speed(tape: TapeSet, lanes: int, messages: int, threads: int, effort: Effort) -> tuple[list[float], int]:
     """(messages a second by repeat, lots filled while measuring)."""
-    run = Quoting(tape, lanes, messages, threads)
+    run = QuotingLanes(tape, lanes, messages, threads)
     for _ in range(3):
         run.step()
     samples = []

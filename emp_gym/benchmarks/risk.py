@@ -15,7 +15,7 @@ import numpy as np
 
 import emp_gym  # noqa: F401  registers the ids
 from emp_gym.benchmarks.figures import Effort, Figures, core_word, thread_counts
-from emp_gym.envs.narrowing import narrow
+from emp_gym.envs.action_mask import narrow
 from emp_gym.risk.gate import RiskGate
 from emp_gym.risk.gates import Gate
 from emp_gym.types import Orders, Verdicts, View

@@ -11,7 +11,7 @@ from typing import Any
 
 from emp_gym.benchmarks.figures import Effort, Figures, say
 from emp_gym.runs.config import RunConfig
-from emp_gym.training import training
+from emp_gym.training import train
 
 
 class Iterations:
@@ -41,7 +41,7 @@ def measure(figures: Figures, effort: Effort, data: Sequence[str] | None = None)
     for repeat in range(effort.repeats):
         progress = Iterations()
         with tempfile.TemporaryDirectory(prefix="emp_gym-") as folder:
-            training.train(replace(config, seed=repeat), Path(folder) / "run", progress)
+            train.train(replace(config, seed=repeat), Path(folder) / "run", progress)
         whole = progress.speed()
         iterations.append(whole)
         say(f"    repeat {repeat + 1}: {whole:,.0f} env-steps/s; {_proof(progress.last)}")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from emp_gym.benchmarks.figures import SMALL, Effort, Figures, shown
-from emp_gym.cli import engines, own_modules
+from emp_gym.cli import executors, user_modules
 from emp_gym.terminal.console import guarded
 from emp_gym.terminal.flags import Parser
 from emp_gym.terminal.obstacles import writing
@@ -42,11 +42,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, metavar="K", help="agents: training runs each (default: 5)")
     parser.add_argument("--seed", type=int, metavar="N", help="agents: the first of them (default: 0)")
     parser.add_argument("--budget", type=int, metavar="N", help="agents: training steps of every run (default: the "
-                        "agent's own, see emp_gym/agents/presets.py)")  # fmt: skip
+                        "agent's own, see emp_gym/agents/hyperparams.py)")  # fmt: skip
     parser.add_argument("--only", nargs="+", metavar="ID", help="agents: on these environments (default: all)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="agents: where cells and table are kept and found again "
                         "(default: runs/benchmark-agents)")  # fmt: skip
-    engines.add_arguments(parser, "agents: cells")
+    executors.add_arguments(parser, "agents: cells")
     arguments = parser.parse_args(argv)
     if arguments.long and arguments.name != "env":
         parser.error("--long belongs to env")
@@ -57,7 +57,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    own_modules.admit(arguments)
+    user_modules.admit(arguments)
     with writing(arguments.out or Path("runs/benchmark-agents")):
         figures = _measure(arguments)
     if arguments.json:
@@ -79,7 +79,7 @@ def _measure(arguments: argparse.Namespace) -> Figures:
     if arguments.name == "agents":
         chosen = [name for name in OF_AGENTS if name != "engine"]
         options = {name: value for name in chosen if (value := getattr(arguments, name)) is not None}
-        with engines.opened(arguments) as where:
+        with executors.opened(arguments) as where:
             module.measure(figures, effort, arguments.data, where=where, **options)
         return figures
     module.measure(figures, effort, arguments.data, **options)
@@ -87,7 +87,7 @@ def _measure(arguments: argparse.Namespace) -> Figures:
 
 
 def _show(name: str, figures: Figures) -> None:
-    from emp_gym.terminal import columns
+    from emp_gym.terminal import tables
     from emp_gym.terminal.console import console
 
     out = console()
@@ -95,7 +95,7 @@ def _show(name: str, figures: Figures) -> None:
         (figure, *(shown(value[column]) for column in ("median", "min", "max")), value["unit"])
         for figure, value in figures.values.items()
     ]
-    out.print(columns.table(
+    out.print(tables.table(
         f"benchmark {name}", ("figure", "median", "min", "max", "unit"), rows, out.width,
         spare=("max", "min"), elsewhere="--json", texts=("unit",), strong=False,
     ))  # fmt: skip

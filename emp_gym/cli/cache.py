@@ -12,7 +12,7 @@ from emp_gym.terminal.flags import Parser
 from emp_gym.types import ConfigError
 
 if TYPE_CHECKING:
-    from emp_gym.runs.caches import Entry
+    from emp_gym.runs.caches import CachedFolder
 
 HEAD = ("kind", "folders", "size", "unused")
 
@@ -64,9 +64,9 @@ def _run(a: argparse.Namespace) -> int:
     return 0
 
 
-def _show(home: str, found: Sequence[Entry], as_json: bool) -> None:
+def _show(home: str, found: Sequence[CachedFolder], as_json: bool) -> None:
     from emp_gym.runs import caches
-    from emp_gym.terminal import columns
+    from emp_gym.terminal import tables
 
     by_kind = {kind: [one for one in found if one.kind == kind] for kind in caches.KINDS}
     sums = {
@@ -82,7 +82,7 @@ def _show(home: str, found: Sequence[Entry], as_json: bool) -> None:
     sums["all"] = {key: sum(told[key] for told in sums.values()) for key in ("folders", "bytes", "unused_bytes")}
     rows = [(kind, str(told["folders"]), _size(told["bytes"]), _size(told["unused_bytes"])) for kind, told in sums.items()]
     out = console()
-    out.print(columns.table(home, HEAD, rows, out.width, strong=False))
+    out.print(tables.table(home, HEAD, rows, out.width, strong=False))
     if any(one for one in found if not one.used):
         out.print("unused: not by this version; cache.py prune removes it, cache.py prune --all everything", highlight=False)
 

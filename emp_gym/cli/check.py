@@ -24,13 +24,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emp_gym.cli import engines, own_modules
+from emp_gym.cli import executors, user_modules
 from emp_gym.printable import printable
 from emp_gym.terminal.console import console, guarded
 from emp_gym.terminal.flags import Parser
 
 if TYPE_CHECKING:
-    from emp_gym.envs.check import Outcome
+    from emp_gym.envs.conformance.suite import CheckResult
 
 LOOKAHEAD = "the_future_changes_nothing"
 CONTRACT = "the training contract (docs/own_environment.md)"
@@ -74,15 +74,15 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    own_modules.admit(arguments)
+    user_modules.admit(arguments)
     if arguments.env:
         return _environment(arguments)
     if arguments.market:
         return _market(arguments)
     if arguments.certify:
-        from emp_gym.cli import certifying
+        from emp_gym.cli import certify
 
-        return certifying.run(arguments)
+        return certify.run(arguments)
     if arguments.tape:
         return _tape(arguments)
     return _queue(arguments) if arguments.queue else _agent(arguments)
@@ -117,7 +117,7 @@ def _parser() -> Parser:
                         help="of --certify: agent.KEY, or env.KEY of what it learns in, e.g. extractor=gru env.reward=certain; "
                         "of --env: env.KEY; of --market: its keywords")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
-    engines.add_arguments(parser, "the seeds of all certificates")
+    executors.add_arguments(parser, "the seeds of all certificates")
     return parser
 
 
@@ -126,7 +126,7 @@ def _parser() -> Parser:
 
 def _environment(arguments: argparse.Namespace) -> int:
     import emp_gym  # noqa: F401  registers the ids
-    from emp_gym.envs.subject import resolve
+    from emp_gym.envs.conformance.subject import resolve
 
     resolve(arguments.env)  # an unknown name is one line, before anything else is said
     return _told("env", arguments.env, _checks(arguments), arguments.json)
@@ -155,7 +155,7 @@ def _told(what: str, name: str, records: Iterable[dict[str, Any]], as_json: bool
 
 def _checks(arguments: argparse.Namespace) -> Iterable[dict[str, Any]]:
     """One plain record a check, as they finish."""
-    from emp_gym.envs.check import outcomes
+    from emp_gym.envs.conformance.suite import outcomes
 
     keywords = _keywords(arguments.set)
     if arguments.skip != "conformance":
@@ -178,7 +178,7 @@ def _keywords(settings: Sequence[str]) -> dict[str, Any]:
 
 def _trainable(env: str, keywords: dict[str, Any]) -> dict[str, Any]:
     """Whether train.py takes it. What it lacks is no finding: an environment may be right and not be meant for that."""
-    from emp_gym.envs.subject import resolve
+    from emp_gym.envs.conformance.subject import resolve
     from emp_gym.runs.contract import missing
 
     start = time.perf_counter()
@@ -187,7 +187,7 @@ def _trainable(env: str, keywords: dict[str, Any]) -> dict[str, Any]:
     return record | {"missing": [f"it {what}" for what in lacks], "skipped": "", "seconds": round(time.perf_counter() - start, 2)}
 
 
-def _record(outcome: Outcome) -> dict[str, Any]:
+def _record(outcome: CheckResult) -> dict[str, Any]:
     return {
         "check": outcome.check,
         "shows": outcome.shows,
@@ -241,8 +241,8 @@ def _table(title: str, quiet: bool) -> Any:
 
 
 def _market(arguments: argparse.Namespace) -> int:
-    from emp_gym.envs.check_market import market_outcomes
-    from emp_gym.envs.market_course import DECISIONS, MarketSubject
+    from emp_gym.envs.conformance.market import market_outcomes
+    from emp_gym.envs.conformance.market_driver import DECISIONS, MarketSubject
     from emp_gym.runs.config import assignments
 
     subject = MarketSubject.of(arguments.market, **assignments(arguments.set))
@@ -256,7 +256,7 @@ def _queue(arguments: argparse.Namespace) -> int:
         from emp_gym.cli import depths
 
         return depths.run(arguments)
-    from emp_gym.market.ghost import judge_day
+    from emp_gym.market.queue_validation import judge_day
 
     figures = judge_day(arguments.queue)
     if arguments.json:

@@ -12,9 +12,9 @@ from typing import Any
 from emp_gym.data import store
 from emp_gym.data.shallow import shallow_tape
 from emp_gym.data.tape.tape_set import TapeSet
-from emp_gym.evaluation.metrics import binomial_bounds
+from emp_gym.evaluation.intervals import binomial_bounds
 from emp_gym.market import depths
-from emp_gym.market.depths import Comparison
+from emp_gym.market.depths import DepthComparison
 from emp_gym.types import NS, ConfigError, DataError
 
 OUTCOMES = {
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     return int(bool(too_early)) or 2 * (not judged)
 
 
-def _pairs(arguments: argparse.Namespace) -> Iterator[Comparison]:
+def _pairs(arguments: argparse.Namespace) -> Iterator[DepthComparison]:
     tape = store.tapes(arguments.queue)
     if arguments.depth:
         for levels in _levels(arguments.depth):
@@ -77,12 +77,12 @@ def _levels(text: str) -> list[int]:
         raise ConfigError(f"--depth: expected levels such as 1 or 1,2, got {text!r}") from None
 
 
-def _compared(tape: TapeSet, deeper: TapeSet, day: tuple[int, int], arguments: argparse.Namespace) -> Comparison:
+def _compared(tape: TapeSet, deeper: TapeSet, day: tuple[int, int], arguments: argparse.Namespace) -> DepthComparison:
     orders = depths.sampled(tape, deeper, arguments.orders, round(arguments.hold * NS), arguments.seed, day)
     return depths.compare(tape, deeper, orders, day)
 
 
-def _record(pair: Comparison, arguments: argparse.Namespace) -> dict[str, Any]:
+def _record(pair: DepthComparison, arguments: argparse.Namespace) -> dict[str, Any]:
     intervals = {name: _interval(getattr(pair, name), pair.orders) for name in OUTCOMES}
     return asdict(pair) | {"intervals": intervals, "hold_seconds": arguments.hold, "seed": arguments.seed}
 

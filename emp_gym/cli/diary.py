@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(a: argparse.Namespace) -> int:
     from emp_gym.governance.diary.diary import DiaryReader
-    from emp_gym.governed.browsing import Pages, Query
+    from emp_gym.governed.diary_query import Pages, Query
 
     answer = _answer(a)
     with DiaryReader(a.log) as reader:
@@ -100,14 +100,14 @@ def _flags(names: Iterable[str]) -> str:
 
 
 def _nothing(pages: Any) -> int:
-    from emp_gym.governed.browsing import nothing_like
+    from emp_gym.governed.diary_query import nothing_like
 
     say(f"diary.py: {nothing_like(pages)}")
     return NOTHING
 
 
 def _export(a: argparse.Namespace, pages: Any) -> int:
-    from emp_gym.governed.browsing import export
+    from emp_gym.governed.diary_query import export
 
     count = export(pages, a.export)
     if not count:
@@ -118,7 +118,7 @@ def _export(a: argparse.Namespace, pages: Any) -> int:
 
 
 def _summary(a: argparse.Namespace, pages: Any) -> int:
-    from emp_gym.governed.browsing import summarise
+    from emp_gym.governed.diary_query import summarise
 
     found = summarise(pages)
     if a.json:
@@ -177,7 +177,7 @@ def _spelled(regime: str | None) -> str | None:
 
 
 def _replay(a: argparse.Namespace, reader: Any) -> int:
-    from emp_gym.governed.replaying import replay
+    from emp_gym.governed.diary_replay import replay
 
     found = replay(reader, a.run, **data_argument(a.data))
     if a.json:

@@ -12,11 +12,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from emp_gym import trust
-from emp_gym.cli import engines, own_modules
+from emp_gym.cli import executors, user_modules
 from emp_gym.terminal.console import data_argument, guarded, say, trust_argument, vouched
 from emp_gym.terminal.flags import Parser
 from emp_gym.terminal.obstacles import unwritten_is_told_later, writing
-from emp_gym.terminal.printed import command
+from emp_gym.terminal.shell_commands import command
 from emp_gym.types import ConfigError, DataError
 
 
@@ -57,7 +57,7 @@ def parser() -> Parser:
     p.add_argument("--verify", action="store_true", help="compare every column of the days with its hash before anything is judged")
     p.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
     trust_argument(p)
-    engines.add_arguments(p, "the seeds of --run and the baselines")
+    executors.add_arguments(p, "the seeds of --run and the baselines")
     return p
 
 
@@ -67,10 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(a: argparse.Namespace) -> int:
-    from emp_gym.cli import judging
-    from emp_gym.runs.verifying import verify_for
+    from emp_gym.cli import evaluation
+    from emp_gym.runs.data_check import verify_for
 
-    own_modules.admit(a)
+    user_modules.admit(a)
     if a.policy is not None and a.govern is None:
         raise ConfigError("--policy names a registered version; say in which folder: --govern LOGDIR")
     if a.agent is not None and a.govern is not None:
@@ -78,7 +78,7 @@ def _run(a: argparse.Namespace) -> int:
     _check(a)
     if a.walk_forward is not None:
         return _walk(a)
-    with judging.governance(a.govern) as governed:
+    with evaluation.governance(a.govern) as governed:
         if governed:
             governed.must_be_open()
         if governed and a.policy is not None:
@@ -91,7 +91,7 @@ def _run(a: argparse.Namespace) -> int:
         with unwritten_is_told_later() as later:
             _judge(config, agents, runs, a)
         if governed:
-            judging.enter_evidence(governed, versions, config)
+            evaluation.enter_evidence(governed, versions, config)
         later()
     return 0
 
@@ -115,7 +115,7 @@ def _check(a: argparse.Namespace) -> None:
 def _nobody_elses(a: argparse.Namespace, runs: Sequence[Any]) -> None:
     """Refuses to leave the report of `runs` in the folder of another run, whose own it would hide."""
     from emp_gym.runs.origin import model_files, owner
-    from emp_gym.runs.runs import RunFolder
+    from emp_gym.runs.run_folder import RunFolder
 
     if a.report is None or (a.run is not None and a.report.resolve() == a.run.resolve()) or not (whose := owner(a.report)):
         return
@@ -130,11 +130,11 @@ def _nobody_elses(a: argparse.Namespace, runs: Sequence[Any]) -> None:
 
 
 def _walk(a: argparse.Namespace) -> int:
-    from emp_gym.cli import judging
-    from emp_gym.runs.runs import RunFolder
-    from emp_gym.runs.verifying import verify_for
-    from emp_gym.studies import walking
-    from emp_gym.terminal.console import Bar
+    from emp_gym.cli import evaluation
+    from emp_gym.runs.data_check import verify_for
+    from emp_gym.runs.run_folder import RunFolder
+    from emp_gym.studies import walk_forward
+    from emp_gym.terminal.console import ProgressBar
 
     if a.run is not None:
         folders = _folders(a.run)
@@ -144,30 +144,30 @@ def _walk(a: argparse.Namespace) -> int:
     if a.verify:
         say(verify_for(config) or f"{config.env_id} has no days to verify")
     root = a.run_dir or Path("runs") / f"{config.env_id}-{config.agent_name.rpartition(':')[2].lower()}-walk{a.walk_forward}"
-    found = walking.walk(
-        config, a.walk_forward, root, lambda label: Bar(config.total_timesteps, label), embargo=a.embargo,
+    found = walk_forward.walk(
+        config, a.walk_forward, root, lambda label: ProgressBar(config.total_timesteps, label), embargo=a.embargo,
         record=a.log is not None,
     )  # fmt: skip
     if a.log is not None:
-        judging.save_logs(a.log, config.agent_name, [found.agent], found.baselines)
+        evaluation.save_logs(a.log, config.agent_name, [found.agent], found.baselines)
     _show(found.comparison, a)
     return 0
 
 
 def _show(comparison: Any, a: argparse.Namespace, found: Any = None, assumed: Any = None) -> None:
     """The result on stdout: one JSON object, or tables. `found`: what a report was made of; `assumed`: the fidelity report."""
-    from emp_gym.cli import judging
+    from emp_gym.cli import evaluation
     from emp_gym.reports.report import as_json
 
     if a.json:
         told = as_json(comparison, found)
         print(json.dumps(told if assumed is None else told | {"fidelity": assumed.as_json()}))
         return
-    judging.show(comparison, found)
+    evaluation.show(comparison, found)
     if assumed is not None:
-        judging.show_fidelity(assumed)
+        evaluation.show_fidelity(assumed)
     if a.report is not None:
-        judging.told_where(a.report)
+        evaluation.told_where(a.report)
 
 
 def _judge(config: Any, agents: list[Any], runs: list[Any], a: argparse.Namespace) -> None:
@@ -177,7 +177,7 @@ def _judge(config: Any, agents: list[Any], runs: list[Any], a: argparse.Namespac
 
     judged: list[Any] = []
     try:
-        with engines.opened(a) as where, writing(a.report or a.html or a.log or Path()):
+        with executors.opened(a) as where, writing(a.report or a.html or a.log or Path()):
             judge = backtest.judge if where is None else distributed.judging(where, runs)
             comparison, found = _compared(config, agents, runs, a, judge, judged)
     except OSError:
@@ -198,14 +198,14 @@ def _compared(
 ) -> tuple[Any, Any]:
     """The comparison by `judge` and, where there is a report, what it was made of; leaves the files that were asked for. Both stand
     in `judged` before these are written."""
-    from emp_gym.cli import judging
+    from emp_gym.cli import evaluation
     from emp_gym.reports.preface import introduce
 
     if a.report is not None or a.html is not None:
         with nullcontext(a.report) if a.report is not None else TemporaryDirectory() as folder:
             root = Path(folder)
             root.mkdir(parents=True, exist_ok=True)
-            comparison, found = judging.judge_into(
+            comparison, found = evaluation.judge_into(
                 config, runs, agents, root, a.log, judge, lambda *both: judged.extend(both)
             )
             if a.html is not None:
@@ -215,7 +215,7 @@ def _compared(
     comparison = introduce(comparison, config, runs)
     judged.append(comparison)
     if a.log is not None:
-        judging.save_logs(a.log, config.agent_name, logs, baselines)
+        evaluation.save_logs(a.log, config.agent_name, logs, baselines)
     return comparison, None
 
 
@@ -238,7 +238,7 @@ def _adapted(config: Any, a: argparse.Namespace) -> Any:
 
 def _folders(run: Path) -> list[Path]:
     """The folder of a run, or those of all seeds of a series; `DataError` where one is missing."""
-    from emp_gym.runs.runs import SEEDS, RunFolder
+    from emp_gym.runs.run_folder import SEEDS, RunFolder
 
     if not (run / SEEDS).exists():
         return sorted(path.parent for path in run.glob("seed-*/config.json")) or [run]
@@ -254,8 +254,8 @@ def _from_run(a: argparse.Namespace) -> tuple[Any, list[Any], list[Any]]:
     """Configuration, agents and run folders of ``--run``: one run, or the seeds below it."""
     from emp_gym.data.store import NoSuchData
     from emp_gym.runs.origin import distinct
-    from emp_gym.runs.runs import RunFolder
-    from emp_gym.training import training
+    from emp_gym.runs.run_folder import RunFolder
+    from emp_gym.training import train
 
     folders = _folders(a.run)
     runs = [RunFolder.open(folder) for folder in folders]
@@ -266,7 +266,7 @@ def _from_run(a: argparse.Namespace) -> tuple[Any, list[Any], list[Any]]:
     say("loading the run and its data")
     try:
         config = _adapted(runs[0].config, a)
-        agents = [training.load(run, config.env_id, config.env, config.evaluation.split) for run in runs]
+        agents = [train.load(run, config.env_id, config.env, config.evaluation.split) for run in runs]
         _say_of_data(runs, config)
     except NoSuchData as error:
         if a.data is not None:
@@ -280,7 +280,7 @@ def _from_run(a: argparse.Namespace) -> tuple[Any, list[Any], list[Any]]:
 def _say_of_data(runs: Sequence[Any], config: Any) -> None:
     """In what the data are not those on which `runs` were made."""
     from emp_gym.runs import backtest
-    from emp_gym.runs.runs import data_differs
+    from emp_gym.runs.run_folder import data_differs
 
     env = backtest.make_env(config.env_id, config.env, 1, split=config.evaluation.split)
     for line in dict.fromkeys(line for run in runs for line in data_differs(run, env)):

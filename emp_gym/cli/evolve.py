@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emp_gym.cli import engines, own_modules
+from emp_gym.cli import executors, user_modules
 from emp_gym.terminal.console import (
-    Bar,
+    ProgressBar,
     console,
     data_argument,
     guarded,
@@ -26,15 +26,15 @@ from emp_gym.terminal.console import (
 from emp_gym.terminal.flags import Parser
 from emp_gym.terminal.interrupts import Interrupts, Stopped
 from emp_gym.terminal.obstacles import told, writing
-from emp_gym.terminal.printed import command, program
+from emp_gym.terminal.shell_commands import command, program
 from emp_gym.types import ConfigError, DataError
 
 if TYPE_CHECKING:
     from emp_gym.search.champion import Judged
     from emp_gym.search.driver import Record, Search
-    from emp_gym.search.plans import Plan
+    from emp_gym.search.jobs import TrainingJob
+    from emp_gym.search.plans import SearchPlan
     from emp_gym.search.space import FlatSpace
-    from emp_gym.search.work import Unit
 
 GIVEN = ("trials", "population", "halving", "budget", "seeds", "seed", "sampler", "episodes", "finalists")
 FIXED = (
@@ -91,7 +91,7 @@ def parser() -> Parser:
     where.add_argument("--govern", type=Path, metavar="LOGDIR",
                        help="every training run is noted in the ledger of LOGDIR before it begins (made if there is none)")  # fmt: skip
     trust_argument(p)
-    engines.add_arguments(p, "training runs")
+    executors.add_arguments(p, "training runs")
     return p
 
 
@@ -110,9 +110,9 @@ def _heard(arguments: argparse.Namespace, argv: Sequence[str] | None) -> int:
 def _run(a: argparse.Namespace, stop: Interrupts) -> int:
     from emp_gym.search import store
     from emp_gym.search.driver import Search
-    from emp_gym.training.engine import engine
+    from emp_gym.training.executors import engine
 
-    own_modules.admit(a)
+    user_modules.admit(a)
     if a.final_seeds is not None and a.final_seeds < 0:
         raise ConfigError(f"--final-seeds: expected at least 0, got {a.final_seeds}")
     with ExitStack() as stack:  # what may be refused is refused before a study is begun
@@ -120,13 +120,13 @@ def _run(a: argparse.Namespace, stop: Interrupts) -> int:
             _nothing_fixed(a)
             store.load(a.resume)
             folder = a.resume
-            where = stack.enter_context(engines.opened(a)) or engine("local")
+            where = stack.enter_context(executors.opened(a)) or engine("local")
             stack.enter_context(store.driving(folder))
             search = Search.load(folder, trials=a.trials)
         else:
             plan, space = _plan(a)
             folder = a.out or _free(plan)
-            where = stack.enter_context(engines.opened(a)) or engine("local")
+            where = stack.enter_context(executors.opened(a)) or engine("local")
             stack.enter_context(store.driving(folder))
             search = Search.create(folder, plan, space)
         _note_final_seeds(search, a)
@@ -156,7 +156,7 @@ def _steps(search: Search) -> str:
     return f"{text}; up to {most:,}, since a training run ends with its last rollout, of at most {largest:,} (num_envs x n_steps)"
 
 
-def _rollout(plan: Plan) -> int | None:
+def _rollout(plan: SearchPlan) -> int | None:
     """The longest rollout that a trial may have; None for an agent that does not say it in these words."""
     from emp_gym.agents import registry
     from emp_gym.agents.base import traits
@@ -174,12 +174,12 @@ def _rollout(plan: Plan) -> int | None:
     return found
 
 
-def _plan(a: argparse.Namespace) -> tuple[Plan, FlatSpace]:
-    from emp_gym.agents.presets import preset
+def _plan(a: argparse.Namespace) -> tuple[SearchPlan, FlatSpace]:
+    from emp_gym.agents.hyperparams import preset
     from emp_gym.runs.config import EvaluationConfig, RunConfig, assignments, override, read_yaml, validate
-    from emp_gym.search.plans import Plan
+    from emp_gym.search.jobs import objectives
+    from emp_gym.search.plans import SearchPlan
     from emp_gym.search.space import FlatSpace, default_table
-    from emp_gym.search.work import objectives
 
     if not a.env:
         raise ConfigError("--env is missing: which environment? e.g. --env emp-lob-v0")
@@ -199,14 +199,14 @@ def _plan(a: argparse.Namespace) -> tuple[Plan, FlatSpace]:
     if isinstance(table.get("risk"), list):  # a study can be taken up from anywhere
         table["risk"] = [str(Path(path).resolve()) if isinstance(path, str) else path for path in table["risk"]]
     given = {name: getattr(a, name) for name in GIVEN}
-    plan = Plan(
+    plan = SearchPlan(
         config.env_id, config.agent_name, agent=config.agent, env={**config.env, **data_argument(a.data)}, table=table,
         **{name: value for name, value in given.items() if value is not None},
     )  # fmt: skip
     return plan, FlatSpace(plan.base, table, str(a.space or "--space"))
 
 
-def _free(plan: Plan) -> Path:
+def _free(plan: SearchPlan) -> Path:
     """The first unused ``runs/evolve/ENV-AGENT[-n]``."""
     stem = f"{plan.env_id.rpartition(':')[2]}-{plan.agent_name.rpartition(':')[2].lower()}"
     number = 1
@@ -240,19 +240,19 @@ def _note_final_seeds(search: Search, a: argparse.Namespace) -> None:
 
 def _search_and_judge(search: Search, where: Any, a: argparse.Namespace) -> Sequence[Judged]:
     from emp_gym.search import champion, report
-    from emp_gym.search.noting import Notes
+    from emp_gym.search.trial_registration import Notes
 
     judged: Sequence[Judged] = ()
     with nullcontext(None) if a.govern is None else Notes(a.govern) as notes:
         done = sum(record.env_steps for record in search.records())
-        with Bar(search.plan.steps, "evolving") as bar:
+        with ProgressBar(search.plan.steps, "evolving") as bar:
             search.run(where, _Voice(search, bar, notes, search.plan.steps, done))
         seeds = search.study.user_attrs[FINAL_SEEDS]
         if seeds and search.complete():
             best = search.champion()
             say(f"judging trial {best.number} on test time, with {seeds} fresh seeds")
             steps = 2 * seeds * search.plan.budget
-            with Bar(steps, "champion") as bar:
+            with ProgressBar(steps, "champion") as bar:
                 judged = champion.final(search, best, where, _Voice(search, bar, notes, steps), seeds)
     report.write(search, judged)
     if search.complete():
@@ -263,12 +263,12 @@ def _search_and_judge(search: Search, where: Any, a: argparse.Namespace) -> Sequ
 class _Voice:
     """Tells how a search goes: a bar, and a row for each trial that is decided."""
 
-    def __init__(self, search: Search, bar: Bar, notes: Any, total: int, done: int = 0) -> None:
+    def __init__(self, search: Search, bar: ProgressBar, notes: Any, total: int, done: int = 0) -> None:
         self._search, self._bar, self._notes = search, bar, notes
         self._total, self._before, self._steps = total, done, done
         self._began, self._headed = time.monotonic(), False
 
-    def begins(self, unit: Unit) -> None:
+    def begins(self, unit: TrainingJob) -> None:
         if self._notes is not None:
             self._notes.note(unit)
 
@@ -323,7 +323,7 @@ def _show(search: Search, judged: Sequence[Judged]) -> None:
     from emp_gym.reports.report import told_columns
     from emp_gym.search.champion import CHAMPION
     from emp_gym.search.report import head, summary, trial_cells
-    from emp_gym.terminal import columns
+    from emp_gym.terminal import tables as columns
 
     out = console()
     records = search.records()

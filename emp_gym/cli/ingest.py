@@ -201,12 +201,12 @@ def _keep_quarantine(quarantine: Quarantine, tape: Path) -> None:
 
 def _show(days: list[tuple[Path, dict[str, int], Quarantine]], seconds: float) -> None:
     """The account of every day, its name and numbers whole however narrow the terminal is."""
-    from emp_gym.terminal import columns
+    from emp_gym.terminal import tables
 
     out = console()
     rows = [(tape.name, *(f"{counts[name]:,}" for name in COUNTS)) for tape, counts, _ in days]
     title = f"{len(days)} day(s) in {seconds:.2f} s, in {days[0][0].parent}"
-    out.print(columns.table(title, ("tape", *HEADINGS), rows, out.width, spare=SPARE, elsewhere="--json", strong=False))
+    out.print(tables.table(title, ("tape", *HEADINGS), rows, out.width, spare=SPARE, elsewhere="--json", strong=False))
     for tape, counts, _ in days:
         _show_orders(out, tape.name, counts)
     for tape, _, quarantine in days:
@@ -216,7 +216,7 @@ def _show(days: list[tuple[Path, dict[str, int], Quarantine]], seconds: float) -
         cells = [[str(cell) for cell in row] for row in quarantine.rows[:SHOWN]]
         if len(quarantine) > SHOWN:
             cells.append(["...", *([""] * (len(quarantine.columns) - 1))])
-        out.print(columns.table(title, quarantine.columns, cells, out.width, texts=quarantine.columns, strong=False))
+        out.print(tables.table(title, quarantine.columns, cells, out.width, texts=quarantine.columns, strong=False))
 
 
 def _show_orders(out: Console, name: str, counts: dict[str, int]) -> None:

@@ -140,7 +140,7 @@ def _say_noted(folder: Path, kill: Kill) -> None:
 
 def _allow(a: argparse.Namespace) -> int:
     from emp_gym.governance.kill_switch import state
-    from emp_gym.governance.log.heads import KeyFile
+    from emp_gym.governance.log.signed_tree_heads import KeyFile
 
     key = KeyFile(a.allow).public_key
     path = a.folder / "keys" / "rearm.pub"
@@ -160,7 +160,7 @@ def _rearm(a: argparse.Namespace) -> int:
     from contextlib import nullcontext
 
     from emp_gym.governance.kill_switch.switch import LEDGER_NAME, KillSwitch, Rearm, RearmRefused
-    from emp_gym.governance.log.heads import KeyFile
+    from emp_gym.governance.log.signed_tree_heads import KeyFile
 
     if a.key is None or not a.reason:
         raise ConfigError("--rearm needs --key FILE and --reason TEXT: opening the switch is signed for")
@@ -213,7 +213,7 @@ def _ledger(folder: Path):  # type: ignore[no-untyped-def]  # imported where it 
     from emp_gym.governance.errors import LogLocked
     from emp_gym.governance.folder import in_use
     from emp_gym.governance.kill_switch.switch import LEDGER_NAME
-    from emp_gym.governance.log.heads import KeyFile
+    from emp_gym.governance.log.signed_tree_heads import KeyFile
     from emp_gym.governance.log.writer import Log
 
     witness = folder / "witness"

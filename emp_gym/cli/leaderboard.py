@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(a: argparse.Namespace) -> int:
     from emp_gym.reports import leaderboard
     from emp_gym.reports import leaderboard_view as view
-    from emp_gym.reports.document import markdown
+    from emp_gym.reports.blocks import markdown
     from emp_gym.reports.judged_run import shelf
 
     found = shelf(a.runs)
@@ -52,7 +52,7 @@ def _run(a: argparse.Namespace) -> int:
 def _show(boards: Sequence[Any], beside: Sequence[Any]) -> None:
     from emp_gym.reports import leaderboard_view as view
     from emp_gym.reports.leaderboard import rows
-    from emp_gym.terminal import columns
+    from emp_gym.terminal import tables
 
     out = console()
     for board in boards:
@@ -61,7 +61,7 @@ def _show(boards: Sequence[Any], beside: Sequence[Any]) -> None:
         out.print()
         for note in view.notes(board, lines):
             out.print(printable(note), highlight=False, markup=False)
-        out.print(columns.table(
+        out.print(tables.table(
             view.title(board), titles, body, out.width, spare=view.SPARE, elsewhere="--markdown or --json"
         ))  # fmt: skip
     out.print()

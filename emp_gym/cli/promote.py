@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from emp_gym.governance.ledger.signatures import Approver
     from emp_gym.governance.promotion.costs import Costs
     from emp_gym.governance.promotion.evidence import Case
-    from emp_gym.governance.promotion.guard import Finding
+    from emp_gym.governance.promotion.guard import RuleFinding
 
 DONE, REFUSED = 0, 1
 STAGES = ("paper", "pilot", "live")
@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @dataclass
-class Desk:
+class OpenLedger:
     """A ledger with its registry, open for this command."""
 
     folder: GovernanceFolder
@@ -132,14 +132,14 @@ def _run(a: argparse.Namespace) -> int:
         log = folder.ledger if writes else stack.enter_context(folder.ledger_reader())
         ledger = Ledger(log, clock=time.time_ns)
         try:
-            return _act(Desk(folder, ledger, Registry(ledger, folder.artefacts)), a, approvers)
+            return _act(OpenLedger(folder, ledger, Registry(ledger, folder.artefacts)), a, approvers)
         except UnregisteredPolicy:
             raise
         except LedgerError as refused:
             return _refuse(a, str(refused))
 
 
-def _act(desk: Desk, a: argparse.Namespace, approvers: list[Approver]) -> int:
+def _act(desk: OpenLedger, a: argparse.Namespace, approvers: list[Approver]) -> int:
     from emp_gym.cli import promotion_view as view
 
     if a.accept_clock:
@@ -159,7 +159,7 @@ def _act(desk: Desk, a: argparse.Namespace, approvers: list[Approver]) -> int:
     return _review(desk, a, approvers)
 
 
-def _accept_clock(desk: Desk, a: argparse.Namespace) -> int:
+def _accept_clock(desk: OpenLedger, a: argparse.Namespace) -> int:
     from emp_gym.governance.ledger import clock
 
     trouble = desk.ledger.clock_trouble
@@ -214,7 +214,7 @@ def _usage(a: argparse.Namespace, wanted: list[str]) -> None:
 def _approvers(a: argparse.Namespace) -> list[Approver]:
     """Who signs: with a key that lies here, or with a signature made elsewhere."""
     from emp_gym.governance.ledger.signatures import Approver, Detached
-    from emp_gym.governance.log.heads import KeyFile
+    from emp_gym.governance.log.signed_tree_heads import KeyFile
 
     here = [Approver(name, KeyFile(key)) for name, key in zip(a.signer, a.key, strict=True)]
     pairs = [text.partition("=") for text in a.approve]
@@ -239,10 +239,10 @@ def _signature(path: Path) -> bytes:
 # ------------------------------------------------------------------------------------------------------------- people
 
 
-def _add_signer(desk: Desk, a: argparse.Namespace, vouchers: list[Approver]) -> int:
+def _add_signer(desk: OpenLedger, a: argparse.Namespace, vouchers: list[Approver]) -> int:
     from emp_gym.governance.errors import LedgerError
     from emp_gym.governance.ledger.signatures import Approver
-    from emp_gym.governance.log.heads import KeyFile
+    from emp_gym.governance.log.signed_tree_heads import KeyFile
 
     roles, made = a.role or list(ROLES), not a.new_key.exists()
     if made and not a.new_key.parent.is_dir():
@@ -263,7 +263,7 @@ def _add_signer(desk: Desk, a: argparse.Namespace, vouchers: list[Approver]) -> 
     return DONE
 
 
-def _revoke_signer(desk: Desk, a: argparse.Namespace, approvers: list[Approver]) -> int:
+def _revoke_signer(desk: OpenLedger, a: argparse.Namespace, approvers: list[Approver]) -> int:
     from emp_gym.governance.kill_switch.state import drop_key
     from emp_gym.governance.promotion.evidence import SIGNERS
 
@@ -297,7 +297,7 @@ def _revoke_signer(desk: Desk, a: argparse.Namespace, approvers: list[Approver])
 # --------------------------------------------------------------------------------------------------------- strategies
 
 
-def _demote(desk: Desk, a: argparse.Namespace) -> int:
+def _demote(desk: OpenLedger, a: argparse.Namespace) -> int:
     ledger = desk.ledger
     version = ledger.find(a.strategy)
     origin = version.stage(ledger.now)
@@ -309,7 +309,7 @@ def _demote(desk: Desk, a: argparse.Namespace) -> int:
     return DONE
 
 
-def _set_alias(desk: Desk, a: argparse.Namespace) -> int:
+def _set_alias(desk: OpenLedger, a: argparse.Namespace) -> int:
     ledger = desk.ledger
     versions = ledger.state.versions
     before = versions.get(ledger.state.aliases.get(a.alias, ""))
@@ -326,13 +326,13 @@ def _set_alias(desk: Desk, a: argparse.Namespace) -> int:
     return DONE
 
 
-def _review(desk: Desk, a: argparse.Namespace, approvers: list[Approver]) -> int:
+def _review(desk: OpenLedger, a: argparse.Namespace, approvers: list[Approver]) -> int:
     """Shows the case; with ``--to`` promotes or refuses. Evidence is executed last: it takes minutes."""
     from emp_gym.cli import promotion_view as view
     from emp_gym.governance.errors import LedgerError
     from emp_gym.governance.ledger.ledger import next_stage
     from emp_gym.governance.promotion.evidence import signed
-    from emp_gym.governance.promotion.guard import Finding
+    from emp_gym.governance.promotion.guard import RuleFinding
 
     ledger = desk.ledger
     version = ledger.find(a.strategy)
@@ -352,8 +352,8 @@ def _review(desk: Desk, a: argparse.Namespace, approvers: list[Approver]) -> int
         try:
             promoted = ledger.promote(version.version, a.to, approvers, least).seq
         except LedgerError as error:  # what came meanwhile: evidence that expired, a kill
-            findings.append(Finding("ledger", False, "an entry that the rules allow", str(error)))
-    outcome = view.Outcome(a.to, promoted, skipped=a.to is not None and bool(case.used) and not executed)
+            findings.append(RuleFinding("ledger", False, "an entry that the rules allow", str(error)))
+    outcome = view.ReviewResult(a.to, promoted, skipped=a.to is not None and bool(case.used) and not executed)
     if a.request is not None and passed:
         outcome.request = _write_request(desk, a, decision)
     view.review(ledger, version, case, findings, outcome, as_json=a.json, verbose=a.verbose)
@@ -369,7 +369,7 @@ def _least(a: argparse.Namespace, stage: str) -> Costs | None:
     return read_rules(a.rules)[stage].evidence
 
 
-def _write_request(desk: Desk, a: argparse.Namespace, decision: dict[str, Any]) -> Path:
+def _write_request(desk: OpenLedger, a: argparse.Namespace, decision: dict[str, Any]) -> Path:
     """The bytes that a promotion's signers sign, in a file."""
     from emp_gym.governance.ledger.signatures import statement
 
@@ -380,22 +380,22 @@ def _write_request(desk: Desk, a: argparse.Namespace, decision: dict[str, Any]) 
     return a.request
 
 
-def _files(desk: Desk, version: str) -> Finding:
+def _files(desk: OpenLedger, version: str) -> RuleFinding:
     """Whether the registered files are still those of their row."""
     from emp_gym.governance.errors import UnregisteredPolicy
-    from emp_gym.governance.promotion.guard import Finding
+    from emp_gym.governance.promotion.guard import RuleFinding
 
     try:
         desk.registry.load(version)
     except UnregisteredPolicy as error:
-        return Finding("files", False, "those of its row", str(error))
-    return Finding("files", True, "those of its row", "the same hashes")
+        return RuleFinding("files", False, "those of its row", str(error))
+    return RuleFinding("files", True, "those of its row", "the same hashes")
 
 
-def _executed_again(desk: Desk, case: Case) -> Finding:
+def _executed_again(desk: OpenLedger, case: Case) -> RuleFinding:
     """Whether the evidence comes out again, to the last digit, from files and data as they are here and now."""
     from emp_gym.governance.errors import LedgerError
-    from emp_gym.governance.promotion.guard import Finding
+    from emp_gym.governance.promotion.guard import RuleFinding
     from emp_gym.governed.evidence import execute_again, questions
 
     differences, episodes = [], 0
@@ -412,4 +412,4 @@ def _executed_again(desk: Desk, case: Case) -> Finding:
             differences.append(str(error))
     got = "; ".join(differences[:2]) if differences else f"{episodes} episodes, all columns equal"
     remedy = "restore data and packages as recorded, or evaluate anew; if neither explains it, the entry was forged"
-    return Finding("executed again", not differences, "the recorded table", got, remedy)
+    return RuleFinding("executed again", not differences, "the recorded table", got, remedy)

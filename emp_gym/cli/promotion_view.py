@@ -16,7 +16,7 @@ from emp_gym.governance.ledger.ledger import Ledger
 from emp_gym.governance.ledger.record import CASH, STAGES, Evaluation, Version, read_setting
 from emp_gym.governance.ledger.signatures import Person
 from emp_gym.governance.promotion.evidence import Case, count_trials, session_totals
-from emp_gym.governance.promotion.guard import Finding
+from emp_gym.governance.promotion.guard import RuleFinding
 from emp_gym.printable import printable
 from emp_gym.terminal.console import console
 from emp_gym.types import NS, Regime
@@ -121,7 +121,7 @@ def _row(ledger: Ledger, v: Version) -> dict[str, Any]:
 
 
 @dataclass
-class Outcome:
+class ReviewResult:
     """What came of a review."""
 
     asked: str | None  # stage that was asked for
@@ -131,7 +131,7 @@ class Outcome:
 
 
 def review(
-    ledger: Ledger, version: Version, case: Case, findings: Sequence[Finding], outcome: Outcome, *, as_json: bool, verbose: bool,
+    ledger: Ledger, version: Version, case: Case, findings: Sequence[RuleFinding], outcome: ReviewResult, *, as_json: bool, verbose: bool,
 ) -> None:  # fmt: skip
     """A version's evidence, every finding, and what to do next."""
     asked, promoted = outcome.asked, outcome.promoted
@@ -257,7 +257,7 @@ def _evaluation(out: Any, ledger: Ledger, version: Version, e: Evaluation, count
     out.print(f"    by regime (episodes × mean): {text}", highlight=False, soft_wrap=True)
 
 
-def _finding(out: Any, f: Finding) -> None:
+def _finding(out: Any, f: RuleFinding) -> None:
     mark = "[green]✓[/]" if f.passed else "[bold red]✗[/]"
     out.print(f"  {mark} [bold]{escape(printable(f.rule))}[/]: ", end="", highlight=False)
     out.print(printable(f"expected {f.expected}, got {f.got}"), highlight=False, markup=False, soft_wrap=True)

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emp_gym.cli import engines, own_modules
+from emp_gym.cli import executors, user_modules
 from emp_gym.terminal import obstacles
 from emp_gym.terminal.console import (
-    Bar,
+    ProgressBar,
     console,
     data_argument,
     guarded,
@@ -24,15 +24,15 @@ from emp_gym.terminal.console import (
 from emp_gym.terminal.flags import Parser
 from emp_gym.terminal.interrupts import Interrupts, Stopped, early_kill
 from emp_gym.terminal.obstacles import unwritten_is_told_later, writing
-from emp_gym.terminal.printed import command, program
+from emp_gym.terminal.shell_commands import command, program
 from emp_gym.types import ConfigError, DataError
 
 if TYPE_CHECKING:
     from emp_gym.governance.ledger.record import Version
-    from emp_gym.governed.governed import Governed
+    from emp_gym.governed.run_hooks import Governed
     from emp_gym.runs.config import RunConfig
-    from emp_gym.runs.runs import RunFolder
-    from emp_gym.training.engine import Engine
+    from emp_gym.runs.run_folder import RunFolder
+    from emp_gym.training.executors import Executor
 
 
 def parser() -> Parser:
@@ -91,7 +91,7 @@ def parser() -> Parser:
     where.add_argument("--verify", action="store_true", help="compare every column of the days with its hash before training")
     where.add_argument("--no-evaluation", action="store_true", help="train only, do not judge")
     trust_argument(p)
-    engines.add_arguments(p, "seeds (of an agent that spreads one training itself: its own workers)")
+    executors.add_arguments(p, "seeds (of an agent that spreads one training itself: its own workers)")
     return p
 
 
@@ -113,7 +113,7 @@ def _deaf(_switch: Any) -> None:
 
 
 @dataclass(frozen=True)
-class Part:
+class SeedRun:
     """One run of the command: of one seed."""
 
     config: RunConfig
@@ -122,7 +122,7 @@ class Part:
 
 
 def _run(a: argparse.Namespace, stop: Interrupts, listen: Callable[[Any], None]) -> int:
-    own_modules.admit(a)
+    user_modules.admit(a)
     if a.engine is not None and a.govern is not None:
         raise ConfigError("--govern keeps one ledger and trains in this process, one seed after another; leave out --engine")
     if a.resume is not None:
@@ -133,23 +133,23 @@ def _run(a: argparse.Namespace, stop: Interrupts, listen: Callable[[Any], None])
         except NoSuchData as error:
             raise DataError(f"{a.resume}: the run's data are not there any more: put them back at {error.name}") from error
     from emp_gym.runs.config import validate
-    from emp_gym.runs.runs import SEEDS, RunFolder
+    from emp_gym.runs.run_folder import SEEDS, RunFolder
 
     if not a.env and a.config is None:
         raise ConfigError("--env is missing: which environment? e.g. --env emp-lob-v0")
-    config = validate(engines.with_workers(_configuration(a), a))
+    config = validate(executors.with_workers(_configuration(a), a))
     root = a.run_dir or RunFolder.free(Path("runs"), config)
     if a.seeds is None or a.seeds == 1:
-        return _train_and_judge([Part(config, root)], root, a, stop, listen)
+        return _train_and_judge([SeedRun(config, root)], root, a, stop, listen)
     if (root / SEEDS).exists():
         raise ConfigError(f"{root} already holds runs of seeds; take another --run-dir, or go on with --resume {shlex.quote(str(root))}")
-    parts = [Part(one, root / f"seed-{one.seed}") for one in (replace(config, seed=config.seed + i) for i in range(a.seeds))]
+    parts = [SeedRun(one, root / f"seed-{one.seed}") for one in (replace(config, seed=config.seed + i) for i in range(a.seeds))]
     return _train_and_judge(parts, root, a, stop, listen)
 
 
 def _configuration(a: argparse.Namespace) -> Any:
     """Defaults (the agent's preset for the environment, where it has one), then the YAML file, ``--set``, the flags."""
-    from emp_gym.agents.presets import preset
+    from emp_gym.agents.hyperparams import preset
     from emp_gym.runs.config import RunConfig, assignments, override, read_yaml, with_risk
 
     flags = {
@@ -172,9 +172,9 @@ def _configuration(a: argparse.Namespace) -> Any:
     return with_risk(replace(config, env={**config.env, **data_argument(a.data)}), a.risk)
 
 
-def _parts_to_resume(a: argparse.Namespace) -> list[Part]:
+def _parts_to_resume(a: argparse.Namespace) -> list[SeedRun]:
     from emp_gym.runs.config import validate
-    from emp_gym.runs.runs import SEEDS, RunFolder
+    from emp_gym.runs.run_folder import SEEDS, RunFolder
 
     for flag in ("env", "agent", "data", "num_envs", "seed", "seeds", "run_dir", "risk", "config"):
         if getattr(a, flag) is not None:
@@ -197,7 +197,7 @@ def _parts_to_resume(a: argparse.Namespace) -> list[Part]:
             _as_it_was(RunFolder(folder))
         if a.total_timesteps is not None:
             config = replace(config, total_timesteps=a.total_timesteps)
-        parts.append(Part(validate(config), folder, folder if begun else None))
+        parts.append(SeedRun(validate(config), folder, folder if begun else None))
     return parts
 
 
@@ -215,21 +215,21 @@ def _as_it_was(run: RunFolder) -> None:
 
 
 def _train_and_judge(
-    parts: list[Part], root: Path, a: argparse.Namespace, stop: Interrupts, listen: Callable[[Any], None]
+    parts: list[SeedRun], root: Path, a: argparse.Namespace, stop: Interrupts, listen: Callable[[Any], None]
 ) -> int:
-    from emp_gym.cli.judging import enter_evidence, governance, judge_and_report
+    from emp_gym.cli.evaluation import enter_evidence, governance, judge_and_report
     from emp_gym.envs.about import FOREIGN, kind_of
     from emp_gym.jit import kernels_are_new
     from emp_gym.runs import backtest
-    from emp_gym.runs.heldout import spoken
-    from emp_gym.runs.runs import RunFolder
-    from emp_gym.runs.verifying import verify_for
+    from emp_gym.runs.data_check import verify_for
+    from emp_gym.runs.held_out import spoken
+    from emp_gym.runs.run_folder import RunFolder
     from emp_gym.training import distributed
 
     again, config = _again(f"--resume {shlex.quote(str(root))}", a), parts[0].config
     if not a.no_evaluation and kind_of(config.env_id) == FOREIGN:
         backtest.windows(config.env_id, config.env, config.evaluation)  # where there are none, nothing is trained in vain
-    with governance(a.govern, create=True) as governed, engines.opened(a) as where:
+    with governance(a.govern, create=True) as governed, executors.opened(a) as where:
         if governed:
             listen(governed.switch)
         if len(parts) > 1:
@@ -239,7 +239,7 @@ def _train_and_judge(
             say("preparing data and kernels (about a minute, once)")
         if a.verify:
             say(verify_for(parts[0].config) or f"{parts[0].config.env_id} has no days to verify")
-        if where is None or engines.own_workers(parts[0].config.agent_name):
+        if where is None or executors.own_workers(parts[0].config.agent_name):
             done = [_train(part, parts, governed, stop, again) for part in parts]
         else:
             done = _train_together(parts, where, stop, again)
@@ -277,11 +277,11 @@ def _say_of_report(folder: Path) -> None:
 
 
 def _train(
-    part: Part, parts: Sequence[Part], governed: Governed | None, stop: Interrupts, again: str
+    part: SeedRun, parts: Sequence[SeedRun], governed: Governed | None, stop: Interrupts, again: str
 ) -> tuple[RunFolder, Any, Version | None]:
     """One run, its agent and, under governance, the version that it gave."""
     from emp_gym.agents.base import Learner
-    from emp_gym.training import training
+    from emp_gym.training import train
 
     config = part.config
     try:
@@ -291,11 +291,11 @@ def _train(
             if governed.story:
                 say(governed.story)
         label = f"training {config.agent_name.rpartition(':')[2]}" + (f" seed {config.seed}" if len(parts) > 1 else "")
-        with Bar(config.total_timesteps, label) as bar, writing(part.folder):
-            run, agent = training.train(config, part.folder, bar, part.resume, governed, stop)
+        with ProgressBar(config.total_timesteps, label) as bar, writing(part.folder):
+            run, agent = train.train(config, part.folder, bar, part.resume, governed, stop)
     except OSError as error:
         raise DataError(_broken_off(error, parts, part, again)) from error
-    except (training.Interrupted, Stopped) as error:
+    except (train.Interrupted, Stopped) as error:
         if len(parts) == 1 and not (part.folder / "config.json").exists():
             raise Stopped(f"{error} before anything was begun; start it again") from error
         raise Stopped(f"{error}{_seeds(parts, part)}; to go on: {again}") from error
@@ -304,9 +304,9 @@ def _train(
     return run, agent, governed.register(run) if governed else None
 
 
-def _broken_off(error: OSError, parts: Sequence[Part], part: Part, again: str) -> str:
+def _broken_off(error: OSError, parts: Sequence[SeedRun], part: SeedRun, again: str) -> str:
     """What the operating system refused, what stands of the run, and how it goes on."""
-    from emp_gym.runs.runs import RunFolder
+    from emp_gym.runs.run_folder import RunFolder
 
     why = obstacles.told(error)
     if len(parts) == 1 and not (part.folder / "config.json").exists():
@@ -317,24 +317,24 @@ def _broken_off(error: OSError, parts: Sequence[Part], part: Part, again: str) -
 
 
 def _train_together(
-    parts: Sequence[Part], where: Engine, stop: Interrupts, again: str
+    parts: Sequence[SeedRun], where: Executor, stop: Interrupts, again: str
 ) -> list[tuple[RunFolder, Any, Version | None]]:
     """As `_train`, all parts as tasks of `where`."""
     from emp_gym import trust
     from emp_gym.runs import backtest
     from emp_gym.runs.config import remember
-    from emp_gym.runs.runs import RunFolder
-    from emp_gym.training import training
-    from emp_gym.training.engine import TaskFailed
+    from emp_gym.runs.run_folder import RunFolder
+    from emp_gym.training import train
+    from emp_gym.training.executors import TaskFailed
 
     config = parts[0].config
     backtest.make_env(config.env_id, config.env, 1, split="train").close()  # data and kernels are made once, not by all
     for part in parts:
         remember(part.config, part.folder)  # a worker on another machine cannot
-    tasks = [engines.Seed(p.config, p.folder.resolve(), p.resume and p.resume.resolve(), trust.noted()) for p in parts]
+    tasks = [executors.Seed(p.config, p.folder.resolve(), p.resume and p.resume.resolve(), trust.noted()) for p in parts]
     done: list[int] = []
     try:
-        for index, stopped in where.map(engines.train_seed, tasks, stop=stop):
+        for index, stopped in where.map(executors.train_seed, tasks, stop=stop):
             if stopped is None:
                 done.append(index)
                 say(f"seed {parts[index].config.seed} is trained ({len(done)} of {len(parts)})")
@@ -347,11 +347,11 @@ def _train_together(
     if missing:
         raise DataError(f"{missing[0]} was written on another machine: put --run-dir on a disk that all of them share")
     return [
-        (run, training.load(run, config.env_id, config.env, "train"), None) for run in (RunFolder.open(p.folder) for p in parts)
+        (run, train.load(run, config.env_id, config.env, "train"), None) for run in (RunFolder.open(p.folder) for p in parts)
     ]
 
 
-def _seeds(parts: Sequence[Part], at: Part) -> str:
+def _seeds(parts: Sequence[SeedRun], at: SeedRun) -> str:
     """Which seeds are done, where there are several."""
     if len(parts) == 1:
         return ""
@@ -364,5 +364,5 @@ def _seeds(parts: Sequence[Part], at: Part) -> str:
 def _again(what: str, a: argparse.Namespace) -> str:
     """The command that goes on."""
     govern = f" --govern {shlex.quote(str(a.govern))}" if a.govern is not None else ""
-    where = f" --engine {a.engine} --num-workers {engines.workers(a)}" if a.engine is not None else ""
+    where = f" --engine {a.engine} --num-workers {executors.workers(a)}" if a.engine is not None else ""
     return f"{command(*program('train'))} {what}{govern}{where}{' --no-evaluation' if a.no_evaluation else ''}"

@@ -19,7 +19,7 @@ _INT32_MAX = 2**31 - 1
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.A)
 
 
-class Bounds(NamedTuple):
+class FieldBounds(NamedTuple):
     """From `least` to `most`: of a number itself, of a text its letters."""
 
     least: float
@@ -28,20 +28,20 @@ class Bounds(NamedTuple):
 
 
 BOUNDS = {
-    "symbol": Bounds(1, 255, "printable letters"),
-    "currency": Bounds(1, 32, "printable letters"),
-    "timezone": Bounds(1, 64, "printable letters"),
-    "tick": Bounds(1, _INT32_MAX, "price units"),
-    "lot": Bounds(1, _INT32_MAX, "lots"),
-    "price_unit": Bounds(1e-8, 100, "currency"),
-    "maker_fee_bps": Bounds(-1_000, 1_000, "bp of notional"),
-    "taker_fee_bps": Bounds(-1_000, 1_000, "bp of notional"),
-    "maker_fee_per_lot": Bounds(-1e6, 1e6, "currency"),
-    "taker_fee_per_lot": Bounds(-1e6, 1e6, "currency"),
-    "session_start_ns": Bounds(0, 48 * 3600 * NS, "ns after midnight"),
-    "session_end_ns": Bounds(0, 48 * 3600 * NS, "ns after midnight"),
-    "sector": Bounds(0, _INT32_MAX, ""),
-    "ticks": Bounds(0, _INT32_MAX, "price units"),
+    "symbol": FieldBounds(1, 255, "printable letters"),
+    "currency": FieldBounds(1, 32, "printable letters"),
+    "timezone": FieldBounds(1, 64, "printable letters"),
+    "tick": FieldBounds(1, _INT32_MAX, "price units"),
+    "lot": FieldBounds(1, _INT32_MAX, "lots"),
+    "price_unit": FieldBounds(1e-8, 100, "currency"),
+    "maker_fee_bps": FieldBounds(-1_000, 1_000, "bp of notional"),
+    "taker_fee_bps": FieldBounds(-1_000, 1_000, "bp of notional"),
+    "maker_fee_per_lot": FieldBounds(-1e6, 1e6, "currency"),
+    "taker_fee_per_lot": FieldBounds(-1e6, 1e6, "currency"),
+    "session_start_ns": FieldBounds(0, 48 * 3600 * NS, "ns after midnight"),
+    "session_end_ns": FieldBounds(0, 48 * 3600 * NS, "ns after midnight"),
+    "sector": FieldBounds(0, _INT32_MAX, ""),
+    "ticks": FieldBounds(0, _INT32_MAX, "price units"),
 }
 """Of every field of `Instrument`."""
 

@@ -26,14 +26,14 @@ from emp_gym.data.instrument_bounds import BOUNDS, instrument_fault
 from emp_gym.data.tape.tape_set import TapeSet
 from emp_gym.printable import printable
 from emp_gym.settings import LARGEST, number, shown
-from emp_gym.types import ConfigError, DataError, Instrument, Kind, RecordedDay
+from emp_gym.types import ConfigError, DataError, Instrument, MessageType, RecordedDay
 
 Given = Mapping[str, Any] | str | Path | None
 """A mapping, the path of a file that holds one, or None: the days as they are."""
 DEFAULT = "default"  # in place of a symbol: every other one
 NUMBERS = {"int": int, "float": float, "str": str}
 FIELDS = {field.name: str(field.type) for field in fields(Instrument) if field.name != "symbol"}
-VISIBLE = (Kind.NEW, Kind.REDUCE, Kind.DELETE, Kind.EXECUTE)  # hidden orders may stand between two ticks
+VISIBLE = (MessageType.NEW, MessageType.REDUCE, MessageType.DELETE, MessageType.EXECUTE)  # hidden orders may stand between two ticks
 
 
 class Instruments:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from emp_gym.data.tape.tape_set import TapeSet, build
-from emp_gym.types import Bool, ConfigError, Kind, RecordedDay
+from emp_gym.types import Bool, ConfigError, MessageType, RecordedDay
 
 
 def shallow(day: RecordedDay, levels: int) -> RecordedDay:
@@ -60,4 +60,4 @@ def _touching(day: RecordedDay, levels: int) -> Bool:
     before[1:] = ((price[earlier] == day.price[1:, None]) & (size[earlier] > 0)).any(axis=1)
     keep[0] = True
     keep[1:] = (price[1:] != price[:-1]).any(axis=(1, 2)) | (size[1:] != size[:-1]).any(axis=(1, 2))
-    return keep | after | before | (day.kind < Kind.NEW) | (day.kind > Kind.EXECUTE)
+    return keep | after | before | (day.kind < MessageType.NEW) | (day.kind > MessageType.EXECUTE)

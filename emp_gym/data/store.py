@@ -1,6 +1,6 @@
 """From what a user names (files, folders, zips, tapes, nothing) to a `TapeSet`, through a cache keyed by content.
 
-Days are in order of date, whatever the order in which they were named, and each is there once (`emp_gym.data.repeats`).
+Days are in order of date, whatever the order in which they were named, and each is there once (`emp_gym.data.duplicates`).
 Whatever is made is written aside and renamed, so processes that race for one tape both end with a whole one.
 """
 
@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from emp_gym import bounded
+from emp_gym.data.duplicates import Given, without_repeats
 from emp_gym.data.lobster import files as lobster_files
 from emp_gym.data.lobster.files import Found, Half
 from emp_gym.data.lobster.plain import expanded, opened
-from emp_gym.data.repeats import Given, without_repeats
 from emp_gym.data.tape.format import FORMAT, hash_of
 from emp_gym.data.tape.tape_set import LARGEST_IN_MEMORY, TapeSet, build
 from emp_gym.paths import home

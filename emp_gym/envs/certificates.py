@@ -37,18 +37,18 @@ from gymnasium.vector import AutoresetMode
 
 from emp_gym.envs import certificate_kernels as kernels
 from emp_gym.envs.about import CERTIFICATE, EnvInfo
-from emp_gym.envs.certificate_kernels import STATE
-from emp_gym.envs.faces import (
+from emp_gym.envs.base_env import (
     NOBODY,
+    BaseEnv,
+    BaseVectorEnv,
     Published,
-    ScalarFace,
     Seed,
-    VectorFace,
     at_least_one,
     autoreset,
     drawable,
     seeded,
 )
+from emp_gym.envs.certificate_kernels import STATE
 from emp_gym.evaluation import optimal
 from emp_gym.evaluation.optimal.quoting_model import Quoting
 from emp_gym.risk.gates import Gate
@@ -221,7 +221,7 @@ _CONTROLS = {
 
 
 class CertificateLanes:
-    """N lanes of one problem: see `emp_gym.envs.faces.NativeLanes`."""
+    """N lanes of one problem: see `emp_gym.envs.base_env.NativeLanes`."""
 
     market: None = None
     gates: tuple[Gate, ...] = ()
@@ -247,7 +247,7 @@ class CertificateLanes:
         self._everyone = np.arange(lanes)
 
     def seed(self, seed: Seed) -> None:
-        """As `emp_gym.envs.faces.seeded` says."""
+        """As `emp_gym.envs.base_env.seeded` says."""
         self.random, new = seeded(seed, self.random)
         self.state["episode"][new] = -1
 
@@ -336,7 +336,7 @@ def _known_reward(reward: str, problem: Any) -> str:
     return reward
 
 
-class _Face(Published):
+class _CertificateFace(Published):
     """What both faces publish besides their features."""
 
     lanes: CertificateLanes
@@ -399,7 +399,7 @@ class _Face(Published):
         return [(number, 0) for number in range(n or WINDOWS)]
 
 
-class CertificateVectorEnv(_Face, VectorFace):
+class CertificateVectorEnv(_CertificateFace, BaseVectorEnv):
     """N lanes natively; made by ``gym.make_vec(id, num_envs=N)``."""
 
     lanes: CertificateLanes
@@ -419,7 +419,7 @@ class CertificateVectorEnv(_Face, VectorFace):
         super().__init__(lanes, _observation_space(lanes), lanes.rules.action_space, autoreset_mode, max_episode_steps)
 
 
-class CertificateEnv(_Face, ScalarFace):
+class CertificateEnv(_CertificateFace, BaseEnv):
     """One lane; made by ``gym.make(id)``."""
 
     metadata: dict[str, Any] = {"render_modes": []}

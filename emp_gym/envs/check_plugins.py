@@ -14,9 +14,9 @@ import numpy as np
 from emp_gym import trust
 from emp_gym.envs import snapshot
 from emp_gym.envs.about import MARKET, about
-from emp_gym.envs.core import Lanes
-from emp_gym.envs.subject import Skip, Subject, closing, first_difference, sampler
+from emp_gym.envs.conformance.subject import Skip, Subject, closing, first_difference, sampler
 from emp_gym.envs.tasks import Reward, Task
+from emp_gym.envs.trading_core import Lanes
 from emp_gym.plugins import Plugin
 from emp_gym.sensory.sets import FeatureSet
 from emp_gym.types import ConfigError, Orders

@@ -13,7 +13,7 @@ import numpy as np
 
 from emp_gym import trust
 from emp_gym.risk.gates import FIRST_BIT, LAST_BIT, OBJECTED, Called, Gate
-from emp_gym.types import Bool, ConfigError, OrderKind, Orders, Verdicts, View
+from emp_gym.types import Bool, ConfigError, Orders, RequestType, Verdicts, View
 
 BITS = np.uint64((1 << LAST_BIT + 1) - (1 << FIRST_BIT))  # reason bits that are theirs
 MOST_NAMES = LAST_BIT + 1 - FIRST_BIT
@@ -84,12 +84,12 @@ def _pair(gate: Gate, answer: Any, shape: tuple[int, ...]) -> tuple[Orders, Verd
 
 def _faults(asked: Orders, given: Orders, sent: Orders, told: Verdicts) -> Iterator[tuple[str, Bool]]:
     """What no gate may do with the orders that it was `asked` about, as a predicate, and where [N, K] it was done."""
-    there, reason = asked.kind != OrderKind.NONE, told.reason
-    dropped, cancel = there & (sent.kind == OrderKind.NONE), asked.kind == OrderKind.CANCEL
+    there, reason = asked.kind != RequestType.NONE, told.reason
+    dropped, cancel = there & (sent.kind == RequestType.NONE), asked.kind == RequestType.CANCEL
     kept = there & ~dropped
     differs = {name: there & (asked.records[name] != given.records[name]) for name in (*KEPT, "quantity")}
     yield "writes into the orders that it was given (it must change a copy)", np.any([given.kind != asked.kind, *differs.values()], axis=0)
-    yield "adds an order", ~there & (sent.kind != OrderKind.NONE)
+    yield "adds an order", ~there & (sent.kind != RequestType.NONE)
     yield "drops a cancel", dropped & cancel
     yield "makes an order of another kind of one", kept & (sent.kind != asked.kind)
     for name in KEPT:
@@ -108,5 +108,5 @@ def _faults(asked: Orders, given: Orders, sent: Orders, told: Verdicts) -> Itera
 
 def _words(orders: Orders, lane: int, entry: int) -> str:
     """One entry of `orders`."""
-    kind, order = OrderKind(orders.kind[lane, entry]).name, orders.records[lane, entry]
+    kind, order = RequestType(orders.kind[lane, entry]).name, orders.records[lane, entry]
     return kind if kind == "NONE" else f"{kind} {' '.join(f'{name} {order[name]}' for name in ('quantity', *KEPT))}"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from emp_gym.envs.foreign_gates import Foreign, is_foreign
-from emp_gym.plugins import Kind
+from emp_gym.plugins import PluginKind
 from emp_gym.risk.gates import Called, Gate
 from emp_gym.types import I8, ConfigError, Instrument, View
 
@@ -60,7 +60,7 @@ def _is_gate(cls: type) -> bool:
     return True
 
 
-KIND = Kind("gate", "emp_gym.gates", GATES, _is_gate, "a gate: a class whose objects are called with view and orders")
+KIND = PluginKind("gate", "emp_gym.gates", GATES, _is_gate, "a gate: a class whose objects are called with view and orders")
 
 
 PRICE_UNIT = "currency and price unit"

@@ -27,12 +27,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from emp_gym.data.futures import Source, source
 from emp_gym.data.lobster import reader
-from emp_gym.data.lobster.futures import LobsterDay
+from emp_gym.data.lobster.rewrites import LobsterDay
+from emp_gym.data.rewrites import Source, source
 from emp_gym.data.tape.tape_set import build
 from emp_gym.envs.about import CERTIFICATE, MARKET, about, kind_of
-from emp_gym.envs.subject import failure, feature_name, flat, resolve, sampler
+from emp_gym.envs.conformance.subject import failure, feature_name, flat, resolve, sampler
 from emp_gym.types import ConfigError, DataError, EmpGymError
 
 Clock = Callable[[gym.Env], int]
@@ -81,7 +81,7 @@ class Leak:
 
 
 @dataclass(frozen=True)
-class Report:
+class LookaheadReport:
     """What was found, and how much was looked at: a clean report of few comparisons says little."""
 
     leaks: tuple[Leak, ...]
@@ -113,14 +113,14 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Moment:
+class StepRecord:
     """All that an environment gave at one step, and its clock."""
 
     outputs: dict[str, np.ndarray]
     clock: int
 
 
-Walk = Callable[[Any, "dict[str, Any] | None", int], list[Moment]]
+Walk = Callable[[Any, "dict[str, Any] | None", int], list[StepRecord]]
 """(data, reset options, steps) -> one episode's moments."""
 
 
@@ -143,10 +143,10 @@ def lookahead(
     probe: Probe | None = None,
     read: Callable[[Any, Path], Any] | None = None,
     apart: Walk | None = None,
-) -> Report:
+) -> LookaheadReport:
     """Rewrites the future of `data` at `cuts` places and compares what ``make(data)`` gives before them.
 
-    `data` is an array, a frame, a dict of columns, a path, or any `emp_gym.data.futures.Source`; `keep` names columns
+    `data` is an array, a frame, a dict of columns, a path, or any `emp_gym.data.rewrites.Source`; `keep` names columns
     that stay in place. `clock(env)` says the last row (for a LOBSTER day: the ns after midnight) that may be known now;
     without it the environment's `known_row` or `view.time_ns` is asked. `starts` are reset options that pin a start; a
     start drawn from the seed is checked too, with the futures that keep number and times of the rows. `ignore` names
@@ -218,7 +218,7 @@ class _Hunt:
         self.names: Callable[[int], str] = str
         self._plain: Any = None
 
-    def report(self) -> Report:
+    def report(self) -> LookaheadReport:
         """What was found."""
         if self.futures and not self.reached:
             self.problems.append(
@@ -228,7 +228,7 @@ class _Hunt:
             self.problems.append("no cut could be tried: the episode ends before there are rows to change")
         outputs = tuple(self.outputs)
         counts = (self.futures, self.reached, self.compared)
-        return Report(tuple(self.leaks), tuple(self.problems), *counts, outputs, tuple(self.notes))
+        return LookaheadReport(tuple(self.leaks), tuple(self.problems), *counts, outputs, tuple(self.notes))
 
     def plain(self, folder: Path) -> Any:
         """The data as they are, read once."""
@@ -270,13 +270,13 @@ class _Hunt:
             except Unwalked as error:
                 self.notes.append(f"what is kept of data seen before, outside of the environment, was not looked for: {error}")
 
-    def cut_steps(self, original: list[Moment]) -> list[int]:
+    def cut_steps(self, original: list[StepRecord]) -> list[int]:
         """Steps at whose row the data are cut: the reset, the end, and evenly between, as far as rows follow."""
         last = len(original) - 1
         wanted = np.unique(np.linspace(0, last, self.cuts).round().astype(int))
         return [int(k) for k in wanted if self.origin.row_of(original[k].clock) < self.origin.rows - 3]
 
-    def walk(self, data: Any, options: dict[str, Any] | None, steps: int) -> list[Moment]:
+    def walk(self, data: Any, options: dict[str, Any] | None, steps: int) -> list[StepRecord]:
         """One episode's moments, with actions that the seed alone decides."""
         with self.make(data) as env:
             self.names = lambda i: feature_name(env, i)
@@ -291,16 +291,16 @@ class _Hunt:
                     break
         return moments
 
-    def moment(self, env: gym.Env, given: Mapping[str, Any]) -> Moment:
+    def moment(self, env: gym.Env, given: Mapping[str, Any]) -> StepRecord:
         """A copy of all that was given."""
         clock = self.clock(env)
         everything = dict(given) | dict(self.probe(env)) | {"clock": clock}
         named = {name: np.array(x) for top, value in everything.items() for name, x in flat(top, value)}
         kept = {name: x for name, x in named.items() if not any(name.startswith(i) for i in self.ignore)}
         self.outputs.update(dict.fromkeys(kept))
-        return Moment(kept, clock)
+        return StepRecord(kept, clock)
 
-    def compare(self, original: list[Moment], how: str, cut: int, data: Any, options: Any, own: Path, walk: Walk) -> None:
+    def compare(self, original: list[StepRecord], how: str, cut: int, data: Any, options: Any, own: Path, walk: Walk) -> None:
         """One other future: the steps up to the cut must be the same, a step after it should differ."""
         shared = sum(self.origin.row_of(moment.clock) <= cut for moment in original)
         self.futures += 1
@@ -323,7 +323,7 @@ class _Hunt:
         later = zip(original[shared:], moments[shared:])
         self.reached += any(any(self.differences(x, y)) for x, y in later)
 
-    def differences(self, x: Moment, y: Moment) -> Iterator[tuple[str, str, str]]:
+    def differences(self, x: StepRecord, y: StepRecord) -> Iterator[tuple[str, str, str]]:
         """Every output that differs, by name, with both values; columns of a flat observation one by one."""
         for name in dict.fromkeys((*x.outputs, *y.outputs)):
             a, b = x.outputs.get(name), y.outputs.get(name)
@@ -342,7 +342,7 @@ class _Hunt:
                     yield f"{name}[{i}]{label}" if a.ndim else name, str(p[i]), str(q[i])
 
 
-def lookahead_id(name: str, data: str | None = None, **kwargs: Any) -> Report:
+def lookahead_id(name: str, data: str | None = None, **kwargs: Any) -> LookaheadReport:
     """The look-ahead check of a registered id, ``"module:id"`` or ``"module:factory"`` that takes `data`.
 
     For this package's ids `data` is a LOBSTER day (folder, zip, message file; its first day), without one a synthetic
@@ -377,7 +377,7 @@ def _maker(name: str, keywords: Mapping[str, Any]) -> Callable[[Any], gym.Env]:
     return lambda given: gym.make(resolve(name)[0], data=str(given), disable_env_checker=True, **settings)
 
 
-def walked(name: str, keywords: Mapping[str, Any], data: str, options: dict[str, Any] | None, steps: int) -> list[Moment]:
+def walked(name: str, keywords: Mapping[str, Any], data: str, options: dict[str, Any] | None, steps: int) -> list[StepRecord]:
     """One episode's moments of one of our ids."""
     hunt = _Hunt(_maker(name, keywords), None, known, 0, 0, 0, (), public_view, tape_of)  # type: ignore[arg-type]  # a walk asks no source
     return hunt.walk(data, options, steps)
@@ -386,7 +386,7 @@ def walked(name: str, keywords: Mapping[str, Any], data: str, options: dict[str,
 def _walker(name: str, keywords: Mapping[str, Any]) -> Walk:
     """`walked` in a new process."""
 
-    def walk(data: Any, options: dict[str, Any] | None, steps: int) -> list[Moment]:
+    def walk(data: Any, options: dict[str, Any] | None, steps: int) -> list[StepRecord]:
         with tempfile.TemporaryDirectory(prefix="emp_gym-") as folder:
             path = Path(folder) / "walk"
             try:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from emp_gym.envs.tasks import Reward, Task
 from emp_gym.market.base import MARKETS, Market
-from emp_gym.plugins import Kind, Part, Plugin, deal, parameters
+from emp_gym.plugins import Part, Plugin, PluginKind, deal, parameters
 from emp_gym.sensory import sets
 from emp_gym.sensory.sets import FeatureSet
 from emp_gym.settings import shown
@@ -26,8 +26,8 @@ REWARDS = {
     "damped": "emp_gym.envs.tasks.rewards:Damped",
     "shortfall": "emp_gym.envs.tasks.rewards:Shortfall",
 }
-TASK = Kind("task", "emp_gym.tasks", TASKS, lambda cls: issubclass(cls, Task), "a task: a class derived from emp_gym.envs.tasks.Task")
-REWARD = Kind(
+TASK = PluginKind("task", "emp_gym.tasks", TASKS, lambda cls: issubclass(cls, Task), "a task: a class derived from emp_gym.envs.tasks.Task")
+REWARD = PluginKind(
     "reward", "emp_gym.rewards", REWARDS, lambda cls: issubclass(cls, Reward), "a reward: a class derived from emp_gym.envs.tasks.Reward"
 )
 ARGUMENTS = (

@@ -17,7 +17,7 @@ from emp_gym.types import F32, F64, I64, Bool, Orders, Verdicts, View
 
 
 class Observed(Protocol):
-    """What is asked of the lanes: `emp_gym.envs.core.Lanes`."""
+    """What is asked of the lanes: `emp_gym.envs.trading_core.Lanes`."""
 
     market: Any
     task: Any
@@ -29,7 +29,7 @@ class Observed(Protocol):
     def gates(self) -> Sequence[Gate]: ...
 
 
-class Watch:
+class ObserverList:
     """The observers of N lanes, in the order in which they came."""
 
     def __init__(self, lanes: int, observers: tuple[Observer, ...] = ()) -> None:
@@ -41,13 +41,13 @@ class Watch:
             for name in ("began", "observed", "decided", "settled")
         )
 
-    def joined(self, observer: Observer) -> Watch:
+    def joined(self, observer: Observer) -> ObserverList:
         """One more."""
-        return Watch(len(self._none), (*self.observers, observer))
+        return ObserverList(len(self._none), (*self.observers, observer))
 
-    def left(self, observer: Observer) -> Watch:
+    def left(self, observer: Observer) -> ObserverList:
         """One less."""
-        return Watch(len(self._none), tuple(each for each in self.observers if each is not observer))
+        return ObserverList(len(self._none), tuple(each for each in self.observers if each is not observer))
 
     def began(self, of: Observed, lanes: I64) -> None:
         for each in self._beginners:
@@ -79,11 +79,11 @@ class Watch:
         for each in self._lookers:
             each(observation, lanes)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Watch:
-        return Watch(len(self._none), tuple(copy.deepcopy(each, memo) for each in self.observers if each.copied))
+    def __deepcopy__(self, memo: dict[int, Any]) -> ObserverList:
+        return ObserverList(len(self._none), tuple(copy.deepcopy(each, memo) for each in self.observers if each.copied))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Watch, (len(self._none), tuple(each for each in self.observers if each.copied))
+        return ObserverList, (len(self._none), tuple(each for each in self.observers if each.copied))
 
 
 def _told(observer: Observer, name: str) -> Callable[..., None]:

@@ -10,10 +10,10 @@ import numpy as np
 
 from emp_gym.evaluation.observers import Began, Observer, Settled
 from emp_gym.extras import need
-from emp_gym.types import CASH_UNITS, NS, Instrument, Status
+from emp_gym.types import CASH_UNITS, NS, Instrument, TradingStatus
 
 if TYPE_CHECKING:
-    from emp_gym.envs.core import Lanes
+    from emp_gym.envs.trading_core import Lanes
 
 INK, BID, ASK, OWN, GRID = "#20242c", "#2a7f9e", "#c4523e", "#e0a526", "#d9dde3"
 
@@ -103,7 +103,7 @@ def ladder(lanes: Lanes, lane: int) -> str:
     unit = instrument.price_unit
     own = own_orders(lanes, lane)
     lines = [
-        f"{named(lanes, lane)}  {Status(int(view.status[lane, 0])).name.lower()}"
+        f"{named(lanes, lane)}  {TradingStatus(int(view.status[lane, 0])).name.lower()}"
         f"  decision {int(view.decision[lane])}/{int(lanes.episodes[lane]['length'])}",
         f"position {int(view.position[lane, 0])}  equity {int(view.equity2[lane]) / (2 * CASH_UNITS):+.2f}"
         f"  fees {int(view.fees[lane]) / CASH_UNITS:.2f} {instrument.currency}",

@@ -26,8 +26,8 @@ MOST_OF_GATES, MOST_OF_A_LANE = 1 << 26, 1 << 16  # bytes that all gates togethe
 MARKET = "market."  # before the names of its arrays
 
 
-class Standing(Protocol):
-    """What is asked of a vector environment: `emp_gym.envs.faces.VectorFace`."""
+class SnapshotSource(Protocol):
+    """What is asked of a vector environment: `emp_gym.envs.base_env.BaseVectorEnv`."""
 
     num_envs: int
     lanes: Any
@@ -54,12 +54,12 @@ def save(env: Any, path: Path) -> None:
         np.savez(stream, allow_pickle=False, **{name: _bytes(array) for name, array in arrays.items()})
 
 
-def fits(face: Standing, path: Path) -> bool:
+def fits(face: SnapshotSource, path: Path) -> bool:
     """Whether `path` was saved of lanes like those of `face`, laid out alike. `DataError` for what is no such file."""
     return np.array_equal(member(path, "layout", 32), _layout(face))
 
 
-def restore(face: Standing, path: str | Path) -> None:
+def restore(face: SnapshotSource, path: str | Path) -> None:
     """Puts the lanes of `face` where those of the file stood; `DataError` where it was saved of other lanes, days or by another
     layout of their memory. Gates that are there are restored, those of the file that are not (a replay has fewer) are left out."""
     own, market, where = face.kept(), face.lanes.market, str(path)
@@ -98,7 +98,7 @@ def _below(prefix: str, saved: Mapping[str, np.ndarray]) -> Arrays:
     return {name.removeprefix(prefix): array for name, array in saved.items() if name.startswith(prefix)}
 
 
-def _layout(face: Standing) -> np.ndarray:
+def _layout(face: SnapshotSource) -> np.ndarray:
     """32 bytes that are the same where the arrays have the same meaning: names, types and shapes, and what the lanes say."""
     shapes: dict[str, Any] = {name: (array.dtype.descr, array.shape) for name, array in face.kept().items()}
     if (market := face.lanes.market) is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from emp_gym.data.array_bounds import MOST, Arrays, Bounds
-from emp_gym.types import OrderKind
+from emp_gym.types import RequestType
 
 LOTS = 1 << 40  # of one order, and of a queue
 
@@ -24,8 +24,8 @@ def check(saved: Arrays, of_market: Arrays | None, states: int, where: str) -> N
         _certificate(bounds, states, saved["state"])
         return
     _episodes(bounds, saved, of_market["public.quote"]["tick"][:, 0] != 0)  # a lane that no reset has begun holds zeros
-    requests, asked = saved["records"], saved["kind"] != OrderKind.NONE
-    bounds.within("kind", saved["kind"], 0, max(OrderKind))
+    requests, asked = saved["records"], saved["kind"] != RequestType.NONE
+    bounds.within("kind", saved["kind"], 0, max(RequestType))
     bounds.within("records.side", requests["side"], -1, 1, asked)
     bounds.within("records.instrument", requests["instrument"], 0, 0, asked)
 

@@ -38,7 +38,7 @@ render_mode        None                   "ansi" or "rgb_array"; a vector enviro
 =================  =====================  =======================================================================================
 
 ``info`` (lean): `action_mask` (discrete tasks), `cost` (orders that a gate changed), `reason` (reason bits of the gates),
-`truncated_by` (`emp_gym.types.Stop`, 0 = nobody; only with a gate that may end episodes: kill switch, stage); these three are
+`truncated_by` (`emp_gym.types.TruncationReason`, 0 = nobody; only with a gate that may end episodes: kill switch, stage); these three are
 0 in the info of a reset, and where a lane resets in the same step, whose last ones stand in `final_info`. The
 step that ends an episode adds `summary`: return, length, pnl, fees, spread_captured (currency of its day), filled, maker_filled,
 beyond_depth (lots), orders, orders_filled, orders_refused, unknown_place, masked, clipped (counts), max_inventory,
@@ -56,8 +56,8 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
 from emp_gym.envs.about import MARKET, EnvInfo
-from emp_gym.envs.core import Lanes
-from emp_gym.envs.faces import Published, ScalarFace, VectorFace, at_least_one, autoreset, drawable
+from emp_gym.envs.base_env import BaseEnv, BaseVectorEnv, Published, at_least_one, autoreset, drawable
+from emp_gym.envs.trading_core import Lanes
 from emp_gym.evaluation.assumptions import Assumptions
 from emp_gym.evaluation.observers import Observer
 from emp_gym.market.base import checked_threads
@@ -74,7 +74,7 @@ INFO = ("lean", "full")
 NO_MASKS = "no action masks: the actions of this environment are numbers"
 
 
-class _Face(Published):
+class _TradingFace(Published):
     """What both faces publish besides their features."""
 
     lanes: Lanes
@@ -195,7 +195,7 @@ class _Face(Published):
         }
 
 
-class TradingVectorEnv(_Face, VectorFace):
+class TradingVectorEnv(_TradingFace, BaseVectorEnv):
     """N lanes natively; made by ``gym.make_vec(id, num_envs=N)``."""
 
     metadata: dict[str, Any] = {
@@ -249,7 +249,7 @@ class TradingVectorEnv(_Face, VectorFace):
         return tuple(render.show(self.lanes, lane, self.render_mode) for lane in range(self.num_envs))
 
 
-class TradingEnv(_Face, ScalarFace):
+class TradingEnv(_TradingFace, BaseEnv):
     """One lane; made by ``gym.make(id)``. Bit-identical to a lane of `TradingVectorEnv` with the same seed."""
 
     metadata: dict[str, Any] = {"render_modes": ["ansi", "rgb_array"], "render_fps": 10}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emp_gym.evaluation.metrics import Estimate, bootstrap, paired, resampled
+from emp_gym.evaluation.intervals import Estimate, bootstrap, paired, resampled
 from emp_gym.evaluation.runlog import dates
 from emp_gym.extras import need
 from emp_gym.types import F64, I64, ConfigError, RunLog

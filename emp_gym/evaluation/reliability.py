@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from emp_gym.evaluation.metrics import Estimate, checked
+from emp_gym.evaluation.intervals import Estimate, checked
 from emp_gym.types import F64, ConfigError
 
 FEWEST_RUNS = 4

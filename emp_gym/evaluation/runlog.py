@@ -35,9 +35,9 @@ from typing import Any
 import numpy as np
 
 from emp_gym import bounded
-from emp_gym.evaluation.metrics import codes
+from emp_gym.evaluation.intervals import codes
 from emp_gym.extras import need
-from emp_gym.types import I64, NS, Bool, ConfigError, DataError, OrderKind, Outcome, Regime, RunLog
+from emp_gym.types import I64, NS, Bool, ConfigError, DataError, OrderAck, Regime, RequestType, RunLog
 
 SCHEMA = 2
 ONE_INSTRUMENT = 1  # schema of logs without instruments, which can still be read: all of instrument 0
@@ -193,7 +193,7 @@ def per_episode(table: np.ndarray | Mapping[str, np.ndarray], values: np.ndarray
 
 def entered(orders: np.ndarray) -> np.ndarray:
     """Which of `orders` are new orders that were accepted, bool."""
-    return (orders["outcome"] == Outcome.ACCEPTED) & (orders["kind"] != OrderKind.CANCEL)
+    return (orders["outcome"] == OrderAck.ACCEPTED) & (orders["kind"] != RequestType.CANCEL)
 
 
 def order_keys(orders: np.ndarray, fills: np.ndarray) -> tuple[I64, I64]:
@@ -354,7 +354,7 @@ def load(folder: str | Path) -> RunLog:
 
 
 _BOUNDS: dict[str, tuple[int, int]] = {
-    "decision": (0, 1 << 31), "instrument": (0, 1 << 16), "kind": (0, max(OrderKind)), "side": (-1, 1), "outcome": (0, max(Outcome)),
+    "decision": (0, 1 << 31), "instrument": (0, 1 << 16), "kind": (0, max(RequestType)), "side": (-1, 1), "outcome": (0, max(OrderAck)),
     "regime": (NO_REGIME, max(Regime)), "row": (0, 1 << 31), "seen_row": (0, 1 << 31), "deadline_row": (0, 1 << 31), "day": (0, 1 << 31),
     "decisions": (0, 1 << 31), "parent_side": (-1, 1), "price_to_cash": (1, 1 << 62), "slot": (0, 127), "gate": (0, 127),
 }  # fmt: skip

@@ -20,8 +20,8 @@ from typing import Self
 
 from emp_gym import bounded
 from emp_gym.governance.errors import LogError, LogLocked
-from emp_gym.governance.log.heads import KeyFile, sync_folder
 from emp_gym.governance.log.reader import LogReader
+from emp_gym.governance.log.signed_tree_heads import KeyFile, sync_folder
 from emp_gym.governance.log.writer import DIARY, LEDGER, Log
 from emp_gym.types import ConfigError, DataError
 

@@ -78,7 +78,7 @@ class TooMuch(Exception):
     """There are more rows or bytes than a file of this size holds: its pages lead back to themselves."""
 
 
-class Watch:
+class ReadingBudget:
     """Says how much of the file may still be read, and whether reading gets on.
 
     Nothing read for `STALL_S` seconds: SQLite is interrupted, and where it does not hear, the system ends the process (if `alone`,
@@ -102,7 +102,7 @@ class Watch:
     def beat(self) -> None:
         """Something was read or checked."""
         self._last = time.monotonic()
-        if Watch.alone:
+        if ReadingBudget.alone:
             signal.setitimer(signal.ITIMER_REAL, STALL_S + 1)
 
     def stalled(self) -> bool:
@@ -133,7 +133,7 @@ def plain(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Misfit:
     """Something that does not fit, and where."""
 
     where: str
@@ -145,7 +145,7 @@ class Finding:
 
 
 @dataclass
-class Report:
+class Verification:
     """What was found, and what could not be looked at."""
 
     log: str
@@ -156,7 +156,7 @@ class Report:
     heads: int = 0
     signed: int = 0  # entries under a signed head
     root: str = ""
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Misfit] = field(default_factory=list)
     more_findings: int = 0
     limits: list[str] = field(default_factory=list)  # what could have happened unseen
     revoked: list[str] = field(default_factory=list)  # what a ledger says of keys that were taken out of use
@@ -168,7 +168,7 @@ class Report:
     def find(self, where: str, expected: object, got: object) -> None:
         """Notes a finding; the first ones say where to look."""
         if len(self.findings) < SHOWN:
-            self.findings.append(Finding(_shown(where), _shown(expected), _shown(got)))
+            self.findings.append(Misfit(_shown(where), _shown(expected), _shown(got)))
         else:
             self.more_findings += 1
 
@@ -183,7 +183,7 @@ def _shown(value: object) -> str:
 
 
 @dataclass(frozen=True)
-class Head:
+class StatedHead:
     """A statement of the log about its own size and root, from the log itself or from a witness."""
 
     size: int
@@ -191,14 +191,14 @@ class Head:
     source: str
 
 
-def verify(log: str | Path, witness: str | Path | None = None, public_key: str | None = None) -> Report:
+def verify(log: str | Path, witness: str | Path | None = None, public_key: str | None = None) -> Verification:
     """Checks everything there is to check. `NotALog` if there is nothing to check, or it cannot be told."""
     return _judged(Path(log), witness, public_key, None)
 
 
-def _judged(log: Path, witness: str | Path | None, public_key: str | None, scratch: Path | None) -> Report:
+def _judged(log: Path, witness: str | Path | None, public_key: str | None, scratch: Path | None) -> Verification:
     """The same; a copy, where one is needed, is made in `scratch` (None: in a folder that is gone afterwards)."""
-    report = Report(str(log))
+    report = Verification(str(log))
     with _opened(log, scratch) as (db, watch):
         try:
             _verify(db, watch, report, witness, public_key)
@@ -225,7 +225,7 @@ def _not_the_files_fault(error: Exception) -> str:
 
 
 def _verify(
-    db: sqlite3.Connection, watch: Watch, report: Report, witness: str | Path | None, public_key: str | None
+    db: sqlite3.Connection, watch: ReadingBudget, report: Verification, witness: str | Path | None, public_key: str | None
 ) -> None:
     key = _about(db, watch, report, public_key)
     if key is None:
@@ -246,14 +246,14 @@ def _verify(
     if report.entries > most:
         report.find("entry", f"numbers below {most:,}, which is what {watch.size:,} bytes may hold", f"an entry {last}")
         report.entries = most
-    heads: list[Head] = []
+    heads: list[StatedHead] = []
     for row in rows:
         watch.beat()
         heads += filter(None, [_head(report, key, *row)])
     report.heads = len(rows)
     if witness is not None and not kept and (report.entries or any(Path(witness).glob("*.json"))):
         report.find("witness", f"at least one head of log {report.log_id}", f"none in {witness}")
-    tree = Tree(report, nodes, heads + kept)
+    tree = LeafTree(report, nodes, heads + kept)
     _entries(db, watch, report, tree)
     tree.finish()
     _check_heads(report, {head.size for head in heads}, tree.size)
@@ -266,10 +266,10 @@ def _verify(
 
 
 @contextmanager
-def _opened(path: Path, scratch: Path | None) -> Iterator[tuple[sqlite3.Connection, Watch]]:
+def _opened(path: Path, scratch: Path | None) -> Iterator[tuple[sqlite3.Connection, ReadingBudget]]:
     if sqlite3.sqlite_version_info < (3, 37):
         raise NotALog(f"this Python's SQLite is {sqlite3.sqlite_version}; expected 3.37 or newer; use a newer Python")
-    watch = Watch(_parts(path))
+    watch = ReadingBudget(_parts(path))
     with tempfile.TemporaryDirectory(prefix="verify-", dir=scratch) as room:
         try:
             db = _connected(path, "ro", watch)
@@ -318,7 +318,7 @@ def _size(path: Path) -> int:
     return found.st_size if blocks is None else min(found.st_size, SPARSE * 512 * max(blocks, 8))
 
 
-def _connected(path: Path, mode: str, watch: Watch) -> sqlite3.Connection:
+def _connected(path: Path, mode: str, watch: ReadingBudget) -> sqlite3.Connection:
     db = sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=BUSY_S)
     try:
         db.text_factory = bytes
@@ -334,7 +334,7 @@ def _connected(path: Path, mode: str, watch: Watch) -> sqlite3.Connection:
     return db
 
 
-def _copied(path: Path, scratch: Path, watch: Watch) -> sqlite3.Connection:
+def _copied(path: Path, scratch: Path, watch: ReadingBudget) -> sqlite3.Connection:
     """A copy of a log that cannot be read without writing: a crashed commit, or a folder without write permission."""
     try:
         for part in _parts(path):
@@ -364,7 +364,7 @@ def _names_another_file(journal: Path) -> bool:
         return stream.read() == SUPER_JOURNAL
 
 
-def _about(db: sqlite3.Connection, watch: Watch, report: Report, wanted: str | None) -> bytes | None:
+def _about(db: sqlite3.Connection, watch: ReadingBudget, report: Verification, wanted: str | None) -> bytes | None:
     """Checks what the log says of itself; returns its public key, or None where nothing more can be asked of this database."""
     where = plain(report.log)
     schema = list(db.execute("SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL LIMIT ?", (OBJECTS,)))
@@ -417,7 +417,7 @@ def _signed(key: bytes, signature: Any, message: bytes) -> bool:
 # --- heads
 
 
-def _head(report: Report, key: bytes, size: Any, body: Any, signature: Any) -> Head | None:
+def _head(report: Verification, key: bytes, size: Any, body: Any, signature: Any) -> StatedHead | None:
     form = HEAD(body) if isinstance(body, bytes) else None
     if form is None:
         report.find(f"head of {size} entries", "canonical JSON of log_id, root, size, ts_ns", body)
@@ -428,10 +428,10 @@ def _head(report: Report, key: bytes, size: Any, body: Any, signature: Any) -> H
     if (form[1].decode(), int(form[3])) != (report.log_id, size):
         report.find(f"head of {size} entries", f"log {report.log_id}, size {size}", body)
         return None
-    return Head(size, bytes.fromhex(form[2].decode()), "head")
+    return StatedHead(size, bytes.fromhex(form[2].decode()), "head")
 
 
-def _witnessed(report: Report, watch: Watch, key: bytes, folder: Path) -> list[Head]:
+def _witnessed(report: Verification, watch: ReadingBudget, key: bytes, folder: Path) -> list[StatedHead]:
     """The heads that a witness keeps of this log."""
     if not folder.is_dir():
         raise NotALog(f"{plain(str(folder))}: no such witness folder")
@@ -446,7 +446,7 @@ def _witnessed(report: Report, watch: Watch, key: bytes, folder: Path) -> list[H
             report.find(f"witness {path.name}", "a kept head", _shown(error) or type(error).__name__)
             continue
         if head is not None:
-            heads.append(Head(head.size, head.root, f"witness {path.name}"))
+            heads.append(StatedHead(head.size, head.root, f"witness {path.name}"))
     return heads
 
 
@@ -460,7 +460,7 @@ def _small_file(path: Path) -> bytes:
         return stream.read(LONGEST_WORD)
 
 
-def _check_heads(report: Report, sizes: set[int], there: int) -> None:
+def _check_heads(report: Verification, sizes: set[int], there: int) -> None:
     """Heads that a writer makes without fail: none of them can be missing after a crash. `there`: entries that were found."""
     report.signed = max((size for size in sizes if size <= report.entries), default=0)
     every = HEAD_EVERY.get(report.profile, 1)
@@ -476,7 +476,7 @@ def _check_heads(report: Report, sizes: set[int], there: int) -> None:
 # --- entries
 
 
-def _entries(db: sqlite3.Connection, watch: Watch, report: Report, tree: Tree) -> None:
+def _entries(db: sqlite3.Connection, watch: ReadingBudget, report: Verification, tree: LeafTree) -> None:
     """Reads every entry in order; a reader's lock is held for a page at a time."""
     at = 0
     while at < report.entries:
@@ -494,7 +494,7 @@ def _entries(db: sqlite3.Connection, watch: Watch, report: Report, tree: Tree) -
             return
 
 
-def _page(db: sqlite3.Connection, watch: Watch, at: int, end: int) -> list[tuple[Any, ...]]:
+def _page(db: sqlite3.Connection, watch: ReadingBudget, at: int, end: int) -> list[tuple[Any, ...]]:
     """Entries from `at` on, as many as may be in memory at once."""
     query = "SELECT seq, body, leaf, payload FROM entry WHERE seq >= ? AND seq < ? ORDER BY seq LIMIT ?"
     rows, room = [], PAGE_BYTES
@@ -518,7 +518,7 @@ def _page_is_sound(rows: list[tuple[Any, ...]], log_id: str) -> bool:
         return False
 
 
-def _look_at(report: Report, seq: int, body: Any, leaf: Any, payload: Any) -> None:
+def _look_at(report: Verification, seq: int, body: Any, leaf: Any, payload: Any) -> None:
     """Says what is wrong with an entry, if anything is."""
     if type(body) is not bytes or sha256(b"\0" + body).digest() != leaf:
         got = sha256(b"\0" + body).hexdigest() if type(body) is bytes else "nothing to hash"
@@ -533,12 +533,12 @@ def _look_at(report: Report, seq: int, body: Any, leaf: Any, payload: Any) -> No
 # --- the tree
 
 
-class Tree:
+class LeafTree:
     """The Merkle tree that the leaves make, held against stored nodes and against every head on the way."""
 
-    def __init__(self, report: Report, nodes: dict[tuple[int, int], bytes], heads: Sequence[Head]) -> None:
+    def __init__(self, report: Verification, nodes: dict[tuple[int, int], bytes], heads: Sequence[StatedHead]) -> None:
         self.report, self.nodes = report, nodes
-        self.heads: dict[int, list[Head]] = {}
+        self.heads: dict[int, list[StatedHead]] = {}
         for head in heads:
             self.heads.setdefault(head.size, []).append(head)
         self.stops = sorted(self.heads)
@@ -623,7 +623,7 @@ def _folded(hashes: Sequence[bytes]) -> bytes:
 # --- saying it
 
 
-def _revoked(db: sqlite3.Connection, watch: Watch) -> Iterator[str]:
+def _revoked(db: sqlite3.Connection, watch: ReadingBudget) -> Iterator[str]:
     """Keys of people that the ledger calls revoked, and signatures by them in entries that follow."""
     since: dict[str, int] = {}
     kinds = " OR ".join(f'instr(body, \'"kind":"{kind}"\')' for kind in ("revoke", "signer", "promote"))
@@ -645,7 +645,7 @@ def _revoked(db: sqlite3.Connection, watch: Watch) -> Iterator[str]:
             continue  # of another form: whether an entry is allowed is not judged here
 
 
-def _say_limits(report: Report, witness: bool, key: bool) -> None:
+def _say_limits(report: Verification, witness: bool, key: bool) -> None:
     if report.signed < report.entries:
         report.limits.append(
             f"Entries {report.signed} to {report.entries - 1} are not yet under a signed head: whoever can write the file "
@@ -668,7 +668,7 @@ def _say_limits(report: Report, witness: bool, key: bool) -> None:
         )
 
 
-def _text(report: Report) -> Iterator[str]:
+def _text(report: Verification) -> Iterator[str]:
     yield f"{plain(report.log)}: {'whole' if report.whole else 'TAMPERED WITH OR DAMAGED'}"
     yield f"  log {report.log_id} ({report.profile}), public key {report.public_key}"
     yield f"  {report.entries:,} entries, {report.signed:,} of them under {report.heads:,} signed heads, root {report.root}"
@@ -710,8 +710,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _inside(arguments: argparse.Namespace) -> int:
     """The work, in a process of its own; one JSON line on standard output tells the outcome to the process that began it."""
-    Watch.alone = hasattr(signal, "setitimer")
-    if Watch.alone:  # whoever began us may have had other wishes
+    ReadingBudget.alone = hasattr(signal, "setitimer")
+    if ReadingBudget.alone:  # whoever began us may have had other wishes
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
     with suppress(ImportError, ValueError, OSError, NotALog):

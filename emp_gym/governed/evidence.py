@@ -24,7 +24,7 @@ import numpy as np
 from emp_gym import bounded, trust
 from emp_gym.data.tape.format import rules_of
 from emp_gym.envs.about import about
-from emp_gym.envs.faces import Published
+from emp_gym.envs.base_env import Published
 from emp_gym.evaluation.assumptions import Fees
 from emp_gym.governance.errors import LedgerError
 from emp_gym.governance.ledger.record import CASH, LARGEST, STAGES, Version, fees_payload, setting
@@ -32,10 +32,10 @@ from emp_gym.governance.ledger.registry import Registry
 from emp_gym.risk.reasons import Check
 from emp_gym.runs import backtest
 from emp_gym.runs.config import RunConfig, parsed, question, remember
-from emp_gym.runs.runs import CONFIG, RunFolder, commit
+from emp_gym.runs.data_check import before_evidence
+from emp_gym.runs.run_folder import CONFIG, RunFolder, commit
 from emp_gym.runs.spans import Window, lot_price
-from emp_gym.runs.verifying import before_evidence
-from emp_gym.training import training
+from emp_gym.training import train
 from emp_gym.trust import Untrusted
 from emp_gym.types import I8, Bool, ConfigError, DataError, RunLog
 
@@ -63,7 +63,7 @@ def _labeller(label: Label) -> str:
 
 
 @dataclass
-class Watch:
+class ObjectionCounter:
     """Counts what gates objected to while an agent played, and control limits broken by an order that was sent."""
 
     breaches: int = 0
@@ -150,7 +150,7 @@ class Execution:
     def _baselines(self) -> list[dict[str, Any]]:
         config = self.config
         logs, _ = backtest.run_baselines(config.env_id, config.env, self._chosen, config.evaluation)
-        return [_row(name, "baseline", log, Watch()) for name, log in logs.items()]
+        return [_row(name, "baseline", log, ObjectionCounter()) for name, log in logs.items()]
 
     def _policy(self, version: str, role: str) -> dict[str, Any] | None:
         """What a registered version does; None for a champion that cannot act here. Where it had to be beaten, the guard
@@ -158,14 +158,14 @@ class Execution:
         config, judged = self.config, self.config.evaluation
         run = RunFolder(self.registry.load(version))
         try:
-            agent = training.load(run, config.env_id, config.env, judged.split)
+            agent = train.load(run, config.env_id, config.env, judged.split)
         except Untrusted:
             raise
         except (DataError, ConfigError):
             if role == "candidate":
                 raise
             return None
-        watch, wrap = Watch(), self.wrap
+        watch, wrap = ObjectionCounter(), self.wrap
         log = backtest.evaluate(
             agent, config.env_id, config.env, self._chosen, judged.seed, judged.split, watch,
             None if wrap is None else lambda env: wrap(env, version),
@@ -228,7 +228,7 @@ def _differences(recorded: Any, found: Any, where: str) -> Iterator[str]:
         yield f"{where} is {recorded!r:.80} in the record, {found!r:.80} when executed"
 
 
-def _row(name: str, role: str, log: RunLog, watch: Watch) -> dict[str, Any]:
+def _row(name: str, role: str, log: RunLog, watch: ObjectionCounter) -> dict[str, Any]:
     return {
         "name": name,
         "role": role,

@@ -22,7 +22,7 @@ from emp_gym.market.clock import Clock
 from emp_gym.market.lots import MOST_CASH, most_lots, too_many
 from emp_gym.market.public import ENDLESS, FREE, IN_FLIGHT, LIMIT, LIVE, MARKET, Public, view_of
 from emp_gym.market.starts import Starts
-from emp_gym.plugins import Kind
+from emp_gym.plugins import PluginKind
 from emp_gym.settings import shown, whole
 from emp_gym.threads import MOST as MOST_THREADS
 from emp_gym.threads import default_threads
@@ -35,10 +35,10 @@ from emp_gym.types import (
     DataError,
     Fills,
     Instrument,
+    OrderAck,
     Orders,
-    Outcome,
     Reports,
-    Status,
+    TradingStatus,
     View,
 )
 
@@ -91,7 +91,7 @@ def checked_threads(threads: Any) -> int:
 class Market:
     """Integrates the world, batched over N lanes, of which `active` says who moves.
 
-    `advance` promises only that requests were handed over. `outcome` may be `Outcome.PENDING`: then exactly one of `last_reports`
+    `advance` promises only that requests were handed over. `outcome` may be `OrderAck.PENDING`: then exactly one of `last_reports`
     answers it in a later call, or the episode ends. Until then the order stands in ``public.open`` as IN_FLIGHT, a cancel as
     `leaving`, and both count as exposure. Fills may come before the answer, and after a cancel was asked for. An id is never used
     twice in an episode. Nobody but records reads `outcome`: tasks, masks and gates read the view.
@@ -115,7 +115,7 @@ class Market:
     public: Public
     active: Bool  # [N] lanes that `advance` moves; the environment writes it
     progress: I64  # [N] decisions taken in the episode, ENDLESS once the source has come to its end
-    outcome: I8  # [N, Q] `Outcome` of the last requests
+    outcome: I8  # [N, Q] `OrderAck` of the last requests
     named: MutableMapping[str, np.ndarray]  # `published`, valid until the next call, written in place
 
     def __init__(self, spec: MarketSpec, config: Any) -> None:
@@ -235,11 +235,11 @@ class Market:
         for name, array in found.items():
             if array.dtype.kind == "b" or name.startswith(("public.", "named.")):
                 bounds.plain(name, array)
-        bounds.within("outcome", found["outcome"], 0, max(Outcome))
+        bounds.within("outcome", found["outcome"], 0, max(OrderAck))
         bounds.within("progress", found["progress"], 0, ENDLESS)
         quote = found["public.quote"]
         bounds.within("public.quote.rules", quote["rules"], 0, len(self.public.rules) - 1)
-        bounds.within("public.quote.status", quote["status"], 0, max(Status))
+        bounds.within("public.quote.status", quote["status"], 0, max(TradingStatus))
         _check_orders(bounds, found["public.open"], found["public.lane"]["orders"])
         return found
 
@@ -283,7 +283,7 @@ def _check_orders(bounds: Bounds, own: np.ndarray, used: np.ndarray) -> None:
     bounds.within("public.open.quantity", own["quantity"], 0, MOST, first)
 
 
-MARKETS = Kind(
+MARKETS = PluginKind(
     "market",
     "emp_gym.markets",
     {"replay": "emp_gym.market.replay:ReplayMarket"},

@@ -18,14 +18,14 @@ from emp_gym.market.day_rules import market_days
 from emp_gym.market.overlay import walk
 from emp_gym.market.queue import rest
 from emp_gym.market.records import CURSOR, PARAMS, SLOT, TAKEN, Tape
-from emp_gym.types import I64, NS, ConfigError, DataError, Status
+from emp_gym.types import I64, NS, ConfigError, DataError, TradingStatus
 
 NEVER = -1  # fill time of an order that is not filled
 ALIKE = 0.99  # share of the moments at which two files of one day must show the same first levels
 
 
 @dataclass(frozen=True)
-class Orders:
+class JoiningOrders:
     """One-lot orders that join the touch [n]."""
 
     time_ns: I64  # they arrive after every message up to this time
@@ -36,7 +36,7 @@ class Orders:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class DepthComparison:
     """How many orders a shallow file fills earlier than a deeper one, at the same time, later, or alone."""
 
     levels: int
@@ -55,7 +55,7 @@ class Comparison:
 
 def sampled(
     tape: TapeSet, deeper: TapeSet, count: int, hold_ns: int, seed: int, day: tuple[int, int] = (0, 0), level: int = 1
-) -> Orders:
+) -> JoiningOrders:
     """`count` moments at random, each a row of the deeper file after which both sides are quoted and trading is on.
 
     Orders join the touch, or the `level`-th best price of the deeper file.
@@ -66,7 +66,7 @@ def sampled(
     usable = (
         (rows["time_ns"] >= first)
         & (rows["time_ns"] + hold_ns <= rows["time_ns"][-1])
-        & (rows["status"] == Status.TRADING)
+        & (rows["status"] == TradingStatus.TRADING)
     )
     usable &= (book[:, 0, level - 1]["size"] > 0) & (book[:, 1, level - 1]["size"] > 0)
     group = group[usable[group]]
@@ -79,12 +79,12 @@ def sampled(
     side = rng.choice(np.array([1, -1]), count)
     own = np.where(side > 0, 0, 1)
     base, time_ns = deeper.days[day[1]]["base"], rows["time_ns"][at]
-    return Orders(
+    return JoiningOrders(
         time_ns, time_ns + hold_ns, side, base + book[at, own, 0]["price"], base + book[at, own, level - 1]["price"]
     )
 
 
-def first_fills(tape: TapeSet, orders: Orders, day: int = 0, *, births: int = 1) -> tuple[I64, np.ndarray]:
+def first_fills(tape: TapeSet, orders: JoiningOrders, day: int = 0, *, births: int = 1) -> tuple[I64, np.ndarray]:
     """(time of each order's fill or NEVER [n], whether its level was out of sight before its end [n]).
 
     `births` other than 1 runs a mutant of the kernel (`records.PARAMS`), which a test shows to fill too early.
@@ -118,15 +118,15 @@ def first_fills(tape: TapeSet, orders: Orders, day: int = 0, *, births: int = 1)
 
 
 def compare(
-    tape: TapeSet, deeper: TapeSet, orders: Orders, day: tuple[int, int] = (0, 0), *, births: int = 1
-) -> Comparison:
+    tape: TapeSet, deeper: TapeSet, orders: JoiningOrders, day: tuple[int, int] = (0, 0), *, births: int = 1
+) -> DepthComparison:
     """What the shallow tape says of `orders` against what the deeper one says. `DataError` where they are not of the same book."""
     _same_book(tape, deeper, day)
     mine, hidden = first_fills(tape, orders, day[0], births=births)
     theirs, _ = first_fills(deeper, orders, day[1])
     both = (mine != NEVER) & (theirs != NEVER)
     later = (theirs != NEVER) & ((mine > theirs) | (mine == NEVER))
-    return Comparison(
+    return DepthComparison(
         levels=tape.levels,
         deeper_levels=deeper.levels,
         orders=len(mine),

@@ -11,11 +11,11 @@ import numpy as np
 
 from emp_gym.data.tape.format import NEVER_BID, NO_ROW
 from emp_gym.jit import hot
-from emp_gym.market.index import crossing_price, find_cross, find_cross_beside_links
-from emp_gym.market.liquidity import take
 from emp_gym.market.public import FREE, IN_FLIGHT, LIVE, MARKET, TRADING
 from emp_gym.market.queue import mid_before, pass_touches, rest, serve
 from emp_gym.market.records import HIDDEN
+from emp_gym.market.taking import take
+from emp_gym.market.tape_cursor import crossing_price, find_cross, find_cross_beside_links
 
 
 @hot

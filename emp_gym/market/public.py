@@ -27,10 +27,10 @@ from typing import NamedTuple
 import numpy as np
 
 from emp_gym.jit import hot
-from emp_gym.types import OrderKind, Status, View
+from emp_gym.types import RequestType, TradingStatus, View
 
-NONE, LIMIT, MARKET, CANCEL, REPLACE = (int(kind) for kind in OrderKind)
-TRADING = int(Status.TRADING)
+NONE, LIMIT, MARKET, CANCEL, REPLACE = (int(kind) for kind in RequestType)
+TRADING = int(TradingStatus.TRADING)
 FREE, IN_FLIGHT, LIVE = 0, 1, 2  # `OPEN.state`; a cancel under way is `leaving`
 ENDLESS = 1 << 62  # `Market.progress` of a lane whose source has come to its end
 CLOSING_ID = -1  # id of the fills that close a position at the end of an episode

@@ -15,8 +15,6 @@ import numpy as np
 
 from emp_gym.data.tape.format import ELSEWHERE, NO_ROW, NO_TOUCH
 from emp_gym.jit import hot, rare
-from emp_gym.market.index import find_cross, find_touch, point_at
-from emp_gym.market.liquidity import fill_maker
 from emp_gym.market.public import LIVE, TRADING
 from emp_gym.market.records import (
     ADOPT,
@@ -32,6 +30,8 @@ from emp_gym.market.records import (
     TOUCHED,
     UNKNOWN_PLACE,
 )
+from emp_gym.market.taking import fill_maker
+from emp_gym.market.tape_cursor import find_cross, find_touch, point_at
 
 ANY = (1 << 31) - 1  # `nameless` of an order whose place is not known
 LOOK_BACK = 64  # rows before a level comes back that are looked at: more cost a fifth of a step, and tell little

@@ -7,11 +7,13 @@ from typing import NamedTuple
 import numpy as np
 
 from emp_gym.market.public import LANE, within
-from emp_gym.types import I32, Kind, Outcome
+from emp_gym.types import I32, MessageType, OrderAck
 
-NEW, REDUCE, DELETE, EXECUTE = int(Kind.NEW), int(Kind.REDUCE), int(Kind.DELETE), int(Kind.EXECUTE)
-HIDDEN, ADOPT, EVICT = int(Kind.EXECUTE_HIDDEN), int(Kind.ADOPT), int(Kind.EVICT)
-ACCEPTED, NO_SLOT, MALFORMED, REFUSED_HALT, UNKNOWN_ORDER = (int(told) for told in Outcome if told not in (Outcome.NONE, Outcome.PENDING))
+NEW, REDUCE, DELETE, EXECUTE = int(MessageType.NEW), int(MessageType.REDUCE), int(MessageType.DELETE), int(MessageType.EXECUTE)
+HIDDEN, ADOPT, EVICT = int(MessageType.EXECUTE_HIDDEN), int(MessageType.ADOPT), int(MessageType.EVICT)
+ACCEPTED, NO_SLOT, MALFORMED, REFUSED_HALT, UNKNOWN_ORDER = (
+    int(told) for told in OrderAck if told not in (OrderAck.NONE, OrderAck.PENDING)
+)
 EXACT, TOUCHED, OPTIMISTIC = 0, 1, 2
 KEPT = 2  # `births` of the mutant that keeps what stood behind an order while its level is out of sight
 UNKNOWN_PLACE = -1  # volume ahead of an order beyond the visible window

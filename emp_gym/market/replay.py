@@ -12,7 +12,7 @@ import numpy as np
 from emp_gym.data import instruments, store
 from emp_gym.data.array_bounds import typed
 from emp_gym.data.clock import UNITS, half_life_of
-from emp_gym.data.pages import zeros_in_large_pages
+from emp_gym.data.huge_pages import zeros_in_large_pages
 from emp_gym.data.tape.tape_set import LARGEST_IN_MEMORY, TapeSet
 from emp_gym.market import account, replay_check, replay_kernels
 from emp_gym.market.account import FILL

@@ -16,7 +16,7 @@ from emp_gym.data.tape.tape_set import TapeSet
 from emp_gym.market.lots import MOST_CASH
 from emp_gym.market.public import ENDLESS, FREE, IN_FLIGHT, LIMIT, LIVE, MARKET, SEEN
 from emp_gym.market.records import BEYOND
-from emp_gym.types import EMPTY_ASK, EMPTY_BID, Outcome, Status
+from emp_gym.types import EMPTY_ASK, EMPTY_BID, OrderAck, TradingStatus
 
 LOTS = 1 << 40  # of one order, and of a queue
 PRICE = 1 << 50
@@ -66,7 +66,7 @@ def check(market: Replaying, saved: Arrays, where: str) -> None:
     _orders(bounds, market, saved, days)
     _logs(bounds, saved, days)
     bounds.within("progress", saved["progress"], 0, ENDLESS)
-    bounds.within("outcome", saved["outcome"], 0, max(Outcome))
+    bounds.within("outcome", saved["outcome"], 0, max(OrderAck))
 
 
 def _state(bounds: Bounds, market: Replaying, saved: Arrays, days: np.ndarray, begun: np.ndarray) -> None:
@@ -85,7 +85,7 @@ def _state(bounds: Bounds, market: Replaying, saved: Arrays, days: np.ndarray, b
         bounds.within(f"state.{name}", state[name], -most, most)
     for name in _QUOTED:
         bounds.within(f"quote.{name}", quote[name], -MOST, MOST)
-    bounds.within("quote.status", quote["status"], 0, max(Status))
+    bounds.within("quote.status", quote["status"], 0, max(TradingStatus))
     bounds.equal("quote.position", quote["position"], state["position"])
     rows = market.data.rows[days["row0"] + state["row"]]
     bounds.within("state.time_ns", state["time_ns"], rows["time_ns"], LATEST_NS, begun)

@@ -6,8 +6,6 @@ import numpy as np
 
 from emp_gym.data.tape.format import NO_ROW
 from emp_gym.jit import hot, prefetch
-from emp_gym.market.index import row_at, row_before
-from emp_gym.market.liquidity import take
 from emp_gym.market.overlay import arrive_at_once, drop, find_order, sweep, walk
 from emp_gym.market.public import (
     CANCEL,
@@ -23,6 +21,8 @@ from emp_gym.market.public import (
     tick_at,
 )
 from emp_gym.market.records import ACCEPTED, MALFORMED, NO_SLOT, REFUSED_HALT, UNKNOWN_ORDER, Tape
+from emp_gym.market.taking import take
+from emp_gym.market.tape_cursor import row_at, row_before
 from emp_gym.threads import region
 from emp_gym.types import EMPTY_ASK, EMPTY_BID
 

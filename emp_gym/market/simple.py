@@ -42,7 +42,7 @@ from emp_gym.market.public import (
 )  # fmt: skip
 from emp_gym.market.starts import Numbers, mixed
 from emp_gym.settings import whole
-from emp_gym.types import EMPTY_ASK, EMPTY_BID, I64, Bool, ConfigError, Fills, Instrument, Orders, Outcome
+from emp_gym.types import EMPTY_ASK, EMPTY_BID, I64, Bool, ConfigError, Fills, Instrument, OrderAck, Orders
 
 STEP = np.uint64(0x9E3779B97F4A7C15)
 FILL = np.dtype([
@@ -180,7 +180,7 @@ class BaseMarket(Market):
         lane["day"][lanes], lane["end_row"][lanes] = day, end_row
         lane["row"][lanes] = lane["seen_row"][lanes] = lane["start_row"][lanes] = row
         lane["time_ns"][lanes] = self.instruments[0].session_start_ns
-        quote["position"][lanes], self.progress[lanes], self.outcome[lanes] = 0, 0, Outcome.NONE
+        quote["position"][lanes], self.progress[lanes], self.outcome[lanes] = 0, 0, OrderAck.NONE
         self._log = [told[~np.isin(told["lane"], lanes)] for told in self._log]
         self.begin(np.sort(lanes))
 
@@ -222,7 +222,7 @@ class BaseMarket(Market):
 
     def _door(self, orders: Orders, lanes: I64) -> None:
         """Takes in the requests of one decision, one after the other, and fills what meets the shown book."""
-        self.outcome[lanes] = Outcome.NONE
+        self.outcome[lanes] = OrderAck.NONE
         depth = self.public.book[:, 0, 1::2].copy()  # [N, 2, L] of bids and asks: what our own orders have left of it
         for k in range(orders.kind.shape[1]):
             lane = lanes[orders.kind[lanes, k] != NONE]
@@ -230,9 +230,9 @@ class BaseMarket(Market):
                 self.outcome[lane, k] = self._enter(lane, orders.kind[lane, k], orders.records[lane, k], depth)
 
     def _enter(self, lane: I64, kind: np.ndarray, asked: np.ndarray, depth: np.ndarray) -> np.ndarray:
-        """Does one request in each of `lane` [n]; its `Outcome` [n]."""
+        """Does one request in each of `lane` [n]; its `OrderAck` [n]."""
         told, new = self._told(lane, kind, asked), kind != CANCEL
-        taken = told == Outcome.ACCEPTED
+        taken = told == OrderAck.ACCEPTED
         self._drop(lane[taken & ~new], asked["id"][taken & ~new])
         self._drop(lane[taken & (kind == REPLACE)], asked["target"][taken & (kind == REPLACE)])
         self._count(lane, new, taken)
@@ -242,17 +242,17 @@ class BaseMarket(Market):
         return told
 
     def _told(self, lane: I64, kind: np.ndarray, asked: np.ndarray) -> np.ndarray:
-        """`Outcome` [n] of one request in each of `lane` [n] at the door."""
+        """`OrderAck` [n] of one request in each of `lane` [n] at the door."""
         public, new = self.public, kind != CANCEL
-        told = np.full(len(lane), Outcome.ACCEPTED, np.int8)
+        told = np.full(len(lane), OrderAck.ACCEPTED, np.int8)
         (known, _), (there, _) = self._find(lane, asked["id"]), self._find(lane, asked["target"])
         for outcome, wrong in (
-            (Outcome.MALFORMED, new & (self._malformed(kind, asked) | known)),
-            (Outcome.UNKNOWN, np.where(new, (kind == REPLACE) & ~there, ~known)),
-            (Outcome.HALTED, new & (public.quote["status"][lane, 0] != TRADING)),
-            (Outcome.NO_SLOT, new & (public.lane["orders"][lane] >= self.most_orders)),
+            (OrderAck.MALFORMED, new & (self._malformed(kind, asked) | known)),
+            (OrderAck.UNKNOWN, np.where(new, (kind == REPLACE) & ~there, ~known)),
+            (OrderAck.HALTED, new & (public.quote["status"][lane, 0] != TRADING)),
+            (OrderAck.NO_SLOT, new & (public.lane["orders"][lane] >= self.most_orders)),
         ):
-            told[(told == Outcome.ACCEPTED) & wrong] = outcome
+            told[(told == OrderAck.ACCEPTED) & wrong] = outcome
         return told
 
     def _count(self, lane: I64, new: Bool, taken: Bool) -> None:

@@ -29,7 +29,7 @@ SAMPLE = 1024
 """Rows that a fit measures distances between."""
 
 
-class Encoder(Protocol):
+class KeyEncoder(Protocol):
     """Anything that makes keys; one that changes must change its `sha256`."""
 
     @property

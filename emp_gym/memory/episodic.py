@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from emp_gym.memory.encoder import Encoder
+from emp_gym.memory.encoder import KeyEncoder
 from emp_gym.memory.index import BACKENDS, NOBODY, FlatIndex
 from emp_gym.types import F32, F64, I64, ConfigError, DataError
 
@@ -133,14 +133,14 @@ def combine(values: F64, remembered: F64, c: F64) -> F64:
 class EpisodicMemory:
     """Rows of one kind: windows of `encoder`, actions of `action_size` numbers."""
 
-    def __init__(self, rules: MemoryRules, encoder: Encoder, width: int, action_size: int = 1) -> None:
+    def __init__(self, rules: MemoryRules, encoder: KeyEncoder, width: int, action_size: int = 1) -> None:
         self.rules, self.width, self.action_size = rules, width, action_size
         self.now = 0
         self.outcomes = 0  # ever written
         self.mean, self.variance, self._weight = 0.0, 0.0, 0.0  # of all returns, older ones halved every half-life
         self._next = 0
         self._rows: Arrays = self._none()
-        self._book: tuple[Encoder, FlatIndex] = (encoder, BACKENDS[rules.backend](encoder.dimension))
+        self._book: tuple[KeyEncoder, FlatIndex] = (encoder, BACKENDS[rules.backend](encoder.dimension))
 
     # ---- what can be asked
 
@@ -148,7 +148,7 @@ class EpisodicMemory:
         return len(self.ids)
 
     @property
-    def encoder(self) -> Encoder:
+    def encoder(self) -> KeyEncoder:
         return self._book[0]
 
     @property
@@ -250,7 +250,7 @@ class EpisodicMemory:
         most = int(self.rules.floor_share * self.rules.capacity)
         self._rows["protected"][held[: max(len(held) - most, 0)]] = False
 
-    def reembed(self, encoder: Encoder) -> None:
+    def reembed(self, encoder: KeyEncoder) -> None:
         """All rows get the keys of `encoder`, from their raw windows; then it takes over, at once. If it fails nothing changes.
 
         Rows that fall together stay apart.

@@ -13,10 +13,10 @@ import numpy as np
 from emp_gym.agents import registry
 from emp_gym.evaluation.assumptions import FILE as HONEST
 from emp_gym.evaluation.assumptions import Assumptions, below_honest
-from emp_gym.evaluation.metrics import FEWEST
-from emp_gym.reports.findings import KNOWING
+from emp_gym.evaluation.intervals import FEWEST
+from emp_gym.reports.formatting import left_out, number
 from emp_gym.reports.judged_run import JudgedRun
-from emp_gym.reports.wording import left_out, number
+from emp_gym.reports.report_data import KNOWING
 
 SOUND = ("held-out", "rule", "drawn", "unseen seeds")
 """Standings (`runs.heldout`) of which a figure is what it is called: proved, nothing was trained, every episode is drawn anew,

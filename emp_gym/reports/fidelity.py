@@ -16,16 +16,16 @@ import numpy as np
 from emp_gym import bounded
 from emp_gym.envs.about import about
 from emp_gym.evaluation import comparison as pairs
-from emp_gym.evaluation import metrics
+from emp_gym.evaluation import intervals
 from emp_gym.evaluation.assumptions import HONEST, Assumptions, Fees, below_honest
-from emp_gym.evaluation.metrics import FEWEST, LEVEL, Estimate
-from emp_gym.reports import page, pictures
-from emp_gym.reports.document import Block, Facts, Heading, Picture, Table, Text, markdown
+from emp_gym.evaluation.intervals import FEWEST, LEVEL, Estimate
+from emp_gym.reports import html_page, plots
+from emp_gym.reports.blocks import Block, FactList, Heading, Picture, Table, Text, markdown
+from emp_gym.reports.formatting import bare, interval, number, p_value, percent
 from emp_gym.reports.preface import Preface
-from emp_gym.reports.wording import bare, interval, number, p_value, percent
 from emp_gym.runs import backtest
 from emp_gym.runs.config import RunConfig
-from emp_gym.runs.runs import RunFolder
+from emp_gym.runs.run_folder import RunFolder
 from emp_gym.runs.spans import Window, lot_price
 from emp_gym.types import F64, ConfigError
 
@@ -51,7 +51,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SettingResult:
     """A policy under one setting."""
 
     setting: Setting
@@ -69,7 +69,7 @@ class Fidelity:
 
     env_id: str
     agent: str
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[SettingResult, ...]
     windows: tuple[Window, ...]
     dates: int
     seeds: int
@@ -77,11 +77,11 @@ class Fidelity:
     preface: Preface | None = None  # of the comparison beside which it stands
 
     @property
-    def honest(self) -> Outcome:
+    def honest(self) -> SettingResult:
         return self.outcomes[0]
 
     @property
-    def optimistic(self) -> Outcome:
+    def optimistic(self) -> SettingResult:
         return self.outcomes[-1]
 
     def as_json(self) -> dict[str, Any]:
@@ -182,9 +182,9 @@ def replay(
     if known.assumes is None or known.market:
         what = f"the market {known.market} has none of ours" if known.market else f"{env_id} has no order book"
         raise ConfigError(f"--fidelity: {what}, in which fills would be an assumption; take an emp-lob-* id with the replay")
-    days = metrics.codes(dates)
+    days = intervals.codes(dates)
     options: dict[str, Any] = {"level": judged.level, "resamples": judged.resamples}
-    outcomes: list[Outcome] = []
+    outcomes: list[SettingResult] = []
     for setting in settings(config.env, own or (CHEAPEST,)):
         progress(setting.name)
         keywords = {**config.env, **{key: value for key, value in setting.keywords.items() if value is not None}}
@@ -194,7 +194,7 @@ def replay(
         gap = pnl - (outcomes[0].episodes if outcomes else pnl)
         filled = episodes["filled"]
         outcomes.append(
-            Outcome(
+            SettingResult(
                 setting, _estimate(pnl, days, judged.seed, options), _estimate(gap, days, judged.seed, options),
                 pairs.signed_rank(pairs.by_day(gap.mean(axis=0), days)), float(filled.mean()),
                 float(episodes["maker_filled"].sum() / max(filled.sum(), 1)), pnl,
@@ -206,7 +206,7 @@ def replay(
 
 
 def _estimate(values: F64, days: np.ndarray, seed: int, options: Mapping[str, Any]) -> Estimate:
-    return metrics.bootstrap(values, days, np.random.default_rng(np.random.SeedSequence([seed, 17])), **options)
+    return intervals.bootstrap(values, days, np.random.default_rng(np.random.SeedSequence([seed, 17])), **options)
 
 
 # ---- for people
@@ -216,7 +216,7 @@ SPARE = ("maker", "lots", "Wilcoxon p")
 """Columns that a narrow terminal may do without, the least important one first."""
 
 
-def cells(one: Outcome) -> tuple[str, ...]:
+def cells(one: SettingResult) -> tuple[str, ...]:
     honest = not one.setting.dial
     p = "" if honest else p_value(one.p_value, one.gap.blocks)
     return (
@@ -269,12 +269,12 @@ def document(fidelity: Fidelity, picture: str) -> list[Block]:
     told = () if fidelity.preface is None else [line for line in fidelity.preface.lines if line[1] != fidelity.preface.setting]
     return [
         Heading(f"Fidelity: {fidelity.agent} on {fidelity.env_id}", 1),
-        *([Facts(tuple(f"**{label}**: {text}" for label, text in told))] if told else []),
+        *([FactList(tuple(f"**{label}**: {text}" for label, text in told))] if told else []),
         Text(f"**{reading(fidelity)}**"),
         Table(TITLES, tuple(cells(one) for one in fidelity.outcomes), strong=0),
         Picture("P&L under every setting, and what each claims beyond the honest one", picture),
         Heading("How to read this"),
-        Facts(
+        FactList(
             (
                 f"The same policy ({fidelity.seeds} training seed{'s' if fidelity.seeds > 1 else ''}) on the same {windows} "
                 f"windows of {fidelity.dates} date{'s' if fidelity.dates > 1 else ''}, not trained again: it may have been "
@@ -297,10 +297,10 @@ def write(fidelity: Fidelity, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     rows = [(in_short(one.setting), one.pnl, one.gap) for one in fidelity.outcomes]
     title = f"{fidelity.agent} on {fidelity.env_id}: what its P&L assumes"
-    pictures.gap_chart(rows, title, folder / "fidelity.png")
+    plots.gap_chart(rows, title, folder / "fidelity.png")
     blocks = document(fidelity, "fidelity.png")
     path = folder / "fidelity.md"
     bounded.write(path, markdown(blocks))
-    bounded.write(folder / "fidelity.html", page.html(blocks, folder, title))
+    bounded.write(folder / "fidelity.html", html_page.html(blocks, folder, title))
     RunFolder(folder).write_json("fidelity.json", fidelity.as_json())
     return path

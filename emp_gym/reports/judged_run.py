@@ -13,12 +13,12 @@ from typing import Any
 
 from emp_gym.agents.base import read_json
 from emp_gym.reports.report import SCHEMA
-from emp_gym.runs import forms
-from emp_gym.runs.facts import learning_time
+from emp_gym.runs import schemas
 from emp_gym.runs.learned_from import trained_on
 from emp_gym.runs.origin import likeness, replaced
-from emp_gym.runs.runs import CONFIG, EVALUATION, PROVENANCE, SEEDS, RunFolder
-from emp_gym.terminal.printed import command, program
+from emp_gym.runs.run_folder import CONFIG, EVALUATION, PROVENANCE, SEEDS, RunFolder
+from emp_gym.runs.run_metadata import learning_time
+from emp_gym.terminal.shell_commands import command, program
 from emp_gym.types import DataError
 
 STUDIES = {
@@ -166,7 +166,7 @@ def _read(folder: Path) -> Mapping[str, Any] | Beside:
     if missing:
         return Beside(folder, f"its {EVALUATION} is not whole: {', '.join(missing)} missing")
     try:
-        forms.evaluation(told, folder / EVALUATION)
+        schemas.evaluation(told, folder / EVALUATION)
     except DataError as error:
         return Beside(folder, str(error))
     seeds = told["run"]["training_seeds"]
@@ -178,7 +178,7 @@ def _parts(folder: Path, told: Mapping[str, Any]) -> list[JudgedRun]:
     origin = told["run"].get("trained") or {}
     one = JudgedRun(
         folder, told, tuple(origin.get("symbols") or _trained_on(folder)), _seeds(folder, told), replaced=_replaced(folder, told),
-        edited=forms.edited(told),
+        edited=schemas.edited(told),
     )  # fmt: skip
     currencies = told.get("currencies") or []
     names = list(dict.fromkeys(currencies))

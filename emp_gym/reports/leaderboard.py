@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 
 from emp_gym.evaluation import comparison as pairs
-from emp_gym.evaluation import metrics
-from emp_gym.evaluation.metrics import Estimate
+from emp_gym.evaluation import intervals
+from emp_gym.evaluation.intervals import Estimate
 from emp_gym.evaluation.reliability import FEWEST_RUNS, iqm, stratified_interval
 from emp_gym.reports import caveats
-from emp_gym.reports.findings import KNOWING, clipped
 from emp_gym.reports.judged_run import JudgedRun, Shelf, shelf
+from emp_gym.reports.report_data import KNOWING, clipped
 from emp_gym.types import F64, I64
 
 
 @dataclass(frozen=True)
-class Entry:
+class BoardEntry:
     """One agent as one evaluation has it. None: not known, or not told by the environment."""
 
     path: str
@@ -55,8 +55,8 @@ class Board:
     split: str
     windows: tuple[tuple[int, int], ...]
     level: float  # of every interval, whatever the runs were judged with
-    entries: tuple[Entry, ...]
-    baselines: tuple[Entry, ...]
+    entries: tuple[BoardEntry, ...]
+    baselines: tuple[BoardEntry, ...]
     notes: tuple[str, ...] = ()
     dates: tuple[str, ...] = ()  # of each window
     currency: str = ""
@@ -70,7 +70,7 @@ class Board:
 
 
 @dataclass(frozen=True)
-class Row:
+class BoardRow:
     """A line of a board; estimates are of what the board judges, per episode, or None where they mean nothing."""
 
     agent: str
@@ -111,7 +111,7 @@ def grouped(found: Shelf) -> list[Board]:
 def _board(group: Sequence[JudgedRun], differs: Sequence[str]) -> Board:
     first = group[0].told
     agents, notes = _once([_agent(one) for one in group])
-    baselines: dict[str, Entry] = {}
+    baselines: dict[str, BoardEntry] = {}
     for one in group:
         for name in one.told["results"]:
             if name == one.told["agent"]:
@@ -125,15 +125,15 @@ def _board(group: Sequence[JudgedRun], differs: Sequence[str]) -> Board:
     others = tuple(entry for name, entry in baselines.items() if name not in own)
     return Board(
         first["env"], run["settings"], run["data_hash"], run["split"],
-        tuple((int(day), int(row)) for day, row in first["windows"]), metrics.LEVEL, tuple(entries), others,
+        tuple((int(day), int(row)) for day, row in first["windows"]), intervals.LEVEL, tuple(entries), others,
         (*caveats.of_table(group, [*own, *baselines]), *notes), tuple(map(str, first["days"])), group[0].currency, tuple(differs),
         first["judged"],
     )  # fmt: skip
 
 
-def _once(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
+def _once(entries: Sequence[BoardEntry]) -> tuple[list[BoardEntry], list[str]]:
     """Without runs that stand here twice, as when a second report of one lies among the runs; and what was left out."""
-    found: list[Entry] = []
+    found: list[BoardEntry] = []
     notes = []
     for entry in entries:
         twin = next((e for e in found if (e.identity, e.seeds) == (entry.identity, entry.seeds) and np.array_equal(e.pnl, entry.pnl)), None)
@@ -144,7 +144,7 @@ def _once(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
     return found, notes
 
 
-def _agent(one: JudgedRun) -> Entry:
+def _agent(one: JudgedRun) -> BoardEntry:
     run, name = one.run, one.told["agent"]
     identity = json.dumps([name, run["agent_config"], run["total_timesteps"]], sort_keys=True, default=str)
     optimum = (one.told.get("findings") or {}).get("optimum")
@@ -163,21 +163,21 @@ def _agent(one: JudgedRun) -> Entry:
     )
 
 
-def _baseline(one: JudgedRun, name: str) -> Entry:
+def _baseline(one: JudgedRun, name: str) -> BoardEntry:
     figures = ((one.told.get("findings") or {}).get("measures") or {}).get(name, {})
 
     def mean(measure: str) -> float | None:
         return figures[measure]["estimate"]["mean"] if measure in figures else None
 
     pnl = np.atleast_2d(np.array(one.told["results"][name]["pnl_by_window"], np.float64))
-    return Entry(
+    return BoardEntry(
         str(one.folder), name, name, pnl, (), mean("max_drawdown_currency"), mean("turnover_currency_per_episode"), None, None, None
     )  # fmt: skip
 
 
-def _merged(entries: Sequence[Entry]) -> list[Entry]:
+def _merged(entries: Sequence[BoardEntry]) -> list[BoardEntry]:
     """Runs of one agent, parameters and budget that differ in their seeds become one entry of several seeds."""
-    found: list[Entry] = []
+    found: list[BoardEntry] = []
     for entry in entries:
         at = next(
             (i for i, e in enumerate(found)
@@ -191,7 +191,7 @@ def _merged(entries: Sequence[Entry]) -> list[Entry]:
     return [replace(one, caveats=(*one.caveats, *caveats.of_seeds(one.seeds, one.trained))) for one in found]
 
 
-def _joined(first: Entry, second: Entry) -> Entry:
+def _joined(first: BoardEntry, second: BoardEntry) -> BoardEntry:
     a, b = len(first.pnl), len(second.pnl)
 
     def mean(x: float | None, y: float | None) -> float | None:
@@ -216,7 +216,7 @@ def _joined(first: Entry, second: Entry) -> Entry:
 # ---- the table
 
 
-def rows(board: Board, seed: int = 0, resamples: int = 2000) -> list[Row]:
+def rows(board: Board, seed: int = 0, resamples: int = 2000) -> list[BoardRow]:
     """Lines of a board: agents and baselines by mean P&L (by score, where there is one), those with a caveat below them, the
     oracle last."""
     blocks = np.unique(board.dates, return_inverse=True)[1].astype(np.int64)
@@ -228,16 +228,16 @@ def rows(board: Board, seed: int = 0, resamples: int = 2000) -> list[Row]:
     return sorted(found, key=_place)
 
 
-def _place(row: Row) -> tuple[bool, bool, float, float]:
+def _place(row: BoardRow) -> tuple[bool, bool, float, float]:
     return row.agent in KNOWING, bool(row.caveats), -(row.score.mean if row.score else -np.inf), -row.pnl.mean
 
 
-def labels(entries: Sequence[Entry]) -> list[str]:
+def labels(entries: Sequence[BoardEntry]) -> list[str]:
     """What each is called: where several have one agent's name, with what was set in one and not alike in the others, then the folder."""
     return [_label(entry, [other for other in entries if other.agent == entry.agent]) for entry in entries]
 
 
-def _label(entry: Entry, namesakes: Sequence[Entry]) -> str:
+def _label(entry: BoardEntry, namesakes: Sequence[BoardEntry]) -> str:
     if len(namesakes) == 1:
         return entry.agent
     said = _set_apart(entry, namesakes)
@@ -246,7 +246,7 @@ def _label(entry: Entry, namesakes: Sequence[Entry]) -> str:
     return f"{entry.agent} ({', '.join(told)})"
 
 
-def _set_apart(entry: Entry, namesakes: Sequence[Entry]) -> list[str]:
+def _set_apart(entry: BoardEntry, namesakes: Sequence[BoardEntry]) -> list[str]:
     """What was set for `entry` and differs among its namesakes, in words."""
     mine, known = entry.parameters or {}, [other.parameters or {} for other in namesakes]
     keys = [key for key in dict.fromkeys(key for one in known for key in one) if len({str(one.get(key)) for one in known}) > 1]
@@ -258,21 +258,21 @@ def _said(key: str, value: Any) -> str:
 
 
 def _row(
-    board: Board, entry: Entry, name: str, baseline: bool, best: Entry | None, days: I64, seed: int, resamples: int
-) -> Row:  # fmt: skip
+    board: Board, entry: BoardEntry, name: str, baseline: bool, best: BoardEntry | None, days: I64, seed: int, resamples: int
+) -> BoardRow:  # fmt: skip
     def rng() -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence([seed, 17]))
 
     options: dict[str, Any] = {"level": board.level, "resamples": resamples}
     improvement = None
-    pnl = metrics.bootstrap(entry.pnl, days, rng(), **options)
-    enough = pnl.blocks >= metrics.FEWEST  # of one window a Sharpe ratio or a probability would read like a proof
+    pnl = intervals.bootstrap(entry.pnl, days, rng(), **options)
+    enough = pnl.blocks >= intervals.FEWEST  # of one window a Sharpe ratio or a probability would read like a proof
     if best is not None and entry is not best and enough:
         pair = pairs.compare(entry.pnl.mean(axis=0), best.pnl.mean(axis=0), days, rng(), **options)
         improvement = clipped(pair.improvement)
     one = np.ones((1, len(days)))
-    ratios = [float(metrics.sharpe(values)(one)[0]) for values in entry.pnl]
-    return Row(
+    ratios = [float(intervals.sharpe(values)(one)[0]) for values in entry.pnl]
+    return BoardRow(
         name,
         baseline,
         len(entry.pnl),
@@ -294,8 +294,8 @@ def _row(
 def _over_seeds(means: F64, pnl: Estimate, rng: np.random.Generator, options: Mapping[str, Any]) -> Estimate:
     """Interquartile mean of what each seed made. Its interval knows nothing of other dates, so there is none where they are too few;
     nor is there one of few seeds, whose ends would be the lowest seed and the highest."""
-    if pnl.blocks < metrics.FEWEST:
+    if pnl.blocks < intervals.FEWEST:
         return Estimate(iqm(means), blocks=len(means), block="run", note=pnl.note)
     if len(means) < FEWEST_RUNS:
-        return Estimate(iqm(means), blocks=len(means), block="run", note=metrics.few(len(means), "seed"))
+        return Estimate(iqm(means), blocks=len(means), block="run", note=intervals.few(len(means), "seed"))
     return stratified_interval(means, rng, **options)

@@ -6,16 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from emp_gym.evaluation.metrics import LEVEL
+from emp_gym.evaluation.intervals import LEVEL
 from emp_gym.evaluation.reliability import FEWEST_RUNS
 from emp_gym.printable import printable
+from emp_gym.reports.blocks import Block, Heading, Table, Text
 from emp_gym.reports.caveats import setting_text
-from emp_gym.reports.document import Block, Heading, Table, Text
-from emp_gym.reports.findings import KNOWING
+from emp_gym.reports.formatting import bare, interval, number
 from emp_gym.reports.judged_run import Beside
-from emp_gym.reports.leaderboard import Board, Row, rows
+from emp_gym.reports.leaderboard import Board, BoardRow, rows
 from emp_gym.reports.report import told_columns
-from emp_gym.reports.wording import bare, interval, number
+from emp_gym.reports.report_data import KNOWING
 
 MARK = "†"
 """Behind the name of a run with a caveat."""
@@ -29,7 +29,7 @@ SPARE = (
 """Columns that a narrow terminal may do without, the least important one first."""
 
 
-def cells(row: Row) -> tuple[str, ...]:
+def cells(row: BoardRow) -> tuple[str, ...]:
     def maybe(value: float | None, digits: int = 0) -> str:
         return "" if value is None else number(value, digits)
 
@@ -60,7 +60,7 @@ def title(board: Board) -> str:
     return f"{board.env}{f' ({given})' if given else ''}: {where}{data}{money}"
 
 
-def notes(board: Board, found: Sequence[Row]) -> list[str]:
+def notes(board: Board, found: Sequence[BoardRow]) -> list[str]:
     """What must be known of the table whose lines are `found`, the gravest first."""
     apart = f"A table of its own, not to be compared with the first of {board.env}: {', '.join(board.differs)}."
     marked = [f"{MARK} {', '.join(who)}: {caveat}" for caveat, who in _grouped((c, r.agent) for r in found for c in r.caveats)]
@@ -88,7 +88,7 @@ def table(board: Board) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     return cells_of(board, rows(board))
 
 
-def cells_of(board: Board, found: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def cells_of(board: Board, found: Sequence[BoardRow]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """The same for its lines `found`."""
     return told_columns([name.format(board.what) for name in TITLES], [cells(row) for row in found])
 
@@ -160,6 +160,6 @@ def _board(board: Board) -> dict[str, Any]:
 UNITS = {"pnl": "currency"}
 
 
-def _plain(row: Row, judged: str) -> dict[str, Any]:
+def _plain(row: BoardRow, judged: str) -> dict[str, Any]:
     """With what was judged under its own name."""
     return {judged if key == "pnl" else key: value for key, value in asdict(row).items()}

@@ -16,18 +16,18 @@ from emp_gym.data.lobster.name import UNKNOWN_DATE
 from emp_gym.envs.about import CERTIFICATE, EnvInfo, about, kind_of
 from emp_gym.evaluation.assumptions import FILE as HONEST
 from emp_gym.evaluation.assumptions import Fees, below_honest
-from emp_gym.evaluation.metrics import FEWEST, LEVEL, RESAMPLES
-from emp_gym.reports.wording import percent
+from emp_gym.evaluation.intervals import FEWEST, LEVEL, RESAMPLES
+from emp_gym.reports.formatting import percent
 from emp_gym.runs import backtest
 from emp_gym.runs.backtest import Comparison
 from emp_gym.runs.config import EvaluationConfig, RunConfig
-from emp_gym.runs.facts import learning_time
-from emp_gym.runs.heldout import Proof, Standing, not_recorded, prove, spoken
+from emp_gym.runs.held_out import Proof, Standing, not_recorded, prove, spoken
 from emp_gym.runs.origin import differences, siblings
 from emp_gym.runs.rules import NO_RECORD, calibrated_on, is_rule, without_run
-from emp_gym.runs.runs import SEEDS, RunFolder
+from emp_gym.runs.run_folder import SEEDS, RunFolder
+from emp_gym.runs.run_metadata import learning_time
 from emp_gym.runs.spans import Played, Span, lot_price
-from emp_gym.terminal.printed import command
+from emp_gym.terminal.shell_commands import command
 from emp_gym.types import DataError, Instrument
 
 SHOWN = 6  # symbols that a line names

@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 
 from emp_gym import bounded
-from emp_gym.evaluation.metrics import FEWEST, Estimate
-from emp_gym.reports import episode, page
-from emp_gym.reports.document import Block, Heading, Picture, Table, Text, markdown, markdown_table
-from emp_gym.reports.document import Facts as Statements
-from emp_gym.reports.drawing import TERM_NAMES, TERMS
-from emp_gym.reports.findings import RISK, Findings, InRegime, Optimum
+from emp_gym.evaluation.intervals import FEWEST, Estimate
+from emp_gym.reports import episode_plot, html_page
+from emp_gym.reports.blocks import Block, Heading, Picture, Table, Text, markdown, markdown_table
+from emp_gym.reports.blocks import FactList as Statements
+from emp_gym.reports.formatting import NO_P, bare, estimated, interval, left_out, number, p_value, percent
+from emp_gym.reports.plot_style import TERM_NAMES, TERMS
+from emp_gym.reports.report_data import RISK, Findings, InRegime, Optimum
 from emp_gym.reports.verdict import verdict
-from emp_gym.reports.wording import NO_P, bare, estimated, interval, left_out, number, p_value, percent
-from emp_gym.runs import facts as told
-from emp_gym.runs.backtest import Comparison, Row
-from emp_gym.runs.facts import Facts
-from emp_gym.runs.runs import RunFolder
-from emp_gym.terminal import columns
+from emp_gym.runs import run_metadata as told
+from emp_gym.runs.backtest import AgentResult, Comparison
+from emp_gym.runs.run_folder import RunFolder
+from emp_gym.runs.run_metadata import RunMetadata
+from emp_gym.terminal import tables
 
 SCHEMA = 2
 
@@ -54,13 +54,13 @@ def money_titles(comparison: Comparison) -> tuple[str, ...]:
     return ("agent", f"{comparison.judged} per episode", *MONEY[2:4], "score, sampled")
 
 
-def money_cells(row: Row) -> list[str]:
+def money_cells(row: AgentResult) -> list[str]:
     """Why there is no interval stands with the judged agent, who is ahead of nobody."""
     share = "" if row.share is None else percent(row.share)
     return [row.name, interval(row.pnl) if row.ahead is None else bare(row.pnl), bare(row.ahead), number(row.reward.mean), share]
 
 
-def trade_cells(row: Row) -> list[str]:
+def trade_cells(row: AgentResult) -> list[str]:
     """Empty where the environment's summary does not say."""
     r = row.rates
     formats: dict[str, Callable[[float], str]] = {
@@ -105,14 +105,14 @@ def terminal_table(comparison: Comparison, width: int, elsewhere: str = ELSEWHER
     titles = (*money_titles(comparison), *TRADE[1:7], TRADE[-1])
     whole = told_columns(titles, [[*m, *t] for m, t in zip(money, trade)])
     symbols = _symbols(comparison, width, elsewhere)
-    if columns.fits(*whole, width):
-        return Group(columns.table(title, *whole, width), *symbols)
+    if tables.fits(*whole, width):
+        return Group(tables.table(title, *whole, width), *symbols)
     first = told_columns((*money_titles(comparison)[:3], "oracle"), [[*m[:3], m[4]] for m in money])
     names = ("agent", "return", "lots", "maker", "orders", "cut", "fills", "inventory", "masked")
     below = told_columns(names, [[m[0], m[3], *t] for m, t in zip(money, trade)])
     return Group(
-        columns.table(title, *first, width, spare=("oracle",), elsewhere=elsewhere), "",
-        columns.table("", *below, width, spare=("masked", "return", "inventory", "orders", "maker"), elsewhere=elsewhere),
+        tables.table(title, *first, width, spare=("oracle",), elsewhere=elsewhere), "",
+        tables.table("", *below, width, spare=("masked", "return", "inventory", "orders", "maker"), elsewhere=elsewhere),
         *symbols,
     )  # fmt: skip
 
@@ -127,7 +127,7 @@ def _symbols(comparison: Comparison, width: int, elsewhere: str) -> list[Any]:
         return []
     shown = told_columns(SYMBOLS, symbol_cells(comparison))
     title = f"{comparison.agent.name} by symbol"
-    return ["", columns.table(title, *shown, width, spare=("hold", "short", "long", "dates"), elsewhere=elsewhere, strong=False)]
+    return ["", tables.table(title, *shown, width, spare=("hold", "short", "long", "dates"), elsewhere=elsewhere, strong=False)]
 
 
 def summary_line(comparison: Comparison) -> str:
@@ -145,7 +145,7 @@ def summary_line(comparison: Comparison) -> str:
 # ---- the document
 
 
-def document(comparison: Comparison, findings: Findings, facts: Facts, pictures: Mapping[str, str]) -> list[Block]:
+def document(comparison: Comparison, findings: Findings, facts: RunMetadata, pictures: Mapping[str, str]) -> list[Block]:
     """The report. `pictures`: what there is of comparison, equity, attribution, learning, episode -> file name."""
 
     def picture(key: str, title: str) -> list[Block]:
@@ -173,7 +173,7 @@ def document(comparison: Comparison, findings: Findings, facts: Facts, pictures:
         *_regimes(findings),
         Heading("How it traded"),
         _table(TRADE, [trade_cells(row) for row in comparison.rows]),
-        *picture("episode", f"T{episode.called(comparison)[1:]}"),
+        *picture("episode", f"T{episode_plot.called(comparison)[1:]}"),
         *_measures(name, findings),
         *(
             [Heading("How it learned"), *picture("learning", "Training")]
@@ -320,7 +320,7 @@ def _figure(estimate: Estimate) -> str:
     return bare(estimate, 0 if size >= 1000 else 1 if size >= 100 else 2 if size >= 1 else 3)
 
 
-def _reading(comparison: Comparison, facts: Facts, findings: Findings) -> tuple[str, ...]:
+def _reading(comparison: Comparison, facts: RunMetadata, findings: Findings) -> tuple[str, ...]:
     """What the numbers mean; only of those that are there."""
     name, block = comparison.agent.name, comparison.agent.pnl.block
     unit = facts.reward_unit or ("its own" if facts.market else "the problem's")
@@ -376,10 +376,10 @@ def _reading(comparison: Comparison, facts: Facts, findings: Findings) -> tuple[
 # ---- files
 
 
-def as_json(comparison: Comparison, findings: Findings | None = None, facts: Facts | None = None) -> dict[str, Any]:
+def as_json(comparison: Comparison, findings: Findings | None = None, facts: RunMetadata | None = None) -> dict[str, Any]:
     """Everything as plain numbers."""
 
-    def plain(row: Row) -> dict[str, Any]:
+    def plain(row: AgentResult) -> dict[str, Any]:
         told = {
             "pnl": asdict(row.pnl),
             "return": asdict(row.reward),
@@ -416,7 +416,7 @@ def as_json(comparison: Comparison, findings: Findings | None = None, facts: Fac
 
 
 def write(
-    run: RunFolder, comparison: Comparison, findings: Findings, facts: Facts, pictures: Mapping[str, str]
+    run: RunFolder, comparison: Comparison, findings: Findings, facts: RunMetadata, pictures: Mapping[str, str]
 ) -> Path:  # fmt: skip
     """Leaves ``report.md``, ``report.html`` and ``evaluation.json`` in the run's folder, where its pictures are already;
     returns the text's path."""
@@ -424,7 +424,7 @@ def write(
     path = run.path / "report.md"
     bounded.write(path, markdown(blocks))
     title = f"{comparison.agent.name} on {comparison.env_id}"
-    bounded.write(run.path / "report.html", page.html(blocks, run.path, title))
+    bounded.write(run.path / "report.html", html_page.html(blocks, run.path, title))
     run.write_json("evaluation.json", as_json(comparison, findings, facts))
     return path
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from emp_gym.evaluation.metrics import FEWEST, LEVEL, Estimate
-from emp_gym.reports.findings import KNOWING, Optimum
+from emp_gym.evaluation.intervals import FEWEST, LEVEL, Estimate
+from emp_gym.reports.formatting import bare, interval, number, percent, short
 from emp_gym.reports.preface import moves
-from emp_gym.reports.wording import bare, interval, number, percent, short
-from emp_gym.runs.backtest import Comparison, Row
+from emp_gym.reports.report_data import KNOWING, Optimum
+from emp_gym.runs.backtest import AgentResult, Comparison
 
 
 def verdict(comparison: Comparison, optimum: Optimum | None = None) -> str:
@@ -157,7 +157,7 @@ def _lots(lots: float) -> str:
     return "no lots" if abs(lots) < 0.5 else f"{abs(lots):,.0f} lots {'long' if lots > 0 else 'short'}"
 
 
-def _skill(comparison: Comparison, held: dict[str, Row]) -> str:
+def _skill(comparison: Comparison, held: dict[str, AgentResult]) -> str:
     """Whether a profit is more than drift."""
     mine = comparison.agent
     if mine.pnl.mean <= 0 or mine.name in DRIFT:
@@ -174,7 +174,7 @@ def _skill(comparison: Comparison, held: dict[str, Row]) -> str:
     return "; it is ahead of both by more than the interval"
 
 
-def _any(comparison: Comparison, name: str) -> Row | None:
+def _any(comparison: Comparison, name: str) -> AgentResult | None:
     """The row of an agent or a baseline."""
     return next((row for row in comparison.rows if row.name == name), None)
 
@@ -186,7 +186,7 @@ def _flipped(gap: Estimate) -> tuple[float | None, float | None]:
     return (gap.low, gap.high) if gap.mean >= 0 else (-gap.high, -gap.low)
 
 
-def best_rival(comparison: Comparison) -> Row | None:
+def best_rival(comparison: Comparison) -> AgentResult | None:
     """The baseline with the highest mean P&L; the oracle, who knows, is none."""
     rivals = [row for row in comparison.rows[1:] if row.name not in KNOWING]
     return max(rivals, key=lambda row: row.pnl.mean, default=None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from emp_gym.types import ConfigError, OrderKind, Orders, Verdicts, View
+from emp_gym.types import ConfigError, Orders, RequestType, Verdicts, View
 
 AUDIT = np.dtype(
     [
@@ -54,7 +54,7 @@ class AuditRing:
         rows["bits"][at], rows["kind"][at] = verdicts.reason[lane, slot], asked.kind[lane, slot]
         rows["price"][at], rows["side"][at] = order["price"], order["side"]
         rows["instrument"][at] = order["instrument"]
-        rows["requested"][at] = np.where(asked.kind[lane, slot] == OrderKind.CANCEL, 0, order["quantity"])
+        rows["requested"][at] = np.where(asked.kind[lane, slot] == RequestType.CANCEL, 0, order["quantity"])
         rows["executed"][at] = np.where(passed, sent.quantity[lane, slot], 0)
         rows["mid2"][at] = np.where(known, view.mid2[lane, np.where(known, order["instrument"], 0)], 0)
         rows["limits"][at] = np.uint64(int(digest[:16], 16))

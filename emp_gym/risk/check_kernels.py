@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from emp_gym.jit import hot, prefetch
+from emp_gym.risk.compiled_limits import OFF, PRICE_MAX
 from emp_gym.risk.exposure_kernels import POSITION, add_open, check_portfolio, expose, limit, limit_risk
-from emp_gym.risk.own_order_kernels import content_code, same_sent, self_trade
 from emp_gym.risk.price_kernels import check_price, check_size, stale, worst_price
 from emp_gym.risk.reasons import LOTS_MAX
-from emp_gym.risk.rules import OFF, PRICE_MAX
+from emp_gym.risk.self_trade_kernels import content_code, same_sent, self_trade
 from emp_gym.risk.state import MISSING, RING
 from emp_gym.risk.watch_kernels import HALTED, NORMAL, time_known, watch_lane
 from emp_gym.threads import region

@@ -46,19 +46,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from emp_gym.risk import check_kernels, watch_kernels
+from emp_gym.risk.compiled_limits import MAX_SLOTS, Rules
 from emp_gym.risk.exposure_kernels import EXPOSURE, WORK
 from emp_gym.risk.reasons import Check, Mode
-from emp_gym.risk.rules import MAX_SLOTS, Rules
 from emp_gym.risk.state import LANE_STATE, RiskState
-from emp_gym.risk.watch_kernels import Bound, Kept, Seen
+from emp_gym.risk.watch_kernels import RuleArrays, StateArrays, ViewArrays
 from emp_gym.threads import run
 from emp_gym.types import I32, I64, Bool, ConfigError, Orders, Verdicts, View
 
-OBJECTIONS = len(Check) + 8  # columns of `Desk.objections`
+OBJECTIONS = len(Check) + 8  # columns of `CheckBuffers.objections`
 
 
 @dataclass
-class Desk:
+class CheckBuffers:
     """Buffers that the checks write on, reused from call to call: what `check` gives back is valid until its next call.
 
     C is the number of threads; each has a row of its own, which shares no cache line.
@@ -76,7 +76,7 @@ class Desk:
     tried_lane: np.ndarray  # LANE_STATE [1]
 
     @classmethod
-    def of(cls, view: View, slots: int, threads: int = 1) -> Desk:
+    def of(cls, view: View, slots: int, threads: int = 1) -> CheckBuffers:
         """For orders of `slots` entries a lane, judged by `threads` threads."""
         lanes, open_slots = view.order_id.shape
         if slots > MAX_SLOTS or open_slots > MAX_SLOTS:
@@ -96,14 +96,14 @@ class Desk:
 
 
 def check(
-    view: View, orders: Orders, state: RiskState, rules: Rules, *, mode: Mode = Mode.PROJECT, desk: Desk | None = None
+    view: View, orders: Orders, state: RiskState, rules: Rules, *, mode: Mode = Mode.PROJECT, desk: CheckBuffers | None = None
 ) -> tuple[Orders, Verdicts]:
     """(orders that may be sent, verdicts). `orders` stays as it was; `state` counts what was let through.
 
     A lane whose ``view.decision`` is 0 starts a new episode. Without a `desk` the results are fresh arrays. They are the same
     for any number of threads.
     """
-    desk = desk or Desk.of(view, orders.kind.shape[1])
+    desk = desk or CheckBuffers.of(view, orders.kind.shape[1])
     sent = desk.orders
     arrays = (
         orders.kind, orders.records, sent.kind, sent.records, desk.reason, _seen(view, desk), _kept(state), _bound(rules),
@@ -115,10 +115,10 @@ def check(
     return sent, Verdicts(desk.reason, orders.quantity, sent.quantity, touched)
 
 
-def observe(view: View, state: RiskState, rules: Rules, *, lanes: I64 | None = None, desk: Desk | None = None) -> None:
+def observe(view: View, state: RiskState, rules: Rules, *, lanes: I64 | None = None, desk: CheckBuffers | None = None) -> None:
     """Brings `state` up to what `view` shows: equity, quotes, executions, latches. Doing it again changes nothing. `lanes` [n]:
     only of those."""
-    desk = desk or Desk.of(view, 1)
+    desk = desk or CheckBuffers.of(view, 1)
     arrays = _seen(view, desk), _kept(state), _bound(rules)
     if lanes is not None:
         watch_kernels.watch_some(lanes, *arrays)
@@ -126,10 +126,10 @@ def observe(view: View, state: RiskState, rules: Rules, *, lanes: I64 | None = N
         run(desk.threads, watch_kernels.watch_lanes, len(view.time_ns), *arrays)
 
 
-def allowed(view: View, candidates: Orders, state: RiskState, rules: Rules, *, desk: Desk | None = None) -> Bool:
+def allowed(view: View, candidates: Orders, state: RiskState, rules: Rules, *, desk: CheckBuffers | None = None) -> Bool:
     """[N, A] which of the candidates [N, A, K] would pass untouched; `state` must have observed `view` and stays as it is."""
     lanes, menu, slots = candidates.kind.shape
-    desk = desk or Desk.of(view, slots)
+    desk = desk or CheckBuffers.of(view, slots)
     out = np.empty((lanes, menu), np.bool_)
     row = desk.tried
     check_kernels.allow(
@@ -139,7 +139,7 @@ def allowed(view: View, candidates: Orders, state: RiskState, rules: Rules, *, d
     return out
 
 
-def _seen(view: View, desk: Desk) -> Seen:
+def _seen(view: View, desk: CheckBuffers) -> ViewArrays:
     instrument = view.order_instrument
     if instrument is None:
         if view.position.shape[1] > 1:
@@ -148,16 +148,16 @@ def _seen(view: View, desk: Desk) -> Seen:
             )
         instrument = desk.no_instrument
     tick = view.tick if view.least_tick is None else view.least_tick  # whether it is that of the order's price, the market knows
-    return Seen(
+    return ViewArrays(
         view.time_ns, view.decision, view.status, view.bid_price, view.bid_size, view.ask_price, view.ask_size,
         view.cash, view.position, view.mid2, tick, view.order_id, view.order_side, view.order_price,
         view.order_quantity, instrument,
     )  # fmt: skip
 
 
-def _kept(state: RiskState) -> Kept:
-    return Kept(state.lane, state.instrument, state.ring)
+def _kept(state: RiskState) -> StateArrays:
+    return StateArrays(state.lane, state.instrument, state.ring)
 
 
-def _bound(rules: Rules) -> Bound:
-    return Bound(rules.portfolio, rules.instruments, rules.sectors)
+def _bound(rules: Rules) -> RuleArrays:
+    return RuleArrays(rules.portfolio, rules.instruments, rules.sectors)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from emp_gym.jit import hot
+from emp_gym.risk.compiled_limits import OFF
 from emp_gym.risk.reasons import LOTS_MAX
-from emp_gym.risk.rules import OFF
 from emp_gym.risk.state import FULL_SCALE, MISSING
 from emp_gym.risk.watch_kernels import SMALL, UNKNOWN, amount, reference
 

@@ -11,11 +11,11 @@ import numpy as np
 from emp_gym.data.array_bounds import MOST, Arrays, Bounds, typed
 from emp_gym.risk import checks
 from emp_gym.risk.audit import AuditRing
-from emp_gym.risk.checks import OBJECTIONS, Desk
+from emp_gym.risk.checks import OBJECTIONS, CheckBuffers
+from emp_gym.risk.compiled_limits import Rules, bind
 from emp_gym.risk.gates import Gate
 from emp_gym.risk.limits import Limits, load
 from emp_gym.risk.reasons import Check, Latch, Mode
-from emp_gym.risk.rules import Rules, bind
 from emp_gym.risk.state import FULL_SCALE, MISSING, RiskState
 from emp_gym.types import CASH_UNITS, F64, I64, Bool, ConfigError, Orders, Verdicts, View
 
@@ -51,7 +51,7 @@ class RiskGate(Gate):
         self._digest = self.limits.digest
         self._state: RiskState | None = None
         self._rules: Rules | None = None
-        self._desk: Desk | None = None
+        self._desk: CheckBuffers | None = None
 
     def __call__(self, view: View, orders: Orders) -> tuple[Orders, Verdicts]:
         state, rules, desk = self._ready(view, orders.kind.shape[1])
@@ -77,7 +77,7 @@ class RiskGate(Gate):
             return np.ones(candidates.kind.shape[:2], np.bool_)
         return checks.allowed(view, candidates, state, rules, desk=desk)
 
-    def _ready(self, view: View, slots: int) -> tuple[RiskState, Rules, Desk]:
+    def _ready(self, view: View, slots: int) -> tuple[RiskState, Rules, CheckBuffers]:
         lanes, instruments = view.position.shape
         if self._rules is None:
             self._rules = bind(self.limits, instruments, _one_unit(view))
@@ -89,7 +89,7 @@ class RiskGate(Gate):
                 f"{(lanes, instruments)}; give each environment a gate of its own"
             )
         if self._desk is None or (self._desk.slots, self._desk.threads) != (slots, self._threads):
-            before, self._desk = self._desk, Desk.of(view, slots, self._threads)
+            before, self._desk = self._desk, CheckBuffers.of(view, slots, self._threads)
             if before is not None:
                 self._desk.objections[0] = before.objections.sum(axis=0)
         return self._state, self._rules, self._desk

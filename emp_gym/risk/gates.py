@@ -15,7 +15,7 @@ import numpy as np
 
 from emp_gym.data.array_bounds import Arrays, typed
 from emp_gym.settings import whole
-from emp_gym.types import I8, I64, Bool, ConfigError, DataError, OrderKind, Orders, Verdicts, View
+from emp_gym.types import I8, I64, Bool, ConfigError, DataError, Orders, RequestType, Verdicts, View
 
 CAPPED = np.uint64(1 << 6)  # reason bit: above the largest quantity
 FIRST_BIT, LAST_BIT = 32, 62  # reason bits of gates that are not of this package
@@ -173,7 +173,7 @@ class CapQuantity(Gate):
         self.largest = whole("gate 'cap-quantity': largest", largest, 1)
 
     def __call__(self, view: View, orders: Orders) -> tuple[Orders, Verdicts]:
-        too_large = (orders.kind != OrderKind.CANCEL) & (orders.quantity > self.largest)
+        too_large = (orders.kind != RequestType.CANCEL) & (orders.quantity > self.largest)
         if not too_large.any():
             return orders, passed(orders)
         cut = orders.copy()

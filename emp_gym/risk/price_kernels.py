@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from emp_gym.jit import hot
+from emp_gym.risk.compiled_limits import OFF, PRICE_MAX
 from emp_gym.risk.exposure_kernels import limit, limit_risk, smallest
 from emp_gym.risk.reasons import LOTS_MAX
-from emp_gym.risk.rules import OFF, PRICE_MAX
 from emp_gym.risk.state import FULL_SCALE, MISSING
 from emp_gym.risk.watch_kernels import UNKNOWN, amount, mid_known, reference, time_known
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from emp_gym.jit import hot
+from emp_gym.risk.compiled_limits import AMOUNT_MAX, OFF, PRICE_MAX, TIME_MAX
 from emp_gym.risk.reasons import LOTS_MAX
-from emp_gym.risk.rules import AMOUNT_MAX, OFF, PRICE_MAX, TIME_MAX
 from emp_gym.risk.state import FULL_SCALE, MISSING
 from emp_gym.threads import region
 
@@ -20,7 +20,7 @@ UNKNOWN = -1  # an amount that cannot be told, or is above AMOUNT_MAX
 CASH_MAX = 1 << 60
 
 
-class Seen(NamedTuple):
+class ViewArrays(NamedTuple):
     """The arrays of a View that checks read, with the instrument of each open order."""
 
     time_ns: np.ndarray
@@ -41,7 +41,7 @@ class Seen(NamedTuple):
     order_instrument: np.ndarray
 
 
-class Kept(NamedTuple):
+class StateArrays(NamedTuple):
     """The arrays of a RiskState."""
 
     lane: np.ndarray
@@ -49,7 +49,7 @@ class Kept(NamedTuple):
     ring: np.ndarray
 
 
-class Bound(NamedTuple):
+class RuleArrays(NamedTuple):
     """The arrays of Rules."""
 
     portfolio: np.ndarray

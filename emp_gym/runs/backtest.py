@@ -17,19 +17,19 @@ import numpy as np
 from emp_gym.agents import registry
 from emp_gym.agents.base import Agent, Bound, Learner, MissingFeature, parameters
 from emp_gym.envs.about import MARKET, about
-from emp_gym.envs.faces import Published
-from emp_gym.evaluation import metrics
-from emp_gym.evaluation.metrics import MOVE, Estimate
+from emp_gym.envs.base_env import Published
+from emp_gym.evaluation import intervals
+from emp_gym.evaluation.intervals import MOVE, Estimate
 from emp_gym.evaluation.retaken import Retaken
 from emp_gym.evaluation.runlog import PER_WINDOW
-from emp_gym.governance.kill_switch.gate import heed
+from emp_gym.governance.kill_switch.gate import raise_if_killed
 from emp_gym.risk.gates import Gate
 from emp_gym.runs import spans
 from emp_gym.runs.config import EvaluationConfig, RunConfig
 from emp_gym.runs.contract import broken
 from emp_gym.runs.drift import Drift, Mids, drift_of
-from emp_gym.runs.heldout import Proof, not_recorded
-from emp_gym.runs.recording import Decisions, Recorder, recorder
+from emp_gym.runs.held_out import Proof, not_recorded
+from emp_gym.runs.run_recorder import Decisions, RunRecorder, recorder
 from emp_gym.runs.spans import Played, Window
 from emp_gym.types import DataError, RunLog
 
@@ -69,7 +69,7 @@ def windows(env_id: str, env_kwargs: Mapping[str, Any], config: EvaluationConfig
 def evaluate(
     agent: Agent, env_id: str, env_kwargs: Mapping[str, Any], chosen: Sequence[Window], seed: int = 0, split: str = "test",
     watch: Callable[[Any, np.ndarray], None] | None = None, wrap: Callable[[Any], Any] | None = None,
-    record: Recorder | Decisions | None = None,
+    record: RunRecorder | Decisions | None = None,
 ) -> RunLog:  # fmt: skip
     """One episode of `agent` on each window of `chosen`; episodes hold the environment's summary, arrays [W].
 
@@ -96,7 +96,7 @@ def evaluate(
     while running.any():
         action, state = agent.act(observation, state, info.get("action_mask"))
         observation, rewards, terminated, truncated, info = env.step(action)
-        heed(gates_of(env))
+        raise_if_killed(gates_of(env))
         cut += np.where(running, info.get("cost", 0.0), 0.0)
         if watch is not None:
             watch(env, running)
@@ -144,7 +144,7 @@ def _note(episodes: dict[str, np.ndarray], info: Mapping[str, Any], ended: np.nd
 
 
 @dataclass
-class Row:
+class AgentResult:
     """One agent's numbers on the windows. `episodes` arrays are [S, W]."""
 
     name: str
@@ -174,7 +174,7 @@ class Comparison:
     """An agent beside its baselines on identical windows; `rows[0]` is the agent."""
 
     env_id: str
-    rows: list[Row]
+    rows: list[AgentResult]
     windows: list[Window]
     days: list[str]  # date of each window
     level: float
@@ -190,7 +190,7 @@ class Comparison:
     preface: Any = None  # `preface.Preface`: what was judged, for the first lines
 
     @property
-    def agent(self) -> Row:
+    def agent(self) -> AgentResult:
         return self.rows[0]
 
     @property
@@ -203,7 +203,7 @@ class Comparison:
         """Whether its windows are of days."""
         return bool(self.played) and not self.simulated
 
-    def row(self, name: str) -> Row | None:
+    def row(self, name: str) -> AgentResult | None:
         return next((row for row in self.rows[1:] if row.name == name), None)
 
 
@@ -311,19 +311,19 @@ def compare(
     `problem` is the environment's where its optimum is known, `limit` the lots that may be held. Windows of one date are one block.
     Of several currencies there is a comparison each, and none of all."""
     chosen: list[Window] = [(int(day), int(row)) for day, row in runs[0].config["windows"]]
-    judged = metrics.VALUE if problem is not None and metrics.VALUE in runs[0].episodes else "pnl"
+    judged = intervals.VALUE if problem is not None and intervals.VALUE in runs[0].episodes else "pnl"
     currencies = list(dict.fromkeys(one.currency for one in played))
-    blocks = metrics.codes(dates)
+    blocks = intervals.codes(dates)
 
     def estimate(values: np.ndarray) -> Estimate:
         if len(currencies) > 1:
             return Estimate(float("nan"), note="several currencies are not added")
         rng = np.random.default_rng(np.random.SeedSequence([config.seed, 17]))  # the same draws for every row
-        return metrics.bootstrap(values, blocks, rng, level=config.level, resamples=config.resamples)
+        return intervals.bootstrap(values, blocks, rng, level=config.level, resamples=config.resamples)
 
-    def row(label: str, logs: Sequence[RunLog]) -> Row:
+    def row(label: str, logs: Sequence[RunLog]) -> AgentResult:
         episodes = {key: np.stack([log.episodes[key] for log in logs]) for key in logs[0].episodes}
-        return Row(label, episodes, estimate(episodes[judged]), estimate(episodes["return"]), metrics.rates(episodes))
+        return AgentResult(label, episodes, estimate(episodes[judged]), estimate(episodes["return"]), intervals.rates(episodes))
 
     rows = [row(name, runs), *(row(label, [log]) for label, log in baselines.items())]
     comparison = Comparison(
@@ -350,7 +350,7 @@ def compare(
         if problem is not None:
             each.share = problem.score(each.pnl.mean)
         elif hold is not None and oracle is not None:
-            each.share = metrics.oracle_share(each.pnl.mean, hold.pnl.mean, oracle.pnl.mean)
+            each.share = intervals.oracle_share(each.pnl.mean, hold.pnl.mean, oracle.pnl.mean)
     comparison.by_symbol = _by_symbol(comparison, config)
     if len(currencies) > 1:
         for currency in currencies:
@@ -371,8 +371,8 @@ def _by_symbol(comparison: Comparison, config: EvaluationConfig) -> list[InSymbo
         own = np.array([name == symbol for name in symbols])
         played = [one for one, mine in zip(comparison.played, own) if mine]
         rng = np.random.default_rng(np.random.SeedSequence([config.seed, 17]))
-        pnl = metrics.bootstrap(
-            comparison.agent.episodes[comparison.judged][:, own], metrics.codes([one.span.date for one in played]), rng,
+        pnl = intervals.bootstrap(
+            comparison.agent.episodes[comparison.judged][:, own], intervals.codes([one.span.date for one in played]), rng,
             level=config.level, resamples=config.resamples,
         )  # fmt: skip
         others = {row.name: float(row.episodes[comparison.judged][:, own].mean()) for row in comparison.rows[1:]}

@@ -25,7 +25,7 @@ KINDS = ("kernels", "tapes", "sets", "benchmark")
 
 
 @dataclass(frozen=True)
-class Entry:
+class CachedFolder:
     """One folder that was made in one go."""
 
     kind: str
@@ -38,7 +38,7 @@ class Entry:
         return f"{self.kind}/{self.path.name}"
 
 
-def entries(home: Path) -> list[Entry]:
+def entries(home: Path) -> list[CachedFolder]:
     """Everything below `home` that is of a known kind, and belongs to nobody else: links are not followed."""
     from emp_gym.jit import cache_folder
 
@@ -48,11 +48,11 @@ def entries(home: Path) -> list[Entry]:
         folder = home / kind
         for path in sorted(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else ():
             used = path.name == now.name if kind == "kernels" and now else _current(path)
-            found.append(Entry(kind, path, size(path), used))
+            found.append(CachedFolder(kind, path, size(path), used))
     return found
 
 
-def remove(entry: Entry) -> None:
+def remove(entry: CachedFolder) -> None:
     """Takes the folder away; `OSError` where that is refused."""
     if entry.path.is_dir() and not entry.path.is_symlink():
         shutil.rmtree(entry.path)

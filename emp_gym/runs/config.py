@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from emp_gym import bounded, trust
 from emp_gym.agents import registry
 from emp_gym.agents.base import parameters, traits
-from emp_gym.agents.names import nearest
+from emp_gym.agents.suggest import nearest
 from emp_gym.runs.contract import broken, environment_keywords, takes, unregistered
 from emp_gym.types import ConfigError, DataError
 

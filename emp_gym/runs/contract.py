@@ -16,9 +16,9 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from emp_gym import trust
-from emp_gym.agents.names import nearest
+from emp_gym.agents.suggest import nearest
 from emp_gym.envs.about import about
-from emp_gym.envs.subject import closing, failure, first_difference, of_lane, place
+from emp_gym.envs.conformance.subject import closing, failure, first_difference, of_lane, place
 from emp_gym.types import ConfigError
 
 CONTRACT = "the training contract (docs/own_environment.md)"

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emp_gym.evaluation import metrics
-from emp_gym.evaluation.metrics import Estimate, Statistic
+from emp_gym.evaluation import intervals
+from emp_gym.evaluation.intervals import Estimate, Statistic
 from emp_gym.evaluation.observers import Began, Observer, Settled
 from emp_gym.types import CASH_UNITS, F64, I64
 
@@ -49,7 +49,7 @@ def drift_of(
     if not np.isfinite(moves).all():
         return None
     lots = float(_held(pnl, moves, limit)(np.ones((1, len(pnl))))[0])
-    rest = metrics.resampled(_rest(pnl, moves, limit), dates, rng, level=level, resamples=resamples)
+    rest = intervals.resampled(_rest(pnl, moves, limit), dates, rng, level=level, resamples=resamples)
     return Drift(limit, limit * float(moves.mean()), lots, rest)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from emp_gym.runs.runs import RunFolder
+from emp_gym.runs.run_folder import RunFolder
 
 
 def trained_on(folder: Path) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from emp_gym.runs.config import RunConfig
-from emp_gym.runs.runs import CONFIG, PROVENANCE, SEEDS, RunFolder, hash_of
+from emp_gym.runs.run_folder import CONFIG, PROVENANCE, SEEDS, RunFolder, hash_of
 from emp_gym.types import DataError
 
 IDLE = ("threads", "info")  # keywords that change no result

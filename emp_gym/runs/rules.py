@@ -12,10 +12,10 @@ from typing import Any
 from emp_gym.agents import registry
 from emp_gym.agents.base import Learner, traits
 from emp_gym.agents.baselines import TABLE
-from emp_gym.agents.certified import Naive, Optimal
+from emp_gym.agents.optimal_policies import Naive, Optimal
 from emp_gym.runs import backtest
 from emp_gym.runs.config import RunConfig
-from emp_gym.runs.heldout import Proof, Standing, not_recorded, prove
+from emp_gym.runs.held_out import Proof, Standing, not_recorded, prove
 from emp_gym.runs.spans import Span, trained_spans
 
 NO_RECORD = "no record of what it was trained on; only built-in rules are known to have learned nothing"

@@ -1,7 +1,7 @@
 """Stretches of recorded rows, or of the starts of a simulated market: those that a run was trained on, and those that episodes were
 judged on.
 
-A run keeps what it was trained on in its ``provenance.json`` (``trained_on``); `emp_gym.runs.heldout` compares.
+A run keeps what it was trained on in its ``provenance.json`` (``trained_on``); `emp_gym.runs.held_out` compares.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from emp_gym.data.repeats import rules_alone, shape_of
+from emp_gym.data.duplicates import rules_alone, shape_of
 from emp_gym.envs.about import EnvInfo, about
 from emp_gym.market.starts import Numbers
 from emp_gym.types import DataError, Instrument
@@ -37,7 +37,7 @@ class Span:
     last_ns: int = 0
     synthetic: bool = False  # made by `emp_gym.data.synthetic.day`
     rules: str = ""  # hash of fees, lot, tick, ... alone; empty in records that are older
-    shape: tuple[int, ...] = ()  # of the whole day (`emp_gym.data.repeats.shape`); empty in records that are older
+    shape: tuple[int, ...] = ()  # of the whole day (`emp_gym.data.duplicates.shape`); empty in records that are older
     simulated: str = ""  # "module:Class" of the market, whose rows these are; "" for days
     seeds: bool = False  # of a simulated market: each number has noise of its own
 

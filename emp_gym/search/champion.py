@@ -14,13 +14,13 @@ import yaml
 
 from emp_gym import bounded
 from emp_gym.agents.base import read_json
-from emp_gym.evaluation.metrics import Estimate
+from emp_gym.evaluation.intervals import Estimate
 from emp_gym.evaluation.reliability import stratified_interval
 from emp_gym.printable import printable
 from emp_gym.runs.config import RunConfig
 from emp_gym.search.driver import Listener, Record, Search
-from emp_gym.search.work import Outcome, Unit, work
-from emp_gym.training.engine import Engine
+from emp_gym.search.jobs import JobResult, TrainingJob, work
+from emp_gym.training.executors import Executor
 from emp_gym.types import DataError
 
 FRESH = 1_000
@@ -28,10 +28,10 @@ FRESH = 1_000
 CHAMPION, FINAL = "champion.yaml", "final.json"
 
 
-def rebuild(search: Search, number: int) -> list[tuple[Outcome, Outcome]]:
+def rebuild(search: Search, number: int) -> list[tuple[JobResult, JobResult]]:
     """Trial `number` done again from what the study keeps of it: (as it was, as it is now) for each of its training runs.
 
-    `Outcome.figures` of both are the same to the bit on the same machine with the same packages.
+    `JobResult.figures` of both are the same to the bit on the same machine with the same packages.
     """
     trial = search.trial(number)
     if "genome" not in trial.user_attrs:
@@ -63,7 +63,7 @@ class Judged:
     """A configuration trained with fresh seeds on all training time, judged on the test split."""
 
     name: str
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[JobResult, ...]
 
     def estimate(self, which: int) -> Estimate:
         """Interquartile mean over seeds of objective `which`, with its interval."""
@@ -75,7 +75,7 @@ class Judged:
         return not any(one.failed for one in self.outcomes)
 
 
-def final(search: Search, record: Record, engine: Engine, hear: Listener, seeds: int) -> list[Judged]:
+def final(search: Search, record: Record, engine: Executor, hear: Listener, seeds: int) -> list[Judged]:
     """The champion and what the search began with, each with `seeds` fresh seeds.
 
     Test time is looked at here only. What was judged before is read; another champion, after more trials, or another number of
@@ -88,9 +88,9 @@ def final(search: Search, record: Record, engine: Engine, hear: Listener, seeds:
     return [Judged(name, tuple(search.cells[unit] for unit in some)) for name, some in units.items()]
 
 
-def _units(config: RunConfig, steps: int, seeds: int) -> list[Unit]:
+def _units(config: RunConfig, steps: int, seeds: int) -> list[TrainingJob]:
     config = replace(config, evaluation=replace(config.evaluation, episodes=None))
-    return [Unit.of(config, seed, steps, fit="train", judged="test") for seed in range(FRESH, FRESH + seeds)]
+    return [TrainingJob.of(config, seed, steps, fit="train", judged="test") for seed in range(FRESH, FRESH + seeds)]
 
 
 class Look(NamedTuple):

@@ -24,14 +24,14 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from emp_gym.runs.config import RunConfig
-from emp_gym.runs.runs import commit
+from emp_gym.runs.run_folder import commit
 from emp_gym.search import pareto, plans, store
-from emp_gym.search.plans import Plan, Rung
+from emp_gym.search.jobs import JobResult, Objectives, TrainingJob, objectives, work
+from emp_gym.search.plans import HalvingRung, SearchPlan
 from emp_gym.search.samplers import SAMPLERS
 from emp_gym.search.space import FlatSpace, Genome, Space
-from emp_gym.search.store import Cells
-from emp_gym.search.work import Objectives, Outcome, Unit, objectives, work
-from emp_gym.training.engine import Engine
+from emp_gym.search.store import ResultStore
+from emp_gym.training.executors import Executor
 from emp_gym.types import F64, ConfigError, DataError
 
 CONSTRAINT = "no worse than doing nothing"
@@ -54,7 +54,7 @@ class Record:
 class Listener(Protocol):
     """Is told how a search goes."""
 
-    def begins(self, unit: Unit) -> None:
+    def begins(self, unit: TrainingJob) -> None:
         """A training run is about to begin."""
         ...
 
@@ -74,7 +74,7 @@ class Listener(Protocol):
 class Silent:
     """Listens to nothing."""
 
-    def begins(self, unit: Unit) -> None:
+    def begins(self, unit: TrainingJob) -> None:
         """Says nothing."""
 
     def did(self, env_steps: int) -> None:
@@ -90,14 +90,14 @@ class Silent:
 class Search:
     """A study and what drives it. Hold `store.driving(folder)` around `run`."""
 
-    def __init__(self, folder: Path, study: optuna.Study, plan: Plan, space: Space) -> None:
+    def __init__(self, folder: Path, study: optuna.Study, plan: SearchPlan, space: Space) -> None:
         self.folder, self.study, self.plan, self.space = folder, study, plan, space
-        self.cells = Cells(folder)
+        self.cells = ResultStore(folder)
         self.objectives: Objectives = objectives(plan.base)
-        self._units: dict[tuple[int, Rung], list[Unit]] = {}
+        self._units: dict[tuple[int, HalvingRung], list[TrainingJob]] = {}
 
     @classmethod
-    def create(cls, folder: Path, plan: Plan, space: Space | None = None) -> Search:
+    def create(cls, folder: Path, plan: SearchPlan, space: Space | None = None) -> Search:
         """A new study; `ConfigError` where one is already, or where something does not fit, before anything is written."""
         space = FlatSpace(plan.base, plan.table) if space is None else space
         measured = objectives(plan.base)
@@ -112,7 +112,7 @@ class Search:
     def load(cls, folder: Path, *, trials: int | None = None, space: Space | None = None) -> Search:
         """The study in `folder`, to go on or to look at; `trials`: in all, if there are to be more."""
         study = store.load(folder)
-        plan = plans.read(Plan, study, folder, flat=space is None)
+        plan = plans.read(SearchPlan, study, folder, flat=space is None)
         if trials is not None and trials != plan.trials:
             if trials < plan.trials:
                 raise ConfigError(f"--trials {trials}: {folder} was begun for {plan.trials}, and trials are not taken back")
@@ -122,7 +122,7 @@ class Search:
 
     # ---- going on
 
-    def run(self, engine: Engine, hear: Listener) -> None:
+    def run(self, engine: Executor, hear: Listener) -> None:
         """Goes on until all trials of the plan are decided. May be broken off anywhere, by anything."""
         self._drop_half_drawn()
         while True:
@@ -161,7 +161,7 @@ class Search:
             genome = self.space.suggest(trial)
             trial.set_user_attr("genome", json.loads(json.dumps(genome)))
 
-    def _play_generation(self, born: Sequence[FrozenTrial], engine: Engine, hear: Listener) -> None:
+    def _play_generation(self, born: Sequence[FrozenTrial], engine: Executor, hear: Listener) -> None:
         if all(trial.state.is_finished() for trial in born):
             return
         alive = list(born)
@@ -178,7 +178,7 @@ class Search:
             alive = self._cut(sound, rung, self.plan.survivors(len(born), level + 1), hear)
 
     def _played(
-        self, trials: Sequence[FrozenTrial], rung: Rung, engine: Engine, hear: Listener
+        self, trials: Sequence[FrozenTrial], rung: HalvingRung, engine: Executor, hear: Listener
     ) -> Iterator[FrozenTrial]:
         """Each of `trials` when it has played `rung`."""
         wanted = {trial.number: set(self.units(trial, rung)) for trial in trials}
@@ -193,7 +193,7 @@ class Search:
         for _ in self.play(todo, engine, hear):
             yield from ready()
 
-    def play(self, units: Sequence[Unit], engine: Engine, hear: Listener) -> Iterator[Outcome]:
+    def play(self, units: Sequence[TrainingJob], engine: Executor, hear: Listener) -> Iterator[JobResult]:
         """What comes of those of `units` that are not done, as it comes; all of it is kept."""
         todo = [unit for unit in dict.fromkeys(units) if unit not in self.cells]
         for unit in todo:
@@ -203,7 +203,7 @@ class Search:
             hear.did(outcome.env_steps)
             yield outcome
 
-    def _cut(self, sound: Sequence[FrozenTrial], rung: Rung, count: int, hear: Listener) -> list[FrozenTrial]:
+    def _cut(self, sound: Sequence[FrozenTrial], rung: HalvingRung, count: int, hear: Listener) -> list[FrozenTrial]:
         """The best `count` of those that have played `rung`; the others are pruned."""
         sound = sorted(sound, key=lambda trial: trial.number)
         if not sound:
@@ -238,36 +238,36 @@ class Search:
         """The configuration that the genome of `trial` means."""
         return self.space.build(trial.user_attrs["genome"])
 
-    def units(self, trial: FrozenTrial, rung: Rung) -> list[Unit]:
+    def units(self, trial: FrozenTrial, rung: HalvingRung) -> list[TrainingJob]:
         """The work of `trial` on `rung`."""
         key = trial.number, rung
         if key not in self._units:
-            self._units[key] = [Unit.of(self.config(trial), seed, rung.steps) for seed in range(rung.seeds)]
+            self._units[key] = [TrainingJob.of(self.config(trial), seed, rung.steps) for seed in range(rung.seeds)]
         return self._units[key]
 
-    def outcomes(self, trial: FrozenTrial, rung: Rung) -> list[Outcome]:
+    def outcomes(self, trial: FrozenTrial, rung: HalvingRung) -> list[JobResult]:
         """What came of it, as far as it is done."""
         return [self.cells[unit] for unit in self.units(trial, rung) if unit in self.cells]
 
-    def mean(self, trial: FrozenTrial, rung: Rung) -> list[float]:
+    def mean(self, trial: FrozenTrial, rung: HalvingRung) -> list[float]:
         """Objectives of `trial` on `rung`, means over its seeds."""
         return np.mean([outcome.objectives for outcome in self.outcomes(trial, rung)], axis=0).tolist()
 
-    def _failure(self, trial: FrozenTrial, rung: Rung) -> str:
+    def _failure(self, trial: FrozenTrial, rung: HalvingRung) -> str:
         failed = [f"seed {seed}: {one.failed}" for seed, one in enumerate(self.outcomes(trial, rung)) if one.failed]
         return failed[0] if failed else ""
 
     def records(self) -> list[Record]:
         """Every trial that was ever begun, by number."""
-        counted: set[Unit] = set()
+        counted: set[TrainingJob] = set()
         return [self._record(trial, counted) for trial in self.study.get_trials(deepcopy=False)]
 
-    def _record(self, trial: FrozenTrial, counted: set[Unit]) -> Record:
+    def _record(self, trial: FrozenTrial, counted: set[TrainingJob]) -> Record:
         state = STATES[trial.state]
         reason, genome = trial.user_attrs.get("reason", ""), trial.user_attrs.get("genome", {})
         if not genome:
             return Record(trial.number, state, {}, (), (), 0, 0, reason)
-        env_steps, last, outcomes = 0, 0, list[Outcome]()
+        env_steps, last, outcomes = 0, 0, list[JobResult]()
         for rung in self.plan.rungs:
             done = [unit for unit in self.units(trial, rung) if unit in self.cells]
             env_steps += sum(self.cells[unit].env_steps for unit in done if unit not in counted)
@@ -299,10 +299,10 @@ class Search:
             found.setdefault(json.dumps(one.genome, sort_keys=True), one)
         return list(found.values())[: self.plan.finalists]
 
-    def final_units(self, one: Record) -> list[Unit]:
+    def final_units(self, one: Record) -> list[TrainingJob]:
         """The training runs that a finalist has besides those of its trial."""
         config, first = self.config(self.trial(one.number)), self.plan.seeds
-        return [Unit.of(config, seed, self.plan.budget) for seed in range(first, first + self.plan.more_seeds)]
+        return [TrainingJob.of(config, seed, self.plan.budget) for seed in range(first, first + self.plan.more_seeds)]
 
     def final_value(self, one: Record) -> float:
         """Value of a finalist, mean over all of its training runs that did not fail."""

@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 import optuna
 
 from emp_gym import trust
-from emp_gym.agents.names import nearest
+from emp_gym.agents.suggest import nearest
 from emp_gym.runs.config import EvaluationConfig, RunConfig, checked
 from emp_gym.search.samplers import SAMPLERS
 from emp_gym.search.space import single_threaded
@@ -22,7 +22,7 @@ SHARE = 4
 
 
 @dataclass(frozen=True)
-class Rung:
+class HalvingRung:
     """How long a trial learns before it is judged again."""
 
     steps: int
@@ -30,7 +30,7 @@ class Rung:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SearchPlan:
     """What is searched, and how. Only `trials` may change later."""
 
     env_id: str
@@ -65,9 +65,9 @@ class Plan:
         return single_threaded(config)
 
     @property
-    def rungs(self) -> tuple[Rung, ...]:
-        whole = Rung(self.budget, self.seeds)
-        return (whole,) if self.halving == 1 else (Rung(self.budget // SHARE, 1), whole)
+    def rungs(self) -> tuple[HalvingRung, ...]:
+        whole = HalvingRung(self.budget, self.seeds)
+        return (whole,) if self.halving == 1 else (HalvingRung(self.budget // SHARE, 1), whole)
 
     @property
     def generation(self) -> int:
@@ -109,17 +109,17 @@ LARGEST = 1_000_000
 SIZES = ("trials", "population", "halving", "seeds", "finalists", "more_seeds")
 
 
-def subject(plan: Plan) -> dict[str, Any]:
+def subject(plan: SearchPlan) -> dict[str, Any]:
     """What of a plan may name code."""
     return {"env_id": plan.env_id, "agent_name": plan.agent_name, "agent": plan.agent, "env": plan.env, "table": plan.table}
 
 
-def remember(plan: Plan, folder: Path) -> None:
+def remember(plan: SearchPlan, folder: Path) -> None:
     """Notes that `plan` was typed: who goes on with the study is not asked."""
     trust.remember("study", subject(plan), folder)
 
 
-def read(kind: type[Plan], study: optuna.Study, folder: Path, *, flat: bool = True) -> Plan:
+def read(kind: type[SearchPlan], study: optuna.Study, folder: Path, *, flat: bool = True) -> SearchPlan:
     """The plan of `study`: `DataError` where it is none, `Untrusted` where it names code that nobody has vouched for. `flat`: genomes are
     values of its table, and are looked at, too."""
     where = folder / JOURNAL
@@ -139,7 +139,7 @@ def read(kind: type[Plan], study: optuna.Study, folder: Path, *, flat: bool = Tr
     return plan
 
 
-def _typed(kind: type[Plan], told: Mapping[str, Any], where: Path) -> Plan:
+def _typed(kind: type[SearchPlan], told: Mapping[str, Any], where: Path) -> SearchPlan:
     kinds = get_type_hints(kind)
     unknown = [name for name in told if name not in kinds]
     if unknown:

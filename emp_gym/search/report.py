@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from emp_gym import bounded
-from emp_gym.evaluation.metrics import Estimate
+from emp_gym.evaluation.intervals import Estimate
 from emp_gym.evaluation.overfitting import (
     SharpeSample,
     backtest_overfitting,
@@ -21,17 +21,17 @@ from emp_gym.evaluation.overfitting import (
     probabilistic_sharpe,
     sharpe_sample,
 )
-from emp_gym.reports import drawing
-from emp_gym.reports.document import Block, Facts, Heading, Picture, Table, Text, markdown
-from emp_gym.reports.page import html
+from emp_gym.reports import plot_style
+from emp_gym.reports.blocks import Block, FactList, Heading, Picture, Table, Text, markdown
+from emp_gym.reports.formatting import bare, number, short
+from emp_gym.reports.html_page import html
 from emp_gym.reports.report import told_columns
-from emp_gym.reports.wording import bare, number, short
-from emp_gym.runs import machine
+from emp_gym.runs import hardware
 from emp_gym.search import champion
 from emp_gym.search.champion import Judged
 from emp_gym.search.driver import Record, Search
 from emp_gym.search.store import JOURNAL
-from emp_gym.terminal.printed import command
+from emp_gym.terminal.shell_commands import command
 from emp_gym.types import F64, DataError
 
 FRONT = "front.png"
@@ -68,8 +68,8 @@ def document(search: Search, records: Sequence[Record], judged: Sequence[Judged]
         blocks += [Heading("Finalists"), Text(FINALISTS), finalist_table(search)] if search.plan.finalists else []
     if judged:
         blocks += [Heading("On test time"), _final_table(search, judged), Text(_final_text(search, judged))]
-    blocks += [Heading("Once the search is counted"), Facts(tuple(deflated(search, records, judged)))]
-    blocks += [Heading("Every trial"), trial_table(search, records), Heading("How it was made"), Facts(_how(search, records))]
+    blocks += [Heading("Once the search is counted"), FactList(tuple(deflated(search, records, judged)))]
+    blocks += [Heading("Every trial"), trial_table(search, records), Heading("How it was made"), FactList(_how(search, records))]
     return blocks
 
 
@@ -261,7 +261,7 @@ def _how(search: Search, records: Sequence[Record]) -> tuple[str, ...]:
         f"a trial learns {rungs}{halving}; learning on the split `fit`, chosen on `validation`, both inside of the training part",
         f"drawdown and turnover in: {search.objectives.unit}",
         *(f"`{key}`: {told}" for key, told in search.space.describe()),
-        f"{machine.described()}; commit {search.study.user_attrs['commit']}",
+        f"{hardware.described()}; commit {search.study.user_attrs['commit']}",
         f"the whole study: `{command('optuna-dashboard', search.folder / JOURNAL)}` (of the extra `dashboard`)",
     )
 
@@ -272,7 +272,7 @@ def _how(search: Search, records: Sequence[Record]) -> tuple[str, ...]:
 def draw(search: Search, records: Sequence[Record], path: Path) -> None:
     """Value against drawdown, and the best value so far against environment steps."""
     title = f"{_title(search)}, {len(records)} trials"
-    with drawing.figure(path, title, ncols=2, figsize=(drawing.WIDTH, 4.4), width_ratios=(1.25, 1)) as (figure, axes):
+    with plot_style.figure(path, title, ncols=2, figsize=(plot_style.WIDTH, 4.4), width_ratios=(1.25, 1)) as (figure, axes):
         _draw_front(axes[0], search, records)
         _draw_course(axes[1], search, records)
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=4)
@@ -282,13 +282,13 @@ def _draw_front(axis: Any, search: Search, records: Sequence[Record]) -> None:
     complete = [one for one in records if one.state == "complete"]
     pruned = [one for one in records if one.state == "pruned" and one.objectives]
     if pruned:
-        axis.scatter(*_at(pruned), s=16, color=drawing.MUTED, alpha=0.6, lw=0, label="pruned, as they were then")
-    axis.scatter(*_at(complete), s=26, color=drawing.SKY, lw=0, label="complete")
+        axis.scatter(*_at(pruned), s=16, color=plot_style.MUTED, alpha=0.6, lw=0, label="pruned, as they were then")
+    axis.scatter(*_at(complete), s=26, color=plot_style.SKY, lw=0, label="complete")
     front = search.front()
-    axis.plot(*_at(_stairs(front)), color=drawing.BLUE, lw=1.2, drawstyle="steps-post")
-    axis.scatter(*_at(front), s=34, color=drawing.BLUE, lw=0, zorder=3, label="front of all three objectives")
+    axis.plot(*_at(_stairs(front)), color=plot_style.BLUE, lw=1.2, drawstyle="steps-post")
+    axis.scatter(*_at(front), s=34, color=plot_style.BLUE, lw=0, zorder=3, label="front of all three objectives")
     best = search.champion()
-    axis.scatter(*_at([best]), s=150, marker="*", color=drawing.ORANGE, edgecolor=drawing.INK, lw=0.7, zorder=4,
+    axis.scatter(*_at([best]), s=150, marker="*", color=plot_style.ORANGE, edgecolor=plot_style.INK, lw=0.7, zorder=4,
                  label=f"champion, trial {best.number}")  # fmt: skip
     axis.set(xlabel=f"drawdown [{search.objectives.unit}]", ylabel=f"{search.objectives.value} on validation")
     axis.set_title("Front")
@@ -329,12 +329,12 @@ def _draw_course(axis: Any, search: Search, records: Sequence[Record]) -> None:
     top = np.maximum.accumulate([one.objectives[0] for one in complete])
     inside = {one.number for one in _inside(complete)}
     each = [(place, one.objectives[0]) for place, one in zip(x, complete) if one.number in inside]
-    axis.scatter(*np.array(each).T, s=16, color=drawing.SKY, lw=0)
-    axis.plot([*x, used[records[-1].number]], [*top, top[-1]], color=drawing.BLUE, drawstyle="steps-post")
+    axis.scatter(*np.array(each).T, s=16, color=plot_style.SKY, lw=0)
+    axis.plot([*x, used[records[-1].number]], [*top, top[-1]], color=plot_style.BLUE, drawstyle="steps-post")
     axis.set(xlabel="environment steps", ylabel=f"best {search.objectives.value} so far")
     axis.set_title("Course")
     low = min(value for _, value in each)
     room = 0.06 * (top[-1] - low) or 1.0
     axis.set_ylim(low - room, top[-1] + room)
     axis.locator_params(axis="x", nbins=4)
-    drawing.money_axis(axis, "x")
+    plot_style.money_axis(axis, "x")

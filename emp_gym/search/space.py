@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from emp_gym.agents import registry
 from emp_gym.agents.base import traits
-from emp_gym.agents.names import nearest
+from emp_gym.agents.suggest import nearest
 from emp_gym.envs import problem_of
 from emp_gym.envs.about import about
 from emp_gym.runs import backtest

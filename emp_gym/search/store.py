@@ -27,8 +27,8 @@ from optuna.storages.journal import JournalFileBackend, JournalStorage
 from emp_gym import bounded
 from emp_gym.agents.base import read_json
 from emp_gym.file_lock import exclusive
-from emp_gym.search import work
-from emp_gym.search.work import Outcome, Unit
+from emp_gym.search import jobs
+from emp_gym.search.jobs import JobResult, TrainingJob
 from emp_gym.types import ConfigError, DataError
 
 JOURNAL, CELLS, LOCK = "journal.log", "cells", "driver.lock"
@@ -122,23 +122,23 @@ def _storage(path: Path) -> JournalStorage:
         return JournalStorage(JournalFileBackend(str(path)))
 
 
-class Cells:
+class ResultStore:
     """What came of units of work, by digest."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / CELLS
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._kept: dict[str, Outcome] = {}
+        self._kept: dict[str, JobResult] = {}
         for path in sorted(self._folder.glob("*.json")):
-            unit, outcome = work.from_json(read_json(path), str(path))
+            unit, outcome = jobs.from_json(read_json(path), str(path))
             if unit.digest != path.stem:
                 raise DataError(f"{path}: its name is not that of the unit it tells of ({unit.digest}); remove it, and it is done again")
             self._kept[path.stem] = outcome
 
-    def __contains__(self, unit: Unit) -> bool:
+    def __contains__(self, unit: TrainingJob) -> bool:
         return unit.digest in self._kept
 
-    def __getitem__(self, unit: Unit) -> Outcome:
+    def __getitem__(self, unit: TrainingJob) -> JobResult:
         return self._kept[unit.digest]
 
     @property
@@ -146,8 +146,8 @@ class Cells:
         """Of all training runs that are kept."""
         return sum(outcome.env_steps for outcome in self._kept.values())
 
-    def add(self, unit: Unit, outcome: Outcome) -> None:
+    def add(self, unit: TrainingJob, outcome: JobResult) -> None:
         """Keeps an outcome: on disk first, so that nothing is told that a crash could take back."""
         path = self._folder / f"{unit.digest}.json"
-        bounded.write(path, work.to_json(unit, outcome))
+        bounded.write(path, jobs.to_json(unit, outcome))
         self._kept[unit.digest] = outcome

@@ -27,11 +27,11 @@ import numpy as np
 
 from emp_gym.data.tape.tape_set import TapeSet
 from emp_gym.jit import hot, njit
-from emp_gym.types import I8, I64, NS, Condition, ConfigError, DataError, Regime, Status, Trend, View
+from emp_gym.types import I8, I64, NS, Condition, ConfigError, DataError, Regime, TradingStatus, TrendState, View
 
 CALM, NORMAL, STRESSED = (int(condition) for condition in Condition)
-DOWN, FLAT, UP = (int(trend) for trend in Trend)
-TRADING = int(Status.TRADING)
+DOWN, FLAT, UP = (int(trend) for trend in TrendState)
+TRADING = int(TradingStatus.TRADING)
 CUT = 4.0  # a quantity counts as at most this many times its reference, and as at least the inverse
 LONGEST = 100_000  # ticks that one gap of a feed is worth; nothing is left of older samples then
 

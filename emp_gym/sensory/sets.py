@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from emp_gym.market.base import RunningSum
-from emp_gym.plugins import Kind, Part, Plugin
+from emp_gym.plugins import Part, Plugin, PluginKind
 from emp_gym.sensory import lob
 from emp_gym.settings import shown, whole
 from emp_gym.types import F32, I64, Bool, ConfigError, Feature
@@ -66,39 +66,39 @@ class Ours(FeatureSet):
     bits: ClassVar[int]  # of `emp_gym.sensory.lob`
 
 
-class Book(Ours):
+class BookFeatures(Ours):
     bits = lob.BOOK
 
 
-class Flow(Ours):
+class FlowFeatures(Ours):
     bits, looks = lob.FLOW, lob.LOOKS
 
 
-class Clock(Ours):
+class ClockFeatures(Ours):
     bits, constant = lob.CLOCK, ("status",)
 
 
-class Account(Ours):
+class AccountFeatures(Ours):
     bits = lob.ACCOUNT
 
 
-class OwnOrders(Ours):
+class OwnOrderFeatures(Ours):
     bits = lob.ORDERS
 
 
-class Own(Ours):
+class OwnFeatures(Ours):
     bits = lob.ACCOUNT | lob.ORDERS
 
 
 FEATURES = {
-    "book": "emp_gym.sensory.sets:Book",
-    "flow": "emp_gym.sensory.sets:Flow",
-    "clock": "emp_gym.sensory.sets:Clock",
-    "account": "emp_gym.sensory.sets:Account",
-    "orders": "emp_gym.sensory.sets:OwnOrders",
-    "own": "emp_gym.sensory.sets:Own",
+    "book": "emp_gym.sensory.sets:BookFeatures",
+    "flow": "emp_gym.sensory.sets:FlowFeatures",
+    "clock": "emp_gym.sensory.sets:ClockFeatures",
+    "account": "emp_gym.sensory.sets:AccountFeatures",
+    "orders": "emp_gym.sensory.sets:OwnOrderFeatures",
+    "own": "emp_gym.sensory.sets:OwnFeatures",
 }
-KIND = Kind(
+KIND = PluginKind(
     "features", "emp_gym.features", FEATURES, lambda cls: issubclass(cls, FeatureSet),
     "a feature set: a class derived from emp_gym.sensory.sets.FeatureSet",
 )  # fmt: skip

@@ -24,15 +24,15 @@ import numpy as np
 
 from emp_gym import bounded
 from emp_gym.agents.base import read_json
-from emp_gym.agents.presets import preset
-from emp_gym.agents.remembering import Remembering
+from emp_gym.agents.hyperparams import preset
+from emp_gym.agents.memory_agent import Remembering
 from emp_gym.envs import problem_of
 from emp_gym.evaluation import optimal
 from emp_gym.memory.encoder import Projection
 from emp_gym.memory.episodic import EpisodicMemory, MemoryRules
 from emp_gym.memory.index import BACKENDS
-from emp_gym.runs import backtest, machine
-from emp_gym.runs.runs import commit
+from emp_gym.runs import backtest, hardware
+from emp_gym.runs.run_folder import commit
 from emp_gym.types import F64
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -49,7 +49,7 @@ STATIONARY = (
 
 
 @dataclass(frozen=True)
-class Plan:
+class MemoryPlan:
     """What is run."""
 
     agent: str = "ppo"
@@ -61,7 +61,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Cell:
+class MemoryRun:
     """One training run."""
 
     env_id: str
@@ -75,21 +75,21 @@ class Cell:
         return f"{self.env_id}-{self.variant}-{self.seed}-{self.until}.json"
 
 
-def cells(plan: Plan) -> list[Cell]:
+def cells(plan: MemoryPlan) -> list[MemoryRun]:
     """All runs, in the order in which they are done."""
     found = []
     for seed in plan.seeds:
         for env_id in REMEMBERED:
             budget, _ = preset(plan.agent, env_id)
-            found += [Cell(env_id, variant, seed, budget, int(plan.early * budget)) for variant in VARIANTS]
+            found += [MemoryRun(env_id, variant, seed, budget, int(plan.early * budget)) for variant in VARIANTS]
     for seed in plan.harm_seeds:
         for env_id in STATIONARY:
             budget, _ = preset(plan.agent, env_id)
-            found.append(Cell(env_id, "memory", seed, budget, budget))
+            found.append(MemoryRun(env_id, "memory", seed, budget, budget))
     return found
 
 
-def curve(cell: Cell, plan: Plan) -> dict[str, Any]:
+def curve(cell: MemoryRun, plan: MemoryPlan) -> dict[str, Any]:
     """Steps and scores of one run, from the untrained agent on, and the score of the optimal policy on the same episodes."""
     _, parameters = preset(plan.agent, cell.env_id)
     problem = optimal.problem(str(problem_of(cell.env_id)))
@@ -111,7 +111,7 @@ def curve(cell: Cell, plan: Plan) -> dict[str, Any]:
     return {"steps": steps, "scores": scores, "optimum": best, "rows": rows}
 
 
-def _score(agent: Any, cell: Cell, plan: Plan, problem: Any) -> float:
+def _score(agent: Any, cell: MemoryRun, plan: MemoryPlan, problem: Any) -> float:
     chosen = [(number, 0) for number in range(plan.episodes)]
     return float(problem.score(backtest.evaluate(agent, cell.env_id, {}, chosen).episodes["value"].mean()))
 
@@ -124,7 +124,7 @@ def area(steps: Sequence[int], scores: Sequence[float], until: int) -> float:
 
 
 def run(
-    plan: Plan, folder: Path, certified: Mapping[str, Any], say: Callable[[str], None] = lambda line: None
+    plan: MemoryPlan, folder: Path, certified: Mapping[str, Any], say: Callable[[str], None] = lambda line: None
 ) -> dict[str, Any]:
     """What came of the study; cells that `folder` holds are read, the others done and kept there.
 
@@ -142,7 +142,7 @@ def run(
     return summary(plan, found, certified) | {"drift": drift(plan.seeds), "latency": latency()}
 
 
-def summary(plan: Plan, found: Mapping[Cell, Mapping[str, Any]], certified: Mapping[str, Any]) -> dict[str, Any]:
+def summary(plan: MemoryPlan, found: Mapping[MemoryRun, Mapping[str, Any]], certified: Mapping[str, Any]) -> dict[str, Any]:
     """Areas, ratios and ends of the runs, with 95 % intervals by the bootstrap over seeds."""
     early: dict[str, Any] = {}
     for env_id in REMEMBERED:
@@ -159,12 +159,12 @@ def summary(plan: Plan, found: Mapping[Cell, Mapping[str, Any]], certified: Mapp
         without = certified[env_id]["scores"]
         harm[env_id] = {"memory": ends, "none": without, "ratio": float(np.mean(ends) / np.mean(without)) if ends else None}
     return {
-        "plan": asdict(plan), "commit": sorted({str(told["commit"]) for told in found.values()}), "machine": machine.described(),
+        "plan": asdict(plan), "commit": sorted({str(told["commit"]) for told in found.values()}), "machine": hardware.described(),
         "early": early, "harm": harm,
     }  # fmt: skip
 
 
-def _is(cell: Cell, env_id: str, variant: str) -> bool:
+def _is(cell: MemoryRun, env_id: str, variant: str) -> bool:
     return (cell.env_id, cell.variant) == (env_id, variant)
 
 
@@ -255,4 +255,4 @@ def latency(rows: int = 100_000, dimensions: Sequence[int] = (16, 32), queries: 
     return {"rows": rows, "k": k, "queries": queries, "milliseconds": found}
 
 
-__all__ = ["Cell", "Plan", "area", "cells", "compared", "curve", "drift", "latency", "run", "summary"]
+__all__ = ["MemoryPlan", "MemoryRun", "area", "cells", "compared", "curve", "drift", "latency", "run", "summary"]

@@ -1,4 +1,4 @@
-"""The benchmark of agents: certificates, ladder and order books, several seeds, budgets of `emp_gym.agents.presets`.
+"""The benchmark of agents: certificates, ladder and order books, several seeds, budgets of `emp_gym.agents.hyperparams`.
 
 The suite is a list of *cells*, one training run (or one run of all baselines) each. A cell is kept as a small JSON file that
 says what it is of, and is not done again; whatever was interrupted goes on where it stood.
@@ -20,22 +20,22 @@ import numpy as np
 from emp_gym import bounded
 from emp_gym.agents import registry
 from emp_gym.agents.base import Learner, read_json, traits
-from emp_gym.agents.presets import MOST, preset
+from emp_gym.agents.hyperparams import MOST, preset
 from emp_gym.envs import CERTIFICATES, ENVIRONMENTS, problem_of
-from emp_gym.evaluation import measures
-from emp_gym.evaluation.metrics import Estimate
+from emp_gym.evaluation import performance
+from emp_gym.evaluation.intervals import Estimate
 from emp_gym.evaluation.reliability import stratified_interval
 from emp_gym.reports import leaderboard_view
-from emp_gym.reports.document import Block, Facts, Heading, Table, Text
-from emp_gym.reports.leaderboard import Board, Entry
-from emp_gym.reports.wording import bare, number
-from emp_gym.runs import backtest, machine
+from emp_gym.reports.blocks import Block, FactList, Heading, Table, Text
+from emp_gym.reports.formatting import bare, number
+from emp_gym.reports.leaderboard import Board, BoardEntry
+from emp_gym.runs import backtest, hardware
 from emp_gym.runs.config import EvaluationConfig, agent_parameters, variant
-from emp_gym.runs.recording import Recorder
-from emp_gym.runs.runs import commit
+from emp_gym.runs.run_folder import commit
+from emp_gym.runs.run_recorder import RunRecorder
 from emp_gym.runs.spans import Window
 from emp_gym.training import certify
-from emp_gym.training.engine import Engine, Local
+from emp_gym.training.executors import Executor, Local
 from emp_gym.types import ConfigError, DataError, RunLog
 
 BASELINES = "baselines"
@@ -44,7 +44,7 @@ LADDER = "emp-ladder-"
 
 
 @dataclass(frozen=True)
-class Plan:
+class SuitePlan:
     """What is to be run."""
 
     agents: tuple[str, ...]  # names, with parameters of their own in brackets: see `config.variant`
@@ -88,7 +88,7 @@ class Cell:
         return f"{self.env}-{name}-seed{self.seed}-{digest}.json"
 
 
-def cells(plan: Plan) -> list[Cell]:
+def cells(plan: SuitePlan) -> list[Cell]:
     """All cells of `plan`, cheap ones of an environment before dear ones."""
     found = []
     for env in plan.certificates:
@@ -106,7 +106,7 @@ def cells(plan: Plan) -> list[Cell]:
     return found
 
 
-def _preset(plan: Plan, label: str, env: str) -> tuple[int, dict[str, Any]]:
+def _preset(plan: SuitePlan, label: str, env: str) -> tuple[int, dict[str, Any]]:
     """(budget, parameters) of an agent as the plan names it: the preset, with its own on top."""
     name, given = variant(label)
     budget, parameters = preset(name, env, given)
@@ -117,7 +117,7 @@ def _class(label: str) -> type:
     return registry.find(variant(label)[0])
 
 
-def _seeds(plan: Plan, agent: str) -> range:
+def _seeds(plan: SuitePlan, agent: str) -> range:
     """What neither learns nor draws is the same for every seed."""
     cls = _class(agent)
     varies = _learns(cls) or traits(cls).stochastic
@@ -130,7 +130,7 @@ def _learns(cls: type) -> bool:
 
 
 def run(
-    plan: Plan, folder: Path, say: Callable[[str], None] = lambda line: None, where: Engine | None = None
+    plan: SuitePlan, folder: Path, say: Callable[[str], None] = lambda line: None, where: Executor | None = None
 ) -> dict[Cell, dict[str, Any]]:
     """What came of every cell of `plan`; those that `folder` holds are read, the others done as tasks of `where` (default: one
     after another) and kept there."""
@@ -153,7 +153,7 @@ def _timed(cell: Cell) -> dict[str, Any]:
     """What is kept of one cell: what it gave, and what it took."""
     began = time.perf_counter()
     told = _done(cell) | {"cell": asdict(cell), "wall_seconds": round(time.perf_counter() - began, 1)}
-    return told | {"machine": machine.described(), "commit": commit()}
+    return told | {"machine": hardware.described(), "commit": commit()}
 
 
 def _done(cell: Cell) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def _market(cell: Cell, kwargs: Mapping[str, Any], agent: Any) -> dict[str, Any]
     if learns:
         agent.learn(backtest.training_env(cell.env, kwargs), cell.budget, None)
     seconds = time.perf_counter() - began
-    log = backtest.evaluate(agent, cell.env, kwargs, _windows(cell, kwargs), record=Recorder())
+    log = backtest.evaluate(agent, cell.env, kwargs, _windows(cell, kwargs), record=RunRecorder())
     return {
         **_kept(log), "windows": log.config["windows"], "dates": log.config["dates"], "data_hash": log.config["data_hash"],
         "env_steps": (traits(agent).num_timesteps or cell.budget) if learns else 0, "seconds": seconds,
@@ -208,7 +208,7 @@ def _windows(cell: Cell, kwargs: Mapping[str, Any]) -> list[Window]:
 
 def _kept(log: RunLog) -> dict[str, Any]:
     """What the tables need of a log."""
-    parts = measures.parts(log)
+    parts = performance.parts(log)
     return {
         "pnl": log.episodes["pnl"].tolist(),
         "drawdown": float(parts["max_drawdown_currency"].top.mean()),
@@ -246,7 +246,7 @@ def _score(runs: Sequence[Mapping[str, Any]]) -> Score:
     return Score(own, estimate, all(run["passed"] for run in runs) if abstention else high_enough, abstention)
 
 
-def boards(plan: Plan, found: Mapping[Cell, Mapping[str, Any]]) -> list[Board]:
+def boards(plan: SuitePlan, found: Mapping[Cell, Mapping[str, Any]]) -> list[Board]:
     """A board for each market and data, as the leaderboard has it."""
     made = []
     for env in plan.markets:
@@ -260,7 +260,7 @@ def boards(plan: Plan, found: Mapping[Cell, Mapping[str, Any]]) -> list[Board]:
             entries = tuple(_entry(agent, {c: t for c, t in own.items() if c.agent == agent}) for agent in plan.agents
                             if any(c.agent == agent for c in own))  # fmt: skip
             baselines = tuple(
-                Entry(
+                BoardEntry(
                     "",
                     name,
                     name,
@@ -281,10 +281,10 @@ def boards(plan: Plan, found: Mapping[Cell, Mapping[str, Any]]) -> list[Board]:
     return made
 
 
-def _entry(agent: str, own: Mapping[Cell, Mapping[str, Any]]) -> Entry:
+def _entry(agent: str, own: Mapping[Cell, Mapping[str, Any]]) -> BoardEntry:
     told = list(own.values())
     trained = any(one["env_steps"] for one in told)
-    return Entry(
+    return BoardEntry(
         "", agent, agent, np.array([one["pnl"] for one in told]), tuple(cell.seed for cell in own) if trained else (),
         float(np.mean([one["drawdown"] for one in told])), float(np.mean([one["turnover"] for one in told])),
         max(one["env_steps"] for one in told) or None,
@@ -292,7 +292,7 @@ def _entry(agent: str, own: Mapping[Cell, Mapping[str, Any]]) -> Entry:
     )  # fmt: skip
 
 
-def document(plan: Plan, found: Mapping[Cell, Mapping[str, Any]], folder: Path) -> list[Block]:
+def document(plan: SuitePlan, found: Mapping[Cell, Mapping[str, Any]], folder: Path) -> list[Block]:
     """The tables that a README shows, with what made them."""
     blocks: list[Block] = []
     table = scores(found)
@@ -304,11 +304,11 @@ def document(plan: Plan, found: Mapping[Cell, Mapping[str, Any]], folder: Path) 
         blocks += [Heading(leaderboard_view.title(board)), Table(titles, tuple(rows))]
     skipped = sorted({f"{c.agent} on {c.env}: {t['skipped']}" for c, t in found.items() if "skipped" in t})
     if skipped:
-        blocks += [Heading("Not run"), Facts(tuple(skipped))]
-    return [*blocks, Heading("How it was made"), Facts(_how(plan, found, folder))]
+        blocks += [Heading("Not run"), FactList(tuple(skipped))]
+    return [*blocks, Heading("How it was made"), FactList(_how(plan, found, folder))]
 
 
-def _certificates(plan: Plan, table: Mapping[str, Mapping[str, Score]]) -> Table:
+def _certificates(plan: SuitePlan, table: Mapping[str, Mapping[str, Score]]) -> Table:
     """Environments as rows, agents as columns; below them all that can be scored, together."""
     rows = []
     for env, row in table.items():
@@ -333,7 +333,7 @@ def _told(score: Score | None) -> str:
     return bare(score.estimate, 3) + (" ✓" if score.passed else "")
 
 
-def _passes(plan: Plan, table: Mapping[str, Mapping[str, Score]]) -> str:
+def _passes(plan: SuitePlan, table: Mapping[str, Mapping[str, Score]]) -> str:
     counted = [
         f"{agent} passes {sum(row[agent].passed for row in table.values() if agent in row)} of "
         f"{sum(agent in row for row in table.values())}"
@@ -346,7 +346,7 @@ def _passes(plan: Plan, table: Mapping[str, Mapping[str, Score]]) -> str:
     )
 
 
-def _how(plan: Plan, found: Mapping[Cell, Mapping[str, Any]], folder: Path) -> tuple[str, ...]:
+def _how(plan: SuitePlan, found: Mapping[Cell, Mapping[str, Any]], folder: Path) -> tuple[str, ...]:
     """Machine, time, seeds, budgets, trials."""
     machines = sorted({str(told["machine"]) for told in found.values()})
     commits = sorted({str(told["commit"]) for told in found.values()})
@@ -362,6 +362,6 @@ def _how(plan: Plan, found: Mapping[Cell, Mapping[str, Any]], folder: Path) -> t
         f"training steps: {budget}",
         f"{number(seconds / 60, 1)} minutes of wall clock in all on {'; '.join(machines)}; other programs included",
         f"training runs on record in this folder, those of other budgets included: {', '.join(trials) or 'none'}; parameters "
-        "come from `emp_gym/agents/presets.py`, and what was tried to find them is not counted",
+        "come from `emp_gym/agents/hyperparams.py`, and what was tried to find them is not counted",
         f"commit {', '.join(commits)}",
     )

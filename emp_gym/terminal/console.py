@@ -18,7 +18,7 @@ from emp_gym import trust
 from emp_gym.extras import told
 from emp_gym.printable import printable
 from emp_gym.terminal import obstacles, streams
-from emp_gym.terminal.printed import command, program
+from emp_gym.terminal.shell_commands import command, program
 from emp_gym.types import EmpGymError
 
 USAGE = 2
@@ -121,7 +121,7 @@ def data_argument(paths: Sequence[str] | None) -> dict[str, Any]:
     return {"data": found[0] if len(found) == 1 else found}
 
 
-class Bar:
+class ProgressBar:
     """Progress with speed and time left: a bar on a terminal, a line every tenth otherwise.
 
     `lines`: always lines, where several share a terminal."""
@@ -135,7 +135,7 @@ class Bar:
         self._bar: Any = None
         self._task: Any = None
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> ProgressBar:
         if sys.stderr.isatty() and not self._lines:
             from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 

@@ -83,7 +83,7 @@ class Output(io.TextIOWrapper):
         os.close(nowhere)
 
 
-class Shown:
+class SpelledStream:
     """A stream of somebody else (a notebook's, a test's) on which what acts is spelled out."""
 
     def __init__(self, stream: Any) -> None:
@@ -144,17 +144,17 @@ BROKEN_PIPE = 128 + 13  # SIGPIPE, which not every system has
 
 
 def _settle(stream: Any, number: int) -> Any:
-    if isinstance(stream, Output | Shown):
+    if isinstance(stream, Output | SpelledStream):
         return stream
     if stream is None:  # closed before this process began
         return _nowhere(number)
     if not isinstance(stream, io.TextIOWrapper):  # a notebook's, or a test's
-        return Shown(stream)
+        return SpelledStream(stream)
     try:
         stream.fileno()
         stream.flush()
     except (OSError, ValueError):
-        return Shown(stream)
+        return SpelledStream(stream)
     return Output(stream.buffer, encoding=stream.encoding, errors=PLAIN, line_buffering=stream.line_buffering or number == 2)
 
 

@@ -16,14 +16,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from emp_gym.agents.base import Bound, Learner, traits
-from emp_gym.agents.certified import Optimal
-from emp_gym.agents.presets import preset
+from emp_gym.agents.hyperparams import preset
+from emp_gym.agents.optimal_policies import Optimal
 from emp_gym.envs import CERTIFICATES, problem_of
 from emp_gym.evaluation import optimal
-from emp_gym.evaluation.metrics import Estimate
+from emp_gym.evaluation.intervals import Estimate
 from emp_gym.evaluation.reliability import stratified_interval
 from emp_gym.runs import backtest
-from emp_gym.training.engine import Engine
+from emp_gym.training.executors import Executor
 from emp_gym.types import F32, F64, I64, ConfigError
 
 EPISODES = 8192
@@ -33,7 +33,7 @@ PASS, PASS_LOW = 0.95, 0.90
 
 
 @dataclass(frozen=True)
-class Judgement:
+class CertificateResult:
     """One trained agent on one certificate."""
 
     score: float
@@ -47,7 +47,7 @@ class Judgement:
 class Taken(NamedTuple):
     """What came of an attempt."""
 
-    judgement: Judgement
+    judgement: CertificateResult
     env_steps: int  # that it learned: whole rollouts go over the budget
     seconds: float
 
@@ -57,7 +57,7 @@ class Certificate:
     """An agent on one certificate over several seeds."""
 
     env_id: str
-    runs: tuple[Judgement, ...]
+    runs: tuple[CertificateResult, ...]
     score: Estimate  # interquartile mean over seeds with its stratified bootstrap interval
     env_steps: int  # of training, most of any seed
     seconds: float  # of training, mean over seeds
@@ -138,7 +138,7 @@ def certify(
     return certificate(asked, [attempt(one, progress) for one in asked])
 
 
-def certify_all(asked: Sequence[Attempt], where: Engine) -> Iterator[Certificate]:
+def certify_all(asked: Sequence[Attempt], where: Executor) -> Iterator[Certificate]:
     """The certificates that `asked` makes up, as tasks of `where`: each as soon as its seeds are complete."""
     found: dict[int, Taken] = {}
     for index, result in where.map(attempt, asked):
@@ -161,13 +161,13 @@ def certificate(asked: Sequence[Attempt], found: Sequence[Taken]) -> Certificate
     )  # fmt: skip
 
 
-def _passed(problem: Any, runs: Sequence[Judgement], score: Estimate, abstention: bool) -> bool:
+def _passed(problem: Any, runs: Sequence[CertificateResult], score: Estimate, abstention: bool) -> bool:
     if abstention:
         return all(problem.passes(run.value, run.turnover, run.cost) for run in runs)
     return bool(score.mean >= PASS and (score.low is None or score.low >= PASS_LOW))
 
 
-def judge(agent: Any, env_id: str, episodes: int = EPISODES, split: str = "test") -> Judgement:
+def judge(agent: Any, env_id: str, episodes: int = EPISODES, split: str = "test") -> CertificateResult:
     """How good `agent` is on `env_id`: exactly where that can be, else on `episodes` episodes of `split`."""
     env = backtest.make_env(env_id, {}, 1, split=split)
     problem: Any = env.unwrapped.problem
@@ -185,7 +185,7 @@ def judge(agent: Any, env_id: str, episodes: int = EPISODES, split: str = "test"
         error = abs(problem.score(value - float(ahead.std() / len(ahead) ** 0.5)) - problem.score(value))
         turnover, cost = float(mine["turnover"].mean() / steps), float(mine["cost"].mean() / steps)
     env.close()
-    return Judgement(problem.score(value), value, error, turnover, cost, memoryless)
+    return CertificateResult(problem.score(value), value, error, turnover, cost, memoryless)
 
 
 def _policy(agent: Any, env: Any) -> Callable[[I64, F64], F64]:

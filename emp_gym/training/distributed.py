@@ -17,10 +17,10 @@ from emp_gym.agents.base import traits
 from emp_gym.runs import backtest
 from emp_gym.runs.backtest import Comparison
 from emp_gym.runs.config import RunConfig
-from emp_gym.runs.runs import RunFolder
+from emp_gym.runs.run_folder import RunFolder
 from emp_gym.runs.spans import Window
-from emp_gym.training import training
-from emp_gym.training.engine import Engine
+from emp_gym.training import train
+from emp_gym.training.executors import Executor
 from emp_gym.types import RunLog
 
 Judge = Callable[..., tuple[Comparison, list[RunLog], dict[str, RunLog]]]
@@ -42,7 +42,7 @@ class Contestant:
         return f"{self.run or self.baseline or self.config.agent_name} on {self.config.env_id}"
 
 
-def judging(where: Engine, runs: Sequence[RunFolder]) -> Judge:
+def judging(where: Executor, runs: Sequence[RunFolder]) -> Judge:
     """`backtest.judge` on `where`, of the agents in `runs`; with none of them, of the agent that the config names."""
 
     def judge(
@@ -72,7 +72,7 @@ def play(one: Contestant) -> tuple[dict[str, RunLog], dict[str, str]]:
     if one.baseline is not None:
         only = replace(judged, baselines=(one.baseline,))
         return backtest.run_baselines(config.env_id, config.env, one.chosen, only, record=one.record)
-    agent = named(config) if one.run is None else training.load(RunFolder.open(one.run), config.env_id, config.env, judged.split)
+    agent = named(config) if one.run is None else train.load(RunFolder.open(one.run), config.env_id, config.env, judged.split)
     return {config.agent_name: backtest.played(config, agent, one.chosen, record=one.record)}, {}
 
 

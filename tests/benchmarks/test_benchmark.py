@@ -75,7 +75,7 @@ def test_data_that_is_not_there_is_one_line_and_exit_code_2(capsys):
 
 
 def test_the_quoting_policy_keeps_orders_that_need_not_move():
-    run = replay.Quoting(days.tape_set(days.configs("one-tick", SMALL.rows, 1)), 4, 10, 1)
+    run = replay.QuotingLanes(days.tape_set(days.configs("one-tick", SMALL.rows, 1)), 4, 10, 1)
     kept = moved = 0
     for _ in range(100):
         standing = [(lane, slot) for lane in range(4) for slot in run.market.public.open[lane] if slot["id"]]

@@ -11,7 +11,7 @@ import pytest
 from emp_gym.cli.diary import main
 from emp_gym.governance.diary.blocks import MASKED, TERMINATED, TRUNCATED
 from emp_gym.governance.diary.diary import DiaryReader
-from emp_gym.governed.browsing import FIELDS
+from emp_gym.governed.diary_query import FIELDS
 from tests.governance.diaries import RISK, WEIGHTS, blocks, diary_log, drive, forged, vector
 from tests.governance.logs import create
 

@@ -24,16 +24,16 @@ from emp_gym.data import instruments
 from emp_gym.governance.errors import LogTampered
 from emp_gym.governance.folder import in_use
 from emp_gym.governance.kill_switch import state
-from emp_gym.governance.log import heads
+from emp_gym.governance.log import signed_tree_heads
 from emp_gym.governance.promotion import stages
-from emp_gym.reports import drawing
+from emp_gym.reports import plot_style
 from emp_gym.risk import limits
 from emp_gym.runs import config as configs
-from emp_gym.runs import forms
+from emp_gym.runs import schemas
 from emp_gym.runs.config import RunConfig
-from emp_gym.runs.facts import curve_rows
-from emp_gym.runs.runs import RunFolder
-from emp_gym.search import store, work
+from emp_gym.runs.run_folder import RunFolder
+from emp_gym.runs.run_metadata import curve_rows
+from emp_gym.search import jobs, store
 from emp_gym.types import ConfigError, DataError, EmpGymError
 
 ESCAPE = "\x1b]0;owned\x07\x1b[2J\u202e"
@@ -61,7 +61,7 @@ def patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def draw(path: Path) -> None:
-    with drawing.figure(path, "a title"):
+    with plot_style.figure(path, "a title"):
         pass
 
 
@@ -116,7 +116,7 @@ def test_a_journal_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 
 WRITES_AS_TOLD = {  # files that the person names, of folders that the program has just made, or exclusively
     "cli/evaluate.py", "cli/promote.py", "cli/kill.py", "cli/ingest.py", "terminal/streams.py", "benchmarks/parse.py",
-    "benchmarks/log.py", "governed/browsing.py", "studies/walking.py", "studies/versus.py",
+    "benchmarks/log.py", "governed/diary_query.py", "studies/walk_forward.py", "studies/vs_random.py",
 }  # fmt: skip
 ROOMS = ("terminal", "runs", "training", "governed", "reports", "search", "studies", "benchmarks", "cli")
 
@@ -197,9 +197,9 @@ def test_every_value_of_an_evaluation_may_be_anything(tmp_path: Path, capsys: An
     ],
 )
 def test_what_does_not_fit_an_evaluation_is_named(place: tuple[Any, ...], bait: Any, said: str) -> None:
-    forms.evaluation(EVALUATION, "here")
+    schemas.evaluation(EVALUATION, "here")
     with pytest.raises(DataError, match=said):
-        forms.evaluation(damaged(EVALUATION, place, bait), "here")
+        schemas.evaluation(damaged(EVALUATION, place, bait), "here")
 
 
 # ------------------------------------------------------------------------------------------------------- settings, keys, heads
@@ -248,11 +248,11 @@ def test_keys_heads_locks_and_curves_hold_up_nobody(case: str, tmp_path: Path) -
     for name in ("w-0.json", "ledger.log.lock", "curves.csv", "keys/rearm.pub", "a.key"):
         put(tmp_path / name)
     with pytest.raises(LogTampered):
-        heads.Witness(tmp_path).latest("w")
+        signed_tree_heads.Witness(tmp_path).latest("w")
     with pytest.raises(ConfigError):
         state.rearm_keys(tmp_path)
     with pytest.raises(ConfigError):
-        heads.KeyFile(tmp_path / "a.key")
+        signed_tree_heads.KeyFile(tmp_path / "a.key")
     with pytest.raises(DataError):
         curve_rows(tmp_path / "curves.csv")
     assert "another process" in in_use(tmp_path, "ledger.log")
@@ -343,10 +343,10 @@ def test_the_record_of_a_run_is_one(told: dict[str, Any], tmp_path: Path) -> Non
     [("env_steps", [1]), ("env_steps", -1), ("objectives", [1.0]), ("objectives", [[1.0]] * 3), ("pnl", 10**400), ("seconds", None)],
 )
 def test_the_outcome_of_a_unit_is_one(name: str, bait: Any) -> None:
-    whole = json.loads(work.to_json(work.Unit("{}"), work.Outcome((1.0, 2.0, 3.0), (1.0,), 5, 0.5)))
-    assert work.from_json(whole, "here")[1].env_steps == 5
+    whole = json.loads(jobs.to_json(jobs.TrainingJob("{}"), jobs.JobResult((1.0, 2.0, 3.0), (1.0,), 5, 0.5)))
+    assert jobs.from_json(whole, "here")[1].env_steps == 5
     with pytest.raises(DataError, match="not the outcome"):
-        work.from_json(whole | {"outcome": whole["outcome"] | {name: bait}}, "here")
+        jobs.from_json(whole | {"outcome": whole["outcome"] | {name: bait}}, "here")
 
 
 # -------------------------------------------------------------------------------------------------------------------- the word

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from judged import judged, left
 
-from emp_gym.cli import diary, evaluate, ingest, judging, kill, leaderboard, promote
+from emp_gym.cli import diary, evaluate, evaluation, ingest, kill, leaderboard, promote
 from emp_gym.cli import promotion_view as view
 from emp_gym.governance import verify
 from emp_gym.governance.kill_switch.switch import KillSwitch
@@ -57,7 +57,7 @@ def test_a_state_file_of_codes_is_spelled_out(tmp_path, said):
 
 
 def test_who_may_open_the_switch_is_spelled_out(tmp_path, said):
-    from emp_gym.governance.log.heads import KeyFile
+    from emp_gym.governance.log.signed_tree_heads import KeyFile
 
     KeyFile.generate(tmp_path / "bob.key")
     (tmp_path / "kill").write_text('{"state": "armed"}\n')
@@ -89,7 +89,7 @@ def test_a_ledger_shows_names_and_reasons_spelled_out(desk_of_evil: Desk, said):
     view.listing(desk_of_evil.ledger, as_json=False)
     version = desk_of_evil.ledger.find("evil")
     case, _ = desk_of_evil.ledger.decision(version.version)
-    view.review(desk_of_evil.ledger, version, case, case.findings, view.Outcome(None, None), as_json=False, verbose=True)
+    view.review(desk_of_evil.ledger, version, case, case.findings, view.ReviewResult(None, None), as_json=False, verbose=True)
     view.tampered(Path(EVIL), [EVIL], as_json=False)
     text = said().replace("\n", "")
     assert text.count(r"\x1b[2J") >= 3
@@ -140,7 +140,7 @@ def test_a_comparison_is_shown_spelled_out(said):
 
     comparison = judged().comparison
     evil = replace(comparison, rows=[replace(comparison.agent, name=EVIL), *comparison.rows[1:]], skipped={EVIL: EVIL})
-    judging.show(evil)
+    evaluation.show(evil)
     assert r"\x1b[2J" in said()
 
 

@@ -19,12 +19,12 @@ from emp_gym.data.synthetic.day import DayConfig, write_day
 from emp_gym.governance.errors import LedgerError
 from emp_gym.governance.ledger.ledger import Ledger
 from emp_gym.governance.ledger.registry import Registry
-from emp_gym.governance.log.heads import KeyFile
 from emp_gym.governance.log.reader import LogReader
+from emp_gym.governance.log.signed_tree_heads import KeyFile
 from emp_gym.governance.verify import verify
 from emp_gym.governed import evidence
-from emp_gym.governed.governed import Governed
-from emp_gym.training import training
+from emp_gym.governed.run_hooks import Governed
+from emp_gym.training import train as training
 from emp_gym.types import ConfigError
 
 RIVALS = ("hold", "random", "symmetric", "ofi-taker")  # of the taker; on these easy days momentum is as good as it
@@ -314,7 +314,7 @@ def test_a_refused_person_leaves_no_key_behind(
 
 def test_a_key_that_may_open_the_switch_is_on_a_line_of_its_own(tmp_path: Path) -> None:
     from emp_gym.governance.kill_switch import state as kill_state
-    from emp_gym.governance.log.heads import KeyFile
+    from emp_gym.governance.log.signed_tree_heads import KeyFile
 
     keys = [KeyFile.generate(tmp_path / name).public_key for name in ("a.key", "b.key")]
     (tmp_path / "log" / "keys").mkdir(parents=True)

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emp_gym.data.lobster.bytes import books_of, messages_of
 from emp_gym.data.lobster.check import EQUAL, EXPLAINED, UNEXPLAINED, implied, verdict
-from emp_gym.data.lobster.lines import explain_book, explain_message
+from emp_gym.data.lobster.line_rules import explain_book, explain_message
+from emp_gym.data.lobster.parser import books_of, messages_of
 from emp_gym.data.lobster.reader import Reading, read
 from emp_gym.types import EMPTY_ASK, EMPTY_BID, DataError, Instrument
 from tests.data.reference_lobster import Market, day, judge, time_ns

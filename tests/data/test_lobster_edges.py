@@ -15,8 +15,8 @@ import pytest
 
 from emp_gym.data import store
 from emp_gym.data.lobster import archive as lobster_archive
-from emp_gym.data.lobster.bytes import find_rows
 from emp_gym.data.lobster.check import expected_book
+from emp_gym.data.lobster.parser import find_rows
 from emp_gym.data.lobster.reader import read
 from emp_gym.types import DataError
 from tests.data.reference_lobster import day

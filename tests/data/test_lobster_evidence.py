@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from emp_gym.cli.ingest import main
-from emp_gym.data.lobster.bytes import messages_of
 from emp_gym.data.lobster.damage import DAMAGES
-from emp_gym.data.lobster.orders import AGREES, CONTRADICTS, SILENT, WHOLE, Orders
+from emp_gym.data.lobster.orders import AGREES, CONTRADICTS, SILENT, WHOLE, OrderRows
+from emp_gym.data.lobster.parser import messages_of
 from emp_gym.data.lobster.reader import Reading, read
 from emp_gym.data.lobster.self_test import self_test
 from emp_gym.types import DataError
@@ -101,8 +101,8 @@ LIFE = [
 ]
 
 
-def orders(lines: list[str]) -> Orders:
-    return Orders(messages_of(np.frombuffer(("\n".join(lines) + "\n").encode(), np.uint8), 0, ord(",")))
+def orders(lines: list[str]) -> OrderRows:
+    return OrderRows(messages_of(np.frombuffer(("\n".join(lines) + "\n").encode(), np.uint8), 0, ord(",")))
 
 
 def test_an_orders_messages_speak_for_each_other():

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from emp_gym.cli.ingest import main
-from emp_gym.data.lobster.bytes import books_of, messages_of
+from emp_gym.data.lobster.alignment import pair
 from emp_gym.data.lobster.lives import CONTRADICTS, CUT, FIRST, FITS, lives_of
-from emp_gym.data.lobster.pairing import pair
+from emp_gym.data.lobster.parser import books_of, messages_of
 from emp_gym.data.lobster.reader import Reading, read
 from tests.data.reference_lobster import day, sides
 from tests.data.test_lobster_damage import write

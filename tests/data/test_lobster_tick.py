@@ -9,7 +9,7 @@ import pytest
 
 from emp_gym.data.lobster.reader import Reading, read
 from emp_gym.data.tape.tape_set import build
-from emp_gym.types import Instrument, Kind, RecordedDay
+from emp_gym.types import Instrument, MessageType, RecordedDay
 from tests.data.test_lobster_damage import write
 from tests.data.test_tape import levels_of
 from tests.market.duel import Duel, Trader
@@ -164,4 +164,4 @@ def test_own_orders_on_such_a_day_fare_as_the_judge_says(before, after, fine, tm
     duel, trader = Duel(day, Rules(), [3, rows // 3, rows // 2]), Trader(8)
     for _ in range(60):
         duel.step([trader.requests(judge) for judge in duel.judges])
-    assert (day.kind == Kind.EXECUTE).sum() == 2
+    assert (day.kind == MessageType.EXECUTE).sum() == 2

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emp_gym.data.lobster import bytes as lobster_bytes
-from emp_gym.data.lobster import edits, pairing
+from emp_gym.data.lobster import alignment, edits
 from emp_gym.data.lobster import orders as lobster_orders
+from emp_gym.data.lobster import parser as lobster_bytes
+from emp_gym.data.lobster.alignment import WORK_A_ROW
 from emp_gym.data.lobster.edits import Edits
-from emp_gym.data.lobster.orders import AGREES, SILENT, Orders
-from emp_gym.data.lobster.pairing import WORK_A_ROW
+from emp_gym.data.lobster.orders import AGREES, SILENT, OrderRows
 from emp_gym.data.lobster.reader import read
 from emp_gym.types import DataError
 from tests.data.reference_lobster import day
@@ -35,21 +35,21 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> list[Edits]:
             super().__init__(*halves)
             made.append(self)
 
-    monkeypatch.setattr(pairing, "Edits", Kept)
-    monkeypatch.setattr(pairing, "WORK", FIRST)
+    monkeypatch.setattr(alignment, "Edits", Kept)
+    monkeypatch.setattr(alignment, "WORK", FIRST)
     return made
 
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """[How many rows of edits were made]."""
-    count, real = [0], edits.Row
+    count, real = [0], edits.EditRow
 
     def row(*fields: Any) -> Any:
         count[0] += 1
         return real(*fields)
 
-    monkeypatch.setattr(edits, "Row", row)
+    monkeypatch.setattr(edits, "EditRow", row)
     return count
 
 
@@ -99,7 +99,7 @@ def test_an_honest_day_takes_no_search_and_a_damaged_one_keeps_far_from_the_budg
 
 def test_rows_of_an_edit_are_made_when_they_are_asked_for_and_once() -> None:
     calls = []
-    rows = edits.Rows(lambda: (calls.append(n) or edits.Row(n, n, 0) for n in range(3)))
+    rows = edits.EditRows(lambda: (calls.append(n) or edits.EditRow(n, n, 0) for n in range(3)))
     assert not calls
     assert list(rows) == list(rows) and calls == [0, 1, 2]
 
@@ -117,7 +117,7 @@ def test_an_order_of_more_events_than_are_weighed_says_nothing(
 ) -> None:
     messages, books = day(6, 400, 5, orders=60)
     read(write(tmp_path, messages, books))
-    orders = Orders(searches[0].messages)
+    orders = OrderRows(searches[0].messages)
     long = max(range(400), key=lambda row: len(orders.rows_of(row)))
     assert len(orders.rows_of(long)) > 2 and orders.word_for(long) >= AGREES
     monkeypatch.setattr(lobster_orders, "MOST_EVENTS", len(orders.rows_of(long)) - 1)

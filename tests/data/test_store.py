@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from emp_gym.data import store
+from emp_gym.data.duplicates import SAMPLE
 from emp_gym.data.lobster import reader
-from emp_gym.data.repeats import SAMPLE
 from emp_gym.data.synthetic.day import DayConfig
 from emp_gym.data.tape.format import DayInfo, hash_of, rules_of
 from emp_gym.data.tape.tape_set import TapeSet, build

@@ -17,7 +17,7 @@ from emp_gym.data.tape import index
 from emp_gym.data.tape.format import BLOCK, ELSEWHERE, FORMAT, NO_ROW, NO_TOUCH
 from emp_gym.data.tape.replay import replayed_book
 from emp_gym.data.tape.tape_set import TapeSet, build
-from emp_gym.types import ConfigError, DataError, Instrument, Kind, RecordedDay, Status
+from emp_gym.types import ConfigError, DataError, Instrument, MessageType, RecordedDay, TradingStatus
 from tests.market.by_hand import Hand
 from tests.market.duel import damaged, rows_of, synthetic_day
 from tests.reference_market import Day
@@ -59,15 +59,15 @@ def test_event_stream_alone_reproduces_every_book_row(name: str) -> None:
     events, books = events_by_row(tape), {1: {}, -1: {}}
     for r, message in enumerate(tape.messages):
         book, price, size = books[1 if message["side"] > 0 else -1], int(message["price"]), int(message["size"])
-        if message["kind"] == Kind.NEW:
+        if message["kind"] == MessageType.NEW:
             book[price] = book.get(price, 0) + size
-        elif message["kind"] in (Kind.REDUCE, Kind.DELETE, Kind.EXECUTE) and price in book:
+        elif message["kind"] in (MessageType.REDUCE, MessageType.DELETE, MessageType.EXECUTE) and price in book:
             book[price] -= size
             if book[price] <= 0:
                 del book[price]
         for event in events[r]:
             book, price = books[int(event["side"])], int(event["price"])
-            if event["kind"] == Kind.ADOPT:
+            if event["kind"] == MessageType.ADOPT:
                 book[price] = int(event["size"])
             else:
                 assert book.pop(price) == event["size"]
@@ -98,7 +98,7 @@ def test_window_events_are_those_of_a_plain_comparison() -> None:
             (r, int(event.kind), event.side, event.price, event.size)
             for r, row in enumerate(Day(day).rows)
             for event in row.events
-            if event.kind in (Kind.ADOPT, Kind.EVICT)
+            if event.kind in (MessageType.ADOPT, MessageType.EVICT)
         ]
         found = [tuple(e) for e in build(day).window[["row", "kind", "side", "price", "size"]].tolist()]
         assert found == expected, name
@@ -112,17 +112,17 @@ def test_slots_are_unique_among_live_orders_and_few(name: str) -> None:
     for r, message in enumerate(tape.messages):
         order, slot = int(message["order"]), int(message["slot"])
         if order >= 0:
-            if message["kind"] == Kind.NEW and order not in live:
+            if message["kind"] == MessageType.NEW and order not in live:
                 assert slot >= 0 and slot not in {held for held, _ in live.values()}
                 live[order], left[order] = (slot, (int(message["price"]), int(message["side"]))), int(message["size"])
             assert slot == (live[order][0] if order in live else -1), r
             most, used = max(most, len(live)), max(used, slot + 1)
-            if message["kind"] != Kind.NEW and order in live:
+            if message["kind"] != MessageType.NEW and order in live:
                 left[order] -= int(message["size"])
-                if message["kind"] == Kind.DELETE or left[order] <= 0:
+                if message["kind"] == MessageType.DELETE or left[order] <= 0:
                     del live[order]
         for event in events[r]:
-            if event["kind"] == Kind.EVICT:
+            if event["kind"] == MessageType.EVICT:
                 level = (int(event["price"]), int(event["side"]))
                 live = {order: held for order, held in live.items() if held[1] != level}
     assert used <= most
@@ -174,7 +174,7 @@ def far_and_off_tick() -> RecordedDay:
     """A day of which one new order stands a hundred thousand dollars away and another one off the tick."""
     day = day_of(NAMES[0])
     strange = replace(day, price=day.price.copy())
-    far, off = np.flatnonzero(day.kind == Kind.NEW)[[0, 1]]
+    far, off = np.flatnonzero(day.kind == MessageType.NEW)[[0, 1]]
     strange.price[far] += 100 * 10_000_000
     strange.price[off] += 1
     return strange
@@ -194,11 +194,11 @@ def test_touches_are_every_event_of_a_level_in_order_of_time(name: str) -> None:
     tape, expected = build(day), defaultdict(list)
     for r, row in enumerate(Day(day).rows):
         for event in row.events:
-            volume = event.size if event.kind == Kind.ADOPT else 0
-            if event.kind <= Kind.EXECUTE:
+            volume = event.size if event.kind == MessageType.ADOPT else 0
+            if event.kind <= MessageType.EXECUTE:
                 volume = row.book[event.side].get(event.price, 0)
             birth = event.birth if event.birth is not None else -1 - event.first_mention
-            birth = birth if event.kind <= Kind.EXECUTE else -1
+            birth = birth if event.kind <= MessageType.EXECUTE else -1
             expected[event.side, event.price].append((r, event.size, volume, birth, int(event.kind)))
     found = levels_of(tape)
     assert {
@@ -222,11 +222,11 @@ def told(tape: TapeSet) -> list[tuple[int, int, int, int]]:
 def crosses(message: tuple[int, int, int, int], side: int, price: int) -> bool:
     """Whether a message would fill an own order of `side` at `price` whatever the queue says."""
     status, kind, of, at = message
-    if status != Status.TRADING:
+    if status != TradingStatus.TRADING:
         return False
-    if kind == Kind.EXECUTE and of == side:
+    if kind == MessageType.EXECUTE and of == side:
         return side * at < side * price
-    return kind == Kind.NEW and of == -side and side * at <= side * price
+    return kind == MessageType.NEW and of == -side and side * at <= side * price
 
 
 @pytest.mark.parametrize("name", NAMES)

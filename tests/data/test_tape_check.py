@@ -24,7 +24,7 @@ from emp_gym.data.tape import check_kernels as kernels
 from emp_gym.data.tape.files import META
 from emp_gym.data.tape.format import COLUMNS, NO_ROW
 from emp_gym.data.tape.tape_set import TapeSet, build
-from emp_gym.types import NS, DataError, Instrument, Kind
+from emp_gym.types import NS, DataError, Instrument, MessageType
 from tests.data.test_tape import NAMES, day_of
 from tests.market.duel import synthetic_day
 
@@ -113,10 +113,10 @@ FAULTS: list[tuple[str, Change, str]] = [
     ("touches", put("row", 500, -1), r"touches\.row, entry 500: expected 0 to 1999, got -1"),
     ("touches", put("kind", 500, 6), r"touches\.kind, entry 500"),
     ("touches", put("status", 500, 3), r"touches\.status, entry 500"),
-    ("touches", of_kind(Kind.NEW, "size", 1 << 30), r"touches\.size, entry"),
-    ("touches", of_kind(Kind.ADOPT, "volume", 1 << 30), r"touches\.volume, entry"),
-    ("touches", of_kind(Kind.NEW, "volume", -3), r"touches\.volume, entry"),
-    ("touches", of_kind(Kind.NEW, "birth", 1), r"touches\.birth, entry"),
+    ("touches", of_kind(MessageType.NEW, "size", 1 << 30), r"touches\.size, entry"),
+    ("touches", of_kind(MessageType.ADOPT, "volume", 1 << 30), r"touches\.volume, entry"),
+    ("touches", of_kind(MessageType.NEW, "volume", -3), r"touches\.volume, entry"),
+    ("touches", of_kind(MessageType.NEW, "birth", 1), r"touches\.birth, entry"),
     ("touches", put("last", 500, 2), r"touches\.last, entry 500: expected 0 or 1, got 2"),
     ("touches", put("last", -1, 0), r"touches\.last, entry \d+: expected 1, since the day's touches end here"),
     ("touches", more("mid2", 500), r"touches\.mid2, entry 500"),
@@ -189,7 +189,7 @@ def test_every_rule_has_words() -> None:
 
 
 def test_a_change_within_bounds_is_found_by_the_full_check_which_names_the_column(folder: Path) -> None:
-    change(folder, "touches", of_kind(Kind.NEW, "volume", 12_345))
+    change(folder, "touches", of_kind(MessageType.NEW, "volume", 12_345))
     tape = TapeSet.open(folder)
     with pytest.raises(DataError, match=r"a\.tape: touches: other bytes than were written"):
         tape.verify()
@@ -309,7 +309,7 @@ def test_what_is_joined_is_verified_first(folder: Path, tmp_path: Path, monkeypa
     monkeypatch.setenv("EMP_GYM_HOME", str(tmp_path / "home"))
     other = build(synthetic_day(DayConfig(seed=31, rows=1_000, levels=3, date="2030-01-09"))).save(tmp_path / "b.tape")
     assert store.tapes([str(folder), str(other)]).verify()
-    change(folder, "touches", of_kind(Kind.NEW, "volume", 12_345))
+    change(folder, "touches", of_kind(MessageType.NEW, "volume", 12_345))
     for joined in (tmp_path / "home" / "sets").iterdir():
         for file in joined.iterdir():
             file.unlink()

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emp_gym.envs.core import Lanes
 from emp_gym.envs.tasks import ExecuteParent, Task, TradeBook
 from emp_gym.envs.tasks.table import compiled
+from emp_gym.envs.trading_core import Lanes
 from emp_gym.market.public import FREE, LIVE
-from emp_gym.types import LEAVE, WITHDRAW, Action, ConfigError, OrderKind, Orders, Status
+from emp_gym.types import LEAVE, WITHDRAW, Action, ConfigError, Orders, RequestType, TradingStatus
 
 N, K, CLIP, TICK = 512, 8, 100, 100
-LIM, MKT, CXL, REP = (int(kind) for kind in (OrderKind.LIMIT, OrderKind.MARKET, OrderKind.CANCEL, OrderKind.REPLACE))
+LIM, MKT, CXL, REP = (int(kind) for kind in (RequestType.LIMIT, RequestType.MARKET, RequestType.CANCEL, RequestType.REPLACE))
 KEEP = Action("keep")
 LADDER = {300: 20, 500: 50, 800: 100, 1_000: 200, 1_400: 500}  # ticks by price, 10 below
 
@@ -44,7 +44,7 @@ class Case:
     def __init__(self, lanes: Lanes, i: int) -> None:
         task, public, self.late = lanes.task, lanes.market.public, not lanes.setup["immediate"][0]
         quote, book = public.quote[i, 0], public.book[i, 0]
-        self.trading, self.position = quote["status"] == Status.TRADING, int(quote["position"])
+        self.trading, self.position = quote["status"] == TradingStatus.TRADING, int(quote["position"])
         self.best, self.size = {1: int(book[0, 0]), -1: int(book[2, 0])}, {1: int(book[1, 0]), -1: int(book[3, 0])}
         self.orders = [public.open[i, k] for k in range(public.lane["orders"][i])]
         self.free, self.whole, self.needs_free = K - len(self.orders), task.whole, task.free
@@ -208,7 +208,7 @@ def test_a_level_over_several_ticks_is_counted_one_by_one_on_both_sides(best, de
     both = type("Both", (TradeBook,), {"actions": (KEEP, Action("both", bid=deep, ask=deep)), "whole": False})
     lanes = scene(both, 1, 0)
     public = lanes.market.public
-    public.lane["orders"], public.quote["position"], public.quote["status"] = 0, 0, Status.TRADING
+    public.lane["orders"], public.quote["position"], public.quote["status"] = 0, 0, TradingStatus.TRADING
     public.book[:, 0, :, 0] = best[0], 300, best[1], 300
     out = Orders.empty(N, lanes.orders.kind.shape[1])
     out.begin(public.lane["decision"])

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import emp_gym  # noqa: F401
-from emp_gym.agents.certified import Naive, Optimal
+from emp_gym.agents.optimal_policies import Naive, Optimal
 from emp_gym.envs import CERTIFICATES
-from emp_gym.envs.check import conformance
+from emp_gym.envs.conformance.suite import conformance
 from emp_gym.types import ConfigError
 
 EPISODES = 4096

@@ -17,9 +17,9 @@ from gymnasium.vector.utils import batch_space
 
 import emp_gym  # noqa: F401  registers the ids
 from emp_gym.cli.check import main
-from emp_gym.envs import check_alone, check_lanes
-from emp_gym.envs.check import CHECKS, conformance, outcomes, run_check
-from emp_gym.envs.subject import Skip, Subject, first_difference, resolve
+from emp_gym.envs.conformance import scalar, vector
+from emp_gym.envs.conformance.subject import Skip, Subject, first_difference, resolve
+from emp_gym.envs.conformance.suite import CHECKS, conformance, outcomes, run_check
 from emp_gym.types import ConfigError
 
 LENGTH = 12
@@ -175,26 +175,26 @@ def lanes(fault: str = "") -> Subject:
 
 
 ALONE = [
-    ("infinite", check_alone.spaces_are_finite),
-    ("escape", check_alone.outputs_stay_inside),
-    ("nan", check_alone.outputs_stay_inside),
-    ("deaf", check_alone.seeds_decide_everything),
-    ("global", check_alone.seeds_decide_everything),
-    ("one start", check_alone.seeds_decide_everything),
-    ("one start", check_alone.starts_are_random),
-    ("stuck", check_alone.starts_are_random),
-    ("constant", check_alone.features_vary),
-    ("flat", check_alone.rewards_vary),
-    ("buffer", check_alone.returned_arrays_are_not_shared),
-    ("info buffer", check_alone.returned_arrays_are_not_shared),
-    ("alias", check_alone.scribbling_changes_nothing),
-    ("copy", check_alone.copies_continue_alike),
-    ("pickle", check_alone.copies_continue_alike),
-    ("nothing allowed", check_alone.masks_hold),
-    ("mask ignored", check_alone.masks_hold),
-    ("uncounted", check_alone.masks_hold),
-    ("dtype", check_alone.sb3_accepts),
-    ("infinite", check_alone.gymnasium_accepts),
+    ("infinite", scalar.spaces_are_finite),
+    ("escape", scalar.outputs_stay_inside),
+    ("nan", scalar.outputs_stay_inside),
+    ("deaf", scalar.seeds_decide_everything),
+    ("global", scalar.seeds_decide_everything),
+    ("one start", scalar.seeds_decide_everything),
+    ("one start", scalar.starts_are_random),
+    ("stuck", scalar.starts_are_random),
+    ("constant", scalar.features_vary),
+    ("flat", scalar.rewards_vary),
+    ("buffer", scalar.returned_arrays_are_not_shared),
+    ("info buffer", scalar.returned_arrays_are_not_shared),
+    ("alias", scalar.scribbling_changes_nothing),
+    ("copy", scalar.copies_continue_alike),
+    ("pickle", scalar.copies_continue_alike),
+    ("nothing allowed", scalar.masks_hold),
+    ("mask ignored", scalar.masks_hold),
+    ("uncounted", scalar.masks_hold),
+    ("dtype", scalar.sb3_accepts),
+    ("infinite", scalar.gymnasium_accepts),
 ]
 
 
@@ -217,20 +217,20 @@ def test_threads_that_meet_are_found():
             self.place += 1e-3 * (Meeting.common[0] - seen)
             return super().step(action)
 
-    assert run_check(check_lanes.python_threads_do_not_meet, Subject.of(Meeting)).findings
+    assert run_check(vector.python_threads_do_not_meet, Subject.of(Meeting)).findings
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork")
 def test_workers_that_die_are_found():
-    assert run_check(check_lanes.forked_workers_survive, Subject.of(DyingWalk)).findings
+    assert run_check(vector.forked_workers_survive, Subject.of(DyingWalk)).findings
 
 
 LANES = [
-    ("final", check_lanes.lanes_equal_their_twins),
-    ("late", check_lanes.lanes_equal_their_twins),
-    ("info", check_lanes.lanes_equal_their_twins),
-    ("width", check_lanes.lanes_do_not_know_each_other),
-    ("thread", check_lanes.threads_change_nothing),
+    ("final", vector.lanes_equal_their_twins),
+    ("late", vector.lanes_equal_their_twins),
+    ("info", vector.lanes_equal_their_twins),
+    ("width", vector.lanes_do_not_know_each_other),
+    ("thread", vector.threads_change_nothing),
 ]
 
 
@@ -245,7 +245,7 @@ def test_a_sound_environment_conforms():
 
 def test_sound_lanes_pass_every_check_of_lanes():
     for check in CHECKS:
-        if check.__module__ == check_lanes.__name__:
+        if check.__module__ == vector.__name__:
             assert [str(finding) for finding in run_check(check, lanes()).findings] == []
 
 
@@ -264,7 +264,7 @@ def test_a_declared_constant_is_allowed():
     class Declared(Walk):
         constant_features = ("push",)
 
-    assert not run_check(check_alone.features_vary, Subject.of(lambda: Declared("constant"))).findings
+    assert not run_check(scalar.features_vary, Subject.of(lambda: Declared("constant"))).findings
 
 
 def test_an_environment_that_cannot_be_made_is_said_once():

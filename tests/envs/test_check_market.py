@@ -7,9 +7,9 @@ import json
 import pytest
 
 from emp_gym.cli import check
-from emp_gym.envs.check_market import CHECKS, market_conformance, market_outcomes
-from emp_gym.envs.check_market_orders import money_is_conserved
-from emp_gym.envs.market_course import MarketSubject
+from emp_gym.envs.conformance.market import CHECKS, market_conformance, market_outcomes
+from emp_gym.envs.conformance.market_driver import MarketSubject
+from emp_gym.envs.conformance.market_orders import money_is_conserved
 from emp_gym.market.replay import ReplayMarket
 from tests.faulty_markets import FAULTY, RIGHT, Late, Walk
 

@@ -21,8 +21,8 @@ import pytest
 import emp_gym  # noqa: F401  (registers the ids)
 from emp_gym.data.synthetic.day import DayConfig
 from emp_gym.data.tape.tape_set import build
-from emp_gym.envs.core import Lanes
-from emp_gym.types import CASH_UNITS, NS, ConfigError, Instrument, OrderKind
+from emp_gym.envs.trading_core import Lanes
+from emp_gym.types import CASH_UNITS, NS, ConfigError, Instrument, RequestType
 from tests.market.duel import synthetic_day
 
 HOUR = 3_600 * NS
@@ -219,7 +219,7 @@ def test_what_tasks_ask_for_is_valid_at_its_own_price(task: str, dollar: str) ->
         menu = len(lanes.task.menu)
         actions = random.integers(0, menu, 8) if menu else random.uniform(-1, 1, (8, 3)).astype(np.float32)
         ended, _, _ = lanes.step(actions)
-        kinds = np.isin(lanes.sent.kind, [OrderKind.LIMIT, OrderKind.REPLACE])
+        kinds = np.isin(lanes.sent.kind, [RequestType.LIMIT, RequestType.REPLACE])
         for price in lanes.sent.price[kinds].tolist():
             assert price > 0 and price % own.tick_at(price) == 0
             seen.add(own.tick_at(price))
@@ -244,7 +244,7 @@ def test_a_risk_gate_lets_pass_what_is_valid_at_its_own_price(dollar: str) -> No
     for _ in range(100):
         tick = lanes.market.view.tick.copy()
         lanes.step(random.integers(0, 7, 4))
-        kinds = np.isin(lanes.orders.kind, [OrderKind.LIMIT, OrderKind.REPLACE])
+        kinds = np.isin(lanes.orders.kind, [RequestType.LIMIT, RequestType.REPLACE])
         off_the_mids_tick += int((lanes.orders.price % tick)[kinds].astype(bool).sum())
         assert not lanes.verdicts[0].reason.any()
         lanes.settle_and_observe()

@@ -11,17 +11,17 @@ import pytest
 
 import emp_gym  # noqa: F401
 from emp_gym.envs import snapshot
-from emp_gym.envs.check_lanes import lanes_equal_their_twins
+from emp_gym.envs.conformance.subject import Subject
+from emp_gym.envs.conformance.vector import lanes_equal_their_twins
 from emp_gym.envs.foreign_gates import Foreign, is_foreign, reason_names
 from emp_gym.envs.gates import resolve
-from emp_gym.envs.subject import Subject
 from emp_gym.envs.wrappers.diary import describe
 from emp_gym.envs.wrappers.risk import SafetyVectorAdapter
 from emp_gym.risk.gates import AllowAll, CapQuantity, Gate, passed
-from emp_gym.types import ConfigError, OrderKind, Orders, Verdicts, View
+from emp_gym.types import ConfigError, Orders, RequestType, Verdicts, View
 
 OWN = np.uint64(1 << 32)
-LIMIT, MARKET, CANCEL, REPLACE, NONE = OrderKind.LIMIT, OrderKind.MARKET, OrderKind.CANCEL, OrderKind.REPLACE, OrderKind.NONE
+LIMIT, MARKET, CANCEL, REPLACE, NONE = RequestType.LIMIT, RequestType.MARKET, RequestType.CANCEL, RequestType.REPLACE, RequestType.NONE
 VIEW: View = None  # type: ignore[assignment]  # what these gates do not look at
 
 

@@ -12,9 +12,9 @@ import pytest
 import emp_gym  # noqa: F401  registers the ids
 from emp_gym.envs import snapshot
 from emp_gym.envs.about import about
-from emp_gym.envs.check import run_check
 from emp_gym.envs.check_plugins import plugins_write_nothing_else, snapshots_continue_alike
-from emp_gym.envs.subject import Subject
+from emp_gym.envs.conformance.subject import Subject
+from emp_gym.envs.conformance.suite import run_check
 from emp_gym.envs.tasks import Reward, TradeBook
 from emp_gym.evaluation.observers import Observer
 from emp_gym.market.base import MarketSpec

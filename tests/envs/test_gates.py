@@ -11,7 +11,7 @@ import pytest
 import emp_gym  # noqa: F401
 from emp_gym.envs.gates import resolve
 from emp_gym.risk.gates import CAPPED, AllowAll, CapQuantity, Gate, passed
-from emp_gym.types import ConfigError, Stop
+from emp_gym.types import ConfigError, TruncationReason
 
 
 def test_gates_are_found_by_name_mapping_and_module():
@@ -72,7 +72,7 @@ class Told(Gate):
 
     @property
     def stopped(self):
-        return np.array([0, Stop.CALL], np.int8) if self.calls == 3 else None
+        return np.array([0, TruncationReason.CALL], np.int8) if self.calls == 3 else None
 
 
 def test_gates_are_told_of_episodes_and_of_what_is_sent():
@@ -85,7 +85,7 @@ def test_gates_are_told_of_episodes_and_of_what_is_sent():
     assert gate.told == ["begin [0, 1]", "asked", "sent", "asked", "sent"]
     _, _, _, truncated, info = env.step(np.zeros(2, int))
     assert truncated.tolist() == [False, True] and info["truncated_by"].tolist() == [0, 0], "lane 1 has begun anew"
-    assert info["final_info"]["truncated_by"].tolist() == [0, Stop.CALL]
+    assert info["final_info"]["truncated_by"].tolist() == [0, TruncationReason.CALL]
     assert info["final_info"]["summary"]["length"].tolist() == [0, 3]
     assert gate.told[-3:] == ["asked", "sent", "begin [1]"]
 

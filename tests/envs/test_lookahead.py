@@ -13,9 +13,9 @@ import pytest
 from gymnasium import spaces
 
 import emp_gym  # noqa: F401  registers the ids
-from emp_gym.data.futures import CsvFile, Table, source
 from emp_gym.data.lobster import reader
-from emp_gym.data.lobster.futures import LobsterDay
+from emp_gym.data.lobster.rewrites import LobsterDay
+from emp_gym.data.rewrites import ArraySource, CsvFile, source
 from emp_gym.data.synthetic import day as synthetic
 from emp_gym.envs import ENVIRONMENTS
 from emp_gym.envs.lookahead import NoData, _maker, _walker, lookahead, lookahead_id, tape_of
@@ -261,7 +261,7 @@ def test_drawn_starts_leave_out_other_lengths_and_say_so(day):
 # --- the material: other futures of the same past
 
 
-@pytest.mark.parametrize("how", Table.rewrites)
+@pytest.mark.parametrize("how", ArraySource.rewrites)
 @pytest.mark.parametrize("kind", ["array", "structured", "frame", "series", "dict"])
 def test_a_table_keeps_its_past_and_changes_its_future(how, kind, day, tmp_path):
     times = np.arange(400) * 10
@@ -285,9 +285,9 @@ def test_a_table_keeps_its_past_and_changes_its_future(how, kind, day, tmp_path)
 
     assert rows(other, 0, 101) == rows(made, 0, 101)
     assert rows(other, 101, 111) != rows(made, 101, 111)
-    assert (Table(other).rows < 400) == (how == "deleted")
+    assert (ArraySource(other).rows < 400) == (how == "deleted")
     if kind in ("structured", "frame", "dict"):
-        assert np.array_equal(np.asarray(other["time"]), times[: Table(other).rows])
+        assert np.array_equal(np.asarray(other["time"]), times[: ArraySource(other).rows])
         assert other["volume"].dtype == made["volume"].dtype
     if kind == "frame":
         assert list(other.index) == list(frame.index[: len(other)])

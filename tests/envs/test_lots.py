@@ -8,10 +8,10 @@ import pytest
 
 import emp_gym  # noqa: F401
 from emp_gym.data.synthetic.day import DayConfig, write_day
-from emp_gym.envs.core import Lanes
+from emp_gym.envs.trading_core import Lanes
 from emp_gym.market import lots
 from emp_gym.runs.backtest import Comparison
-from emp_gym.types import ConfigError, Status
+from emp_gym.types import ConfigError, TradingStatus
 from tests.inside import market_of
 
 SHORT = {"split": "all", "episode": "20 decisions"}
@@ -122,7 +122,7 @@ def closing(path: str, offset: int, action: int, **keywords: object) -> tuple[di
     """Summary of a short episode that begins `offset` rows before the halt, and the status of its last row."""
     env = gym.make("emp-lob-v0", data=path, split="all", every="1 messages", episode="5 decisions", **keywords)
     tape = env.unwrapped.tape_set
-    halt = int(np.flatnonzero(tape.rows["status"] == Status.HALTED)[0])
+    halt = int(np.flatnonzero(tape.rows["status"] == TradingStatus.HALTED)[0])
     env.reset(seed=0, options={"day": 0, "start": halt - offset})
     over, info = False, {}
     while not over:
@@ -135,20 +135,20 @@ def closing(path: str, offset: int, action: int, **keywords: object) -> tuple[di
 
 def test_an_episode_that_closes_in_a_halt_says_so(path):
     summary, status = closing(path, 5, action=7)  # buys until the halt
-    assert status != Status.TRADING and summary["max_inventory"] > 0 and summary["closed_halted"] == 1
+    assert status != TradingStatus.TRADING and summary["max_inventory"] > 0 and summary["closed_halted"] == 1
 
 
 def test_one_that_holds_nothing_or_ends_before_the_halt_does_not(path):
     summary, status = closing(path, 5, action=0)
-    assert status != Status.TRADING and summary["closed_halted"] == 0
+    assert status != TradingStatus.TRADING and summary["closed_halted"] == 0
     summary, status = closing(path, 60, action=7)
-    assert status == Status.TRADING and summary["max_inventory"] > 0 and summary["closed_halted"] == 0
+    assert status == TradingStatus.TRADING and summary["max_inventory"] > 0 and summary["closed_halted"] == 0
 
 
 def test_lanes_say_it_each_for_itself(path):
     env = gym.make_vec("emp-lob-v0", num_envs=2, data=path, split="all", every="1 messages", episode="5 decisions",
                        autoreset_mode="Disabled")  # fmt: skip
-    halt = int(np.flatnonzero(env.unwrapped.tape_set.rows["status"] == Status.HALTED)[0])
+    halt = int(np.flatnonzero(env.unwrapped.tape_set.rows["status"] == TradingStatus.HALTED)[0])
     env.reset(seed=0, options={"day": [0, 0], "start": [halt - 60, halt - 5]})
     info: dict = {}
     for _ in range(5):

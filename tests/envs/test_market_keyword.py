@@ -16,7 +16,7 @@ from emp_gym.envs import ENVIRONMENTS, snapshot
 from emp_gym.envs.about import about
 from emp_gym.evaluation.observers import Began, Decision, Observer, Settled
 from emp_gym.market.base import Market
-from emp_gym.types import ConfigError, DataError, Outcome
+from emp_gym.types import ConfigError, DataError, OrderAck
 from tests.faulty_markets import Late
 
 WALK = "emp_example_market.market:Walk"
@@ -145,4 +145,4 @@ class Answers(Observer):
             self.unasked += told not in self.waiting
             self.waiting.discard(told)
             self.answered += 1
-        self.waiting |= {(lane, int(self.ids[lane, k])) for lane, k in np.argwhere(now.outcome == Outcome.PENDING).tolist()}
+        self.waiting |= {(lane, int(self.ids[lane, k])) for lane, k in np.argwhere(now.outcome == OrderAck.PENDING).tolist()}

@@ -15,9 +15,9 @@ import pytest
 import emp_gym  # noqa: F401
 from emp_gym.envs import snapshot
 from emp_gym.envs.about import about
-from emp_gym.envs.check import outcomes
+from emp_gym.envs.conformance.suite import outcomes
 from emp_gym.envs.tasks import MakeMarket, Reward, Task, TradeBook
-from emp_gym.evaluation.metrics import OWN
+from emp_gym.evaluation.intervals import OWN
 from emp_gym.sensory.sets import FeatureSet
 from emp_gym.types import (
     CASH_UNITS,
@@ -28,8 +28,8 @@ from emp_gym.types import (
     Bool,
     ConfigError,
     Feature,
-    OrderKind,
     Orders,
+    RequestType,
     UnknownKeyword,
 )
 
@@ -118,7 +118,7 @@ class Takes(Task):
 
     def orders(self, actions: np.ndarray, out: Orders) -> None:
         for action, side in ((1, 1), (2, -1)):
-            out.add(np.flatnonzero(actions == action), OrderKind.MARKET, side=side, quantity=self.order_quantity)
+            out.add(np.flatnonzero(actions == action), RequestType.MARKET, side=side, quantity=self.order_quantity)
 
     def observe(self, lanes: I64, out: F32) -> None:
         out[:, 0] = self.world.view.position[lanes, 0] / self.order_quantity
@@ -242,10 +242,10 @@ class InNumpy(Table):
     def orders(self, actions, out):
         view = self.world.view
         for action, side in ((1, 1), (2, -1)):
-            out.add(np.flatnonzero(actions == action), OrderKind.MARKET, side=side, quantity=self.order_quantity)
+            out.add(np.flatnonzero(actions == action), RequestType.MARKET, side=side, quantity=self.order_quantity)
         for k in range(view.order_id.shape[1]):
             lanes = np.flatnonzero((actions == 3) & (view.order_id[:, k] > 0) & ~view.order_leaving[:, k])
-            out.add(lanes, OrderKind.CANCEL, side=view.order_side[lanes, k], id=view.order_id[lanes, k])
+            out.add(lanes, RequestType.CANCEL, side=view.order_side[lanes, k], id=view.order_id[lanes, k])
 
     def mask(self, out):
         view, free = self.world.view, (self.world.view.order_id == 0).any(axis=1)
@@ -303,7 +303,7 @@ class Wide(Task):
 
     def orders(self, actions, out):
         for _ in range(11):
-            out.add(np.arange(self.world.lanes), OrderKind.MARKET, side=1, quantity=100)
+            out.add(np.arange(self.world.lanes), RequestType.MARKET, side=1, quantity=100)
 
 
 def test_what_is_wrong_with_them_is_said():

@@ -15,7 +15,7 @@ import pytest
 import emp_gym  # noqa: F401
 from emp_gym.data.array_files import archived, loaded
 from emp_gym.envs import snapshot
-from emp_gym.training.training import _finite
+from emp_gym.training.episode_statistics import _finite
 from emp_gym.types import DataError
 from tests.inside import kept_of
 

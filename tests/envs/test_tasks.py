@@ -11,12 +11,12 @@ import pytest
 
 from emp_gym.data.synthetic.day import DayConfig
 from emp_gym.data.tape.tape_set import TapeSet, build
-from emp_gym.envs.core import Lanes
-from emp_gym.types import NS, OrderKind, Status
+from emp_gym.envs.trading_core import Lanes
+from emp_gym.types import NS, RequestType, TradingStatus
 from tests.market.duel import synthetic_day
 
 CLIP, LIMIT, CASH = 100, 500, 10_000
-LIM, MKT, CXL, REP = OrderKind.LIMIT, OrderKind.MARKET, OrderKind.CANCEL, OrderKind.REPLACE
+LIM, MKT, CXL, REP = RequestType.LIMIT, RequestType.MARKET, RequestType.CANCEL, RequestType.REPLACE
 DAYS = (
     DayConfig(seed=21, rows=4_000, halts=2, thin=True, stressed=0.5),
     DayConfig(seed=22, rows=4_000, tick_regime="wide", date="2030-01-08"),
@@ -131,7 +131,7 @@ class Seen:
         view, slots = lanes.market.view, lanes.market.public.open[i]
         self.best = {1: int(view.bid_price[i, 0, 0]), -1: int(view.ask_price[i, 0, 0])}
         self.there = {1: view.bid_size[i, 0, 0] > 0, -1: view.ask_size[i, 0, 0] > 0}
-        self.trading = view.status[i, 0] == Status.TRADING
+        self.trading = view.status[i, 0] == TradingStatus.TRADING
         self.position, self.tick = int(view.position[i, 0]), int(view.tick[i, 0])
         self.own = [slot for slot in slots if slot["id"] > 0]
         self.late = not lanes.setup["immediate"][0]

@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode
 
 import emp_gym  # noqa: F401
 from emp_gym.envs import ENVIRONMENTS
-from emp_gym.envs.faces import ResetNeeded
+from emp_gym.envs.base_env import ResetNeeded
 from emp_gym.types import ConfigError, DataError
 from tests.inside import lanes_of, market_of
 

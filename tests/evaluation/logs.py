@@ -12,7 +12,7 @@ from emp_gym.evaluation import runlog
 from emp_gym.evaluation.runlog import Horizon
 from emp_gym.runs import backtest
 from emp_gym.runs.config import EvaluationConfig
-from emp_gym.runs.recording import Recorder
+from emp_gym.runs.run_recorder import RunRecorder
 from emp_gym.types import NS, RunLog
 
 SMALL = "synthetic:rows=6000"
@@ -28,7 +28,7 @@ def recorded(
     chosen = backtest.windows(env_id, kwargs, EvaluationConfig(episodes=episodes, split=split))
     if isinstance(agent, str):
         agent = backtest.build(agent, backtest.make_env(env_id, kwargs, 1, split=split), seed)
-    return backtest.evaluate(agent, env_id, kwargs, chosen, seed, split, record=Recorder(horizons))
+    return backtest.evaluate(agent, env_id, kwargs, chosen, seed, split, record=RunRecorder(horizons))
 
 
 def by_hand(mids: Sequence[int], fills: Sequence[dict[str, Any]], parent: int = 0, fee: int = 0) -> RunLog:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from emp_gym.evaluation import measures, metrics
-from emp_gym.evaluation.measures import figures, parts
+from emp_gym.evaluation import intervals, performance
+from emp_gym.evaluation.performance import figures, parts
 from emp_gym.types import CASH_UNITS, NS, RunLog
 from tests.evaluation.logs import by_hand, recorded
 
@@ -101,7 +101,7 @@ def test_every_figure_has_a_unit_a_meaning_and_an_interval_of_its_own_stream() -
     pnl = log.episodes["pnl"]
     assert every["sharpe_per_episode"].estimate.mean == pytest.approx(pnl.mean() / pnl.std(ddof=1))
     assert every["cvar5_currency"].estimate.mean <= np.sort(pnl)[: max(1, len(pnl) // 20)].mean() + 1e-9
-    assert measures.TAIL == 0.05 and metrics.FEWEST == 8
+    assert performance.TAIL == 0.05 and intervals.FEWEST == 8
 
 
 def test_prices_of_fills_do_not_move_queue_figures() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from emp_gym.governance.log.heads import KeyFile
+from emp_gym.governance.log.signed_tree_heads import KeyFile
 from emp_gym.governance.log.writer import Log
 from tests.governance.logs import Ticks, drafts
 

@@ -17,7 +17,7 @@ from emp_gym.governance.ledger.record import DAY_NS, identity, setting
 from emp_gym.governance.ledger.signatures import Approver, approvals
 from emp_gym.governance.ledger.state import State
 from emp_gym.governance.log.canonical import canonical
-from emp_gym.governance.log.heads import KeyFile
+from emp_gym.governance.log.signed_tree_heads import KeyFile
 from emp_gym.governance.log.writer import Log
 
 SETTING = setting("emp-lob-v0", HONEST)

@@ -15,8 +15,8 @@ from pathlib import Path
 from random import Random
 
 from emp_gym.governance.log import merkle
-from emp_gym.governance.log.heads import sign_head
 from emp_gym.governance.log.reader import BLOCK_LEVEL
+from emp_gym.governance.log.signed_tree_heads import sign_head
 from emp_gym.governance.log.store import TABLES
 from emp_gym.governance.log.writer import DIARY
 from tests.governance.logs import create, drafts, key

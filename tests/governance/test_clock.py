@@ -108,7 +108,7 @@ def test_the_command_says_it_and_accepts_it(desk: Desk, capsys, monkeypatch) -> 
     monkeypatch.setattr("emp_gym.cli.promote.GovernanceFolder", None, raising=False)
     args = promote.parser().parse_args([str(desk.folder), "--accept-clock"])
     assert args.accept_clock is True and promote.parser().parse_args([str(desk.folder)]).accept_clock is None
-    made = promote.Desk(None, desk.ledger, None)  # type: ignore[arg-type]
+    made = promote.OpenLedger(None, desk.ledger, None)  # type: ignore[arg-type]
     from emp_gym.cli.promotion_view import listing
 
     listing(desk.ledger, as_json=False)

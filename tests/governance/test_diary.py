@@ -10,7 +10,7 @@ from emp_gym.governance.diary.blocks import SETTLED, DiaryDamaged
 from emp_gym.governance.diary.diary import Diary, DiaryReader
 from emp_gym.governance.diary.words import Words
 from emp_gym.risk.gates import Gate
-from emp_gym.types import ConfigError, OrderKind, Verdicts
+from emp_gym.types import ConfigError, RequestType, Verdicts
 from tests.governance.diaries import RISK, WEIGHTS, blocks, diary_log, drive, same, scalar, vector
 from tests.governance.logs import findings
 
@@ -146,7 +146,7 @@ class Two(Task):
 
     def orders(self, actions, out):
         lanes = np.flatnonzero(actions[:, 0] > 0)
-        out.add(lanes, OrderKind.MARKET, side=1, quantity=self.order_quantity)
+        out.add(lanes, RequestType.MARKET, side=1, quantity=self.order_quantity)
 
 
 class Dawn(Gate):
@@ -155,8 +155,8 @@ class Dawn(Gate):
     reason_names = ("too-early",)
 
     def __call__(self, view, orders):
-        drop, sent = orders.kind == OrderKind.MARKET, orders.copy()
-        sent.kind[drop] = OrderKind.NONE
+        drop, sent = orders.kind == RequestType.MARKET, orders.copy()
+        sent.kind[drop] = RequestType.NONE
         reason = np.where(drop, np.uint64(3 << 32), np.uint64(0))
         return sent, Verdicts(reason, orders.quantity.copy(), np.where(drop, 0, orders.quantity))
 

@@ -129,7 +129,7 @@ def test_a_file_size_limit_is_an_error_and_not_a_loss(tmp_path):
     """A real disk that takes no more: RLIMIT_FSIZE on a writer of its own."""
     program = (
         "import resource, sys\nfrom pathlib import Path\nfrom tests.governance.logs import *\n"
-        "from emp_gym.governance.errors import LogError\nfrom emp_gym.governance.log.heads import KeyFile\n"
+        "from emp_gym.governance.errors import LogError\nfrom emp_gym.governance.log.signed_tree_heads import KeyFile\n"
         f"log = Log.create(Path(sys.argv[1]), signer=KeyFile({str(key().path)!r}), clock=Ticks())\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))\ncount = 0\n"
         "try:\n    while True:\n        count += len(log.append_many(drafts(50, count)))\n"

@@ -16,7 +16,7 @@ def log(tmp_path):
     return tmp_path / "a.log"
 
 
-def found(log) -> list[verify.Finding]:
+def found(log) -> list[verify.Misfit]:
     return verify.verify(log).findings
 
 
@@ -64,7 +64,7 @@ def test_heads_and_nodes_of_what_is_not_there_are_left_over(log):
 
 
 def test_a_connection_is_careful(log):
-    db = verify._connected(log, "ro", verify.Watch([log]))
+    db = verify._connected(log, "ro", verify.ReadingBudget([log]))
     got = [db.execute(f"PRAGMA {name}").fetchone() for name in ("trusted_schema", "cell_size_check", "mmap_size")]
     assert got[:2] == [(0,), (1,)] and got[2] in (None, (0,))
     db.close()

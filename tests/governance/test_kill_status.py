@@ -14,7 +14,7 @@ from emp_gym.governance.errors import LogError, LogTampered
 from emp_gym.governance.folder import GovernanceFolder
 from emp_gym.governance.kill_switch import state
 from emp_gym.governance.kill_switch.switch import KillSwitch, Rearm
-from emp_gym.governance.log.heads import KeyFile
+from emp_gym.governance.log.signed_tree_heads import KeyFile
 from tests.governance.bad_disk import BadDisk
 from tests.governance.logs import START_NS, Ticks, create, drafts, key, reopen
 
@@ -137,7 +137,7 @@ def test_a_commit_that_a_crash_left_half_done_is_judged_as_the_next_run_will(fol
         here = tmp_path / f"cut{cut_at}" / "log"
         shutil.copytree(folder, here)
         signer = KeyFile(here / "keys" / "system.key")
-        record = state.Kill("ab" * 16, "alice", state.Stop.CALL, "why", 5).record
+        record = state.Kill("ab" * 16, "alice", state.TruncationReason.CALL, "why", 5).record
         flat = tmp_path / f"flat{cut_at}"
         flat.mkdir()
         shutil.copy(folder / "ledger.log", flat)
@@ -154,8 +154,8 @@ def test_a_commit_that_a_crash_left_half_done_is_judged_as_the_next_run_will(fol
 
 
 def test_the_end_of_a_log_is_judged_alike_by_reader_and_writer(tmp_path):
-    from emp_gym.governance.log.heads import Witness
     from emp_gym.governance.log.reader import LogReader
+    from emp_gym.governance.log.signed_tree_heads import Witness
 
     with create(tmp_path / "a.log", witness=tmp_path / "w") as log:
         log.append_many(drafts(9))

@@ -19,9 +19,9 @@ from governance.logs import Ticks, create, key, reopen
 from emp_gym.governance.errors import LogError
 from emp_gym.governance.kill_switch import state
 from emp_gym.governance.kill_switch.switch import KillSwitch, Rearm, RearmRefused
-from emp_gym.governance.log.heads import KeyFile
 from emp_gym.governance.log.reader import LogReader
-from emp_gym.types import ConfigError, Stop
+from emp_gym.governance.log.signed_tree_heads import KeyFile
+from emp_gym.types import ConfigError, TruncationReason
 
 
 def at(folder: Path, **options) -> KillSwitch:
@@ -58,7 +58,7 @@ def test_a_new_folder_is_armed_and_says_so(tmp_path):
 def test_a_call_closes_it_at_once_for_good_and_on_disk(tmp_path):
     switch = at(tmp_path)
     kill = switch.trip("alice", "wrong model")
-    assert switch.check() and (kill.who, kill.cause, kill.reason) == ("alice", Stop.CALL, "wrong model")
+    assert switch.check() and (kill.who, kill.cause, kill.reason) == ("alice", TruncationReason.CALL, "wrong model")
     assert json.loads((tmp_path / "kill").read_text())["kill"]["kill_id"] == kill.kill_id
     assert switch.trip("bob", "again") == kill, "the first cause stands"
     assert restarted(tmp_path).kill == kill
@@ -72,7 +72,7 @@ def test_a_second_reason_is_noted_beside_the_first_in_file_and_ledger(tmp_path):
     with create(tmp_path / "ledger.log") as log:
         switch = at(tmp_path, log=log)
         first = switch.trip("alice", "first")
-        switch.trip("bob", "second"), switch.trip("bob", "second"), switch.trip_within("a rule", Stop.RATE)
+        switch.trip("bob", "second"), switch.trip("bob", "second"), switch.trip_within("a rule", TruncationReason.RATE)
         assert KillSwitch.request(tmp_path, "carol", "third", 6) == first
         (tmp_path / "kill").chmod(0o600)  # whatever else happens to the file
         assert switch.check() and switch.kill == first
@@ -148,20 +148,20 @@ def test_whatever_is_written_into_the_file_closes_it(tmp_path, text):
     switch = at(tmp_path)
     assert not switch.check()
     (tmp_path / "kill").write_text(text, encoding="latin-1")
-    assert switch.check() and switch.kill.cause is Stop.FILE
+    assert switch.check() and switch.kill.cause is TruncationReason.FILE
     assert restarted(tmp_path).kill == switch.kill, "every process names it alike"
 
 
 def test_a_file_that_is_taken_away_or_cannot_be_read_closes_it(tmp_path):
     gone = at(tmp_path / "gone")
     (tmp_path / "gone" / "kill").unlink()
-    assert gone.check() and gone.kill.cause is Stop.STATE
+    assert gone.check() and gone.kill.cause is TruncationReason.STATE
     gone.finish()
     assert restarted(tmp_path / "gone").kill == gone.kill, "it was written again, closed"
     folder = at(tmp_path / "folder")
     (tmp_path / "folder" / "kill").unlink()
     (tmp_path / "folder" / "kill").mkdir()
-    assert folder.check() and folder.kill.cause is Stop.STATE
+    assert folder.check() and folder.kill.cause is TruncationReason.STATE
     pipe = at(tmp_path / "pipe")
     (tmp_path / "pipe" / "kill").unlink()
     os.mkfifo(tmp_path / "pipe" / "kill")
@@ -171,7 +171,7 @@ def test_a_file_that_is_taken_away_or_cannot_be_read_closes_it(tmp_path):
 def test_a_folder_that_is_taken_away_closes_it(tmp_path):
     switch = at(tmp_path / "a")
     (tmp_path / "a").rename(tmp_path / "b")
-    assert switch.check() and switch.kill.cause is Stop.STATE
+    assert switch.check() and switch.kill.cause is TruncationReason.STATE
     switch.finish()
     assert "not on disk" in switch.trouble and switch.check()
 
@@ -194,7 +194,7 @@ def test_a_signal_closes_it_at_the_next_look(tmp_path):
         switch.listen()
         os.kill(os.getpid(), signal.SIGUSR1)
         assert switch.kill is None, "the handler sets a flag only"
-        assert switch.check() and switch.kill.cause is Stop.SIGNAL and "SIGUSR1" in switch.kill.reason
+        assert switch.check() and switch.kill.cause is TruncationReason.SIGNAL and "SIGUSR1" in switch.kill.reason
     finally:
         signal.signal(signal.SIGUSR1, before)
 
@@ -202,7 +202,7 @@ def test_a_signal_closes_it_at_the_next_look(tmp_path):
 def test_a_request_from_outside_needs_the_folder_and_nothing_else(tmp_path):
     switch = at(tmp_path)
     kill = KillSwitch.request(tmp_path, "carol", "by hand", 5)
-    assert switch.check() and switch.kill == kill and kill.cause is Stop.COMMAND
+    assert switch.check() and switch.kill == kill and kill.cause is TruncationReason.COMMAND
     assert KillSwitch.request(tmp_path, "dave", "again", 6) == kill == KillSwitch.seen(tmp_path)
     with pytest.raises(ConfigError, match="nothing was stopped"):
         KillSwitch.request(tmp_path / "typo", "carol", "by hand", 5)
@@ -283,7 +283,7 @@ def test_a_slow_ledger_or_disk_holds_nobody_up(tmp_path, monkeypatch):
     release.clear()
     monkeypatch.setattr(state, "keep", lambda *a: (release.wait(), keep(*a)))
     began = time.monotonic()
-    slow.trip_within("a rule", Stop.RATE)
+    slow.trip_within("a rule", TruncationReason.RATE)
     assert time.monotonic() - began < 0.5 and slow.check()
     release.set()
     slow.finish()
@@ -317,7 +317,7 @@ def test_a_kill_entry_of_another_form_is_a_kill(tmp_path):
     with create(tmp_path / "ledger.log") as log:
         log.append("somebody", "kill")
         log.append("somebody", "rearm", payload={"please": True})
-    assert restarted(tmp_path).kill.cause is Stop.STATE
+    assert restarted(tmp_path).kill.cause is TruncationReason.STATE
 
 
 # ------------------------------------------------------------------------------------------------------------- opening it
@@ -408,7 +408,7 @@ def test_an_order_in_the_file_opens_other_processes_too(tmp_path):
 def test_two_processes_that_close_it_at_once_end_with_one_name_for_it(tmp_path):
     here = at(tmp_path)
     there = restarted(tmp_path)
-    here._close(here._new("one", "x", Stop.CALL)), there._close(there._new("two", "y", Stop.CALL))
+    here._close(here._new("one", "x", TruncationReason.CALL)), there._close(there._new("two", "y", TruncationReason.CALL))
     here.finish(), there.finish()
     assert here.check() and there.check()
     assert here.kill == there.kill == state.load(tmp_path / "kill")
@@ -433,7 +433,7 @@ def test_the_command_closes_shows_and_opens(tmp_path, root):
     assert command(tmp_path, "--status", root=root).returncode == 0
     closed = command(tmp_path, "--who", "alice", "--reason", "test", root=root)
     assert closed.returncode == 0 and "closed: kill" in closed.stdout and "entered in" in closed.stdout, closed.stderr
-    assert switch.check() and switch.kill.cause is Stop.COMMAND and switch.kill.reason == "test"
+    assert switch.check() and switch.kill.cause is TruncationReason.COMMAND and switch.kill.reason == "test"
     again = command(tmp_path, "--who", "carol", "--reason", "too", root=root)
     assert again.returncode == 0 and "closed already: kill" in again.stdout, again.stderr
     assert "noted beside it: carol: too" in again.stdout

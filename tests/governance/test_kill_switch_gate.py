@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from emp_gym.governance.kill_switch.gate import KillGate
 from emp_gym.governance.kill_switch.monitor_kernels import poured
 from emp_gym.governance.kill_switch.monitors import MonitorRules, Monitors, bucket
-from emp_gym.governance.kill_switch.stand_down import DROPPED, OWN, OWN_ID, stand_down
+from emp_gym.governance.kill_switch.safe_orders import DROPPED, OWN, OWN_ID, stand_down
 from emp_gym.governance.kill_switch.switch import KillSwitch
-from emp_gym.types import ConfigError, OrderKind, Orders, Stop
+from emp_gym.types import ConfigError, Orders, RequestType, TruncationReason
 
-LIMIT, MARKET, CANCEL, REPLACE = OrderKind.LIMIT, OrderKind.MARKET, OrderKind.CANCEL, OrderKind.REPLACE
+LIMIT, MARKET, CANCEL, REPLACE = RequestType.LIMIT, RequestType.MARKET, RequestType.CANCEL, RequestType.REPLACE
 MS = 1_000_000
 
 
@@ -129,10 +129,10 @@ def test_a_closed_switch_stops_every_lane_with_its_cause(tmp_path):
     gate.switch.trip("alice", "why")
     sent, verdicts = gate(view, asking(LIMIT, 0, 0, lanes=2))
     assert [[o["kind"] for o in sent.asked(lane)] for lane in (0, 1)] == [[CANCEL], []] and verdicts.touched
-    assert gate.stopped.tolist() == [Stop.CALL] * 2
+    assert gate.stopped.tolist() == [TruncationReason.CALL] * 2
     gate.after_market(view)
     gate.before_episode(view, np.arange(2))
-    assert gate.stopped.tolist() == [Stop.CALL] * 2, "a new episode opens nothing"
+    assert gate.stopped.tolist() == [TruncationReason.CALL] * 2, "a new episode opens nothing"
 
 
 class PlainMonitor:
@@ -160,9 +160,9 @@ class PlainMonitor:
             cost = -(-window_ms * MS // count)
             self.level = max(self.level - max(now - self.asked, 0), 0) + messages * cost
             self.asked = now
-            found = Stop.RATE if self.level > count * cost else 0
+            found = TruncationReason.RATE if self.level > count * cost else 0
         late = self.rules.latency_ms is not None and waited_ns > self.rules.latency_ms * MS
-        return int(Stop.LATENCY if late else found)
+        return int(TruncationReason.LATENCY if late else found)
 
     def watch(self, view, i) -> int:
         now, running, found = int(view.time_ns[i]), view.decision[i] > 0, 0
@@ -171,13 +171,13 @@ class PlainMonitor:
                 if top != self.top[m]:
                     self.top[m], self.changed[m] = top, now
                 if running and view.status[i, m] == 0 and now - self.changed[m] > self.rules.stale_ms * MS:
-                    found = Stop.STALENESS
+                    found = TruncationReason.STALENESS
         if self.rules.drawdown is not None:
             equity = self.equity2(view, i)
             self.peak = max(self.peak, equity)
             unpriced = any(p and mid <= 0 for p, mid in zip(view.position[i], view.mid2[i], strict=True))
             if running and (unpriced or self.peak - equity > 2 * self.rules.drawdown * 10**8):
-                found = Stop.DRAWDOWN
+                found = TruncationReason.DRAWDOWN
         return int(found)
 
 
@@ -196,14 +196,14 @@ def test_a_drawdown_closes_it_in_the_step_in_which_it_happens(tmp_path):
     worth = [0, 50, -50, -50.01]  # the peak is 50: 100 below it is allowed
     views = [view_of(lanes=2, cash=[cash(w), 0], decision=[i] * 2) for i, w in enumerate(worth)]
     told = rules_of(gate, views)
-    assert told[0] is None and told[1] is None and told[2].tolist() == [Stop.DRAWDOWN] * 2
-    assert gate.switch.kill.cause is Stop.DRAWDOWN and "lane 0; 1 lanes" in gate.switch.kill.reason
+    assert told[0] is None and told[1] is None and told[2].tolist() == [TruncationReason.DRAWDOWN] * 2
+    assert gate.switch.kill.cause is TruncationReason.DRAWDOWN and "lane 0; 1 lanes" in gate.switch.kill.reason
 
 
 def test_a_position_without_a_price_closes_it(tmp_path):
     gate = KillGate(tmp_path, drawdown=100)
     (told,) = rules_of(gate, [view_of(), view_of(position=[[10]], mid2=[[0]], decision=[1])])
-    assert told.tolist() == [Stop.DRAWDOWN]
+    assert told.tolist() == [TruncationReason.DRAWDOWN]
 
 
 def test_the_drawdown_begins_anew_with_an_episode(tmp_path):
@@ -217,7 +217,7 @@ def test_a_lane_alone_is_stopped_for_its_episode_only():
     gate = KillGate(scope="lane", drawdown=100)
     views = [view_of(lanes=2, cash=[cash(w), 0], decision=[i] * 2) for i, w in enumerate((0, -101, -101))]
     told = rules_of(gate, views)
-    assert [stops.tolist() for stops in told] == [[Stop.DRAWDOWN, 0]] * 2 and gate.switch is None
+    assert [stops.tolist() for stops in told] == [[TruncationReason.DRAWDOWN, 0]] * 2 and gate.switch is None
     gate.before_episode(views[-1], np.array([0]))
     assert gate.stopped is None
     gate(view_of(lanes=2, decision=[0, 3]), asking(LIMIT, lanes=2))
@@ -229,7 +229,7 @@ def test_a_book_that_stands_still_closes_it_unless_the_market_does(tmp_path):
     still = [view_of(time_ns=[t * MS], decision=[i]) for i, t in enumerate(times)]
     halted = [view_of(time_ns=[t * MS], decision=[i], status=[[1]]) for i, t in enumerate(times)]
     moving = [view_of(time_ns=[t * MS], decision=[i], bid_size=1000 + i % 2) for i, t in enumerate(times)]
-    for name, views, end in (("still", still, Stop.STALENESS), ("halted", halted, None), ("moving", moving, None)):
+    for name, views, end in (("still", still, TruncationReason.STALENESS), ("halted", halted, None), ("moving", moving, None)):
         told = rules_of(KillGate(tmp_path / name, stale_ms=1000), views)
         assert told[:2] == [None, None]
         assert (told[2] is None) if end is None else (told[2].tolist() == [end])
@@ -244,7 +244,7 @@ def test_an_agent_that_takes_too_long_closes_it_before_its_orders_go_out(tmp_pat
         sent, _ = gate(view, asking(LIMIT))
         assert bool(sent.asked(0)) is allowed
         gate.after_market(view)
-    assert gate.switch.kill.cause is Stop.LATENCY
+    assert gate.switch.kill.cause is TruncationReason.LATENCY
 
 
 def test_too_many_messages_close_it_before_the_one_too_many(tmp_path):
@@ -258,7 +258,7 @@ def test_too_many_messages_close_it_before_the_one_too_many(tmp_path):
     assert len(sent.asked(0)) == 1
     gate.after_market(later)
     sent, verdicts = gate(later, asking(LIMIT, 0))
-    assert not sent.asked(0) and verdicts.reason[0, 0] == DROPPED and gate.stopped.tolist() == [Stop.RATE]
+    assert not sent.asked(0) and verdicts.reason[0, 0] == DROPPED and gate.stopped.tolist() == [TruncationReason.RATE]
 
 
 @given(st.integers(1, 2000), st.integers(1, 10_000))
@@ -312,11 +312,11 @@ def test_copies_of_a_gate_share_the_switch_and_keep_their_own_lanes(tmp_path):
     gate = KillGate(tmp_path, scope="lane", drawdown=100)
     rules_of(gate, [view_of(), view_of(cash=[cash(-101)], decision=[1])])
     for twin in (copy.deepcopy(gate), pickle.loads(pickle.dumps(gate))):
-        assert twin.switch is gate.switch and twin.stopped.tolist() == [Stop.DRAWDOWN]
+        assert twin.switch is gate.switch and twin.stopped.tolist() == [TruncationReason.DRAWDOWN]
         twin.before_episode(view_of(), np.array([0]))
         assert twin.stopped is None and gate.stopped is not None
     gate.switch.trip("alice", "why")
-    assert twin.switch.check() and twin.stopped.tolist() == [Stop.CALL]
+    assert twin.switch.check() and twin.stopped.tolist() == [TruncationReason.CALL]
 
 
 def test_a_step_that_failed_does_not_block_the_next_nor_a_kill(tmp_path):

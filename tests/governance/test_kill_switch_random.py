@@ -16,9 +16,9 @@ from governance.views import asking, view_of
 import emp_gym  # noqa: F401
 from emp_gym.governance.kill_switch import state
 from emp_gym.governance.kill_switch.gate import KillGate
-from emp_gym.governance.kill_switch.stand_down import OWN_ID
+from emp_gym.governance.kill_switch.safe_orders import OWN_ID
 from emp_gym.governance.kill_switch.switch import KillSwitch
-from emp_gym.types import OrderKind, Stop
+from emp_gym.types import RequestType, TruncationReason
 
 QUOTE, BUY, SELL = 1, 7, 8
 KILLS = [50, pytest.param(1000, marks=pytest.mark.long)]
@@ -33,9 +33,9 @@ class Wire:
 
     def __call__(self, orders) -> None:
         began = time.perf_counter()
-        asked = orders.kind != OrderKind.NONE
+        asked = orders.kind != RequestType.NONE
         if asked.any():
-            new = asked & (orders.kind != OrderKind.CANCEL) & (orders.id < OWN_ID)  # not the gate's way to flat
+            new = asked & (orders.kind != RequestType.CANCEL) & (orders.id < OWN_ID)  # not the gate's way to flat
             self.sent.append((began, int(new.sum())))
         self._advance(orders)
 
@@ -100,7 +100,7 @@ def test_no_new_order_reaches_the_market_after_kill_has_returned(kills, tmp_path
             to_last_ms.append(max(trader.wire.sent[-1][0] - called, 0.0) * 1e3)
         assert not (env.unwrapped.view.order_id > 0).any(), "nothing is left open"
         KillSwitch._all.pop(folder.resolve()).finish()
-        assert KillSwitch.seen(folder).cause is (Stop.FILE if by_file else Stop.CALL)
+        assert KillSwitch.seen(folder).cause is (TruncationReason.FILE if by_file else TruncationReason.CALL)
     assert late == 0
     assert max(steps_after) <= 2, "the step under way when the file was written, and the next one"
     evidence("kill_switch_random_moments", n=kills, seed=7, late_orders=late, by_file=len(steps_after),
@@ -187,16 +187,16 @@ def test_a_thousand_open_orders_are_cancelled_within_a_quarter_of_a_second(tmp_p
     took = {}
     for name, lanes, slots in (("one_lane", 1, 1000), ("lanes_125", 125, 8)):
         view = view_of(lanes, slots=slots, order_id=np.arange(1, slots + 1)[None])
-        orders, told = asking(OrderKind.LIMIT, *[0] * 9, lanes=lanes), []
+        orders, told = asking(RequestType.LIMIT, *[0] * 9, lanes=lanes), []
         for number in range(9):
             gate = KillGate(tmp_path / f"{name}-{number}")
             gate(view, orders)
             gate.after_market(view)
             began = time.perf_counter()
-            gate.switch.trip_within("a rule", Stop.RATE)
+            gate.switch.trip_within("a rule", TruncationReason.RATE)
             sent, _ = gate(view, orders)
             told.append((time.perf_counter() - began) * 1e3)
-            assert (sent.kind == OrderKind.CANCEL).sum() == 1000 and not np.isin(sent.kind, (1, 2, 4)).any()
+            assert (sent.kind == RequestType.CANCEL).sum() == 1000 and not np.isin(sent.kind, (1, 2, 4)).any()
             gate.switch.finish()
         took[name] = {"median": round(float(np.median(told)), 3), "max": round(max(told), 3)}
     assert max(figures["median"] for figures in took.values()) < 250, took  # one alone may meet a machine that sleeps

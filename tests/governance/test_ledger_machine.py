@@ -26,8 +26,8 @@ from emp_gym.governance.ledger import state
 from emp_gym.governance.ledger.record import STAGES
 from emp_gym.governance.ledger.signatures import Approver, approvals
 from emp_gym.governance.log.canonical import canonical
-from emp_gym.governance.log.heads import KeyFile
-from emp_gym.governance.promotion.guard import Finding
+from emp_gym.governance.log.signed_tree_heads import KeyFile
+from emp_gym.governance.promotion.guard import RuleFinding
 
 TO = st.sampled_from((*STAGES, "nowhere"))
 NAMES = st.sampled_from(("alice", "bob", "mallory"))
@@ -239,7 +239,7 @@ def test_a_promotion_with_any_part_changed_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_forgeries_would_be_seen_if_signatures_were_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "signed", lambda who, stage, wrong: Finding("signatures", True, "", ""))
+    monkeypatch.setattr(state, "signed", lambda who, stage, wrong: RuleFinding("signatures", True, "", ""))
     with pytest.raises(AssertionError):
         mutated(100, seed=1)
 

@@ -8,8 +8,8 @@ from governance.ledgers import Desk, findings, forward_days, register, sha
 from emp_gym.governance.errors import LedgerError, UnregisteredPolicy
 from emp_gym.governance.ledger.ledger import Ledger
 from emp_gym.governance.ledger.signatures import Approver, Detached, approvals, statement
-from emp_gym.governance.log.heads import KeyFile
 from emp_gym.governance.log.reader import LogReader
+from emp_gym.governance.log.signed_tree_heads import KeyFile
 from emp_gym.governance.verify import verify
 from emp_gym.types import ConfigError
 

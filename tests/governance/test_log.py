@@ -15,9 +15,9 @@ import pytest
 from emp_gym.governance.errors import LogError, LogLocked, LogTampered, LogValueError
 from emp_gym.governance.log import merkle, store
 from emp_gym.governance.log.canonical import canonical
-from emp_gym.governance.log.group import Group
-from emp_gym.governance.log.heads import KeyFile, Witness
+from emp_gym.governance.log.group_commit import Group
 from emp_gym.governance.log.reader import LogReader
+from emp_gym.governance.log.signed_tree_heads import KeyFile, Witness
 from emp_gym.governance.log.writer import DIARY, LEDGER, Draft
 from emp_gym.types import ConfigError
 from tests.governance.logs import START_NS, Ticks, create, drafts, findings, reopen

@@ -9,7 +9,7 @@ import pytest
 
 from emp_gym.evaluation.overfitting import backtest_overfitting, effective_trials, one_strategy
 from emp_gym.governance.promotion import guard
-from emp_gym.governance.promotion.guard import GATES, Evidence, Finding, Gate, Performance, judge
+from emp_gym.governance.promotion.guard import GATES, Evidence, Performance, PromotionCriteria, RuleFinding, judge
 from emp_gym.types import ConfigError, DataError, Regime
 
 PILOT = GATES["pilot"]
@@ -43,7 +43,7 @@ def sound(sessions: int = 40) -> Evidence:
     )
 
 
-def finding(evidence: Evidence, rule: str, gate: Gate = PILOT) -> Finding:
+def finding(evidence: Evidence, rule: str, gate: PromotionCriteria = PILOT) -> RuleFinding:
     found = [f for f in judge(evidence, gate, rng()).findings if f.rule.startswith(rule)]
     assert len(found) == 1, [f.rule for f in found]
     return found[0]

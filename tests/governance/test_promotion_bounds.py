@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from emp_gym.evaluation.metrics import FEWEST
+from emp_gym.evaluation.intervals import FEWEST
 from emp_gym.evaluation.overfitting import SharpeSample, backtest_overfitting, expected_maximum, sharpe_sample
 from emp_gym.governance.promotion import guard
-from emp_gym.governance.promotion.guard import Evidence, Gate, Performance
+from emp_gym.governance.promotion.guard import Evidence, Performance, PromotionCriteria
 from emp_gym.types import ConfigError
 
 
@@ -20,7 +20,7 @@ def performance(pnl: np.ndarray, name: str = "candidate") -> Performance:
 
 
 def test_a_gate_asks_for_these_when_it_is_not_told():
-    gate = Gate("any", sessions=1, decisions=1, regimes=1)
+    gate = PromotionCriteria("any", sessions=1, decisions=1, regimes=1)
     got = (gate.sessions_per_regime, gate.deflated_sharpe, gate.overfitting, gate.level, gate.forward)
     assert got == (5, 0.95, 0.20, 0.95, True)
     for change in (

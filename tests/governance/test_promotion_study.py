@@ -7,7 +7,7 @@ import pytest
 
 from emp_gym.governance.promotion import study as ps
 from emp_gym.governance.promotion.guard import GATES
-from emp_gym.governance.promotion.study import Search
+from emp_gym.governance.promotion.study import SimulatedSearch
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -34,7 +34,7 @@ def test_power_of_a_shifted_t() -> None:
         assert ps.power_of_t(shift, freedom, 0.95) == pytest.approx(exact, abs=0.015)
 
 
-@pytest.mark.parametrize("theory", [Search.power, Search.power_of_ratio])
+@pytest.mark.parametrize("theory", [SimulatedSearch.power, SimulatedSearch.power_of_ratio])
 def test_a_planted_edge_has_the_power_that_was_asked_for(theory) -> None:
     gate = GATES["pilot"]
     search = ps.planted(theory, gate, 0.9)
@@ -44,7 +44,7 @@ def test_a_planted_edge_has_the_power_that_was_asked_for(theory) -> None:
 def test_theory_of_the_ratio_agrees_with_simulation() -> None:
     """The planted strategy alone, with known moments: the part of the guard that has a closed form."""
     gate = GATES["live"]
-    search = ps.planted(Search.power_of_ratio, gate, 0.9)
+    search = ps.planted(SimulatedSearch.power_of_ratio, gate, 0.9)
     counted = ps.tally(search, gate, 60, rng(3))
     low, high = ps.binomial_bounds(counted.passed["deflated Sharpe ratio"], counted.n)
     assert low <= 0.9 <= high + 0.05
@@ -53,23 +53,23 @@ def test_theory_of_the_ratio_agrees_with_simulation() -> None:
 def test_few_lucky_strategies_pass_and_most_skilled_ones_do() -> None:
     """The long study, small: 60 searches over noise, 40 with an edge to which theory gives 90 %."""
     gate = GATES["pilot"]
-    noise = ps.tally(Search(), gate, 60, rng(4))
-    skill = ps.tally(ps.planted(Search.power, gate, 0.9), gate, 40, rng(5))
+    noise = ps.tally(SimulatedSearch(), gate, 60, rng(4))
+    skill = ps.tally(ps.planted(SimulatedSearch.power, gate, 0.9), gate, 40, rng(5))
     assert noise.promoted <= 2 and skill.promoted >= 30
 
 
 def test_a_search_that_was_not_recorded_passes_far_more_often() -> None:
     """Shows that the count of trials is what holds the guard, and that the study can see a guard that fails."""
     gate = GATES["paper"]
-    hidden = ps.tally(Search(recorded=False, regimes=2), gate, 100, rng(6))
-    known = ps.tally(Search(regimes=2), gate, 30, rng(6))
+    hidden = ps.tally(SimulatedSearch(recorded=False, regimes=2), gate, 100, rng(6))
+    known = ps.tally(SimulatedSearch(regimes=2), gate, 30, rng(6))
     assert hidden.promoted >= 10 and known.promoted <= 1
     assert hidden.passed["deflated Sharpe ratio"] >= 95
 
 
 def test_a_long_lower_tail_needs_more_than_a_ratio() -> None:
     """Over ten sessions the luckiest of 100 has met no loss yet: the ratio lets it through, ranks do not."""
-    counted = ps.tally(Search(ps.skewed, sessions=10, regimes=2), GATES["paper"], 100, rng(7))
+    counted = ps.tally(SimulatedSearch(ps.skewed, sessions=10, regimes=2), GATES["paper"], 100, rng(7))
     assert counted.passed["deflated Sharpe ratio"] >= 10 and counted.promoted <= 5
 
 
@@ -79,7 +79,7 @@ def test_the_same_seed_gives_the_same_figures() -> None:
 
 def test_asking_for_pbo_last_does_not_change_a_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
     gate = GATES["live"]
-    searches = [Search(edge=edge) for edge in (0.0, 0.6, 0.8, 1.0) for _ in range(5)]
+    searches = [SimulatedSearch(edge=edge) for edge in (0.0, 0.6, 0.8, 1.0) for _ in range(5)]
     lazy = [search.run(gate, rng(seed)).passed for seed, search in enumerate(searches)]
     monkeypatch.setattr(ps, "QUICK", ps.RULES)
     assert [search.run(gate, rng(seed)).passed for seed, search in enumerate(searches)] == lazy
@@ -88,13 +88,13 @@ def test_asking_for_pbo_last_does_not_change_a_verdict(monkeypatch: pytest.Monke
 
 def test_pilot_and_live_promote_nothing_that_paper_refuses() -> None:
     for seed in range(5):
-        verdicts = [Search(edge=0.7).run(GATES[stage], rng(seed)).passed for stage in ("live", "pilot", "paper")]
+        verdicts = [SimulatedSearch(edge=0.7).run(GATES[stage], rng(seed)).passed for stage in ("live", "pilot", "paper")]
         assert verdicts == sorted(verdicts)
 
 
 def test_a_look_ahead_passes_every_rule() -> None:
     """A limit, not a merit: an annual Sharpe ratio of 35 is a leak, and only the look-ahead check can say so."""
-    assert Search(edge=35 / np.sqrt(250)).run(GATES["live"], rng(8)).passed
+    assert SimulatedSearch(edge=35 / np.sqrt(250)).run(GATES["live"], rng(8)).passed
 
 
 @pytest.mark.long

@@ -11,14 +11,14 @@ from governance.ledgers import Desk
 from governance.views import asking, view_of
 
 from emp_gym.governance.errors import UnregisteredPolicy
-from emp_gym.governance.kill_switch.stand_down import OWN
+from emp_gym.governance.kill_switch.safe_orders import OWN
 from emp_gym.governance.kill_switch.switch import KillSwitch
 from emp_gym.governance.promotion.stages import DROPPED, ORDER, STAGES, LedgerStage, StageGate, StageRules, read_rules
 from emp_gym.risk.gate import RiskGate
 from emp_gym.risk.reasons import Check, Mode
-from emp_gym.types import ConfigError, EmpGymError, OrderKind, Stop
+from emp_gym.types import ConfigError, EmpGymError, RequestType, TruncationReason
 
-LIMIT, CANCEL = OrderKind.LIMIT, OrderKind.CANCEL
+LIMIT, CANCEL = RequestType.LIMIT, RequestType.CANCEL
 SMALL = {"pilot": {"max_quantity": 5}, "live": {"max_quantity": 8}}
 
 
@@ -110,7 +110,7 @@ def test_a_stage_that_cannot_be_told_stops_everything_until_it_can(word):
     sent, verdicts = gate(view, asking(LIMIT, CANCEL))
     assert [(order["kind"], order["id"]) for order in sent.asked(0)] == [(CANCEL, 7)]
     assert verdicts.reason.tolist() == [[int(DROPPED | OWN), int(DROPPED), 0]]
-    assert gate.stopped.tolist() == [Stop.STAGE] and gate.trouble
+    assert gate.stopped.tolist() == [TruncationReason.STAGE] and gate.trouble
     said.stage = "live"
     begin(gate)
     assert gate.stopped is None
@@ -122,7 +122,7 @@ def test_a_demotion_out_of_the_venue_stops_everything():
     gate.admit("replay", (gate,))
     said.stage = "paper"
     begin(gate)
-    assert gate.stopped.tolist() == [Stop.STAGE] and quantity(gate) == 0
+    assert gate.stopped.tolist() == [TruncationReason.STAGE] and quantity(gate) == 0
 
 
 def test_a_venue_that_the_stage_does_not_allow_is_refused():
@@ -196,7 +196,7 @@ def test_a_kill_by_drawdown_takes_the_policy_down_and_its_gate_with_it(tmp_path)
     assert gate.stage == "paper" and quantity(gate) == 10
     switch = KillSwitch.at(tmp_path, log=desk.log, clock=desk.clock)
     switch.subject = version
-    switch.trip("rule", "too deep", Stop.DRAWDOWN)
+    switch.trip("rule", "too deep", TruncationReason.DRAWDOWN)
     switch.finish()
     begin(gate)
     assert gate.stage == "experiment" == desk.stage(version) and quantity(gate, view_of(decision=[0])) == 3

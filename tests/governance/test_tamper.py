@@ -13,7 +13,7 @@ from random import Random
 import pytest
 
 from emp_gym.governance.errors import LogTampered
-from emp_gym.governance.log.heads import KeyFile
+from emp_gym.governance.log.signed_tree_heads import KeyFile
 from emp_gym.governance.log.writer import DIARY
 from emp_gym.governance.verify import NotALog, verify
 from tests.governance.logs import create, drafts, findings, key, reopen

@@ -19,7 +19,7 @@ import pytest
 from emp_gym.governance import verify
 from emp_gym.governance.errors import LogError
 from emp_gym.governance.log.writer import DIARY
-from emp_gym.governance.verify import NotALog, TooMuch, Watch
+from emp_gym.governance.verify import NotALog, ReadingBudget, TooMuch
 from tests.governance.hostile import DEEP, ENDLESS, HANDS, LOOK_WHOLE, damage
 from tests.governance.logs import create, drafts, key, reopen
 from tests.governance.tampering import content, opened
@@ -172,14 +172,14 @@ def test_a_writer_that_holds_the_file_is_no_damage(log, monkeypatch):
 
 def test_sqlite_is_interrupted_where_it_does_not_get_on(log, monkeypatch):
     monkeypatch.setattr(verify, "STALL_S", 0.05)
-    watch = Watch([log])
+    watch = ReadingBudget([log])
     with closing(verify._connected(log, "ro", watch)) as db, pytest.raises(sqlite3.OperationalError, match="interrupted") as stopped:
         db.execute(f"{ENDLESS}x FROM n WHERE x < 0").fetchall()
     assert "given up" in verify._not_the_files_fault(stopped.value)
 
 
 def test_more_rows_than_a_file_holds_are_not_read(log):
-    watch = Watch([log])
+    watch = ReadingBudget([log])
     with closing(sqlite3.connect(":memory:")) as db:
         with pytest.raises(TooMuch, match="rows or more"):
             for _ in watch.rows(db, f"{ENDLESS}x FROM n", least=verify.LEAST_ENTRY):
@@ -187,7 +187,7 @@ def test_more_rows_than_a_file_holds_are_not_read(log):
         with pytest.raises(TooMuch):
             for _ in watch.rows(db, f"{ENDLESS}zeroblob(100000) FROM n"):
                 pass
-        assert len(list(Watch([log]).rows(db, "SELECT 1 UNION SELECT 2"))) == 2
+        assert len(list(ReadingBudget([log]).rows(db, "SELECT 1 UNION SELECT 2"))) == 2
 
 
 def test_a_process_that_does_not_get_on_is_ended_by_the_system(log):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from emp_gym.envs.faces import Published
+from emp_gym.envs.base_env import Published
 from emp_gym.governed import evidence
 
 
@@ -23,7 +23,7 @@ def test_a_breach_is_an_order_that_was_sent_whole_against_a_control_limit() -> N
         def unwrapped(self) -> Env:
             return self
 
-    watch = evidence.Watch()
+    watch = evidence.ObjectionCounter()
     watch(Env(), np.array([True]))
     assert watch.breaches == 1 and watch.reasons == {"bit 18": 2, "bit 23": 1}
     watch(Env(), np.array([False]))

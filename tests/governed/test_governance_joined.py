@@ -14,11 +14,11 @@ from emp_gym.governance.diary.diary import DiaryReader
 from emp_gym.governance.folder import GovernanceFolder
 from emp_gym.governance.kill_switch.gate import Killed
 from emp_gym.governance.kill_switch.switch import KillSwitch
-from emp_gym.governance.log.heads import KeyFile
 from emp_gym.governance.log.reader import LogReader
-from emp_gym.governed.governed import Governed, weights_hash
-from emp_gym.governed.replaying import replay
-from emp_gym.runs.runs import RunFolder
+from emp_gym.governance.log.signed_tree_heads import KeyFile
+from emp_gym.governed.diary_replay import replay
+from emp_gym.governed.run_hooks import Governed, weights_hash
+from emp_gym.runs.run_folder import RunFolder
 
 SHORT = ["--env", "emp-lob-v0", "--total-timesteps", "4096", "--num-envs", "16", "--set", "agent.n_steps=64"]
 JUDGED = ["evaluation.episodes=2", "evaluation.baselines=[hold]"]

@@ -18,7 +18,7 @@ from emp_gym.governance.kill_switch.switch import KillSwitch
 from emp_gym.risk.limits import load
 from emp_gym.runs import backtest
 from emp_gym.runs.config import RunConfig, override, with_risk
-from emp_gym.training.training import Meter, MeteredVectorEnv
+from emp_gym.training.episode_statistics import EpisodeStatistics, MeteredVectorEnv
 from emp_gym.types import ConfigError
 
 LIMITS = ("default", "slack", "strict")
@@ -60,7 +60,7 @@ def test_objections_become_scalars_since_the_last_write():
         "portfolio": {"drawdown": {"soft": 0.01}},
         "order": {"self_trade": "allow"},
     }
-    meter = Meter()
+    meter = EpisodeStatistics()
     assert meter.drain() == {}
     inner = gym.make_vec("emp-lob-v0", num_envs=2, gates=[{"gate": "risk", "limits": limits}, "allow-all"])
     env = MeteredVectorEnv(inner, meter)
@@ -75,7 +75,7 @@ def test_objections_become_scalars_since_the_last_write():
 
 def test_a_kill_ends_training_and_evaluation(tmp_path):
     arguments = {"gates": [{"gate": "kill-switch", "folder": str(tmp_path)}]}
-    env = MeteredVectorEnv(backtest.make_env("emp-lob-v0", arguments, 2), Meter())
+    env = MeteredVectorEnv(backtest.make_env("emp-lob-v0", arguments, 2), EpisodeStatistics())
     env.reset(seed=0)
     env.step(np.zeros(2, int))
     KillSwitch.at(tmp_path).trip("alice", "why")
@@ -108,7 +108,7 @@ def test_limits_that_never_bind_change_no_bit_of_a_training(tmp_path):
 @pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_after_a_signed_order(tmp_path, capsys, monkeypatch):
     from emp_gym.governance.kill_switch.switch import Rearm
-    from emp_gym.governance.log.heads import KeyFile
+    from emp_gym.governance.log.signed_tree_heads import KeyFile
 
     key = KeyFile.generate(tmp_path / "bob.key")
     folder, run, config = tmp_path / "gov", tmp_path / "run", tmp_path / "config.yaml"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from emp_gym.market.replay import REQUESTS
-from emp_gym.types import EMPTY_ASK, EMPTY_BID, NS, Instrument, Kind, OrderKind, Orders, Outcome, RecordedDay
+from emp_gym.types import EMPTY_ASK, EMPTY_BID, NS, Instrument, MessageType, OrderAck, Orders, RecordedDay, RequestType
 from tests.market.duel import tape_of
 from tests.market.on_tape import replaying
 
@@ -33,33 +33,33 @@ class Hand:
 
     def new(self, side: int, price: int, size: int, order: int, **when: Any) -> Hand:
         self.book[side][price] = self.book[side].get(price, 0) + size
-        return self._row(Kind.NEW, side, price, size, order, **when)
+        return self._row(MessageType.NEW, side, price, size, order, **when)
 
-    def _less(self, kind: Kind, side: int, price: int, size: int, order: int, **when: Any) -> Hand:
+    def _less(self, kind: MessageType, side: int, price: int, size: int, order: int, **when: Any) -> Hand:
         self.book[side][price] -= size
         if not self.book[side][price]:
             del self.book[side][price]
         return self._row(kind, side, price, size, order, **when)
 
     def reduce(self, side: int, price: int, size: int, order: int, **when: Any) -> Hand:
-        return self._less(Kind.REDUCE, side, price, size, order, **when)
+        return self._less(MessageType.REDUCE, side, price, size, order, **when)
 
     def delete(self, side: int, price: int, size: int, order: int, **when: Any) -> Hand:
-        return self._less(Kind.DELETE, side, price, size, order, **when)
+        return self._less(MessageType.DELETE, side, price, size, order, **when)
 
     def execute(self, side: int, price: int, size: int, order: int = 900, **when: Any) -> Hand:
         """`side` is that of the resting order."""
-        return self._less(Kind.EXECUTE, side, price, size, order, **when)
+        return self._less(MessageType.EXECUTE, side, price, size, order, **when)
 
     def hidden(self, price: int, size: int, side: int = 1, **when: Any) -> Hand:
-        return self._row(Kind.EXECUTE_HIDDEN, side, price, size, 0, **when)
+        return self._row(MessageType.EXECUTE_HIDDEN, side, price, size, 0, **when)
 
     def cross(self, price: int, size: int) -> Hand:
-        return self._row(Kind.CROSS, -1, price, size, -1)
+        return self._row(MessageType.CROSS, -1, price, size, -1)
 
     def halt(self, code: int = -1) -> Hand:
         """-1 halts, 0 resumes quotes, 1 resumes trading."""
-        return self._row(Kind.HALT, -1, code, 0, 0)
+        return self._row(MessageType.HALT, -1, code, 0, 0)
 
     def quiet(self, times: int = 1, **when: Any) -> Hand:
         """Rows that change nothing: hidden prints far away."""
@@ -72,7 +72,7 @@ class Hand:
         self.book[side][price] = size
         return self
 
-    def _row(self, kind: Kind, side: int, price: int, size: int, order: int, seconds: float = 1) -> Hand:
+    def _row(self, kind: MessageType, side: int, price: int, size: int, order: int, seconds: float = 1) -> Hand:
         if self.rows:
             self.now_ns += round(seconds * NS)
         self.rows.append((self.now_ns, kind, order, size, price, side))
@@ -107,30 +107,30 @@ class Lane:
         self.fills: list[tuple[int, int, int]] = []  # (id, price, quantity) of all steps
         self.next_id = 1
 
-    def _ask(self, kind: OrderKind, side: int, price: int, quantity: int, target: int = 0) -> int:
+    def _ask(self, kind: RequestType, side: int, price: int, quantity: int, target: int = 0) -> int:
         self.waiting.append((price, quantity, self.next_id, target, 0, kind, side))
         self.next_id += 1
         return self.next_id - 1
 
     def bid(self, price: int, quantity: int) -> int:
-        return self._ask(OrderKind.LIMIT, 1, price, quantity)
+        return self._ask(RequestType.LIMIT, 1, price, quantity)
 
     def offer(self, price: int, quantity: int) -> int:
-        return self._ask(OrderKind.LIMIT, -1, price, quantity)
+        return self._ask(RequestType.LIMIT, -1, price, quantity)
 
     def buy(self, quantity: int) -> int:
-        return self._ask(OrderKind.MARKET, 1, 0, quantity)
+        return self._ask(RequestType.MARKET, 1, 0, quantity)
 
     def sell(self, quantity: int) -> int:
-        return self._ask(OrderKind.MARKET, -1, 0, quantity)
+        return self._ask(RequestType.MARKET, -1, 0, quantity)
 
     def replace(self, target: int, side: int, price: int, quantity: int) -> int:
-        return self._ask(OrderKind.REPLACE, side, price, quantity, target)
+        return self._ask(RequestType.REPLACE, side, price, quantity, target)
 
     def cancel(self, order: int) -> None:
-        self.waiting.append((0, 0, order, 0, 0, OrderKind.CANCEL, 0))
+        self.waiting.append((0, 0, order, 0, 0, RequestType.CANCEL, 0))
 
-    def step(self, times: int = 1) -> list[Outcome]:
+    def step(self, times: int = 1) -> list[OrderAck]:
         """Sends what waits and walks; returns the outcomes of what was sent."""
         orders = Orders.empty(1, REQUESTS)
         sent = len(self.waiting)
@@ -141,7 +141,7 @@ class Lane:
             )
         self.waiting = []
         self.market.advance(orders)
-        said = [Outcome(code) for code in self.market.outcome[0, :sent].tolist()]
+        said = [OrderAck(code) for code in self.market.outcome[0, :sent].tolist()]
         log = self.market.last_fills()
         self.fills += list(zip(log.id.tolist(), log.price.tolist(), log.quantity.tolist()))
         if times > 1:

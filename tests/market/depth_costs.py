@@ -12,7 +12,7 @@ import numpy as np
 
 from emp_gym.data.tape.tape_set import TapeSet
 from emp_gym.market.ladder import APART, LOOKS
-from emp_gym.types import Status
+from emp_gym.types import TradingStatus
 from tests.market.on_tape import replaying
 
 TOGETHER = 4_000  # lanes
@@ -30,7 +30,11 @@ class Sample:
 def sampled(tape: TapeSet, deep: TapeSet, count: int, seed: int) -> Sample:
     """Moments at random at which both sides are quoted and trading is on."""
     rows, book = deep.rows, deep.book
-    usable = (rows["group_end"] == np.arange(len(rows))) & (rows["status"] == Status.TRADING) & (book["size"][:, :, 0] > 0).all(axis=1)
+    usable = (
+        (rows["group_end"] == np.arange(len(rows)))
+        & (rows["status"] == TradingStatus.TRADING)
+        & (book["size"][:, :, 0] > 0).all(axis=1)
+    )
     usable &= rows["time_ns"] >= tape.rows["time_ns"][0]
     rng = np.random.default_rng(seed)
     at = rng.choice(np.flatnonzero(usable), count)

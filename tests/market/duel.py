@@ -17,11 +17,11 @@ from emp_gym.data.synthetic import day as synthetic
 from emp_gym.data.synthetic.day import DayConfig
 from emp_gym.data.tape.tape_set import TapeSet, build
 from emp_gym.market.replay import REQUESTS
-from emp_gym.types import Kind, OrderKind, Orders, RecordedDay
+from emp_gym.types import MessageType, Orders, RecordedDay, RequestType
 from tests.market.on_tape import replaying
 from tests.reference_market import Day, Judge, Rules
 
-LIMIT, MARKET, CANCEL, REPLACE = OrderKind.LIMIT, OrderKind.MARKET, OrderKind.CANCEL, OrderKind.REPLACE
+LIMIT, MARKET, CANCEL, REPLACE = RequestType.LIMIT, RequestType.MARKET, RequestType.CANCEL, RequestType.REPLACE
 Request = tuple[int, int, int, int, int, int, int]
 """(kind, side, price, quantity, id, target, instrument)"""
 
@@ -49,8 +49,8 @@ def damaged(day: RecordedDay, seed: int) -> RecordedDay:
     day = rows_of(day, np.flatnonzero(rng.random(len(day.time_ns)) > 0.04))
     kind, price = day.kind.copy(), day.price.copy()
     at = np.flatnonzero(rng.random(len(kind)) < 0.01)
-    kind[at] = rng.choice([Kind.HALT, Kind.HALT, Kind.CROSS, Kind.EXECUTE_HIDDEN], len(at))
-    halts = at[kind[at] == Kind.HALT]
+    kind[at] = rng.choice([MessageType.HALT, MessageType.HALT, MessageType.CROSS, MessageType.EXECUTE_HIDDEN], len(at))
+    halts = at[kind[at] == MessageType.HALT]
     price[halts] = rng.choice([-1, 0, 1, 1, 1], len(halts))
     return replace(day, kind=kind, price=price)
 

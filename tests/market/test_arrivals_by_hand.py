@@ -8,14 +8,14 @@ import pytest
 from emp_gym.market.account import fee_of
 from emp_gym.market.day_rules import fee_fraction
 from emp_gym.market.replay import REQUESTS, SLOTS, ReplayConfig
-from emp_gym.types import NS, ConfigError, Instrument, OrderKind, Orders, Outcome
+from emp_gym.types import NS, ConfigError, Instrument, OrderAck, Orders, RequestType
 from tests.market.by_hand import CASH, Hand, Lane
 from tests.market.duel import tape_of
 from tests.market.on_tape import replaying
 
 BIDS, ASKS = {100: 50, 99: 60}, {103: 40, 105: 70}
 ACCEPTED, MALFORMED, UNKNOWN, HALTED, NO_SLOT = (
-    Outcome.ACCEPTED, Outcome.MALFORMED, Outcome.UNKNOWN, Outcome.HALTED, Outcome.NO_SLOT,
+    OrderAck.ACCEPTED, OrderAck.MALFORMED, OrderAck.UNKNOWN, OrderAck.HALTED, OrderAck.NO_SLOT,
 )  # fmt: skip
 
 
@@ -356,10 +356,10 @@ def test_the_door_refuses_what_is_malformed_and_says_why() -> None:
     wrong = [(1005, 5, 1), (1000, 7, 1), (1000, 0, 1), (1000, -5, 1), (-10, 5, 1), (1000, 5, 0), (1000, 5, 2)]
     orders = Orders.empty(1, REQUESTS)
     for k, (price, quantity, side) in enumerate(wrong):
-        orders.put(0, k, OrderKind.LIMIT, side=side, price=price, quantity=quantity, id=k + 1)
-    orders.put(0, 7, OrderKind.REPLACE, side=1, price=1000, quantity=5, id=8, target=99)
-    orders.put(0, 8, OrderKind.LIMIT, side=1, price=1000, quantity=5)
-    orders.put(0, 9, OrderKind.CANCEL, id=77)
+        orders.put(0, k, RequestType.LIMIT, side=side, price=price, quantity=quantity, id=k + 1)
+    orders.put(0, 7, RequestType.REPLACE, side=1, price=1000, quantity=5, id=8, target=99)
+    orders.put(0, 8, RequestType.LIMIT, side=1, price=1000, quantity=5)
+    orders.put(0, 9, RequestType.CANCEL, id=77)
     market.advance(orders)
     assert market.outcome[0].tolist() == [MALFORMED] * 7 + [UNKNOWN, MALFORMED, UNKNOWN]
     assert market.state["refused"][0] == 9 and market.state["sent"][0] == 0

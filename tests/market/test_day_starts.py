@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from emp_gym.data.synthetic.day import DayConfig
 from emp_gym.data.tape.tape_set import TapeSet, build
-from emp_gym.envs.core import Lanes
+from emp_gym.envs.trading_core import Lanes
 from emp_gym.market.clock import Clock, parse_episode
 from emp_gym.market.day_starts import parse_start, split_days
 from emp_gym.market.replay import ReplayConfig

@@ -10,8 +10,8 @@ import pytest
 from emp_gym.data.lobster import reader
 from emp_gym.data.synthetic.day import DayConfig
 from emp_gym.data.tape.tape_set import TapeSet
-from emp_gym.market import ghost
-from emp_gym.types import Kind, RecordedDay, Status
+from emp_gym.market import queue_validation as ghost
+from emp_gym.types import MessageType, RecordedDay, TradingStatus
 from tests.market.by_hand import Hand
 from tests.market.duel import damaged, synthetic_day, tape_of
 from tests.reference_market import Day, Own, born_in_sight, look_at_front, move
@@ -29,14 +29,14 @@ def slow_judge(recorded: RecordedDay) -> dict[str, int]:
     rows = day.rows
     last, counts = len(rows) - 1, dict.fromkeys(ghost._FIELDS, 0)
     for born, row in enumerate(rows):
-        if row.kind != Kind.NEW:
+        if row.kind != MessageType.NEW:
             continue
         counts["orders"] += 1
         executed, ended = real_end(rows, ids, born)
         end = min(executed, ended)
         levels = [event for r in range(born, min(end, last) + 1) for event in rows[r].events]
         out = row.price not in row.book[row.side] or any(
-            event.kind == Kind.EVICT and (event.side, event.price) == (row.side, row.price) for event in levels
+            event.kind == MessageType.EVICT and (event.side, event.price) == (row.side, row.price) for event in levels
         )
         unseen = row.price not in row.book[row.side]
         judged = not out and end <= last
@@ -69,12 +69,12 @@ def real_end(rows: list, ids: list[int], born: int) -> tuple[int, int]:
     never, left = len(rows) + 10**6, rows[born].size
     executed = ended = never
     for r in range(born + 1, len(rows)):
-        if ids[r] != ids[born] or rows[r].kind not in (Kind.REDUCE, Kind.DELETE, Kind.EXECUTE):
+        if ids[r] != ids[born] or rows[r].kind not in (MessageType.REDUCE, MessageType.DELETE, MessageType.EXECUTE):
             continue
         left -= rows[r].size
-        if rows[r].kind == Kind.EXECUTE:
+        if rows[r].kind == MessageType.EXECUTE:
             executed = min(executed, r)
-        if rows[r].kind == Kind.DELETE or left <= 0:
+        if rows[r].kind == MessageType.DELETE or left <= 0:
             ended = min(ended, r)
     return executed, ended
 
@@ -91,12 +91,12 @@ def follow(day: Day, ids: list[int], born: int, stop: int, end: int) -> tuple[in
             ahead_at_end = ghost.ahead
         row = rows[r]
         here = [event for event in row.events if (event.side, event.price) == (side, price)]
-        if row.status == Status.TRADING:
+        if row.status == TradingStatus.TRADING:
             for event in here:
                 look_at_front(ghost, event)
-            through = row.kind == Kind.EXECUTE and row.side == side and side * row.price < side * price
-            against = row.kind == Kind.NEW and row.side == -side and side * row.price <= side * price
-            at = row.kind == Kind.EXECUTE and row.side == side and row.price == price
+            through = row.kind == MessageType.EXECUTE and row.side == side and side * row.price < side * price
+            against = row.kind == MessageType.NEW and row.side == -side and side * row.price <= side * price
+            at = row.kind == MessageType.EXECUTE and row.side == side and row.price == price
             if filled_at is None and (through or against or (at and row.size > ghost.ahead)):
                 filled_at = r
             if at:

@@ -13,7 +13,7 @@ import pytest
 from emp_gym.data.lobster import reader
 from emp_gym.data.tape.tape_set import TapeSet, build
 from emp_gym.market.replay import ReplayConfig
-from emp_gym.types import ConfigError, Kind
+from emp_gym.types import ConfigError, MessageType
 from tests.market.by_hand import Hand, Lane
 from tests.market.duel import synthetic_day
 from tests.market.on_tape import replaying
@@ -149,9 +149,9 @@ def test_what_docs_say_of_hidden_prints_is_so_on_recorded_days(lobster_dir: Path
 
 
 def facts(day: Any) -> dict[str, Any]:
-    hidden = np.flatnonzero(day.kind == Kind.EXECUTE_HIDDEN)
+    hidden = np.flatnonzero(day.kind == MessageType.EXECUTE_HIDDEN)
     lots = int(day.size[hidden].sum())
-    visible = int(day.size[day.kind == Kind.EXECUTE].sum())
+    visible = int(day.size[day.kind == MessageType.EXECUTE].sum())
     after = hidden[hidden > 0]  # those with a book before them
     price, side = day.price[after], day.side[after]
     bid, offer = day.book_price[after - 1, 0, 0], day.book_price[after - 1, 1, 0]
@@ -159,7 +159,7 @@ def facts(day: Any) -> dict[str, Any]:
     beside = [
         day.side[i] == day.side[j]
         for i in hidden.tolist() for j in (i - 1, i + 1)
-        if 0 <= j < len(day.kind) and day.kind[j] == Kind.EXECUTE and day.time_ns[i] == day.time_ns[j]
+        if 0 <= j < len(day.kind) and day.kind[j] == MessageType.EXECUTE and day.time_ns[i] == day.time_ns[j]
     ]  # fmt: skip
     return {
         "prints": len(hidden), "lots": lots, "share of lots": round(lots / (lots + visible), 4),

@@ -164,15 +164,15 @@ def test_sums_are_those_of_the_shown_row_and_of_each_look_back_at_most_to_the_fi
 
 def test_a_cancel_under_way_is_leaving_until_it_took_effect() -> None:
     from emp_gym.market.replay import REQUESTS
-    from emp_gym.types import OrderKind, Orders
+    from emp_gym.types import Orders, RequestType
 
     market = replaying(store.tapes("synthetic:rows=2000"), 1, every_rows=2, order_latency_ns=5 * 10**9)
     market.reset(np.zeros(1, np.int64), np.zeros(1, np.int64), np.full(1, 100), np.full(1, 1_900))
     orders, view = Orders.empty(1, REQUESTS), market.view
-    orders.put(0, 0, OrderKind.LIMIT, side=1, price=int(view.bid_price[0, 0, 4]), quantity=100, id=1)
+    orders.put(0, 0, RequestType.LIMIT, side=1, price=int(view.bid_price[0, 0, 4]), quantity=100, id=1)
     market.advance(orders)
     assert view.order_id[0, 0] == 1 and not view.order_live[0, 0] and not view.order_leaving[0, 0]
-    orders.put(0, 0, OrderKind.CANCEL, id=1)
+    orders.put(0, 0, RequestType.CANCEL, id=1)
     market.advance(orders)
     orders.kind[:] = 0
     assert view.order_leaving[0, 0] and market.state["orders"][0] == 1

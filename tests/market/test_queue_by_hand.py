@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emp_gym.types import Outcome
+from emp_gym.types import OrderAck
 from tests.market.by_hand import Hand, Lane
 
 BIDS, ASKS = {100: 50, 99: 60}, {103: 40, 104: 70}
@@ -152,7 +152,7 @@ def test_replace_loses_the_place() -> None:
     lane.step(2)
     assert lane.ahead(old) == 5
     new = lane.replace(old, 1, 100, 10)
-    assert lane.step() == [Outcome.ACCEPTED]
+    assert lane.step() == [OrderAck.ACCEPTED]
     assert lane.resting == {new: 10} and lane.ahead(new) == 65
 
 

@@ -12,9 +12,9 @@ import pytest
 from emp_gym.data.shallow import recorded, shallow, shallow_tape
 from emp_gym.data.tape.tape_set import TapeSet
 from emp_gym.market import depths
-from emp_gym.market.depths import NEVER, Orders
+from emp_gym.market.depths import NEVER, JoiningOrders
 from emp_gym.market.records import KEPT
-from emp_gym.types import NS, ConfigError, DataError, Kind, RecordedDay
+from emp_gym.types import NS, ConfigError, DataError, MessageType, RecordedDay
 from tests.market.by_hand import Hand, Lane
 from tests.market.duel import synthetic_day, tape_of, walk
 from tests.market.test_ghost import amazon
@@ -197,18 +197,18 @@ def true_fill(day: RecordedDay, born: int, until: int, side: int, price: int) ->
     It is when the exchange goes behind it: an execution at its price of an order that came later, or through its price.
     """
     rows = list(zip(day.kind.tolist(), day.price.tolist(), day.side.tolist(), day.order_id.tolist()))
-    came = {order: born + 1 + i for i, (kind, _, _, order) in enumerate(rows[born + 1 : until + 1]) if kind == Kind.NEW}
+    came = {order: born + 1 + i for i, (kind, _, _, order) in enumerate(rows[born + 1 : until + 1]) if kind == MessageType.NEW}
     for r in range(born + 1, until + 1):
         kind, at, where, order = rows[r]
-        if kind == Kind.EXECUTE and where == side and (side * at < side * price or (at == price and order in came)):
+        if kind == MessageType.EXECUTE and where == side and (side * at < side * price or (at == price and order in came)):
             return r
-        if kind == Kind.NEW and where == -side and side * at <= side * price:
+        if kind == MessageType.NEW and where == -side and side * at <= side * price:
             return r
     return -1
 
 
 @cache
-def placed(seed: int, count: int = 150, hold: int = 120) -> tuple[Orders, list[int]]:
+def placed(seed: int, count: int = 150, hold: int = 120) -> tuple[JoiningOrders, list[int]]:
     """Orders near the touch at random rows, and the time of each one's true fill."""
     day = exchange_day(seed)
     rng, rows = random.Random(seed), len(day.kind)
@@ -225,7 +225,7 @@ def placed(seed: int, count: int = 150, hold: int = 120) -> tuple[Orders, list[i
         made.append((int(day.time_ns[r]), int(day.time_ns[r + hold]), side, touch, price))
         fill = true_fill(day, r, r + hold, side, price)
         truth.append(NEVER if fill < 0 else int(day.time_ns[fill]))
-    return Orders(*(np.array(column, np.int64) for column in zip(*made))), truth
+    return JoiningOrders(*(np.array(column, np.int64) for column in zip(*made))), truth
 
 
 def against_truth(levels: int, births: int = 1) -> tuple[int, int, int, int]:

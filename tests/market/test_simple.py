@@ -14,7 +14,7 @@ from emp_gym.market.clock import Clock
 from emp_gym.market.public import LIVE
 from emp_gym.market.simple import BaseMarket
 from emp_gym.market.starts import SPLITS, Numbers, Starts
-from emp_gym.types import EMPTY_BID, ConfigError, DataError, Instrument, OrderKind, Orders, Outcome, Status
+from emp_gym.types import EMPTY_BID, ConfigError, DataError, Instrument, OrderAck, Orders, RequestType, TradingStatus
 
 SPEC = MarketSpec(2, every="10 events", looks=(15, 40))
 
@@ -60,13 +60,13 @@ def asked(lanes: int = 2, **fields: Any) -> Orders:
     return orders
 
 
-def buy(quantity: int, price: int = 0, id: int = 1, kind: int = OrderKind.LIMIT) -> Orders:
+def buy(quantity: int, price: int = 0, id: int = 1, kind: int = RequestType.LIMIT) -> Orders:
     return asked(kind=kind, side=1, price=price, quantity=quantity, id=id)
 
 
 def test_a_market_order_takes_level_by_level_and_the_rest_one_tick_beyond():
     market = Script()
-    market.advance(buy(100, kind=OrderKind.MARKET))
+    market.advance(buy(100, kind=RequestType.MARKET))
     fills = market.last_fills()
     assert fills.price.tolist() == [10_100, 10_200, 10_300] and fills.quantity.tolist() == [30, 30, 40]
     assert fills.beyond_depth.tolist() == [False, False, True] and fills.mid2_lots.tolist() == [20_100 * 30, 20_100 * 30, 20_100 * 40]
@@ -87,7 +87,7 @@ def test_a_limit_order_takes_up_to_its_limit_and_rests_with_what_is_left():
 
 def test_two_orders_of_one_decision_do_not_take_the_same_lots():
     market, orders = Script(), buy(30, 10_100)
-    orders.put(0, 1, OrderKind.LIMIT, side=1, price=10_200, quantity=40, id=2)
+    orders.put(0, 1, RequestType.LIMIT, side=1, price=10_200, quantity=40, id=2)
     market.advance(orders)
     assert [(f, p) for f, p in zip(market.last_fills().quantity, market.last_fills().price)] == [(30, 10_100), (30, 10_200)]
 
@@ -101,8 +101,8 @@ def test_fees_are_rounded_against_us_and_come_per_lot_on_top():
 
 def test_a_tick_that_depends_on_the_price_is_the_door_s():
     market = Script()
-    for price, told in ((20_100, Outcome.MALFORMED), (20_200, Outcome.ACCEPTED), (9_950, Outcome.MALFORMED), (9_900, Outcome.ACCEPTED)):
-        market.advance(asked(kind=OrderKind.LIMIT, side=-1 if price > 20_000 else 1, price=price, quantity=10, id=price))
+    for price, told in ((20_100, OrderAck.MALFORMED), (20_200, OrderAck.ACCEPTED), (9_950, OrderAck.MALFORMED), (9_900, OrderAck.ACCEPTED)):
+        market.advance(asked(kind=RequestType.LIMIT, side=-1 if price > 20_000 else 1, price=price, quantity=10, id=price))
         assert market.outcome[0, 0] == told, price
 
 
@@ -126,7 +126,7 @@ def test_an_empty_side_keeps_the_last_mid_and_its_price_says_empty():
     market.empty = 0
     market.advance(Orders.empty(2, 10))
     assert market.view.bid_price[:, 0, 0].tolist() == [EMPTY_BID, 10_100] and market.view.mid2[:, 0].tolist() == [20_100, 20_300]
-    market.advance(asked(kind=OrderKind.MARKET, side=-1, quantity=10, id=1))
+    market.advance(asked(kind=RequestType.MARKET, side=-1, quantity=10, id=1))
     assert market.last_fills().price.tolist() == [10_000 - 100] and market.last_fills().beyond_depth.tolist() == [True]
     market.reset(np.array([0]), *np.zeros((3, 1), np.int64))
     assert market.view.mid2[0, 0] == 2 * 10_100  # all that is known is the ask
@@ -134,12 +134,12 @@ def test_an_empty_side_keeps_the_last_mid_and_its_price_says_empty():
 
 def test_closing_trades_to_the_target_even_in_a_halt_and_says_so():
     market = Script()
-    market.advance(buy(20, kind=OrderKind.MARKET))
-    market.book(np.array([0, 1]), status=Status.HALTED)
+    market.advance(buy(20, kind=RequestType.MARKET))
+    market.book(np.array([0, 1]), status=TradingStatus.HALTED)
     assert market.close(np.array([1, 0]), np.zeros((2, 1), np.int64)).tolist() == [False, True]
     assert market.public.quote["position"][:, 0].tolist() == [0, 0] and market.last_fills().id.tolist() == [1, -1]
     market.advance(buy(20, 9_000, id=2))
-    assert market.outcome[0, 0] == Outcome.HALTED and market.public.lane["refused"][0] == 1
+    assert market.outcome[0, 0] == OrderAck.HALTED and market.public.lane["refused"][0] == 1
 
 
 def test_fill_refuses_a_lane_twice():

@@ -11,13 +11,15 @@ import pytest
 
 from emp_gym.market.base import MarketSpec, Recorded
 from emp_gym.market.replay import REQUESTS, ReplayConfig, ReplayMarket
-from emp_gym.types import ConfigError, Kind, Orders
+from emp_gym.types import ConfigError, MessageType, Orders
 
 LOOKS = (7, 50)
 
 
 def large(day: Recorded) -> np.ndarray:
-    return (np.isin(day.messages["kind"], (Kind.EXECUTE, Kind.EXECUTE_HIDDEN)) & (day.messages["size"] >= 100)).astype(np.int64)
+    return (
+        np.isin(day.messages["kind"], (MessageType.EXECUTE, MessageType.EXECUTE_HIDDEN)) & (day.messages["size"] >= 100)
+    ).astype(np.int64)
 
 
 SPEC = MarketSpec(5, split="all", every="20 messages", looks=LOOKS, sums={"large": large}, needs=frozenset({"large"}))
@@ -39,7 +41,11 @@ def expected(market: ReplayMarket) -> np.ndarray:
     found, data = np.zeros((market.lanes, 1, 1 + len(LOOKS)), np.int64), market.data
     for lane, (day, seen) in enumerate(zip(market.public.lane["day"], market.public.lane["seen_row"])):
         own = data.messages[data.day_slice(int(day))]
-        counted = [row for row in range(seen + 1) if own["kind"][row] in (Kind.EXECUTE, Kind.EXECUTE_HIDDEN) and own["size"][row] >= 100]
+        counted = [
+            row
+            for row in range(seen + 1)
+            if own["kind"][row] in (MessageType.EXECUTE, MessageType.EXECUTE_HIDDEN) and own["size"][row] >= 100
+        ]
         for w, look in enumerate((0, *LOOKS)):
             found[lane, 0, w] = sum(row <= max(seen - look, 0) for row in counted)
     return found

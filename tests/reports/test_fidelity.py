@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from judged import KWARGS, judged
 
-from emp_gym.cli import evaluate, judging
-from emp_gym.evaluation.metrics import Estimate
+from emp_gym.cli import evaluate, evaluation
+from emp_gym.evaluation.intervals import Estimate
 from emp_gym.reports import fidelity
-from emp_gym.reports.fidelity import HONEST, KEYS, OPTIMISTIC, Fidelity, Outcome, Setting
-from emp_gym.reports.wording import interval
+from emp_gym.reports.fidelity import HONEST, KEYS, OPTIMISTIC, Fidelity, Setting, SettingResult
+from emp_gym.reports.formatting import interval
 from emp_gym.types import ConfigError
 
 
@@ -25,7 +25,7 @@ def replayed(agent: str, env_id: str = "emp-lob-v0") -> Fidelity:
     return fidelity.replay(one.config, one.agents)
 
 
-def outcome(found: Fidelity, name: str) -> Outcome:
+def outcome(found: Fidelity, name: str) -> SettingResult:
     return next(one for one in found.outcomes if one.setting.name.startswith(name))
 
 
@@ -101,9 +101,9 @@ def with_gaps(**gaps: Estimate) -> Fidelity:
     """Outcomes by setting; the first stands for the honest one, the last for the optimistic corner, whose claim is 10."""
     zero = Estimate(-1.0, -2.0, -0.5, blocks=8)
     made = np.zeros((1, 8))
-    parts = [Outcome(Setting(name, "fills", {}), zero, gap, 0.1, 1.0, 0.5, made) for name, gap in gaps.items()]
-    honest = Outcome(Setting("honest", "", {}), zero, Estimate(0.0, 0.0, 0.0, blocks=8), 1.0, 1.0, 0.5, made)
-    corner = Outcome(Setting("all optimistic", "all", {}), Estimate(10.0, 5.0, 15.0, 8), list(gaps.values())[-1], 0.1, 1.0, 0.5, made)
+    parts = [SettingResult(Setting(name, "fills", {}), zero, gap, 0.1, 1.0, 0.5, made) for name, gap in gaps.items()]
+    honest = SettingResult(Setting("honest", "", {}), zero, Estimate(0.0, 0.0, 0.0, blocks=8), 1.0, 1.0, 0.5, made)
+    corner = SettingResult(Setting("all optimistic", "all", {}), Estimate(10.0, 5.0, 15.0, 8), list(gaps.values())[-1], 0.1, 1.0, 0.5, made)
     return Fidelity("emp-lob-v0", "me", (honest, *parts, corner), ((0, 0),), 8, 1, 0.95)
 
 
@@ -140,7 +140,7 @@ def test_on_a_terminal_every_setting_stands_on_one_line_with_its_numbers(
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     found = replayed("symmetric")
-    judging.show_fidelity(found)
+    evaluation.show_fidelity(found)
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= width
     for one in found.outcomes:

@@ -15,11 +15,11 @@ from judged import judged, left
 
 from emp_gym.cli import evaluate
 from emp_gym.cli import leaderboard as command
-from emp_gym.evaluation import metrics
+from emp_gym.evaluation import intervals
 from emp_gym.evaluation.reliability import iqm
 from emp_gym.reports import leaderboard, leaderboard_view
+from emp_gym.reports.formatting import bare, interval
 from emp_gym.reports.judged_run import outermost
-from emp_gym.reports.wording import bare, interval
 from emp_gym.types import DataError
 
 
@@ -62,7 +62,7 @@ def test_numbers_are_those_of_the_evaluation(runs: Path) -> None:
     assert row.drawdown == told["max_drawdown_currency"]["estimate"]["mean"]
     assert row.turnover == told["turnover_currency_per_episode"]["estimate"]["mean"]
     one = np.ones((1, len(board.windows)))
-    assert row.sharpe == pytest.approx(np.mean([metrics.sharpe(values)(one)[0] for values in pnl]))
+    assert row.sharpe == pytest.approx(np.mean([intervals.sharpe(values)(one)[0] for values in pnl]))
 
 
 def test_runs_that_differ_in_their_seed_are_seeds_of_one_agent(runs: Path, tmp_path: Path) -> None:

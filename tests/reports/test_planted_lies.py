@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from lies import LIES, Lie, Told
 
-from emp_gym.evaluation.metrics import FEWEST, Estimate
+from emp_gym.evaluation.intervals import FEWEST, Estimate
 from emp_gym.reports.verdict import verdict
-from emp_gym.runs.backtest import Comparison, Row
+from emp_gym.runs.backtest import AgentResult, Comparison
 from emp_gym.types import EmpGymError
 
 
@@ -54,7 +54,7 @@ def test_money_of_two_currencies_is_in_no_sum(tmp_path: Path) -> None:
 def comparison(level: float, low: float, high: float) -> Comparison:
     made, held = Estimate(10.0, low, high, FEWEST), Estimate(0.0, 0.0, 0.0, FEWEST)
     episodes = {"pnl": np.full((1, FEWEST), 10.0)}
-    rows = [Row("ppo", episodes, made, made, {}), Row("hold", episodes, held, held, {}, made)]
+    rows = [AgentResult("ppo", episodes, made, made, {}), AgentResult("hold", episodes, held, held, {}, made)]
     return Comparison("emp-lob-v0", rows, [(i, 0) for i in range(FEWEST)], ["2031-03-03"] * FEWEST, level)
 
 

@@ -14,21 +14,21 @@ import pytest
 from judged import KWARGS, Judged, judge, judged, left
 
 from emp_gym.cli import evaluate
-from emp_gym.evaluation.metrics import Estimate
-from emp_gym.reports import findings, report
-from emp_gym.reports.document import Heading, Picture, Table, Text, markdown, markdown_table
-from emp_gym.reports.page import html
+from emp_gym.evaluation.intervals import Estimate
+from emp_gym.reports import report, report_data
+from emp_gym.reports.blocks import Heading, Picture, Table, Text, markdown, markdown_table
+from emp_gym.reports.formatting import interval, number, p_value
+from emp_gym.reports.html_page import html
 from emp_gym.reports.preface import Preface
 from emp_gym.reports.verdict import verdict
-from emp_gym.reports.wording import interval, number, p_value
 from emp_gym.risk.gates import Gate
 from emp_gym.runs import backtest
-from emp_gym.runs.backtest import Comparison, Row
+from emp_gym.runs.backtest import AgentResult, Comparison
 from emp_gym.runs.config import EvaluationConfig, RunConfig
-from emp_gym.runs.heldout import Proof, Standing
+from emp_gym.runs.held_out import Proof, Standing
 from emp_gym.runs.spans import Played, Span
-from emp_gym.training.training import RiskMeter
-from emp_gym.types import OrderKind, RunLog, Verdicts
+from emp_gym.training.episode_statistics import RiskMeter
+from emp_gym.types import RequestType, RunLog, Verdicts
 
 IDS = ("emp-lob-v0", "emp-lob-market-making-v0", "emp-lob-execution-v0")
 
@@ -78,7 +78,7 @@ def test_what_is_shown_twice_has_one_interval(folder: Path) -> None:
 @pytest.mark.parametrize("env_id", IDS)
 def test_terms_and_regimes_add_up_to_the_pnl(env_id: str) -> None:
     one = judged(env_id, seeds=2)
-    found = findings.find(one.comparison, one.runs, one.baselines, one.config.evaluation)
+    found = report_data.find(one.comparison, one.runs, one.baselines, one.config.evaluation)
     for row in one.comparison.rows:
         terms = found.attribution[row.name]
         assert sum(terms[t].mean for t in ("spread", "impact", "adverse", "drift", "fees")) == pytest.approx(row.pnl.mean)
@@ -93,8 +93,8 @@ def test_terms_and_regimes_add_up_to_the_pnl(env_id: str) -> None:
 def test_a_measure_over_seeds_that_are_alike_is_that_of_one() -> None:
     one = judged()
     rng = np.random.default_rng
-    single = findings.measured(one.runs, rng(0), one.comparison.agent.pnl, resamples=50)
-    double = findings.measured([*one.runs, *one.runs], rng(0), one.comparison.agent.pnl, resamples=50)
+    single = report_data.measured(one.runs, rng(0), one.comparison.agent.pnl, resamples=50)
+    double = report_data.measured([*one.runs, *one.runs], rng(0), one.comparison.agent.pnl, resamples=50)
     assert list(single) == list(double)
     for name, figure in single.items():
         assert double[name].estimate.mean == pytest.approx(figure.estimate.mean, nan_ok=True), name
@@ -104,7 +104,7 @@ def test_p_values_are_adjusted_as_scipy_does() -> None:
     from scipy.stats import false_discovery_control
 
     values = {"a": 0.03, "b": 0.001, "c": 0.6, "d": 0.031, "e": float("nan")}
-    adjusted = findings.benjamini_hochberg(values)
+    adjusted = report_data.benjamini_hochberg(values)
     expected = false_discovery_control([0.03, 0.001, 0.6, 0.031])
     assert [adjusted[name] for name in "abcd"] == pytest.approx(list(expected))
     assert np.isnan(adjusted["e"])
@@ -119,9 +119,9 @@ def comparison(pnl: Any, rivals: dict[str, Any], env: str = "emp-lob-v0") -> Com
     def estimate(value: Any) -> Estimate:
         return Estimate(*value, blocks=8) if len(value) == 3 else Estimate(*value, note="too few for an interval")
 
-    def row(name: str, own: Any, ahead: Any = None) -> Row:
+    def row(name: str, own: Any, ahead: Any = None) -> AgentResult:
         episodes = {"pnl": np.full((1, 2), own[0])}
-        return Row(name, episodes, estimate(own), estimate(own), {}, None if ahead is None else estimate(ahead))
+        return AgentResult(name, episodes, estimate(own), estimate(own), {}, None if ahead is None else estimate(ahead))
 
     rows = [row("me", pnl), *(row(name, *value) for name, value in rivals.items())]
     return Comparison(env, rows, [(0, 0), (1, 0)], ["2030-01-01", "2030-01-02"], 0.95, proof=Proof(Standing.HELD_OUT, "test"))
@@ -247,7 +247,7 @@ class Small(Gate):
 
     def __call__(self, view, orders):
         sent, reason = orders.copy(), np.zeros(orders.kind.shape, np.uint64)
-        large = (orders.kind != OrderKind.NONE) & (orders.kind != OrderKind.CANCEL) & (orders.quantity > self.most)
+        large = (orders.kind != RequestType.NONE) & (orders.kind != RequestType.CANCEL) & (orders.quantity > self.most)
         sent.quantity[large], reason[large] = self.most, 1 << 32
         return sent, Verdicts(reason, orders.quantity.copy(), sent.quantity.copy())
 

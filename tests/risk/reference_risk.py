@@ -12,7 +12,7 @@ from fractions import Fraction
 import numpy as np
 
 from emp_gym.risk.limits import Limits
-from emp_gym.types import OrderKind
+from emp_gym.types import RequestType
 from tests.risk.reference_lane import AMOUNT_BOUND, BOUND, DAY, RING, Entry, Memory, Seen, Unknown, times
 
 
@@ -134,15 +134,15 @@ class Judge:
             self.batch.append(sent)
             reasons.append(sum(1 << bit for bit in bits))
         for sent in self.batch:
-            if sent.kind not in (OrderKind.NONE, OrderKind.CANCEL):
+            if sent.kind not in (RequestType.NONE, RequestType.CANCEL):
                 self.memory.sent.append((seen.time, content(sent)))
         return self.batch, reasons
 
     def judge_entry(self, entry: Entry) -> tuple[Entry, set[int]]:
-        nothing = Entry(OrderKind.NONE, 0, 0, 0, 0, 0, 0)
-        if entry.kind == OrderKind.NONE:
+        nothing = Entry(RequestType.NONE, 0, 0, 0, 0, 0, 0)
+        if entry.kind == RequestType.NONE:
             return nothing, set()
-        if entry.kind == OrderKind.CANCEL:
+        if entry.kind == RequestType.CANCEL:
             self.message()
             return entry, set()
         allowed, self.reducible = {}, 0
@@ -171,9 +171,9 @@ class Judge:
             self.message()
             self.enter(entry, quantity)
             return Entry(entry.kind, entry.side, entry.price, quantity, entry.id, entry.target, entry.instrument), bits
-        if entry.kind == OrderKind.REPLACE and entry.target > 0:
+        if entry.kind == RequestType.REPLACE and entry.target > 0:
             self.message()
-            return Entry(OrderKind.CANCEL, entry.side, 0, 0, entry.target, 0, entry.instrument), bits
+            return Entry(RequestType.CANCEL, entry.side, 0, 0, entry.target, 0, entry.instrument), bits
         return nothing, bits
 
     def ask(self, entry: Entry, allowed: dict[int, int]) -> bool:
@@ -188,7 +188,7 @@ class Judge:
 
         if self.killed:
             at_most(0, 0)
-        market = entry.kind == OrderKind.MARKET
+        market = entry.kind == RequestType.MARKET
         well = entry.kind in (1, 2, 4) and entry.side in (1, -1) and 0 < q <= BOUND and entry.id > 0
         if not (well and (entry.kind != 4 or entry.target > 0) and (market or 0 < entry.price <= BOUND)):
             at_most(1, -1)
@@ -314,9 +314,9 @@ class Judge:
             unless_reducing(21, within(most, spent) if most is not None else 0)
 
     def meets_own(self, entry: Entry) -> bool:
-        left = {other.id for other in self.batch if other.kind == OrderKind.CANCEL}
-        left |= {other.target for other in self.batch if other.kind == OrderKind.REPLACE}
-        if entry.kind == OrderKind.REPLACE:
+        left = {other.id for other in self.batch if other.kind == RequestType.CANCEL}
+        left |= {other.target for other in self.batch if other.kind == RequestType.REPLACE}
+        if entry.kind == RequestType.REPLACE:
             left.add(entry.target)
         resting = [
             (1 if side > 0 else -1, price)
@@ -325,14 +325,14 @@ class Judge:
         ]
         taking = False
         for other in self.batch:
-            if other.kind in (OrderKind.NONE, OrderKind.CANCEL) or other.instrument != entry.instrument:
+            if other.kind in (RequestType.NONE, RequestType.CANCEL) or other.instrument != entry.instrument:
                 continue
-            if other.kind == OrderKind.MARKET:
+            if other.kind == RequestType.MARKET:
                 taking |= other.side != entry.side
             else:
                 resting.append((other.side, other.price))
         against = [price for side, price in resting if side != entry.side]
-        if entry.kind == OrderKind.MARKET:
+        if entry.kind == RequestType.MARKET:
             return bool(against)
         return any((entry.price - price) * entry.side >= 0 for price in against)
 
@@ -341,7 +341,7 @@ class Judge:
         if not (seen.time_known and seen.mid_known(m)):
             return True
         taken = seen.asks if entry.side > 0 else seen.bids
-        if entry.kind == OrderKind.MARKET and taken[m][0][1] <= 0:
+        if entry.kind == RequestType.MARKET and taken[m][0][1] <= 0:
             return True
         if rule.max_quote_age_ms is None:
             return False
@@ -351,7 +351,7 @@ class Judge:
     def worst_price(self, entry: Entry) -> int:
         seen, m = self.seen, entry.instrument
         reference = seen.reference(m)
-        if entry.kind != OrderKind.MARKET:
+        if entry.kind != RequestType.MARKET:
             return max(reference, entry.price)
         if entry.side < 0:
             return reference
@@ -364,7 +364,7 @@ class Judge:
         def near(price: int) -> bool:
             return all(abs(Fraction(2 * price, mid) - 1) <= Fraction(bps, 10_000) for mid in (min(mids), max(mids)))
 
-        if entry.kind != OrderKind.MARKET:
+        if entry.kind != RequestType.MARKET:
             return entry.quantity if near(entry.price) else 0
         total = 0
         for price, size in self.seen.asks[entry.instrument] if entry.side > 0 else self.seen.bids[entry.instrument]:
@@ -387,7 +387,7 @@ class Judge:
                 if at <= seen.time - window.duplicates.window_ms * 10**6:
                     break
                 before.append(what)
-            before += [content(other) for other in self.batch if other.kind not in (OrderKind.NONE, OrderKind.CANCEL)]
+            before += [content(other) for other in self.batch if other.kind not in (RequestType.NONE, RequestType.CANCEL)]
             if before.count(wanted) >= window.duplicates.count:
                 bits.add(12)
         for name, bit in (("submit", 14), ("messages", 15)):
@@ -433,7 +433,7 @@ def largest(q: int, ok: Callable[[int], bool]) -> int:
 
 
 def content(entry: Entry) -> tuple[int, ...]:
-    price = 0 if entry.kind == OrderKind.MARKET else entry.price
+    price = 0 if entry.kind == RequestType.MARKET else entry.price
     return int(entry.kind), 1 if entry.side > 0 else -1, price, entry.quantity, entry.instrument
 
 
@@ -441,6 +441,6 @@ def same(entry: Entry, kind: int, record: np.void) -> bool:
     """Whether a judged entry is what the layer sent."""
     if entry.kind != kind:
         return False
-    if kind == OrderKind.NONE:
+    if kind == RequestType.NONE:
         return True
     return (entry.price, entry.quantity, entry.id, entry.target, entry.instrument, entry.side) == tuple(record)[:6]

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import emp_gym  # noqa: F401
-from emp_gym.types import OrderKind
+from emp_gym.types import RequestType
 
 ROOT = Path(__file__).resolve().parents[2]
 MAX_POSITION, MAX_QUANTITY, MAX_OPEN, MAX_NOTIONAL, COLLAR_BPS, SUBMITS = 230, 90, 4, 50_000, 30, 20
@@ -44,7 +44,7 @@ class Recount:
 
     def breaches(self, sent) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(breaches, largest worst-case position, new orders), each [N]."""
-        new = (sent.kind != OrderKind.NONE) & (sent.kind != OrderKind.CANCEL)
+        new = (sent.kind != RequestType.NONE) & (sent.kind != RequestType.CANCEL)
         lots, side, price = np.where(new, sent.quantity, 0), sent.side, np.where(new, sent.price, 0)
         long = self.position + (self.open * (self.side > 0)).sum(axis=1) + (lots * (side > 0)).sum(axis=1)
         short = -self.position + (self.open * (self.side < 0)).sum(axis=1) + (lots * (side < 0)).sum(axis=1)
@@ -52,7 +52,7 @@ class Recount:
         found = (sends_buys & (long > MAX_POSITION)).astype(int) + (sends_sells & (short > MAX_POSITION))
         found += (lots > MAX_QUANTITY).sum(axis=1) + (new & (lots <= 0)).sum(axis=1)
         found += (new.sum(axis=1) > 0) & (self.count + new.sum(axis=1) > MAX_OPEN)
-        limit = new & (sent.kind != OrderKind.MARKET)
+        limit = new & (sent.kind != RequestType.MARKET)
         far = np.abs(2 * price - self.mid2[:, None]) * 10_000 > COLLAR_BPS * self.mid2[:, None]
         worth = lots * np.maximum(price, self.mid2[:, None] // 2) * self.unit
         found += (limit & far).sum(axis=1) + (new & (worth > MAX_NOTIONAL * 10**8)).sum(axis=1)

@@ -12,7 +12,7 @@ import pytest
 import emp_gym  # noqa: F401
 from emp_gym.risk.audit import AUDIT, AuditRing
 from emp_gym.risk.gate import RiskGate
-from emp_gym.types import ConfigError, OrderKind
+from emp_gym.types import ConfigError, RequestType
 from tests.risk.reference_lane import entries_of, lanes_of
 from tests.risk.reference_risk import Judge
 from tests.risk.worlds import PRICE_TO_CASH, Adversary, random_limits
@@ -44,11 +44,11 @@ def test_every_row_is_what_the_slow_judge_finds_again(seed):
             expected, reasons = judges[i].judge(seen, entries)
             for k, (entry, reason) in enumerate(zip(expected, reasons)):
                 kind, order = int(orders.kind[i, k]), orders.records[i, k]
-                if kind == OrderKind.NONE or not reason:
+                if kind == RequestType.NONE or not reason:
                     continue
                 m = int(order["instrument"])
                 wanted.append((
-                    i, int(view.decision[i]), reason, int(order["price"]), 0 if kind == OrderKind.CANCEL else int(order["quantity"]),
+                    i, int(view.decision[i]), reason, int(order["price"]), 0 if kind == RequestType.CANCEL else int(order["quantity"]),
                     int(entry.quantity) if entry.kind == kind else 0, int(view.mid2[i, m]) if 0 <= m < 3 else 0,
                     int(limits.digest[:16], 16), m, k, kind, int(order["side"]),
                 ))  # fmt: skip

@@ -10,10 +10,10 @@ import pytest
 
 from emp_gym.risk.gate import RiskGate
 from emp_gym.risk.reasons import Check, Latch
-from emp_gym.types import ConfigError, OrderKind, Orders, Status, View
+from emp_gym.types import ConfigError, Orders, RequestType, TradingStatus, View
 from tests.risk.worlds import BIG, MID2, TICK, Adversary, calm_view, copied, one, open_order, random_limits
 
-LIMIT, MARKET, CANCEL, REPLACE = OrderKind.LIMIT, OrderKind.MARKET, OrderKind.CANCEL, OrderKind.REPLACE
+LIMIT, MARKET, CANCEL, REPLACE = RequestType.LIMIT, RequestType.MARKET, RequestType.CANCEL, RequestType.REPLACE
 MID = MID2 // 2  # 1,000,000 price units = 100.00 currency
 LOSS = 100 * 10**8  # cash units
 
@@ -54,7 +54,7 @@ CASES = [  # name, limits, order, view, lots that may be sent
     ("MALFORMED", {}, one(REPLACE, target=0), None, 0),
     ("RESTRICTED", {}, one(instrument=1), None, 0),
     ("RESTRICTED", {"instrument": {"restricted": True}}, one(), None, 0),
-    ("HALT", {}, one(), seen(status=Status.HALTED), 0),
+    ("HALT", {}, one(), seen(status=TradingStatus.HALTED), 0),
     ("HALT", {"instrument": {"session": ["09:30:00", "10:00:00"]}}, one(), None, 0),
     ("STALE", {}, one(), seen(mid2=0), 0),
     ("STALE", {}, one(MARKET), seen(ask_size=0), 0),
@@ -214,9 +214,9 @@ def test_a_loss_latches_in_the_step_that_shows_it_and_its_overshoot_is_told(limi
     assert sent.quantity[0, 0] == 10 and verdicts.reason[0, 0] == 1 << check, (
         "cut at flat, latched though the loss is made up"
     )
-    assert gate(view, one(id=200))[0].kind[0, 0] == OrderKind.NONE
+    assert gate(view, one(id=200))[0].kind[0, 0] == RequestType.NONE
     view.cash[0] = -2 * LOSS - 1_000_000
-    assert gate(view, one(side=-1, id=300))[0].kind[0, 0] == OrderKind.NONE and gate.latch[0] == Latch.HALTED
+    assert gate(view, one(side=-1, id=300))[0].kind[0, 0] == RequestType.NONE and gate.latch[0] == Latch.HALTED
     assert gate(view, one(CANCEL, id=7))[0].kind[0, 0] == CANCEL
     gate.rearm()
     assert gate(view, one(id=400))[1].reason[0, 0] == 0
@@ -347,7 +347,7 @@ def test_idempotent_and_never_larger_or_flipped(mode, instruments):
             gate.observe(world.view)
             twin = copy.deepcopy(gate)
             sent, verdicts = gate(world.view, orders)
-            new = (sent.kind != OrderKind.NONE) & (sent.kind != CANCEL)
+            new = (sent.kind != RequestType.NONE) & (sent.kind != CANCEL)
             assert (sent.kind[new] == orders.kind[new]).all() and (sent.side == orders.side)[new].all()
             assert (sent.price == orders.price)[new].all() and (sent.quantity <= orders.quantity)[new].all()
             assert ((orders.kind == CANCEL) <= (sent.kind == CANCEL)).all(), "cancels pass"
@@ -400,7 +400,7 @@ def test_the_mask_says_what_would_pass_untouched_and_takes_nothing():
 
 
 def test_the_kernels_know_the_bits_and_kinds_by_the_same_numbers():
-    from emp_gym.risk import check_kernels, exposure_kernels, own_order_kernels, price_kernels, watch_kernels
+    from emp_gym.risk import check_kernels, exposure_kernels, price_kernels, self_trade_kernels, watch_kernels
     from emp_gym.risk.reasons import Mode
 
     for module in (check_kernels, exposure_kernels, price_kernels):
@@ -408,7 +408,7 @@ def test_the_kernels_know_the_bits_and_kinds_by_the_same_numbers():
         assert bits and all(int(value) == 1 << Check[name] for name, value in bits.items())
     assert (watch_kernels.LOSS_BIT, watch_kernels.FALL_BIT) == (1 << Check.DAILY_LOSS, 1 << Check.DRAWDOWN)
     assert watch_kernels.REPEATED_BIT == 1 << Check.REPEATED_EXECUTION
-    for name, value in OrderKind.__members__.items():
-        assert getattr(check_kernels, name) == getattr(own_order_kernels, name) == value
+    for name, value in RequestType.__members__.items():
+        assert getattr(check_kernels, name) == getattr(self_trade_kernels, name) == value
     assert list(Latch) == [watch_kernels.NORMAL, watch_kernels.REDUCING, watch_kernels.HALTED]
     assert list(Mode) == [check_kernels.OBSERVE, check_kernels.PROJECT, check_kernels.REJECT]

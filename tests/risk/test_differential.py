@@ -14,7 +14,7 @@ import pytest
 from emp_gym.risk.gate import RiskGate
 from emp_gym.risk.limits import load
 from emp_gym.risk.reasons import Check
-from emp_gym.types import OrderKind
+from emp_gym.types import RequestType
 from tests.risk.reference_lane import entries_of, lanes_of
 from tests.risk.reference_risk import Judge, same
 from tests.risk.worlds import PRICE_TO_CASH, Adversary, random_limits
@@ -50,7 +50,7 @@ def play(seed: int, seen_bits: Counter, passed_bits: Counter) -> tuple[int, list
             expected, reasons = judges[i].judge(seen, entries)
             for k, (entry, reason) in enumerate(zip(expected, reasons)):
                 asked = int(before.kind[i, k])
-                if asked == OrderKind.NONE:
+                if asked == RequestType.NONE:
                     continue
                 cases += 1
                 got = int(verdicts.reason[i, k])

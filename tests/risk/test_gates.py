@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from emp_gym.risk.gates import CAPPED, CapQuantity
-from emp_gym.types import ConfigError, OrderKind, Orders
+from emp_gym.types import ConfigError, Orders, RequestType
 
 
-def orders_of(quantities: list[int], kind: OrderKind = OrderKind.LIMIT) -> Orders:
+def orders_of(quantities: list[int], kind: RequestType = RequestType.LIMIT) -> Orders:
     orders = Orders.empty(1, len(quantities))
     orders.kind[:] = kind
     orders.quantity[0] = quantities
@@ -31,5 +31,5 @@ def test_the_cap_is_100_lots_unless_said_and_at_least_1():
 
 
 def test_cap_lets_cancels_pass():
-    cut, verdicts = CapQuantity(1)(None, orders_of([900], OrderKind.CANCEL))
+    cut, verdicts = CapQuantity(1)(None, orders_of([900], RequestType.CANCEL))
     assert cut.quantity.tolist() == [[900]] and not verdicts.reason.any()

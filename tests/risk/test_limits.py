@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from emp_gym.risk.compiled_limits import OFF, bind
 from emp_gym.risk.limits import Limits, load
-from emp_gym.risk.rules import OFF, bind
 from emp_gym.types import ConfigError
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs/limits").glob("*.yaml"))

@@ -7,7 +7,7 @@ import pytest
 
 from emp_gym.risk.gate import RiskGate
 from emp_gym.risk.reasons import Check, Latch, names
-from emp_gym.types import OrderKind, Orders, View
+from emp_gym.types import Orders, RequestType, View
 from tests.risk.worlds import calm_view, open_order
 
 MID, TICK = 1_000_000, 100  # of `calm_view`: one lot is worth 100 units of currency
@@ -27,7 +27,7 @@ def asking(*orders: tuple[int, int]) -> Orders:
     """Limit orders of (side, lots) in one decision, away from the mid."""
     asked = Orders.empty(1, 6)
     for slot, (side, lots) in enumerate(orders):
-        asked.put(0, slot, OrderKind.LIMIT, side=side, price=MID - side * TICK, quantity=lots, id=100 + slot)
+        asked.put(0, slot, RequestType.LIMIT, side=side, price=MID - side * TICK, quantity=lots, id=100 + slot)
     return asked
 
 
@@ -104,7 +104,7 @@ def test_floors_are_all_that_a_reducing_order_skips_besides_exposure():
     far = asking((-1, 37))
     far.records["price"][0, 0] = MID + 200 * TICK
     sent, verdicts = RiskGate(market)(held(37), far)
-    assert sent.kind[0, 0] == OrderKind.NONE and names(int(verdicts.reason[0, 0])) == ["collar"]
+    assert sent.kind[0, 0] == RequestType.NONE and names(int(verdicts.reason[0, 0])) == ["collar"]
     off_tick = asking((-1, 37))
     off_tick.records["price"][0, 0] += 1
     assert names(int(RiskGate(WHOLE)(held(37), off_tick)[1].reason[0, 0])) == ["tick-lot"], "a price off the tick is no floor"

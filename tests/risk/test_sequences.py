@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 from emp_gym.risk.gate import RiskGate
 from emp_gym.risk.limits import load
 from emp_gym.risk.reasons import Check, Latch
-from emp_gym.types import OrderKind, Orders
+from emp_gym.types import Orders, RequestType
 from tests.risk.reference_lane import entries_of, lanes_of
 from tests.risk.reference_risk import Judge, same
 from tests.risk.worlds import MID2, PRICE_TO_CASH, TICK, calm_view, open_order, random_limits
@@ -79,7 +79,7 @@ class Walk(RuleBasedStateMachine):
         assert int(self.gate.state.lane["latch"][0]) == self.judge.memory.latch
 
     @rule(
-        kind=st.sampled_from([OrderKind.LIMIT, OrderKind.LIMIT, OrderKind.MARKET, OrderKind.REPLACE, OrderKind.CANCEL]),
+        kind=st.sampled_from([RequestType.LIMIT, RequestType.LIMIT, RequestType.MARKET, RequestType.REPLACE, RequestType.CANCEL]),
         side=st.sampled_from([1, -1]),
         ticks=st.sampled_from([0, 0, 1, -1, 5, -5, 99, 100, 101, -99, -100, -101, 120]),
         lots=st.sampled_from([1, 1, 1, 1, 2, 30, 59, 60, 61, 99, 100, 101, 200]),
@@ -92,7 +92,7 @@ class Walk(RuleBasedStateMachine):
             target = next(iter(self.open), 999)
             orders.put(
                 0, slot, kind, side=side, price=mid - mid % TICK + ticks * TICK + slot * TICK, quantity=lots,
-                id=target if kind == OrderKind.CANCEL else self.next_id, target=target if kind == OrderKind.REPLACE else 0,
+                id=target if kind == RequestType.CANCEL else self.next_id, target=target if kind == RequestType.REPLACE else 0,
             )  # fmt: skip
             self.next_id += 1
         before = int(self.view.position[0, 0])
@@ -116,21 +116,21 @@ class Walk(RuleBasedStateMachine):
                 reason,
                 got,
             )
-            self.told["orders"] += asked[slot].kind != OrderKind.NONE
+            self.told["orders"] += asked[slot].kind != RequestType.NONE
             self.told.update(check.name.lower() for check in Check if reason >> check & 1)
         return sent
 
     def take(self, kind, record, position, mid):
         """The venue takes one message."""
-        if kind in (OrderKind.CANCEL, OrderKind.REPLACE):
-            leaving = int(record["id"] if kind == OrderKind.CANCEL else record["target"])
+        if kind in (RequestType.CANCEL, RequestType.REPLACE):
+            leaving = int(record["id"] if kind == RequestType.CANCEL else record["target"])
             if leaving in self.open:
                 self.open[leaving][3] = True
         if (
-            kind in (OrderKind.LIMIT, OrderKind.MARKET, OrderKind.REPLACE)
+            kind in (RequestType.LIMIT, RequestType.MARKET, RequestType.REPLACE)
             and len(self.open) < self.view.order_id.shape[1]
         ):
-            price = 0 if kind == OrderKind.MARKET else int(record["price"])
+            price = 0 if kind == RequestType.MARKET else int(record["price"])
             self.open[int(record["id"])] = [int(record["side"]), price, int(record["quantity"]), False]
 
     @precondition(lambda self: self.open)
@@ -217,7 +217,7 @@ class Trading(Walk):
 
     def take(self, kind, record, position, mid):
         """What a control promises holds at the moment of sending."""
-        if kind not in (OrderKind.NONE, OrderKind.CANCEL):
+        if kind not in (RequestType.NONE, RequestType.CANCEL):
             side, lots, price = int(record["side"]), int(record["quantity"]), int(record["price"])
             assert not self.judge.killed and self.gate.latch[0] != Latch.HALTED
             assert 0 < lots <= MAX_QUANTITY and len(self.open) < MAX_OPEN
@@ -225,7 +225,7 @@ class Trading(Walk):
             assert exposed <= MAX_POSITION
             if self.gate.latch[0] == Latch.REDUCING:
                 assert exposed <= 0, "only what reduces"
-            assert kind == OrderKind.MARKET or abs(price - mid) <= mid // 100 + 1
+            assert kind == RequestType.MARKET or abs(price - mid) <= mid // 100 + 1
             self.sent_at.append(int(self.view.time_ns[0]))
         super().take(kind, record, position, mid)
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from emp_gym.risk import checks
-from emp_gym.risk.checks import Desk
+from emp_gym.risk.checks import CheckBuffers
+from emp_gym.risk.compiled_limits import bind
 from emp_gym.risk.gate import RiskGate
 from emp_gym.risk.limits import load
 from emp_gym.risk.reasons import Check, Latch
-from emp_gym.risk.rules import bind
 from emp_gym.risk.state import RiskState
-from emp_gym.types import ConfigError, OrderKind, Orders
+from emp_gym.types import ConfigError, Orders, RequestType
 from tests.risk.worlds import MID2, PRICE_TO_CASH, TICK, calm_view, one, open_order
 
 MID = MID2 // 2
@@ -22,11 +22,11 @@ RING_ON = {"window": {"duplicates": {"count": 3, "window_ms": 1000}}}
 def mixed() -> Orders:
     """Two limit orders, a cancel, a malformed one and a replacement."""
     orders = Orders.empty(1, 6)
-    orders.put(0, 0, OrderKind.LIMIT, side=1, price=MID, quantity=10, id=5)
-    orders.put(0, 1, OrderKind.LIMIT, side=1, price=MID - TICK, quantity=10, id=6)
-    orders.put(0, 2, OrderKind.CANCEL, id=77)
-    orders.put(0, 3, OrderKind.LIMIT, side=1, price=MID, quantity=0, id=7)
-    orders.put(0, 4, OrderKind.REPLACE, side=1, price=MID - 2 * TICK, quantity=10, id=8, target=78)
+    orders.put(0, 0, RequestType.LIMIT, side=1, price=MID, quantity=10, id=5)
+    orders.put(0, 1, RequestType.LIMIT, side=1, price=MID - TICK, quantity=10, id=6)
+    orders.put(0, 2, RequestType.CANCEL, id=77)
+    orders.put(0, 3, RequestType.LIMIT, side=1, price=MID, quantity=0, id=7)
+    orders.put(0, 4, RequestType.REPLACE, side=1, price=MID - 2 * TICK, quantity=10, id=8, target=78)
     return orders
 
 
@@ -60,10 +60,10 @@ def test_the_functions_work_without_a_desk_on_fresh_arrays():
 
 
 def test_more_than_64_orders_a_lane_are_refused():
-    assert Desk.of(calm_view(slots=64), 64).slots == 64
+    assert CheckBuffers.of(calm_view(slots=64), 64).slots == 64
     for view, slots in ((calm_view(slots=65), 6), (calm_view(), 65)):
         with pytest.raises(ConfigError, match="at most 64 orders a lane"):
-            Desk.of(view, slots)
+            CheckBuffers.of(view, slots)
 
 
 def test_the_second_reason_for_a_latch_is_noted_with_its_own_overshoot():
@@ -97,8 +97,8 @@ def test_counters_of_checks_count_each_order_once():
     gate, view = RiskGate({"instrument": {"max_position": 5}, "order": {"max_quantity": 9}}), calm_view(lanes=2)
     orders = Orders.empty(2, 3)
     for lane in range(2):
-        orders.put(lane, 0, OrderKind.LIMIT, side=1, price=MID, quantity=10, id=1)
-        orders.put(lane, 1, OrderKind.LIMIT, side=-1, price=MID, quantity=1, id=2)
+        orders.put(lane, 0, RequestType.LIMIT, side=1, price=MID, quantity=10, id=1)
+        orders.put(lane, 1, RequestType.LIMIT, side=-1, price=MID, quantity=1, id=2)
     gate(view, orders)
     told = {name: count for name, count in gate.counters().items() if count}
     assert told == {"quantity": 2, "position": 2, "self-trade": 2}
@@ -125,13 +125,13 @@ def test_lots_before_and_after_are_told_and_never_below_zero():
     gate.observe(view)
     assert gate.latch[0] == Latch.HALTED
     sent, verdicts = gate(view, one(id=200, quantity=4))
-    assert sent.kind[0, 0] == OrderKind.NONE and verdicts.quantity_after[0, 0] == 0
+    assert sent.kind[0, 0] == RequestType.NONE and verdicts.quantity_after[0, 0] == 0
     assert verdicts.reason.dtype == np.uint64 and verdicts.reason[0, 0] == 1 << Check.DAILY_LOSS
 
 
 def test_what_cannot_be_valued_lets_not_even_one_lot_pass():
     orders = Orders.empty(1, 6)
-    orders.put(0, 0, OrderKind.LIMIT, side=1, price=MID, quantity=1, id=1, instrument=2)
+    orders.put(0, 0, RequestType.LIMIT, side=1, price=MID, quantity=1, id=1, instrument=2)
     for limits, check in (
         ({"portfolio": {"max_net": 4500}}, Check.GROSS_NET),
         ({"portfolio": {"max_gross": 4500}}, Check.GROSS_NET),
@@ -141,11 +141,11 @@ def test_what_cannot_be_valued_lets_not_even_one_lot_pass():
         view = calm_view(instruments=3)
         view.position[0, 1], view.mid2[0, 1] = 10, 0
         sent, verdicts = RiskGate(limits)(view, orders)
-        assert sent.kind[0, 0] == OrderKind.NONE and verdicts.reason[0, 0] == 1 << check
+        assert sent.kind[0, 0] == RequestType.NONE and verdicts.reason[0, 0] == 1 << check
     view = calm_view(instruments=3)
     view.cash[0] = (1 << 60) + 1
     sent, verdicts = RiskGate({"portfolio": {"capital": 10**6, "credit": 0}})(view, orders)
-    assert sent.kind[0, 0] == OrderKind.NONE and verdicts.reason[0, 0] == 1 << Check.LEVERAGE_CREDIT
+    assert sent.kind[0, 0] == RequestType.NONE and verdicts.reason[0, 0] == 1 << Check.LEVERAGE_CREDIT
 
 
 def test_own_orders_at_the_ends_of_all_prices_are_no_blind_spot_of_the_self_trade_check():
@@ -157,7 +157,7 @@ def test_own_orders_at_the_ends_of_all_prices_are_no_blind_spot_of_the_self_trad
         assert verdicts.reason[0, 0] == 1 << Check.SELF_TRADE
     view = calm_view()
     open_order(view, 0, -1, (1 << 63) - 1, 10, id=7)
-    _, verdicts = RiskGate({})(view, one(OrderKind.MARKET))
+    _, verdicts = RiskGate({})(view, one(RequestType.MARKET))
     assert verdicts.reason[0, 0] == 1 << Check.SELF_TRADE, "nor at the highest, which a market order may reach"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from emp_gym.risk.limits import Limits, load
-from emp_gym.types import EMPTY_ASK, EMPTY_BID, ORDER, OrderKind, Orders, View
+from emp_gym.types import EMPTY_ASK, EMPTY_BID, ORDER, Orders, RequestType, View
 
 MID2 = 2_000_000  # twice the mid of a calm view, price units
 TICK = 100
@@ -53,7 +53,7 @@ def open_order(
     view.order_quantity[lane, slot], view.order_instrument[lane, slot] = quantity, instrument
 
 
-def one(kind: int = OrderKind.LIMIT, *, slots: int = 6, **fields: int) -> Orders:
+def one(kind: int = RequestType.LIMIT, *, slots: int = 6, **fields: int) -> Orders:
     """Orders of one lane that ask for one thing: by default to buy 10 at the mid as order 100."""
     orders = Orders.empty(1, slots)
     orders.put(0, 0, kind, **({"side": 1, "price": MID2 // 2, "quantity": 10, "id": 100} | fields))
@@ -224,7 +224,7 @@ class Adversary:
         slot = self.rng.randrange(self.slots)
         orders.kind[i, k] = source.kind[i, slot]
         orders.records[i, k] = source.records[i, slot]
-        if orders.kind[i, k] != OrderKind.CANCEL:
+        if orders.kind[i, k] != RequestType.CANCEL:
             orders.records[i, k]["id"] = self.next_id[i]
             self.next_id[i] += 1
 
@@ -256,7 +256,7 @@ class Adversary:
         if rng.random() < 0.001:
             order = (1 << 63) - 1
         target = rng.randrange(1, 30) if rng.random() < 0.95 else rng.choice([0, -1])
-        if kind == OrderKind.CANCEL:
+        if kind == RequestType.CANCEL:
             order = target
         orders.kind[i, k] = kind
         orders.records[i, k] = np.array((price, quantity, order, target, m, side), ORDER)

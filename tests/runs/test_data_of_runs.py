@@ -12,7 +12,7 @@ import pytest
 
 from emp_gym.data.tape.format import DayInfo
 from emp_gym.runs.config import RunConfig
-from emp_gym.runs.runs import PROVENANCE, RunFolder, data_differs, data_hashes
+from emp_gym.runs.run_folder import PROVENANCE, RunFolder, data_differs, data_hashes
 from emp_gym.types import Instrument
 
 

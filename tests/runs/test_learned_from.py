@@ -10,9 +10,9 @@ import pytest
 from governance.ledgers import SETTING, day, sha
 
 from emp_gym.governance.errors import UnregisteredPolicy
-from emp_gym.governed.governed import Governed
+from emp_gym.governed.run_hooks import Governed
 from emp_gym.runs.learned_from import trained_on
-from emp_gym.runs.runs import RunFolder
+from emp_gym.runs.run_folder import RunFolder
 from emp_gym.types import DataError
 
 

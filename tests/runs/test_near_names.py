@@ -10,9 +10,9 @@ import gymnasium as gym
 import pytest
 
 from emp_gym.agents import registry
-from emp_gym.cli import own_modules, train
+from emp_gym.cli import train, user_modules
+from emp_gym.envs.conformance.subject import resolve as subject
 from emp_gym.envs.gates import resolve
-from emp_gym.envs.subject import resolve as subject
 from emp_gym.envs.tasks import Reward, Task
 from emp_gym.envs.tasks.trade import TradeBook
 from emp_gym.market.base import Market
@@ -80,7 +80,7 @@ def test_a_setting_of_the_environment(settings, near, capsys):
     ("near_name:near-names-v0", "did you mean 'near_names'"), ("near_names:near-name-v0", "did you mean near-names-v0"),
 ])  # fmt: skip
 def test_an_environment(name, near):
-    own_modules.admit(Namespace(env="near_names:x"))
+    user_modules.admit(Namespace(env="near_names:x"))
     with pytest.raises(ConfigError, match=near):
         environment(name)
 
@@ -93,7 +93,7 @@ def test_what_is_checked_and_what_acts():
 
 
 def test_a_parameter_that_a_gate_wants_is_named():
-    own_modules.admit(Namespace(set=["env.gates=[near_names:Half]"]))
+    user_modules.admit(Namespace(set=["env.gates=[near_names:Half]"]))
     (gate,) = resolve([{"gate": "near_names:Half", "most": 7}])
     assert gate.most == 7 and gate.described() == {"gate": "near_names:Half", "most": 7}
     with pytest.raises(ConfigError, match=r"missing a required argument: 'folder'|needs a folder"):

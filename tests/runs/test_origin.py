@@ -12,7 +12,7 @@ import pytest
 
 from emp_gym.agents import registry
 from emp_gym.cli import evaluate, leaderboard, train
-from emp_gym.runs.runs import RunFolder
+from emp_gym.runs.run_folder import RunFolder
 from emp_gym.types import DataError
 
 fakes.register()

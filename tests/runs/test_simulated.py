@@ -14,22 +14,22 @@ import pytest
 from emp_gym.agents import registry
 from emp_gym.envs import CERTIFICATES
 from emp_gym.envs.about import about
-from emp_gym.evaluation import metrics, runlog
+from emp_gym.evaluation import intervals, runlog
 from emp_gym.evaluation.assumptions import Assumptions
 from emp_gym.governance.promotion import costs
 from emp_gym.market.replay import ReplayMarket
 from emp_gym.market.starts import Numbers, Starts
 from emp_gym.reports import caveats, report
+from emp_gym.reports.formatting import left_out
 from emp_gym.reports.judged_run import JudgedRun
 from emp_gym.reports.preface import _depth, below, introduce, proven, setting
 from emp_gym.reports.verdict import verdict
-from emp_gym.reports.wording import left_out
-from emp_gym.runs import backtest, facts
-from emp_gym.runs.backtest import Comparison, Row
+from emp_gym.runs import backtest, run_metadata
+from emp_gym.runs.backtest import AgentResult, Comparison
 from emp_gym.runs.config import EvaluationConfig, RunConfig
 from emp_gym.runs.drift import drift_of
-from emp_gym.runs.heldout import Standing, prove
-from emp_gym.runs.recording import recorder
+from emp_gym.runs.held_out import Standing, prove
+from emp_gym.runs.run_recorder import recorder
 from emp_gym.runs.spans import Played, Span, played_spans, trained_spans
 from emp_gym.types import CASH_UNITS, RunLog
 
@@ -115,8 +115,8 @@ def test_moves_are_those_of_the_episodes_own_mids() -> None:
     first = env.unwrapped.view.mid2[:, 0].copy()
     for _ in range(8):
         env.step(np.zeros(2, np.int64))
-    assert log.episodes[metrics.MOVE].tolist() == pytest.approx(((env.unwrapped.view.mid2[:, 0] - first) / 2 * 1e-4).tolist())
-    assert (log.episodes[metrics.MOVE] != 0).any()
+    assert log.episodes[intervals.MOVE].tolist() == pytest.approx(((env.unwrapped.view.mid2[:, 0] - first) / 2 * 1e-4).tolist())
+    assert (log.episodes[intervals.MOVE] != 0).any()
 
 
 def agent(name: str, **more: Any) -> Any:
@@ -170,8 +170,14 @@ def test_days_are_not_held_out_from_a_model_of_a_simulated_market() -> None:
 
 
 def alone(config: RunConfig) -> Comparison:
-    zero = metrics.Estimate(0.0)
-    return Comparison(config.env_id, [Row("hold", {"pnl": np.zeros((1, 2))}, zero, zero, {})], [(0, 0), (0, 1)], ["day 0"] * 2, 0.95)
+    zero = intervals.Estimate(0.0)
+    return Comparison(
+        config.env_id,
+        [AgentResult("hold", {"pnl": np.zeros((1, 2))}, zero, zero, {})],
+        [(0, 0), (0, 1)],
+        ["day 0"] * 2,
+        0.95,
+    )
 
 
 def test_only_episodes_of_a_certificate_are_said_to_be_drawn_anew() -> None:
@@ -196,7 +202,7 @@ def test_the_first_lines_say_simulated_seeds_and_whose_rules() -> None:
     assert f"at a price that {WALK} sets" in cautions
     assert "FILE" not in cautions and "windows" not in cautions
     kept = report.as_json(comparison)
-    assert kept["market_moves"] == pytest.approx(log.episodes[metrics.MOVE].tolist())
+    assert kept["market_moves"] == pytest.approx(log.episodes[intervals.MOVE].tolist())
     assert kept["drift"]["limit"] == 500 and kept["proof"]["standing"] == "rule"
 
 
@@ -219,7 +225,7 @@ def test_a_market_derived_from_the_replay_is_told_as_somebody_elses() -> None:
     declares = backtest.make_env(ID, synthetic_day | {"market": f"{__name__}:Declares"}, 1)
     assert setting(declares).startswith(f"as {__name__}:Declares declares them (touch fills, latency 1 ms, impact none), which is not this")
     assert not below(declares)
-    row = Row("me", {"pnl": np.zeros((1, 1))}, metrics.Estimate(0.0), metrics.Estimate(0.0), {"beyond_share": 0.5})
+    row = AgentResult("me", {"pnl": np.zeros((1, 1))}, intervals.Estimate(0.0), intervals.Estimate(0.0), {"beyond_share": 0.5})
     comparison = Comparison(ID, [row], [(0, 0)], ["d"], 0.95)
     assert _depth(comparison, name)[0].startswith("BEYOND THE BOOK") and _depth(comparison, "")[0].startswith("BEYOND THE FILE")
     log = backtest.evaluate(agent("hold"), ID, synthetic_day | {"market": name}, [(0, 10)], record=recorder(theirs))
@@ -254,14 +260,14 @@ def test_parameters_of_gates_and_of_anothers_market_are_told_defaults_too() -> N
     gates = [{"gate": "lunch", "begin": 9.5}, "mine:G", {"gate": "risk", "limits": {"order": {"max_quantity": 1}}}]
     env = {**ENV, "gates": gates}
     foreign = {"market": WALK, **about(walk_env()).market_setting}
-    lines = facts.lines(facts.Facts(RunConfig(env=env), {}, market=True, foreign=foreign))
+    lines = run_metadata.lines(run_metadata.RunMetadata(RunConfig(env=env), {}, market=True, foreign=foreign))
     assert "gates lunch (begin 9.5) and `mine:G` and risk (1 limits, in `config.json`)" in lines[1]
     assert f"market {WALK}, spread 2, tick 100, price 1000000, fee_per_lot 0.003" in lines
     assert not any("--fidelity" in line for line in lines)
 
 
 def run_of(env: dict[str, Any], market: dict[str, Any] | None = None, **more: Any) -> JudgedRun:
-    kept = facts.Facts(RunConfig(env=env), {}, foreign=market).as_json() | more
+    kept = run_metadata.RunMetadata(RunConfig(env=env), {}, foreign=market).as_json() | more
     told = {"env": ID, "judged": "pnl", "windows": [[0, 0]], "skipped": {"long": "why"}, "days": ["day 0"], "run": kept}
     return JudgedRun(Path("run"), told)
 

@@ -18,12 +18,12 @@ from searchable import DIAL, TABLE, Formula, Fumbling
 from emp_gym.agents.base import read_json
 from emp_gym.search import champion, pareto, report, store
 from emp_gym.search.driver import CONSTRAINT, Listener, Record, Search, Silent
-from emp_gym.search.plans import Plan
-from emp_gym.search.work import Unit, work
-from emp_gym.training.engine import engine
+from emp_gym.search.jobs import TrainingJob, work
+from emp_gym.search.plans import SearchPlan
+from emp_gym.training.executors import engine
 from emp_gym.types import ConfigError, DataError
 
-PLAN = Plan("emp-almgren-chriss-v0", DIAL, trials=14, population=3, budget=400, seeds=2, episodes=16, finalists=2, table=TABLE)
+PLAN = SearchPlan("emp-almgren-chriss-v0", DIAL, trials=14, population=3, budget=400, seeds=2, episodes=16, finalists=2, table=TABLE)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -38,17 +38,17 @@ class Noting(Silent):
     """Remembers what it hears."""
 
     def __init__(self) -> None:
-        self.begun: list[Unit] = []
+        self.begun: list[TrainingJob] = []
         self.decided: list[Record] = []
 
-    def begins(self, unit: Unit) -> None:
+    def begins(self, unit: TrainingJob) -> None:
         self.begun.append(unit)
 
     def told(self, record: Record) -> None:
         self.decided.append(record)
 
 
-def searched(folder: Path, plan: Plan = PLAN, where: Any = None, hear: Listener | None = None) -> Search:
+def searched(folder: Path, plan: SearchPlan = PLAN, where: Any = None, hear: Listener | None = None) -> Search:
     """The study in `folder`, begun or taken up, run to its end."""
     with store.driving(folder):
         search = Search.load(folder) if (folder / store.JOURNAL).exists() else Search.create(folder, plan)
@@ -111,7 +111,7 @@ def test_the_same_genome_again_is_a_trial_that_costs_nothing(tmp_path: Path) -> 
     assert sorted(one.env_steps for one in records) == [0, 0, 0, 0, 400, 400]
 
 
-SIX = Plan("emp-almgren-chriss-v0", "searchable:Six", trials=64, population=8, halving=1, budget=100, seeds=1, finalists=0,
+SIX = SearchPlan("emp-almgren-chriss-v0", "searchable:Six", trials=64, population=8, halving=1, budget=100, seeds=1, finalists=0,
            table={f"agent.{name}": {"low": 0.0, "high": 1.0} for name in "abcdef"})  # fmt: skip
 
 
@@ -152,7 +152,7 @@ def test_the_front_is_optunas_with_the_constraint(done: Search) -> None:
 
 def test_objectives_are_means_over_seeds_of_what_the_units_gave(done: Search) -> None:
     best = done.champion()
-    units = [Unit.of(done.config(done.trial(best.number)), seed, 400) for seed in (0, 1)]
+    units = [TrainingJob.of(done.config(done.trial(best.number)), seed, 400) for seed in (0, 1)]
     again = [work(unit) for unit in units]
     assert best.objectives == tuple(np.mean([one.objectives for one in again], axis=0).tolist())
     assert best.values == tuple(one.objectives[0] for one in again) and best.values[0] != best.values[1]
@@ -163,7 +163,7 @@ def test_the_champion_is_the_finalist_that_is_best_over_more_seeds(done: Search)
     finalists = done.finalists()
     assert [one.number for one in finalists] == [one.number for one in ranked[:2]]
     for one in finalists:
-        units = [Unit.of(done.config(done.trial(one.number)), seed, 400) for seed in range(8)]
+        units = [TrainingJob.of(done.config(done.trial(one.number)), seed, 400) for seed in range(8)]
         assert done.final_units(one) == units[2:] and all(unit in done.cells for unit in units)
         assert done.final_value(one) == pytest.approx(np.mean([done.cells[unit].objectives[0] for unit in units]))
     assert done.final_value(done.champion()) == max(map(done.final_value, finalists))
@@ -181,7 +181,7 @@ def test_results_do_not_depend_on_the_order_in_which_workers_finish(done: Search
 
 
 def test_a_search_that_is_killed_after_every_unit_ends_as_if_it_had_not_been(done: Search, tmp_path: Path) -> None:
-    kills, units, hear = 0, list[Unit](), Noting()
+    kills, units, hear = 0, list[TrainingJob](), Noting()
     while True:
         where = Fumbling(seed=kills, lives=1)
         try:
@@ -259,7 +259,7 @@ def test_a_plan_that_cannot_be_is_refused_by_its_flag(tmp_path: Path) -> None:
 def test_the_champion_rebuilt_gives_the_same_figures_to_the_bit(tmp_path: Path) -> None:
     table = {"agent.learning_rate": {"low": 1e-3, "high": 1e-2, "log": True}, "agent.n_epochs": {"low": 1, "high": 3}}
     agent = {"num_envs": 16, "n_steps": 8, "batch_size": 64, "layers": [16]}
-    plan = Plan("emp-ladder-trend-v0", "ppo", trials=4, population=2, budget=1024, seeds=2, episodes=32, agent=agent, table=table)
+    plan = SearchPlan("emp-ladder-trend-v0", "ppo", trials=4, population=2, budget=1024, seeds=2, episodes=32, agent=agent, table=table)
     search = searched(tmp_path, plan, engine("local"))
     found = champion.rebuild(Search.load(tmp_path), search.champion().number)
     assert len(found) == 3, "a quarter with one seed, the whole with two"

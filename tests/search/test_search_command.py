@@ -21,7 +21,7 @@ from searchable import DIAL, TABLE, Fumbling
 from emp_gym.cli import evolve
 from emp_gym.search import store
 from emp_gym.search.driver import Search
-from emp_gym.training import engine
+from emp_gym.training import executors
 from emp_gym.types import ConfigError
 
 ENV = "emp-almgren-chriss-v0"
@@ -126,7 +126,7 @@ def test_ctrl_c_leaves_a_study_that_goes_on(
                     os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "engine", lambda *_: Interrupted())
+        patch.setattr(executors, "engine", lambda *_: Interrupted())
         assert begin(tmp_path / "study", space) == 130
     err = capsys.readouterr().err
     assert "stopped by SIGINT" in err and f"to go on: python scripts/evolve.py --resume {tmp_path / 'study'}\n" in err
@@ -170,11 +170,11 @@ def test_trials_under_governance_stand_in_the_ledger_once(tmp_path: Path) -> Non
     from emp_gym.governance.kill_switch.gate import Killed
     from emp_gym.governance.kill_switch.switch import KillSwitch
     from emp_gym.runs.config import RunConfig
-    from emp_gym.search.noting import Notes
-    from emp_gym.search.work import Unit
+    from emp_gym.search.jobs import TrainingJob
+    from emp_gym.search.trial_registration import Notes
 
     config = RunConfig("emp-lob-v0", "ppo")
-    units = [Unit.of(config, seed, 100) for seed in (0, 1)]
+    units = [TrainingJob.of(config, seed, 100) for seed in (0, 1)]
     for _ in range(2):  # noted, cut, and begun again
         with Notes(tmp_path / "log") as notes:
             for unit in units:
@@ -223,14 +223,14 @@ def cells_in(folder: Path) -> int:
 
 def test_a_search_announces_what_it_does_where_rollouts_are_longer_than_the_budget() -> None:
     from emp_gym.cli.evolve import _steps
-    from emp_gym.search.plans import Plan
+    from emp_gym.search.plans import SearchPlan
 
     table = {"agent.num_envs": {"low": 8, "high": 256}, "agent.n_steps": [32, 64]}
     study = SimpleNamespace(user_attrs={"final_seeds": 1})
-    plan = Plan("emp-lob-v0", trials=3, population=2, halving=1, budget=256, seeds=1, finalists=0, table=table)
+    plan = SearchPlan("emp-lob-v0", trials=3, population=2, halving=1, budget=256, seeds=1, finalists=0, table=table)
     told = _steps(SimpleNamespace(plan=plan, study=study))  # 3 trials, and champion and starting point on the test: 5 runs
     assert told.startswith("1,280 environment steps if none fails") and "up to 81,920" in told and "of at most 16,384" in told
-    plan = Plan("emp-lob-v0", trials=3, population=2, halving=1, budget=163_840, seeds=1, finalists=0, table=table)
+    plan = SearchPlan("emp-lob-v0", trials=3, population=2, halving=1, budget=163_840, seeds=1, finalists=0, table=table)
     assert "up to" not in _steps(SimpleNamespace(plan=plan, study=study)), "it ends where it was asked to"
-    unknown = Plan("emp-lob-v0", "muzero", trials=3, population=2, halving=1, finalists=0, table={})
+    unknown = SearchPlan("emp-lob-v0", "muzero", trials=3, population=2, halving=1, finalists=0, table={})
     assert "more where a training run ends with a longer rollout" in _steps(SimpleNamespace(plan=unknown, study=study))

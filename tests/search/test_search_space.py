@@ -137,12 +137,12 @@ def test_the_spaces_that_we_give_can_be_built(name: str) -> None:
 
 
 def test_the_example_learns_in_its_steps_and_publishes_its_space(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
-    from emp_gym.search.work import Unit, work
+    from emp_gym.search.jobs import TrainingJob, work
 
     monkeypatch.syspath_prepend(str(root / "docs/examples"))
     config = RunConfig("emp-obizhaeva-wang-v0", "cross_entropy:CrossEntropy", agent={"population": 24, "rollouts": 1})
     space = FlatSpace(config, default_table(config))
     assert space.build(drawn(space)).agent["degree"] in (1, 2, 3)
-    before, after = (work(Unit.of(config, 0, steps)) for steps in (1, 20_000))
+    before, after = (work(TrainingJob.of(config, 0, steps)) for steps in (1, 20_000))
     assert not before.failed and before.env_steps == 24 * 11 and 20_000 <= after.env_steps < 20_000 + 24 * 11
     assert after.objectives[0] > before.objectives[0] + 0.5

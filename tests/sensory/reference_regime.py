@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from emp_gym.sensory.regime import RegimeConfig
-from emp_gym.types import Condition, Regime, Trend
+from emp_gym.types import Condition, Regime, TrendState
 
 Quote = tuple[int, int, int, int]  # time_ns, mid2, spread (0: not to be sampled), depth
 
@@ -47,7 +47,7 @@ def label_of_samples(seen: Sequence[Quote], config: RegimeConfig) -> list[Regime
         x / grid for x in (config.move_half_life_ns, config.book_half_life_ns, config.reference_half_life_ns)
     )
     warm, dwell = math.ceil(config.warm_ns / grid), math.ceil(config.dwell_ns / grid)
-    condition, trend, turned = Condition.NORMAL, Trend.FLAT, {"condition": -math.inf, "trend": -math.inf}
+    condition, trend, turned = Condition.NORMAL, TrendState.FLAT, {"condition": -math.inf, "trend": -math.inf}
     labels = []
     for n in range(1, len(seen) + 1):
         if n > warm:
@@ -77,12 +77,12 @@ def next_condition(now: Condition, stress: float, config: RegimeConfig) -> Condi
     return Condition.NORMAL
 
 
-def next_trend(now: Trend, t: float, config: RegimeConfig) -> Trend:
-    if t > (config.trend_left if now == Trend.UP else config.trend):
-        return Trend.UP
-    if t < -(config.trend_left if now == Trend.DOWN else config.trend):
-        return Trend.DOWN
-    return Trend.FLAT
+def next_trend(now: TrendState, t: float, config: RegimeConfig) -> TrendState:
+    if t > (config.trend_left if now == TrendState.UP else config.trend):
+        return TrendState.UP
+    if t < -(config.trend_left if now == TrendState.DOWN else config.trend):
+        return TrendState.DOWN
+    return TrendState.FLAT
 
 
 def labels(quotes: Sequence[Quote], config: RegimeConfig, at: Sequence[int]) -> list[Regime]:

@@ -12,9 +12,9 @@ import pytest
 
 from emp_gym.data.synthetic.day import DayConfig
 from emp_gym.data.tape.tape_set import TapeSet, build
-from emp_gym.envs.core import Lanes
+from emp_gym.envs.trading_core import Lanes
 from emp_gym.sensory.lob import CLIP, finish, log1p, transforms
-from emp_gym.types import NS, Feature, Kind, OrderKind, RecordedDay
+from emp_gym.types import NS, Feature, MessageType, RecordedDay, RequestType
 from tests.market.duel import read_only, synthetic_day
 from tests.reference_market import Day
 
@@ -82,8 +82,8 @@ def book_features(day: Day, judged: dict, seen: int, last: int, now_ns: int, lev
         then = day.rows[start]
         found[f"ofi_{window}"] = log(sum(judged["flow"][start + 1 : seen + 1])) / 4
         passed = day.rows[start + 1 : seen + 1]
-        bought = sum(r.size for r in passed if r.kind == Kind.EXECUTE and r.side < 0)
-        sold = sum(r.size for r in passed if r.kind == Kind.EXECUTE and r.side > 0)
+        bought = sum(r.size for r in passed if r.kind == MessageType.EXECUTE and r.side < 0)
+        sold = sum(r.size for r in passed if r.kind == MessageType.EXECUTE and r.side > 0)
         found[f"trade_imbalance_{window}"] = share(bought, sold)
         found[f"return_{window}"] = log((row.mid2 - then.mid2) / TICK) / 2 if then.mid2 else 0.0
         found[f"hidden_{window}"] = log(sum(judged["hidden"][start + 1 : seen + 1])) / 4
@@ -107,7 +107,7 @@ def per_row(day: Day) -> dict[str, list[int]]:
             change += side * ((now[1] if now[0] >= was[0] else 0) - (was[1] if now[0] <= was[0] else 0))
         flow.append(change)
         above = 2 * row.price - before.mid2
-        shown = row.kind == Kind.EXECUTE_HIDDEN and before.mid2
+        shown = row.kind == MessageType.EXECUTE_HIDDEN and before.mid2
         hidden.append(row.size * ((above > 0) - (above < 0)) if shown else 0)
         moves2.append((row.mid2 - before.mid2) ** 2 if before.mid2 else 0)
     return {"flow": flow, "hidden": hidden, "moves2": moves2}
@@ -122,7 +122,7 @@ def own_features(lanes: Lanes, i: int) -> dict[str, float]:
             for name in ("id", "live", "side", "price", "quantity", "ahead")
         }
         for k in range(view.order_id.shape[1])
-        if view.order_id[i, k] and view.order_kind[i, k] == OrderKind.LIMIT
+        if view.order_id[i, k] and view.order_kind[i, k] == RequestType.LIMIT
     ]
     flying = sum(1 for k in range(8) if view.order_id[i, k] and not view.order_live[i, k])
     mid2, position = int(view.mid2[i, 0]), int(view.position[i, 0])

@@ -17,9 +17,9 @@ import pytest
 from emp_gym.data import store
 from emp_gym.data.synthetic.day import EMBEDDED, DayConfig
 from emp_gym.data.tape.tape_set import TapeSet, build
-from emp_gym.envs.core import Lanes
+from emp_gym.envs.trading_core import Lanes
 from emp_gym.sensory.regime import DEFAULT, Labeller, RegimeConfig, label, shares
-from emp_gym.types import NS, Condition, ConfigError, DataError, Regime, Status, Trend
+from emp_gym.types import NS, Condition, ConfigError, DataError, Regime, TradingStatus, TrendState
 from tests.market.duel import damaged, rows_of, synthetic_day
 from tests.sensory import reference_regime as plain
 
@@ -38,7 +38,7 @@ def quotes_of(tape: TapeSet, day: int = 0) -> np.ndarray:
     """(time_ns, mid2, spread, depth) of every row [4, R], from the whole book."""
     price, size = tape.book_at(slice(None), day)
     rows = tape.rows[tape.day_slice(day)]
-    two_sided = (size[:, :, 0] > 0).all(axis=1) & (rows["status"] == Status.TRADING)
+    two_sided = (size[:, :, 0] > 0).all(axis=1) & (rows["status"] == TradingStatus.TRADING)
     spread = np.where(two_sided, price[:, 1, 0] - price[:, 0, 0], 0)
     return np.stack([rows["time_ns"], rows["mid2"], spread, size.sum(axis=(1, 2))])
 
@@ -208,10 +208,10 @@ def test_a_spread_that_doubles_turns_at_the_tick_that_the_arithmetic_says() -> N
 
 
 def test_a_steady_rise_is_up_a_steady_fall_is_down_and_to_and_fro_is_flat() -> None:
-    for slope, trend in ((2, Trend.UP), (-2, Trend.DOWN)):
+    for slope, trend in ((2, TrendState.UP), (-2, TrendState.DOWN)):
         labels = fed(SMALL, 20, lambda s, slope=slope: (1000 + slope * s, 100, 50))
-        assert [regime % 3 for regime in labels] == [Trend.FLAT] * 5 + [trend] * 15
-    assert {regime % 3 for regime in fed(SMALL, 60, lambda s: (1000 + 2 * (s % 2), 100, 50))} == {Trend.FLAT}
+        assert [regime % 3 for regime in labels] == [TrendState.FLAT] * 5 + [trend] * 15
+    assert {regime % 3 for regime in fed(SMALL, 60, lambda s: (1000 + 2 * (s % 2), 100, 50))} == {TrendState.FLAT}
 
 
 def test_until_warm_the_label_is_normal_and_flat() -> None:

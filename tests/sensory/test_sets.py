@@ -17,7 +17,7 @@ import emp_gym  # noqa: F401  (registers the ids)
 from emp_gym.envs import snapshot
 from emp_gym.sensory.lob import CLIP, LOOKS, features
 from emp_gym.sensory.sets import FEATURES, FeatureSet
-from emp_gym.types import ConfigError, Feature, Kind, UnknownKeyword
+from emp_gym.types import ConfigError, Feature, MessageType, UnknownKeyword
 
 NAMES = ("book", "flow", "clock", "account", "orders")
 SETS = {name: 1 << n for n, name in enumerate(NAMES)}
@@ -224,7 +224,7 @@ class Trades(FeatureSet):
 
     columns = (log("executed", "lots", 4.0), log("executed_150", "lots", 4.0))
     looks, needs = (150,), ("executed",)
-    sums = {"executed": lambda day: np.where(day.messages["kind"] == Kind.EXECUTE, day.messages["size"], 0).astype(np.int64)}
+    sums = {"executed": lambda day: np.where(day.messages["kind"] == MessageType.EXECUTE, day.messages["size"], 0).astype(np.int64)}
 
     def write(self, lanes: Any, out: Any) -> None:
         so_far = self.world.named["executed"][lanes, 0]
@@ -239,7 +239,7 @@ def test_a_running_sum_that_a_set_brings_counts_what_was_shown() -> None:
         shown = env.step(env.action_space.sample())[0]
         for n in range(4):
             own = tape.messages[tape.day_slice(int(lane["day"][n]))][: int(lane["seen_row"][n]) + 1]
-            lots = np.where(own["kind"] == Kind.EXECUTE, own["size"], 0)
+            lots = np.where(own["kind"] == MessageType.EXECUTE, own["size"], 0)
             wanted = np.log1p([lots.sum(), lots[max(len(own) - 150, 1) :].sum()]) / 4
             assert np.abs(shown[n, 2:4] - wanted).max() < 1e-5, (step, n)
 

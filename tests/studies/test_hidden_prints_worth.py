@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emp_gym.evaluation import metrics
+from emp_gym.evaluation import intervals
 from emp_gym.evaluation.assumptions import HONEST
 from emp_gym.market import hidden
 from emp_gym.runs import backtest
@@ -52,7 +52,7 @@ def test_who_quotes_is_filled_more(
 
 
 def estimate(values: np.ndarray) -> dict[str, Any]:
-    found = asdict(metrics.bootstrap(values, np.zeros(values.shape[1], np.int64), np.random.default_rng(0), resamples=10_000))
+    found = asdict(intervals.bootstrap(values, np.zeros(values.shape[1], np.int64), np.random.default_rng(0), resamples=10_000))
     return {name: round(value, 2) for name, value in found.items() if isinstance(value, float)}
 
 

@@ -29,7 +29,7 @@ def test_a_ratio_to_nothing_is_not_told() -> None:
 
 
 def test_every_variant_meets_every_market_that_must_be_remembered_with_every_seed() -> None:
-    cells = study.cells(study.Plan(seeds=(3, 4), harm_seeds=(0,)))
+    cells = study.cells(study.MemoryPlan(seeds=(3, 4), harm_seeds=(0,)))
     early = {(c.env_id, c.variant, c.seed) for c in cells if c.until < c.budget}
     assert len(early) == 2 * len(study.REMEMBERED) * len(study.VARIANTS)
     assert {c.env_id for c in cells if c.until == c.budget} == set(study.STATIONARY)

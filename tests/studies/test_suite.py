@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from emp_gym.cli import benchmark
-from emp_gym.reports.document import markdown
+from emp_gym.reports.blocks import markdown
 from emp_gym.studies import suite
-from emp_gym.studies.suite import Cell, Plan
+from emp_gym.studies.suite import Cell, SuitePlan
 from emp_gym.types import EmpGymError
 
 DATA = "synthetic:rows=6000"
-PLAN = Plan(
+PLAN = SuitePlan(
     ("hold", "random", "twap"), seeds=2, certificates=("emp-almgren-chriss-v0", "emp-ladder-noise-v0"),
     markets=("emp-lob-v0",), days=(DATA,), episodes=2, budget=100,
 )  # fmt: skip
@@ -65,7 +65,7 @@ def test_another_budget_parameter_or_data_is_another_cell() -> None:
 
 
 def test_what_neither_learns_nor_draws_runs_once_and_everybody_has_one_budget() -> None:
-    plan = Plan(("ppo", "random", "hold"), seeds=3)
+    plan = SuitePlan(("ppo", "random", "hold"), seeds=3)
     cells = suite.cells(plan)
     own = [cell for cell in cells if cell.agent != suite.BASELINES]
     assert {agent: max(c.seed for c in own if c.agent == agent) + 1 for agent in plan.agents} == {
@@ -117,16 +117,16 @@ def test_the_table_says_what_made_it(done: tuple[Path, dict[Cell, dict[str, Any]
 
 def test_an_unknown_agent_is_refused_before_anything_is_run() -> None:
     with pytest.raises(EmpGymError, match="did you mean"):
-        Plan(("pppo",))
+        SuitePlan(("pppo",))
     with pytest.raises(EmpGymError, match=r"did you mean agent\.extractor"):
-        Plan(("ppo[extracter=gru]",))
+        SuitePlan(("ppo[extracter=gru]",))
     with pytest.raises(EmpGymError, match="an agent with parameters in brackets"):
-        Plan(("ppo[extractor]",))
+        SuitePlan(("ppo[extractor]",))
 
 
 def test_the_same_agent_takes_part_with_other_parameters(tmp_path: Path) -> None:
     rung = "emp-ladder-trend-v0"
-    plan = Plan(("ppo", "ppo[n_steps=8,memory=numpy]"), 1, certificates=(rung,), markets=(), budget=2048)
+    plan = SuitePlan(("ppo", "ppo[n_steps=8,memory=numpy]"), 1, certificates=(rung,), markets=(), budget=2048)
     first, second = suite.cells(plan)
     assert second.parameters == {**first.parameters, "n_steps": 8, "memory": "numpy"} and first.file != second.file
     row = suite.scores(suite.run(plan, tmp_path))[rung]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from emp_gym.terminal import console, streams
-from emp_gym.terminal.printed import command
+from emp_gym.terminal.shell_commands import command
 from emp_gym.types import ConfigError
 
 TEXT = "−481.13 → 1 × 2 … ┃ ✗ ≥"

@@ -8,7 +8,7 @@ from emp_gym.terminal import console
 
 
 def test_the_same_number_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
-    with console.Bar(100, "learning", lines=True) as bar:
+    with console.ProgressBar(100, "learning", lines=True) as bar:
         bar.update(50, {"rollout/ep_rew_mean": 621.9, "market/pnl": 621.9})
         bar.update(100, {"rollout/ep_rew_mean": -1.5, "market/pnl": 621.9})
     first, second = capsys.readouterr().err.splitlines()
@@ -20,7 +20,7 @@ def test_time_left_is_told_from_the_speed_of_late(monkeypatch: pytest.MonkeyPatc
     """A hundred steps a second at first, ten from then on: after 40 % what is left takes 60 s, whatever the speed since the begin."""
     now = 0.0
     monkeypatch.setattr(console.time, "monotonic", lambda: now)
-    with console.Bar(1000, "learning", lines=True) as bar:
+    with console.ProgressBar(1000, "learning", lines=True) as bar:
         for steps in range(0, 1001, 50):
             now = steps / 100 if steps <= 100 else 1.0 + (steps - 100) / 10
             bar.update(steps, {"time/fps": steps / max(now, 1e-9)})

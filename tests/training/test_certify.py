@@ -8,8 +8,8 @@ import pytest
 
 from emp_gym.agents import registry
 from emp_gym.agents.base import BaseAgent
-from emp_gym.agents.certified import Naive, Optimal
-from emp_gym.agents.presets import PRESETS, REMEMBERING, preset
+from emp_gym.agents.hyperparams import PRESETS, REMEMBERING, preset
+from emp_gym.agents.optimal_policies import Naive, Optimal
 from emp_gym.cli import check
 from emp_gym.envs import CERTIFICATES
 from emp_gym.training import certify as module

@@ -21,10 +21,10 @@ import pytest
 from emp_gym.cli import benchmark, check, evaluate, train
 from emp_gym.runs import backtest
 from emp_gym.runs.config import EvaluationConfig, RunConfig
-from emp_gym.runs.runs import RunFolder
+from emp_gym.runs.run_folder import RunFolder
 from emp_gym.studies import suite
 from emp_gym.training import certify, distributed
-from emp_gym.training.engine import Engine, Local, TaskFailed, engine
+from emp_gym.training.executors import Executor, Local, TaskFailed, engine
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
 DATA = "synthetic:rows=6000"
@@ -35,7 +35,7 @@ TRAIN = ["--env", "emp-lob-v0", "--data", DATA, "--total-timesteps", "2048", "--
 
 
 @pytest.fixture(scope="module")
-def processes() -> Iterator[Engine]:
+def processes() -> Iterator[Executor]:
     with engine("processes", 2) as where:
         yield where
 
@@ -83,8 +83,8 @@ def test_seeds_on_ray_are_the_seeds_one_after_another(alone: Path, tmp_path: Pat
         assert found.runs == certify.certify("random", "emp-ladder-noise-v0", [0, 1]).runs
 
 
-def same_judgement(runs: list[RunFolder], where: Engine) -> None:
-    from emp_gym.training import training
+def same_judgement(runs: list[RunFolder], where: Executor) -> None:
+    from emp_gym.training import train as training
 
     config = runs[0].config
     agents = [training.load(run, config.env_id, config.env, "test") for run in runs]
@@ -97,7 +97,7 @@ def same_judgement(runs: list[RunFolder], where: Engine) -> None:
         assert mine.tables.keys() == theirs.tables.keys()
 
 
-def test_a_judgement_in_processes_is_the_judgement_here(alone: Path, processes: Engine) -> None:
+def test_a_judgement_in_processes_is_the_judgement_here(alone: Path, processes: Executor) -> None:
     same_judgement([RunFolder.open(alone / f"seed-{seed}") for seed in (0, 1)], processes)
 
 
@@ -109,7 +109,7 @@ def test_an_agent_by_name_is_judged_elsewhere_too() -> None:
     assert len(logs) == 1
 
 
-def test_certificates_in_processes_are_those_one_after_another(processes: Engine) -> None:
+def test_certificates_in_processes_are_those_one_after_another(processes: Executor) -> None:
     ids = ["emp-ladder-noise-v0", "emp-ladder-trend-v0"]
     asked = [one for env_id in ids for one in certify.attempts("random", env_id, [0, 1])]
     found = {certificate.env_id: certificate for certificate in certify.certify_all(asked, processes)}
@@ -119,14 +119,14 @@ def test_certificates_in_processes_are_those_one_after_another(processes: Engine
         assert replace(certificate, seconds=0.0) == mine
 
 
-def test_a_failing_seed_is_named(processes: Engine) -> None:
+def test_a_failing_seed_is_named(processes: Executor) -> None:
     asked = [replace(one, parameters={"no": 1}) for one in certify.attempts("ppo", "emp-ladder-noise-v0", [7])]
     with pytest.raises(TaskFailed, match=r"ppo on emp-ladder-noise-v0, seed 7.*no parameter 'no'"):
         list(processes.map(certify.attempt, asked))
 
 
-def test_cells_in_processes_are_the_cells_here(processes: Engine, tmp_path: Path) -> None:
-    plan = suite.Plan(("random",), seeds=2, certificates=("emp-ladder-noise-v0",), markets=("emp-lob-v0",), days=(DATA,), episodes=2)
+def test_cells_in_processes_are_the_cells_here(processes: Executor, tmp_path: Path) -> None:
+    plan = suite.SuitePlan(("random",), seeds=2, certificates=("emp-ladder-noise-v0",), markets=("emp-lob-v0",), days=(DATA,), episodes=2)
     here, there = suite.run(plan, tmp_path / "here"), suite.run(plan, tmp_path / "there", where=processes)
     assert list(here) == list(there)
     vary = ("wall_seconds", "seconds")

@@ -11,7 +11,8 @@ from gymnasium.vector import VectorWrapper
 from lies import config
 
 from emp_gym.runs import backtest
-from emp_gym.training.training import RETURNS, Meter, MeteredVectorEnv
+from emp_gym.training.callbacks import RETURNS
+from emp_gym.training.episode_statistics import EpisodeStatistics, MeteredVectorEnv
 
 LANES = 4
 
@@ -27,7 +28,7 @@ class Halved(VectorWrapper):
 def played(wrap: Any, steps: int = 48) -> tuple[dict[str, float], list[float]]:
     """What the meter tells, and the returns of the episodes that ended, summed here."""
     asked = config()
-    meter = Meter()
+    meter = EpisodeStatistics()
     env = MeteredVectorEnv(wrap(backtest.make_env(asked.env_id, asked.env, LANES, split="train", autoreset_mode="SameStep")), meter)
     env.reset(seed=1)
     sums, ended = np.zeros(LANES), []
@@ -59,7 +60,7 @@ def test_sums_of_episodes_under_way_go_on_from_a_checkpoint(tmp_path: Path) -> N
 
     def make(**more: Any) -> MeteredVectorEnv:
         plain = backtest.make_env(asked.env_id, asked.env, LANES, split="train", autoreset_mode="SameStep")
-        return MeteredVectorEnv(Halved(plain), Meter(), **more)
+        return MeteredVectorEnv(Halved(plain), EpisodeStatistics(), **more)
 
     from emp_gym.envs import snapshot
 

@@ -22,8 +22,8 @@ from emp_gym.cli import train
 from emp_gym.governance.folder import GovernanceFolder
 from emp_gym.governance.log.reader import LogReader
 from emp_gym.governance.verify import verify
-from emp_gym.runs.facts import learning_time
-from emp_gym.training import training
+from emp_gym.runs.run_metadata import learning_time
+from emp_gym.training import train as training
 
 WRITES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"}  # and files that are opened to write
 

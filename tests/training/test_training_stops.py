@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from emp_gym.cli import judging, train
+from emp_gym.cli import evaluation, train
 from emp_gym.governance.diary.diary import DiaryReader
 from emp_gym.governance.kill_switch.switch import KillSwitch
 from emp_gym.governance.log.reader import LogReader
 from emp_gym.governance.verify import verify
-from emp_gym.governed.replaying import replay
-from emp_gym.terminal.console import Bar
-from emp_gym.training import training
+from emp_gym.governed.diary_replay import replay
+from emp_gym.terminal.console import ProgressBar
+from emp_gym.training import train as training
+from emp_gym.training.callbacks import Checkpointer
 
 SHORT = ["--env", "emp-lob-v0", "--total-timesteps", "4096", "--num-envs", "16", "--no-evaluation", "--set",
          "agent.n_steps=64", "agent.batch_size=256", "agent.n_epochs=2", "agent.layers=[16]", "agent.threads=1",
@@ -45,7 +46,7 @@ def signalled(monkeypatch):
     """Makes a signal arrive at the n-th report of training (from 1), once."""
 
     def at(number: signal.Signals, report: int) -> None:
-        update, seen = Bar.update, []
+        update, seen = ProgressBar.update, []
 
         def updated(self, steps, scalars):
             update(self, steps, scalars)
@@ -53,7 +54,7 @@ def signalled(monkeypatch):
             if len(seen) == report:
                 signal.raise_signal(number)
 
-        monkeypatch.setattr(Bar, "update", updated)
+        monkeypatch.setattr(ProgressBar, "update", updated)
 
     return at
 
@@ -109,7 +110,7 @@ def test_a_second_ctrl_c_ends_at_once_without_saving(tmp_path, monkeypatch, sign
     ended = []
     monkeypatch.setattr("os.kill", lambda pid, number: ended.append(number) or (_ for _ in ()).throw(SystemExit))
     signalled(signal.SIGTERM, 1)
-    monkeypatch.setattr(training.Shelf, "keep", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(Checkpointer, "keep", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(SystemExit):
         train.main([*SHORT, "--run-dir", str(tmp_path / "run")])
     assert ended == [signal.SIGTERM]
@@ -244,13 +245,13 @@ def test_seeds_that_were_stopped_say_which_are_done_and_go_on_together(signalled
 
 
 def test_a_kill_signal_before_the_switch_is_there_closes_it(tmp_path, monkeypatch, capsys):
-    folder, opened = tmp_path / "log", judging.governance
+    folder, opened = tmp_path / "log", evaluation.governance
 
     def late(*words, **keywords):
         signal.raise_signal(signal.SIGUSR1)  # its default action would end this process
         return opened(*words, **keywords)
 
-    monkeypatch.setattr(judging, "governance", late)
+    monkeypatch.setattr(evaluation, "governance", late)
     assert train.main([*SHORT, "--run-dir", str(tmp_path / "run"), "--govern", str(folder)]) == 2
     said = capsys.readouterr().err
     assert "stopped by the kill switch before it began" in said and "SIGUSR1 was received" in said
@@ -259,7 +260,7 @@ def test_a_kill_signal_before_the_switch_is_there_closes_it(tmp_path, monkeypatc
 
 def test_ctrl_c_while_it_is_judged_says_how_to_judge(tmp_path, monkeypatch, capsys):
     run = tmp_path / "run"
-    monkeypatch.setattr(judging, "judge_and_report", lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(evaluation, "judge_and_report", lambda *_: signal.raise_signal(signal.SIGINT))
     words = [word for word in SHORT if word != "--no-evaluation"]
     assert train.main([*words, "--run-dir", str(run)]) == 130
     assert f"trained and saved in {run}, not judged" in capsys.readouterr().err and (run / "model.json").exists()

@@ -57,8 +57,8 @@ class RLlibConfig:
     gamma: float = 0.97
     gae_lambda: float = 0.9
     clip_range: float = 0.2
-    entropy: float = 0.002
-    value: float = 0.5
+    ent_coef: float = 0.002
+    vf_coef: float = 0.5
     max_grad_norm: float = 0.5
     layers: tuple[int, ...] = (64, 64)  # of the policy and of the value network, which share nothing
 
@@ -183,7 +183,7 @@ class RLlibPPO(RLlibPolicy):
             .training(
                 train_batch_size_per_learner=c.n_steps * c.num_envs * max(c.num_env_runners, 1), minibatch_size=c.batch_size,
                 num_epochs=c.n_epochs, lr=c.learning_rate, gamma=c.gamma, lambda_=c.gae_lambda, clip_param=c.clip_range,
-                entropy_coeff=c.entropy, vf_loss_coeff=c.value, vf_clip_param=float("inf"), use_kl_loss=False,
+                entropy_coeff=c.ent_coef, vf_loss_coeff=c.vf_coef, vf_clip_param=float("inf"), use_kl_loss=False,
                 grad_clip=c.max_grad_norm, grad_clip_by="global_norm",
             )
             .rl_module(model_config=self._network())

@@ -36,7 +36,7 @@ from emp_gym.agents.adapters.foreign import (
     weights_of,
 )
 from emp_gym.agents.base import Arrays, BaseAgent, Callback
-from emp_gym.agents.names import nearest
+from emp_gym.agents.suggest import nearest
 from emp_gym.types import F32, Bool, ConfigError, MakeEnv
 
 OURS = ("policy", "env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model")

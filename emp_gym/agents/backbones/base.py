@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from emp_gym.agents.names import nearest
+from emp_gym.agents.suggest import nearest
 from emp_gym.types import ConfigError, Feature
 
 State = dict[str, Tensor]

@@ -25,7 +25,7 @@ class Mixer(nn.Module):
         raise NotImplementedError
 
 
-class Heads:
+class MixerSizes:
     """Sizes of a mixer, checked: `heads` heads of `values` values with `keys` keys each; `inner` = heads * values."""
 
     def __init__(self, size: int, expand: int, headdim: int, keys: int, steps: tuple[float, float], chunk: int) -> None:

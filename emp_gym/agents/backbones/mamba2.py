@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from emp_gym.agents.backbones.base import State, at_least_one
-from emp_gym.agents.backbones.blocks import Heads, Mixer, StateSpace, outer, read
+from emp_gym.agents.backbones.blocks import Mixer, MixerSizes, StateSpace, outer, read
 from emp_gym.agents.backbones.scan import scan
 from emp_gym.types import Feature
 
@@ -23,7 +23,7 @@ class Mamba2(StateSpace):
         chunk: int = 32,
     ) -> None:  # fmt: skip
         at_least_one(conv=conv)
-        sizes = Heads(size, expand, headdim, state, (shortest, longest), chunk)
+        sizes = MixerSizes(size, expand, headdim, state, (shortest, longest), chunk)
         super().__init__(width, size, layers, lambda: Mamba2Mixer(size, sizes, conv))
 
 
@@ -35,7 +35,7 @@ class Mamba2Mixer(Mixer):
     what the convolution still sees.
     """
 
-    def __init__(self, size: int, sizes: Heads, conv: int) -> None:
+    def __init__(self, size: int, sizes: MixerSizes, conv: int) -> None:
         super().__init__()
         self.sizes, self.taps = sizes, conv
         self.channels = sizes.inner + 2 * sizes.keys

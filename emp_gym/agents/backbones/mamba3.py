@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from emp_gym.agents.backbones.base import State
-from emp_gym.agents.backbones.blocks import Heads, Mixer, StateSpace, outer, read
+from emp_gym.agents.backbones.blocks import Mixer, MixerSizes, StateSpace, outer, read
 from emp_gym.agents.backbones.scan import scan
 from emp_gym.types import ConfigError, Feature
 
@@ -28,7 +28,7 @@ class Mamba3(StateSpace):
         headdim: int = 16, expand: int = 2, rotated: float = 1.0, shortest: float = 1e-3,
         longest: float = 0.1, chunk: int = 32,
     ) -> None:  # fmt: skip
-        sizes = Heads(size, expand, headdim, state, (shortest, longest), chunk)
+        sizes = MixerSizes(size, expand, headdim, state, (shortest, longest), chunk)
         if not 0.0 <= rotated <= 1.0:
             raise ConfigError(f"rotated: expected a share from 0 to 1 of the state, got {rotated}")
         super().__init__(width, size, layers, lambda: Mamba3Mixer(size, sizes, int(state * rotated) // 2))
@@ -58,7 +58,7 @@ class Mamba3Mixer(Mixer):
     State: ``memory`` [N, H, S, P], ``key`` [N, H, S] and ``value`` [N, H, P] of the last decision, ``angle`` [N, H, angles].
     """
 
-    def __init__(self, size: int, sizes: Heads, angles: int) -> None:
+    def __init__(self, size: int, sizes: MixerSizes, angles: int) -> None:
         super().__init__()
         self.sizes, self.angles = sizes, angles
         s = sizes

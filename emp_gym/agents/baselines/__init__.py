@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from emp_gym.agents.baselines.menus import Menu
-from emp_gym.agents.baselines.quotes import GLFT, AvellanedaStoikov, CarteaJaimungal
-from emp_gym.agents.baselines.schedules import POV, TWAP, VWAP, AlmgrenChriss
+from emp_gym.agents.baselines.action_layouts import Menu
+from emp_gym.agents.baselines.quotes import GLFT, AvellanedaStoikovQuotes, CarteaJaimungalQuotes
+from emp_gym.agents.baselines.schedules import POV, TWAP, VWAP, AlmgrenChrissSchedule
 from emp_gym.agents.baselines.simple import Fixed, Hold, Immediate, Long, Oracle, Passive, Random, Short, Symmetric
-from emp_gym.agents.baselines.takers import MeanReversion, Momentum, OrderFlowTaker
+from emp_gym.agents.baselines.takers import MeanReversionTaker, Momentum, OrderFlowTaker
 
 
 class Baseline(NamedTuple):
@@ -30,18 +30,18 @@ TABLE = (
     Baseline("short", Short, "sell and hold: what drift alone is worth"),
     Baseline("random", Random, "uniform over what is allowed"),
     Baseline("symmetric", Symmetric, "Ho and Stoll 1981 without their inventory term"),
-    Baseline("avellaneda-stoikov", AvellanedaStoikov, "Avellaneda and Stoikov 2008, eqs. 29, 30"),
+    Baseline("avellaneda-stoikov", AvellanedaStoikovQuotes, "Avellaneda and Stoikov 2008, eqs. 29, 30"),
     Baseline("glft", GLFT, "Guéant, Lehalle and Fernandez-Tapia 2013, theorem 2, section 4"),
-    Baseline("cartea-jaimungal", CarteaJaimungal, "Cartea, Jaimungal and Penalva 2015, section 10.2, eq. 10.11"),
+    Baseline("cartea-jaimungal", CarteaJaimungalQuotes, "Cartea, Jaimungal and Penalva 2015, section 10.2, eq. 10.11"),
     Baseline("ofi-taker", OrderFlowTaker, "Cont, Kukanov and Stoikov 2014, eq. 3"),
     Baseline("momentum", Momentum, "Moskowitz, Ooi and Pedersen 2012, eq. 5"),
-    Baseline("mean-reversion", MeanReversion, "Lehmann 1990; Gatev, Goetzmann and Rouwenhorst 2006, section 2"),
+    Baseline("mean-reversion", MeanReversionTaker, "Lehmann 1990; Gatev, Goetzmann and Rouwenhorst 2006, section 2"),
     Baseline("immediate", Immediate, "Almgren and Chriss 2001, the limit of infinite risk aversion"),
     Baseline("passive", Passive, "waits at the touch, the deadline takes the rest"),
     Baseline("twap", TWAP, "Almgren and Chriss 2001 without risk aversion"),
     Baseline("vwap", VWAP, "Berkowitz, Logue and Noser 1988; Konishi 2002"),
     Baseline("pov", POV, "Kissell and Glantz 2003"),
-    Baseline("almgren-chriss", AlmgrenChriss, "Almgren and Chriss 2001, eqs. 15 to 17"),
+    Baseline("almgren-chriss", AlmgrenChrissSchedule, "Almgren and Chriss 2001, eqs. 15 to 17"),
     Baseline("oracle", Oracle, "reads the planted signal of synthetic days"),
 )
 """Every baseline, in the order in which an evaluation shows them."""
@@ -53,7 +53,8 @@ def suited(menu: Menu) -> tuple[str, ...]:
 
 
 __all__ = [
-    "GLFT", "POV", "TABLE", "TWAP", "VWAP", "AlmgrenChriss", "AvellanedaStoikov", "Baseline", "CarteaJaimungal", "Fixed", "Hold",
-    "Immediate", "Long", "MeanReversion", "Menu", "Momentum", "Oracle", "OrderFlowTaker", "Passive", "Random", "Short", "Symmetric",
+    "GLFT", "POV", "TABLE", "TWAP", "VWAP", "AlmgrenChrissSchedule", "AvellanedaStoikovQuotes", "Baseline",
+    "CarteaJaimungalQuotes", "Fixed", "Hold",
+    "Immediate", "Long", "MeanReversionTaker", "Menu", "Momentum", "Oracle", "OrderFlowTaker", "Passive", "Random", "Short", "Symmetric",
     "suited",
 ]  # fmt: skip

@@ -84,7 +84,7 @@ MIN_FILLS = 10  # in a distance that takes part in the fit
 
 
 @dataclass
-class Fills:
+class QuoteFills:
     """What quotes of one's own met: sums over decisions, by tick regime and distance from mid in half ticks [2, BINS]."""
 
     exposure: F64  # orders that stood there: filled in the decision, or still there after it
@@ -94,7 +94,7 @@ class Fills:
     steps: F64  # decisions [2]
 
     @classmethod
-    def none(cls) -> Fills:
+    def none(cls) -> QuoteFills:
         return cls(np.zeros((2, BINS)), np.zeros((2, BINS)), np.zeros(2), np.zeros(2), np.zeros(2))
 
 
@@ -106,12 +106,12 @@ def regime(spread: F64) -> np.ndarray:
 def watch_fills(
     agent: BaseAgent, make_env: MakeEnv, total_timesteps: int, callback: Callback | None,
     act: Callable[[F32, Any], np.ndarray], behind: Callable[[np.ndarray], F64], clip: float,
-) -> Fills:  # fmt: skip
+) -> QuoteFills:  # fmt: skip
     """Quotes both sides of the training days by ``act(observation, mask)`` and counts.
 
     ``behind(action)`` gives the ticks behind the touch [N] at which both sides then stand (NaN: not to be counted).
     """
-    seen = Fills.none()
+    seen = QuoteFills.none()
     for step in training_steps(agent, make_env, total_timesteps, callback, act, info="full"):
         spread = half_ticks(agent, step.before, "spread")
         offset = behind(step.action)
@@ -177,7 +177,7 @@ class MakerMarket:
         return cls(*(np.full(2, np.nan) for _ in fields(cls)))
 
     @classmethod
-    def measured(cls, seen: Fills) -> MakerMarket:
+    def measured(cls, seen: QuoteFills) -> MakerMarket:
         """From what was seen. A tick regime that was not seen, or whose fills do not tell an intensity, takes the numbers
         of the other (`arrays` shows by its exposure that it did); raises `DataError` where neither tells."""
         market = cls.unknown()

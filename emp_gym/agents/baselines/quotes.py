@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from emp_gym.agents.base import Arrays, Callback
-from emp_gym.agents.baselines.calibration import Calibrated, Fills, MakerMarket, half_ticks, regime, watch_fills
-from emp_gym.agents.baselines.menus import LEVERS, QUOTES, Able, parameter, quotes_in_box, require
+from emp_gym.agents.baselines.action_layouts import LEVERS, QUOTES, Able, parameter, quotes_in_box, require
+from emp_gym.agents.baselines.calibration import Calibrated, MakerMarket, QuoteFills, half_ticks, regime, watch_fills
 from emp_gym.extras import need
 from emp_gym.types import F32, F64, Bool, MakeEnv
 
@@ -101,7 +101,7 @@ class Maker(Calibrated):
         self._clip = parameter(self, "order_quantity")
         self._limit = parameter(self, "max_position") / self._clip  # clips
         self._episode = parameter(self, "episode")  # decisions
-        self._measured, self._seen = MakerMarket.unknown(), Fills.none()
+        self._measured, self._seen = MakerMarket.unknown(), QuoteFills.none()
         self._settle()
 
     def quotes(self, q: F64, left: F64, group: np.ndarray) -> Quotes:
@@ -178,14 +178,14 @@ class Maker(Calibrated):
 
 @dataclass(frozen=True)
 class AvellanedaStoikovConfig(MakerConfig):
-    """Parameters of `AvellanedaStoikov`."""
+    """Parameters of `AvellanedaStoikovQuotes`."""
 
     risk_aversion: float | None = None  # gamma, per tick and clip; None: gamma sigma^2 T k = `risk`
     risk: float = 0.6  # inventory risk against the reach of orders: that of the paper's example (0.1, 2, 1, 1.5)
     horizon: float | None = None  # T, decisions at the start of an episode; None: its length
 
 
-class AvellanedaStoikov(Maker):
+class AvellanedaStoikovQuotes(Maker):
     """Avellaneda and Stoikov, "High-frequency trading in a limit order book" (Quantitative Finance 2008): reservation
     price r = s - q gamma sigma^2 (T - t) (eq. 29), spread gamma sigma^2 (T - t) + 2 / gamma ln(1 + gamma / k) (eq. 30).
     """
@@ -232,14 +232,14 @@ class GLFT(Maker):
 
 @dataclass(frozen=True)
 class CarteaJaimungalConfig(MakerConfig):
-    """Parameters of `CarteaJaimungal`."""
+    """Parameters of `CarteaJaimungalQuotes`."""
 
     running: float | None = None  # phi, ticks per clip^2 and decision; None: gamma sigma^2 / 2 with gamma / k = `risk`
     risk: float = 1 / 30  # as in `GLFT`: phi is then what its risk aversion costs, to first order
     half_spread: float | None = None  # alpha, ticks per clip^2 held at the end; None: the mean half-spread
 
 
-class CarteaJaimungal(Maker):
+class CarteaJaimungalQuotes(Maker):
     """Cartea and Jaimungal, "Risk metrics and fine tuning of high-frequency trading strategies" (Mathematical Finance
     2015), as in Cartea, Jaimungal and Penalva, "Algorithmic and High-Frequency Trading" (2015), section 10.2: expected
     profit less a running penalty phi q^2 and a terminal alpha q^2, with an inventory limit. The value h(t, q) (eq. 10.11)

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from emp_gym.agents.base import Arrays, BaseAgent, Callback
+from emp_gym.agents.baselines.action_layouts import EXECUTES, Able, parameter, require
 from emp_gym.agents.baselines.calibration import Calibrated, fit_impact, half_ticks, sweep_costs, training_steps
-from emp_gym.agents.baselines.menus import EXECUTES, Able, parameter, require
 from emp_gym.types import F32, F64, Bool, MakeEnv
 
 
@@ -224,7 +224,7 @@ class POV(Calibrated, Schedule):
 
 @dataclass(frozen=True)
 class AlmgrenChrissConfig(WatchingConfig):
-    """Parameters of `AlmgrenChriss`."""
+    """Parameters of `AlmgrenChrissSchedule`."""
 
     risk_aversion: float | None = None  # lambda, per tick and clip; None: the one at which kappa T is `urgency`
     urgency: float = 3.0  # kappa T; that of the paper's example at lambda = 1e-6 is 0.607 * 5
@@ -232,7 +232,7 @@ class AlmgrenChrissConfig(WatchingConfig):
     impact: float | None = None  # eta, ticks per clip and decision; None: measured on training days
 
 
-class AlmgrenChriss(Calibrated, Schedule):
+class AlmgrenChrissSchedule(Calibrated, Schedule):
     """The schedule that minimises expected cost plus lambda times variance (Almgren and Chriss, "Optimal execution of
     portfolio transactions", J. of Risk 2001): holdings sinh(kappa (T - t)) / sinh(kappa T) (eq. 17), with
     2 (cosh kappa - 1) = lambda sigma^2 / eta for one-decision steps (eqs. 15, 16) and no permanent impact. `learn`

@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import spaces
 
 from emp_gym.agents.base import BaseAgent
-from emp_gym.agents.baselines.menus import (
+from emp_gym.agents.baselines.action_layouts import (
     ANY,
     ASK_ONLY,
     AT_TOUCH,

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from emp_gym.agents.base import BaseAgent
-from emp_gym.agents.baselines.menus import TAKES, Able, require
+from emp_gym.agents.baselines.action_layouts import TAKES, Able, require
 from emp_gym.types import F32, F64, Bool
 
 
@@ -120,13 +120,13 @@ class Momentum(Taker):
 
 @dataclass(frozen=True)
 class ReversionConfig(MoveConfig):
-    """Parameters of `MeanReversion`."""
+    """Parameters of `MeanReversionTaker`."""
 
     enter: float = 2.0  # standard deviations
     hold: int = 10  # decisions after which it gives up, unless the move is still as large
 
 
-class MeanReversion(Momentum):
+class MeanReversionTaker(Momentum):
     """Fades the last move of the mid and leaves when it has come back.
 
     A contrarian bet on short-horizon reversals (Lehmann, "Fads, martingales, and market efficiency", Quarterly J. of

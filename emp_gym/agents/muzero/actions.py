@@ -70,7 +70,7 @@ class Actions(Protocol):
         ...
 
 
-class Menu:
+class DiscreteActions:
     """`Discrete` actions."""
 
     def __init__(self, space: spaces.Discrete) -> None:
@@ -106,7 +106,7 @@ class Menu:
         return self.encode(policy, torch.as_tensor(result.action))
 
 
-class Levers:
+class BoxActions:
     """`Box` actions, described in [-1, 1] whatever the box."""
 
     def __init__(self, space: spaces.Box, samples: int, settled: int, spread: float, least: float, first: float) -> None:
@@ -177,11 +177,11 @@ def even_normals(count: int, size: int) -> Tensor:
     return torch.special.ndtri(points).float()
 
 
-def actions_of(space: Any, samples: int, settled: int, spread: float, least: float, first: float) -> Menu | Levers:
+def actions_of(space: Any, samples: int, settled: int, spread: float, least: float, first: float) -> DiscreteActions | BoxActions:
     """Menu or levers, of which a search looks at `samples`, or at `settled` where nothing is to be explored."""
     if isinstance(space, spaces.Discrete):
-        return Menu(space)
-    return Levers(space, samples, settled, spread, least, first)
+        return DiscreteActions(space)
+    return BoxActions(space, samples, settled, spread, least, first)
 
 
-__all__ = ["Actions", "Levers", "Menu", "actions_of", "even_normals"]
+__all__ = ["Actions", "BoxActions", "DiscreteActions", "actions_of", "even_normals"]

@@ -22,9 +22,9 @@ from gymnasium import spaces
 
 from emp_gym import bounded
 from emp_gym.agents.base import Arrays, BaseAgent, Callback, read_arrays, read_json, write_arrays
-from emp_gym.agents.muzero.accounts import account_of
 from emp_gym.agents.muzero.actions import actions_of
-from emp_gym.agents.muzero.learning import Learner
+from emp_gym.agents.muzero.known_dynamics import account_of
+from emp_gym.agents.muzero.learning import Trainer
 from emp_gym.agents.muzero.loss import Weights
 from emp_gym.agents.muzero.networks import Networks, Shape
 from emp_gym.agents.muzero.planning import Planner
@@ -44,7 +44,7 @@ class MuZeroConfig:
     gamma: float = 0.997
     td_steps: int = 10  # rewards in a value target, before what the state after them is worth
     search_values: bool = False  # which is what the search found there, perhaps long ago, or else the target network's value
-    unroll: int = 5  # steps that the model is rolled out for
+    num_unroll_steps: int = 5  # steps that the model is rolled out for
     batch_size: int = 256
     updates_per_step: float = 0.25  # of the networks
     warmup: int = 1000  # steps before the first update
@@ -56,17 +56,17 @@ class MuZeroConfig:
     replay_size: int = 100_000  # steps
     priority_alpha: float = 0.6  # 0: every step is equally likely to be drawn
     priority_beta: float = 0.4
-    reanalyse: float = 0.5  # share of a batch whose first state is searched again
+    reanalyze_ratio: float = 0.5  # share of a batch whose first state is searched again
     only_fresh: bool = False  # policy and value learn from these only (the model from all)
-    refresh: int = 100  # updates after which the target network is renewed
-    average: int = 0  # updates that the weights that act are means over; 0: they are the last
-    chance: int = 8  # learned codes, where no account names outcomes; 1: nothing is left to chance
+    target_update_interval: int = 100  # updates after which the target network is renewed
+    weight_average: int = 0  # updates that the weights that act are means over; 0: they are the last
+    num_chance_codes: int = 8  # learned codes, where no account names outcomes; 1: nothing is left to chance
     latent: int = 64
     hidden: int = 128
     depth: int = 1  # hidden layers
     degree: int = 1  # of the splines that rewards and values are learned as; 3: smooth, where tops are flat
     samples: int = 16  # candidates of a search among continuous actions
-    settled_samples: int = 16  # the same, where nothing is explored: the more, the less the errors of single candidates count
+    eval_samples: int = 16  # the same, where nothing is explored: the more, the less the errors of single candidates count
     rounds: int = 1  # searches of one state among continuous actions, each nearer to what the last one found; in play 1
     spread: float = 1.0  # deviation of these candidates in deviations of the policy
     deviation: float = 0.5  # of the policy at first, half the box being 1
@@ -75,16 +75,16 @@ class MuZeroConfig:
     value_weight: float = 0.25
     after_value_weight: float = 0.25  # 0 where afterstates are never asked for their value: no simulations below the root
     consistency_weight: float = 2.0
-    entropy: float = 0.0  # weight of the policy's entropy
+    ent_coef: float = 0.0  # weight of the policy's entropy
     iteration: int = 1000  # steps between two reports
     threads: int = 1  # torch threads while learning
 
     def __post_init__(self) -> None:
-        least = {"td_steps": 0, "simulations": 0, "average": 0, **dict.fromkeys(_COUNTS, 1)}
+        least = {"td_steps": 0, "simulations": 0, "weight_average": 0, **dict.fromkeys(_COUNTS, 1)}
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise ConfigError(f"{name}: expected at least {low}, got {getattr(self, name)}")
-        for name in ("reanalyse", "priority_beta", "gamma"):
+        for name in ("reanalyze_ratio", "priority_beta", "gamma"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name}: expected a number in [0, 1], got {getattr(self, name)}")
         for name in ("learning_rate", "final_learning_rate", "weight_decay"):
@@ -102,13 +102,13 @@ class MuZeroConfig:
     def weights(self) -> Weights:
         return Weights(
             policy=self.policy_weight, value=self.value_weight, after_value=self.after_value_weight,
-            consistency=self.consistency_weight, entropy=self.entropy,
+            consistency=self.consistency_weight, entropy=self.ent_coef,
         )
 
 
 _COUNTS = (
-    "num_envs", "max_considered", "unroll", "batch_size", "replay_size", "refresh", "chance", "latent",
-    "hidden", "depth", "degree", "samples", "settled_samples", "rounds", "iteration", "threads", "warmup",
+    "num_envs", "max_considered", "num_unroll_steps", "batch_size", "replay_size", "target_update_interval", "num_chance_codes", "latent",
+    "hidden", "depth", "degree", "samples", "eval_samples", "rounds", "iteration", "threads", "warmup",
 )  # fmt: skip
 
 
@@ -137,17 +137,17 @@ class MuZero(BaseAgent):
             )
         c = self.config
         self.edge: Edge | None = None
-        self.actions = actions_of(action_space, c.samples, c.settled_samples, c.spread, c.least_deviation, c.deviation)
+        self.actions = actions_of(action_space, c.samples, c.eval_samples, c.spread, c.least_deviation, c.deviation)
         account = account_of(spec)
         shape = Shape(
-            int(np.prod(observation_space.shape)), self.actions.size, self.actions.policy, account.codes or c.chance,
+            int(np.prod(observation_space.shape)), self.actions.size, self.actions.policy, account.codes or c.num_chance_codes,
             c.latent, c.hidden, c.depth, c.degree,
         )  # fmt: skip
         with torch.random.fork_rng(devices=[]):  # weights are drawn from torch's global generator, left as it was found
             torch.manual_seed(seed)
-            self.networks = Networks(shape, account, learned_codes=not account.codes and c.chance > 1)
+            self.networks = Networks(shape, account, learned_codes=not account.codes and c.num_chance_codes > 1)
         self.num_timesteps = 0
-        self._learner: Learner | None = None
+        self._learner: Trainer | None = None
 
     def search_config(self, networks: Networks) -> SearchConfig:
         """How the search is to be done with values of the size that `networks` gives."""
@@ -177,7 +177,7 @@ class MuZero(BaseAgent):
         env = make_env(num_envs=self.config.num_envs)
         if env.num_envs != self.config.num_envs:
             self.config = replace(self.config, num_envs=env.num_envs)
-        learner = self._learner = self._learner or Learner(self)
+        learner = self._learner = self._learner or Trainer(self)
         threads = torch.get_num_threads()
         torch.set_num_threads(self.config.threads)
         try:
@@ -187,7 +187,7 @@ class MuZero(BaseAgent):
             env.close()
             torch.set_num_threads(threads)
 
-    def _iterate(self, learner: Learner, total: int, callback: Callback | None) -> None:
+    def _iterate(self, learner: Trainer, total: int, callback: Callback | None) -> None:
         while self.num_timesteps < total:
             due = min(self.num_timesteps + self.config.iteration, total)
             while self.num_timesteps < due:
@@ -223,7 +223,7 @@ class MuZero(BaseAgent):
         state = read_json(folder / "training.json")
         self.num_timesteps = int(state["num_timesteps"])
         self.config = replace(self.config, num_envs=int(state["num_envs"]))
-        learner = self._learner = Learner(self)
+        learner = self._learner = Trainer(self)
         learner.restore(read_arrays(folder / "training.safetensors"))
         learner.updates, learner.owed = int(state["updates"]), float(state["owed"])
         learner.random.bit_generator.state = state["random"]

@@ -18,7 +18,7 @@ TINY = 1.1754944e-38  # the smallest prior probability: of a visited action none
 LOWEST = -1e9  # of a score: an action that the prior rules out can still be the only one considered
 
 
-class Scale(NamedTuple):
+class QTransform(NamedTuple):
     """sigma(q) = (visit_offset + most visits) * value_scale * q, q rescaled to [0, 1] by its spread, at least q_floor."""
 
     value_scale: float

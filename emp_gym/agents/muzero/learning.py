@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor, nn
 
 from emp_gym.agents.base import Arrays
-from emp_gym.agents.muzero.actions import Menu
+from emp_gym.agents.muzero.actions import DiscreteActions
 from emp_gym.agents.muzero.loss import loss, tensors
 from emp_gym.agents.muzero.networks import Networks
 from emp_gym.agents.muzero.planning import Planner
@@ -33,20 +33,20 @@ class Searching(Protocol):
     def search_config(self, networks: Networks) -> SearchConfig: ...
 
 
-class Learner:
+class Trainer:
     """What training needs besides the networks. All randomness is from one generator."""
 
     def __init__(self, agent: Searching) -> None:
         self.agent, c = agent, agent.config
         self.actions, self.mean = agent.actions, agent.networks  # what acts; with `average` what learns is known here only
-        self.networks = copy.deepcopy(agent.networks) if c.average else agent.networks
+        self.networks = copy.deepcopy(agent.networks) if c.weight_average else agent.networks
         self.target = copy.deepcopy(agent.networks).requires_grad_(False)
         self.optimiser = torch.optim.AdamW(self._groups(), c.learning_rate, fused=True)
         self.random = np.random.default_rng(np.random.SeedSequence([agent.seed, 1]))
         shape = self.networks.shape
         self.replay = Replay(
             -(-c.replay_size // c.num_envs), c.num_envs, observation=shape.observation, action=shape.action,
-            policy=self.actions.target, menu=self.actions.candidates if isinstance(self.actions, Menu) else 0,
+            policy=self.actions.target, menu=self.actions.candidates if isinstance(self.actions, DiscreteActions) else 0,
         )  # fmt: skip
         self.returns = np.zeros(c.num_envs)  # discounted, of the episodes under way
         self.updates, self.owed = 0, 0.0
@@ -136,11 +136,11 @@ class Learner:
     def _update(self) -> None:
         c = self.agent.config
         row, lane, weight = self.replay.draw(c.batch_size, self.random, c.priority_alpha, c.priority_beta)
-        again = round(c.reanalyse * len(row))
+        again = round(c.reanalyze_ratio * len(row))
         if again:
             self._think_again(row[:again], lane[:again])
         judge = None if c.search_values else self._worth
-        batch = tensors(self.replay.batch(row, lane, weight, c.unroll, c.td_steps, c.gamma, judge))
+        batch = tensors(self.replay.batch(row, lane, weight, c.num_unroll_steps, c.td_steps, c.gamma, judge))
         batch["share"] = torch.ones(len(row))
         if again and c.only_fresh:
             batch["share"] = (torch.arange(len(row)) < again) * (len(row) / again)
@@ -151,10 +151,10 @@ class Learner:
         self.optimiser.step()
         self.replay.surprise(row, lane, error.numpy())
         self.updates += 1
-        if self.updates % c.refresh == 0:
+        if self.updates % c.target_update_interval == 0:
             self.target.load_state_dict(self.networks.state_dict())
-        if c.average:
-            self._average(max(1 / c.average, 1 / self.updates))
+        if c.weight_average:
+            self._average(max(1 / c.weight_average, 1 / self.updates))
         for name, part in {**parts, "gradient": float(size), "error": float(error.mean())}.items():
             self._notes[f"train/{name}"].append(part)
 

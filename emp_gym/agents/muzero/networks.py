@@ -10,7 +10,7 @@ chance ``psi``         value of the afterstate, and how likely each outcome code
 dynamics ``g``         next market latent, reward, and whether the episode ends, given the code
 =====================  =========================================================================================
 
-A state is a row ``[private | market]``: the columns of the observation that an `Account` keeps exactly, then the latent.
+A state is a row ``[private | market]``: the columns of the observation that an `KnownDynamics` keeps exactly, then the latent.
 Where the account keeps every column there is no latent, and nothing is left to learn but the odds and the rewards.
 """
 
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from emp_gym.agents.muzero.accounts import Account
+from emp_gym.agents.muzero.known_dynamics import KnownDynamics
 
 BINS, REACH = 51, 10.0
 RARELY = -4.0
@@ -120,7 +120,7 @@ class Normaliser(nn.Module):
         self.count.copy_(total)
 
 
-class Scale(nn.Module):
+class RunningScale(nn.Module):
     """The size of a stream of numbers: its root mean square, or a tenth of the largest where that is more, so that nothing
     which was ever seen is clipped by `Support`."""
 
@@ -163,22 +163,22 @@ class Networks(nn.Module):
 
     columns: Tensor
 
-    def __init__(self, shape: Shape, account: Account, *, learned_codes: bool) -> None:
+    def __init__(self, shape: Shape, account: KnownDynamics, *, learned_codes: bool) -> None:
         super().__init__()
         self.shape, self.account = shape, account
         self.register_buffer("columns", torch.tensor(account.columns, dtype=torch.int64), persistent=False)
         self.private = len(account.columns)
         self.market = 0 if self.private == shape.observation else shape.latent
         self.normalise, self.support = Normaliser(shape.observation), Support(shape.degree)
-        self.reward_scale, self.value_scale = Scale(), Scale()
+        self.reward_scale, self.value_scale = RunningScale(), RunningScale()
         self._build(learned_codes)
 
     def _build(self, learned_codes: bool) -> None:
         s, state = self.shape, self.private + self.market
         after = self.private + s.action + s.latent
 
-        def trunk(inputs: int, *heads: int, first: tuple[float, ...] = ()) -> Heads:
-            return Heads(inputs, heads, s.hidden, s.depth, first or (0.0,) * len(heads))
+        def trunk(inputs: int, *heads: int, first: tuple[float, ...] = ()) -> SplitPerceptron:
+            return SplitPerceptron(inputs, heads, s.hidden, s.depth, first or (0.0,) * len(heads))
 
         self.h = perceptron(s.observation, self.market, s.hidden, s.depth) if self.market else None
         self.f = trunk(state, s.policy, BINS)
@@ -255,7 +255,7 @@ class Networks(nn.Module):
         return self.support.decode(logits) * self.value_scale.size
 
 
-class Heads(nn.Module):
+class SplitPerceptron(nn.Module):
     """A perceptron whose answer is cut into parts of `sizes`; what a part gives `first`, if it is a number, is that number."""
 
     def __init__(self, inputs: int, sizes: tuple[int, ...], hidden: int, depth: int, first: tuple[float, ...]) -> None:

@@ -28,7 +28,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from emp_gym.agents.muzero.gumbel import Scale, halving_table
+from emp_gym.agents.muzero.gumbel import QTransform, halving_table
 from emp_gym.agents.muzero.tree import (
     Halving,
     Leaves,
@@ -137,7 +137,7 @@ def search(
     `edge` may correct reward and value of every new outcome, for instance by a causal estimate of our own effect. A lane's
     result does not depend on the other lanes (as far as the model's rows do not). Raises SearchError.
     """
-    run = _Run(root, model, config, gumbel, edge)
+    run = _SearchRun(root, model, config, gumbel, edge)
     if config.root_expansion:
         run.expand_root()
     for _ in range(config.simulations):
@@ -145,7 +145,7 @@ def search(
     return run.result()
 
 
-class _Run:
+class _SearchRun:
     """One search: the tree, the latents of its nodes, and the model that is asked about new ones."""
 
     def __init__(
@@ -155,7 +155,7 @@ class _Run:
         lanes, actions = logits.shape
         self.model, self.edge = model, edge
         self.codes, self.actions = model.codes, actions
-        self.scale = Scale(config.value_scale, config.visit_offset, config.q_floor)
+        self.scale = QTransform(config.value_scale, config.visit_offset, config.q_floor)
         self.least_chance = config.least_chance if self.codes > 1 else 0.0
         self.halving = _halving(logits, root.mask, gumbel, config)
         allowed, once = int(self.halving.mask.sum()), lanes * config.simulations

@@ -15,7 +15,7 @@ from emp_gym.agents.muzero.gumbel import NONE, TINY, choose_considered, choose_i
 from emp_gym.jit import hot, njit
 
 
-class Tree(NamedTuple):
+class SearchTree(NamedTuple):
     """Arrays, of which only the nodes in use hold anything."""
 
     used: Any  # i4[B, 2]  states and afterstates in use
@@ -71,7 +71,7 @@ class Leaves(NamedTuple):
             yield self.part(begin, begin + rows)
 
 
-def plant(lanes: int, states: int, afterstates: int, actions: int, codes: int) -> Tree:
+def plant(lanes: int, states: int, afterstates: int, actions: int, codes: int) -> SearchTree:
     """Trees without a node, with room for so many of each kind."""
     used = np.zeros((lanes, 2), np.int32)
     used[:, 0] = 1
@@ -83,7 +83,7 @@ def plant(lanes: int, states: int, afterstates: int, actions: int, codes: int) -
     chance, outcome_q = np.empty((*after, codes)), np.empty((*after, codes))
     outcome, outcome_visits = np.empty((*after, codes), np.int32), np.empty((*after, codes), np.int32)
     cause, decision = np.empty((*state, 2), np.int32), np.empty((*after, 2), np.int32)
-    return Tree(
+    return SearchTree(
         used, row, raw, value, reward, discount, cause, prior, child, visits, q,
         after_row, decision, chance, outcome, outcome_visits, outcome_q, np.empty(actions),
     )  # fmt: skip

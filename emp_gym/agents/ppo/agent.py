@@ -23,7 +23,7 @@ from emp_gym import bounded
 from emp_gym.agents.backbones import encoder
 from emp_gym.agents.base import Arrays, BaseAgent, Callback, must_fit, read_arrays, read_json, write_arrays
 from emp_gym.agents.ppo.config import ACTIVATIONS, PLAIN, PPOConfig, sequence_batch, whole_batch
-from emp_gym.agents.ppo.policy import LanePolicy, RunningFeatures, Seen
+from emp_gym.agents.ppo.policy import LanePolicy, PolicyInput, RunningFeatures
 from emp_gym.agents.ppo.residual import PREFIX, Residual
 from emp_gym.agents.ppo.rollout import LaneBuffer
 from emp_gym.agents.ppo.training import Correction, LanePPO
@@ -110,7 +110,7 @@ class PPO(BaseAgent):
         if self.residual is not None:
             base, after = self.residual.propose(observation, before, mask)
         menu = isinstance(self.action_space, spaces.Discrete)
-        seen = Seen(
+        seen = PolicyInput(
             torch.as_tensor(observation, dtype=torch.float32),
             None if mask is None or not menu else torch.as_tensor(mask, dtype=torch.bool),
             torch.from_numpy(base) if menu and base is not None else None,
@@ -178,8 +178,8 @@ class PPO(BaseAgent):
                 gamma=c.gamma,
                 gae_lambda=c.gae_lambda,
                 clip_range=c.clip_range,
-                ent_coef=c.entropy,
-                vf_coef=c.value,
+                ent_coef=c.ent_coef,
+                vf_coef=c.vf_coef,
                 max_grad_norm=c.max_grad_norm,
                 target_kl=c.target_kl,
                 rollout_buffer_class=LaneBuffer,

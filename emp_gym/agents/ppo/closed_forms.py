@@ -15,7 +15,7 @@ from gymnasium import spaces
 
 from emp_gym.agents.base import BaseAgent
 from emp_gym.agents.baselines.quotes import avellaneda_stoikov, glft
-from emp_gym.agents.names import nearest
+from emp_gym.agents.suggest import nearest
 from emp_gym.envs import problem_of
 from emp_gym.evaluation import optimal
 from emp_gym.evaluation.optimal import Policy

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from emp_gym.agents.backbones import NAMES
-from emp_gym.agents.names import nearest
+from emp_gym.agents.suggest import nearest
 from emp_gym.types import ConfigError
 
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU}
@@ -30,8 +30,8 @@ class PPOConfig:
     gamma: float = 0.97  # per decision: looks about 30 decisions ahead
     gae_lambda: float = 0.9
     clip_range: float = 0.2
-    entropy: float = 0.002
-    value: float = 0.5
+    ent_coef: float = 0.002
+    vf_coef: float = 0.5
     max_grad_norm: float = 0.5
     target_kl: float | None = None
     layers: tuple[int, ...] = (64, 64)  # of the policy and of the value network, which share nothing

@@ -1,6 +1,6 @@
 """The network of PPO: normalised observations, an encoder by name, layers, and a distribution over actions.
 
-It is shown `Seen`: rows of decisions, or whole sequences of lanes where the encoder has memory.
+It is shown `PolicyInput`: rows of decisions, or whole sequences of lanes where the encoder has memory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ IMPOSSIBLE = -1e8
 """Logit of a masked action: of probability 0 in float32, and with an entropy that is a number."""
 
 
-class Seen(NamedTuple):
+class PolicyInput(NamedTuple):
     """What there is to decide on. Rows are [B, ...] = [N, ...]; with `fresh` they are sequences [T, N, ...]."""
 
     observation: Tensor  # f4 [..., D]
@@ -137,7 +137,7 @@ class LanePolicy(ActorCriticPolicy):
 
     # ---- what it makes of what it is shown
 
-    def decide(self, seen: Seen) -> tuple[Tensor, Tensor, State]:
+    def decide(self, seen: PolicyInput) -> tuple[Tensor, Tensor, State]:
         """Log-probabilities [B, A] of a menu, or means [B, A] of Gaussian actions; values [B, 1]; the next state."""
         features = self._features(seen)
         for_policy, state = self._encode("policy", features, seen)
@@ -147,28 +147,28 @@ class LanePolicy(ActorCriticPolicy):
             state = state | more
         return self._actions(for_policy, seen), self.value_net(self.mlp_extractor.forward_critic(for_value)), state
 
-    def act(self, seen: Seen) -> tuple[Tensor, State]:
+    def act(self, seen: PolicyInput) -> tuple[Tensor, State]:
         """The first and the last of `decide`, without the value's part."""
         latent, state = self._encode("policy", self._features(seen), seen)
         return self._actions(latent, seen), state
 
-    def values(self, seen: Seen) -> Tensor:
+    def values(self, seen: PolicyInput) -> Tensor:
         """Values [B, 1]."""
         latent, _ = self._encode(self._sides[1], self._features(seen), seen)
         return self.value_net(self.mlp_extractor.forward_critic(latent))
 
     def evaluate_actions(
-        self, obs: Seen | Tensor, actions: torch.Tensor  # type: ignore[override]
+        self, obs: PolicyInput | Tensor, actions: torch.Tensor  # type: ignore[override]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:  # fmt: skip
         """Values [B, 1], log-probabilities [B] and entropies [B]; of sequences B = T N."""
-        heads, values, _ = self.decide(obs if isinstance(obs, Seen) else Seen(obs))
+        heads, values, _ = self.decide(obs if isinstance(obs, PolicyInput) else PolicyInput(obs))
         if not isinstance(self.action_space, spaces.Discrete):
             distribution = self.action_dist.proba_distribution(heads, self.log_std)
             return values, distribution.log_prob(actions), distribution.entropy()
         chosen = heads.gather(1, actions.long().reshape(-1, 1)).squeeze(1)
         return values, chosen, -(heads.exp() * heads).sum(dim=1)
 
-    def _features(self, seen: Seen) -> Tensor:
+    def _features(self, seen: PolicyInput) -> Tensor:
         rows = seen.observation
         if seen.fresh is not None:
             rows = rows.flatten(0, 1)
@@ -176,7 +176,7 @@ class LanePolicy(ActorCriticPolicy):
         assert isinstance(features, Tensor)
         return features
 
-    def _encode(self, side: str, features: Tensor, seen: Seen) -> tuple[Tensor, State]:
+    def _encode(self, side: str, features: Tensor, seen: PolicyInput) -> tuple[Tensor, State]:
         """What the layers of `side` read [B, ...], and the next state of its encoder."""
         if side not in self.encoders:
             return features, {}
@@ -188,7 +188,7 @@ class LanePolicy(ActorCriticPolicy):
             latent = latent.flatten(0, 1)
         return latent, _join([(side, after)])
 
-    def _actions(self, latent: Tensor, seen: Seen) -> Tensor:
+    def _actions(self, latent: Tensor, seen: PolicyInput) -> Tensor:
         heads = self.action_net(self.mlp_extractor.forward_actor(latent))
         if not isinstance(self.action_space, spaces.Discrete):
             return heads
@@ -208,4 +208,4 @@ def _join(parts: Any) -> State:
     return {f"{side}.{name}": tensor for side, state in parts for name, tensor in state.items()}
 
 
-__all__ = ["LanePolicy", "RunningFeatures", "Seen"]
+__all__ = ["LanePolicy", "PolicyInput", "RunningFeatures"]

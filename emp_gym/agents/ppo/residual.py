@@ -87,7 +87,7 @@ class Residual:
 
 def _class(name: str, spec: Any) -> type:
     from emp_gym.agents.baselines import TABLE
-    from emp_gym.agents.names import nearest
+    from emp_gym.agents.suggest import nearest
 
     if problem_of(str(getattr(spec, "id", ""))) is not None:
         return ClosedForm

@@ -11,7 +11,7 @@ from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor
 
 from emp_gym.agents.backbones import State
-from emp_gym.agents.ppo.policy import Seen
+from emp_gym.agents.ppo.policy import PolicyInput
 
 NUMBERS = ("values", "log_probs", "advantages", "returns")
 
@@ -47,7 +47,7 @@ class LaneBuffer(RolloutBuffer):
     """SB3's rollout buffer, allocated once, shuffled by its own generator, handed out without a transposed copy.
 
     Minibatches are rows, or, where the rollout began with a `state`, whole sequences of lanes [T, n, ...]. Their
-    "observations" are what the policy is shown: `Seen`.
+    "observations" are what the policy is shown: `PolicyInput`.
     """
 
     generator: torch.Generator
@@ -60,7 +60,7 @@ class LaneBuffer(RolloutBuffer):
             self._beside = {}
         self.pos, self.full, self.state = 0, False, {}
 
-    def put_beside(self, seen: Seen) -> None:
+    def put_beside(self, seen: PolicyInput) -> None:
         """Keeps mask and choice of the decision that is added next."""
         for name, tensor in (("mask", seen.mask), ("choice", seen.choice)):
             if tensor is None:
@@ -87,7 +87,7 @@ class LaneBuffer(RolloutBuffer):
             chosen = {name: column.index_select(0, rows) for name, column in columns.items()}
             shown = {name: column.index_select(0, rows) for name, column in beside.items()}
             observation = chosen["observations"].reshape(-1, *self.obs_shape)
-            yield _samples(Seen(observation, shown.get("mask"), shown.get("choice")), chosen)
+            yield _samples(PolicyInput(observation, shown.get("mask"), shown.get("choice")), chosen)
 
     def _sequences(self, batch_size: int) -> Iterator[RolloutBufferSamples]:
         columns = {name: torch.from_numpy(getattr(self, name)) for name in ("actions", *NUMBERS)}
@@ -98,10 +98,10 @@ class LaneBuffer(RolloutBuffer):
             chosen = {name: column.index_select(1, lanes).flatten(0, 1) for name, column in columns.items()}
             state = {name: tensor.index_select(0, lanes) for name, tensor in self.state.items()}
             seen = {name: column.index_select(1, lanes) for name, column in shown.items()}
-            yield _samples(Seen(state=state, **seen), chosen)
+            yield _samples(PolicyInput(state=state, **seen), chosen)
 
 
-def _samples(seen: Seen, chosen: dict[str, Tensor]) -> RolloutBufferSamples:
+def _samples(seen: PolicyInput, chosen: dict[str, Tensor]) -> RolloutBufferSamples:
     return RolloutBufferSamples(seen, chosen["actions"], *(chosen[name] for name in NUMBERS))  # type: ignore[arg-type]
 
 

@@ -1,6 +1,6 @@
 """SB3's PPO for a thousand lanes: the same algorithm with rollouts that cost no Python per lane.
 
-SB3's update runs as it is. Masks, memory and a baseline's choice reach it inside what it takes for observations (`Seen`).
+SB3's update runs as it is. Masks, memory and a baseline's choice reach it inside what it takes for observations (`PolicyInput`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from emp_gym.agents.backbones import State
 from emp_gym.agents.base import Arrays, must_fit
-from emp_gym.agents.ppo.policy import LanePolicy, RunningFeatures, Seen
+from emp_gym.agents.ppo.policy import LanePolicy, PolicyInput, RunningFeatures
 from emp_gym.agents.ppo.residual import Residual
 from emp_gym.agents.ppo.rollout import LaneBuffer, RewardScale
 
@@ -137,7 +137,7 @@ class LanePPO(SB3PPO):
         if self.residual is not None:
             self._base_state = self.residual.reset_state(base_state, dones)
 
-    def _look(self, env: VecEnv) -> tuple[Seen, np.ndarray | None, Any]:
+    def _look(self, env: VecEnv) -> tuple[PolicyInput, np.ndarray | None, Any]:
         """What the policy is shown, what the baseline would do [N, ...], and the baseline's next state."""
         published = getattr(env, "mask", None)
         base, base_state, choice = None, None, None
@@ -145,9 +145,9 @@ class LanePPO(SB3PPO):
             base, base_state = self.residual.propose(self._last_obs, self._base_state, published)
             choice = torch.from_numpy(base) if isinstance(self.action_space, spaces.Discrete) else None
         mask = torch.from_numpy(published) if self.masks and published is not None else None
-        return Seen(torch.from_numpy(self._last_obs), mask, choice, self._state or None), base, base_state
+        return PolicyInput(torch.from_numpy(self._last_obs), mask, choice, self._state or None), base, base_state
 
-    def _sample(self, seen: Seen) -> tuple[np.ndarray, Tensor, Tensor, State]:
+    def _sample(self, seen: PolicyInput) -> tuple[np.ndarray, Tensor, Tensor, State]:
         """Actions [N] or [N, A], values [N, 1], log-probabilities [N], drawn with our own generator; the next state."""
         heads, values, state = self.policy.decide(seen)
         if isinstance(self.action_space, spaces.Discrete):
@@ -170,7 +170,7 @@ class LanePPO(SB3PPO):
 
     def _values(self, observation: np.ndarray, state: State) -> Tensor:
         """Values [n, 1] as they enter the advantages."""
-        return self._corrected(observation, self.policy.values(Seen(torch.from_numpy(observation), state=state or None)))
+        return self._corrected(observation, self.policy.values(PolicyInput(torch.from_numpy(observation), state=state or None)))
 
     def _corrected(self, observation: np.ndarray, values: Tensor) -> Tensor:
         if self.correct is None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emp_gym.data.lobster.bytes import Books, Messages
-from emp_gym.data.lobster.lines import Fault
+from emp_gym.data.lobster.alignment import Pairing
+from emp_gym.data.lobster.line_rules import Fault
 from emp_gym.data.lobster.lives import (
     AGAIN,
     ALL,
@@ -28,7 +28,7 @@ from emp_gym.data.lobster.lives import (
     Lives,
     lives_of,
 )
-from emp_gym.data.lobster.pairing import Pairing
+from emp_gym.data.lobster.parser import Books, Messages
 from emp_gym.types import I64, Bool
 
 MOST_WRONG = 50, 0.02  # contradictions of a day, and their share of its orders: beyond both the venue has other rules

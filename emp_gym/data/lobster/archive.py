@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from emp_gym.data.lobster.bytes import Bytes
+from emp_gym.data.lobster.parser import Bytes
 from emp_gym.data.lobster.plain import REGULAR, kind_of, opened
 from emp_gym.types import DataError
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from emp_gym.data.lobster.bytes import INT32_MAX
+from emp_gym.data.lobster.parser import INT32_MAX
 from emp_gym.jit import njit
 from emp_gym.types import EMPTY_ASK, I32, I64, Bool
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emp_gym.data.lobster.lines import integer
+from emp_gym.data.lobster.line_rules import integer
 from emp_gym.types import EMPTY_ASK, EMPTY_BID
 
 MESSAGES, BOOKS = 0, 1

@@ -46,10 +46,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emp_gym.data.lobster.bytes import Books, Messages
 from emp_gym.data.lobster.check import ADD, EQUAL, EXPLAINED, UNCHECKED, UNEXPLAINED, chain, implied, verdict
 from emp_gym.data.lobster.frozen import REFUSED, RIGHT, UNSURE, WRONG, frozen
-from emp_gym.data.lobster.orders import AGREES, CONTRADICTS, SILENT, WHOLE, Orders
+from emp_gym.data.lobster.orders import AGREES, CONTRADICTS, SILENT, WHOLE, OrderRows
+from emp_gym.data.lobster.parser import Books, Messages
 from emp_gym.types import I8, I64
 
 REACH = 64  # damaged book rows in a row that messages can bridge
@@ -60,7 +60,7 @@ _FOR_IT = {WHOLE: 1.0, AGREES: 0.3, SILENT: 0.0, CONTRADICTS: -0.3}  # what othe
 _FOR_THE_BOOK = {WHOLE: -0.3, AGREES: 0.0, SILENT: 0.0, CONTRADICTS: 0.3}  # ... and of what the book makes of it
 
 
-class Row(NamedTuple):
+class EditRow(NamedTuple):
     """One row of an edit. A line that is missing has index -1."""
 
     message: int
@@ -69,17 +69,17 @@ class Row(NamedTuple):
     blame: str = ""  # "message", "book", "swap", "lost", "no message", "no book", "first"; "" = fine or refused earlier
 
 
-class Rows:
+class EditRows:
     """The rows of an edit that may be long, made when they are asked for: of a hundred edits one is taken."""
 
-    def __init__(self, make: Callable[[], Iterable[Row]]) -> None:
+    def __init__(self, make: Callable[[], Iterable[EditRow]]) -> None:
         self._make = make
 
     @cached_property
-    def _all(self) -> tuple[Row, ...]:
+    def _all(self) -> tuple[EditRow, ...]:
         return tuple(self._make())
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[EditRow]:
         return iter(self._all)
 
 
@@ -88,7 +88,7 @@ class Edit(NamedTuple):
     start: tuple[int, int]  # (message, book) trusted before it; earlier than the failing row for "book, earlier"
     message: int  # trusted behind it
     book: int
-    rows: tuple[Row, ...] | Rows
+    rows: tuple[EditRow, ...] | EditRows
 
 
 class Edits:
@@ -99,7 +99,7 @@ class Edits:
 
     def __init__(self, messages: Messages, books: Books) -> None:
         self.messages, self.books = messages, books
-        self.orders = Orders(messages)
+        self.orders = OrderRows(messages)
         self.found = np.zeros(REACH + 1, np.int8)
         self.told = np.zeros(STILL, np.int8)
         self.work = 0
@@ -129,7 +129,7 @@ class Edits:
             if (m, b) == (0, 0) and self.messages.ok[0]:
                 yield from self._first(left_m - left_b)
         elif sound:
-            yield Edit(0.0, (m, b), m + 1, b + 1, (Row(m + 1, b + 1, UNCHECKED),))
+            yield Edit(0.0, (m, b), m + 1, b + 1, (EditRow(m + 1, b + 1, UNCHECKED),))
         if readable:
             yield from self._books(m, b, 0.0)
         yield from self._missing(m, b, left_m - left_b, readable, sound)
@@ -163,7 +163,7 @@ class Edits:
             cost += _FOR_IT[word]
         if change[0]:
             cost += _FOR_THE_BOOK[self.orders.word_for(m + 1, change)]
-        yield Edit(cost, (m, b), m + 1, b + 1, (Row(m + 1, b + 1, UNEXPLAINED, "message"),))
+        yield Edit(cost, (m, b), m + 1, b + 1, (EditRow(m + 1, b + 1, UNEXPLAINED, "message"),))
 
     def _chain(self, m: int, b: int, reach: int, skip_books: int) -> I8:
         x, y = self.messages, self.books
@@ -174,7 +174,7 @@ class Edits:
 
     def _books(self, m: int, b: int, extra: float) -> Iterator[Edit]:
         """Book rows b + 1 ... b + n are damaged, their messages are good, and row b + n + 1 agrees again."""
-        rows: list[Row] = []
+        rows: list[EditRow] = []
         guilty, breaks = 0, 0
         verdicts = self._chain(m, b, REACH + 1, 0).tolist()
         again = [n for n, found in enumerate(verdicts) if n and found in (EQUAL, EXPLAINED)][:3]
@@ -183,11 +183,11 @@ class Edits:
             follows = n > 0 and self.books.ok[row[1] - 1] and self._verdict(row[0], row[1] - 1, row[1]) != UNEXPLAINED
             if n in again:
                 cost = 1.0 + 0.02 * (guilty - 1) + 0.8 * breaks + (follows and n > 1) if guilty else 0.0
-                yield Edit(cost + extra, (m, b), *row, (*rows, Row(*row, verdicts[n])))
+                yield Edit(cost + extra, (m, b), *row, (*rows, EditRow(*row, verdicts[n])))
             sound = bool(self.books.ok[row[1]])
             guilty += sound
             breaks += n > 0 and not follows
-            rows.append(Row(*row, UNEXPLAINED, "book") if sound else Row(*row, UNCHECKED))
+            rows.append(EditRow(*row, UNEXPLAINED, "book") if sound else EditRow(*row, UNCHECKED))
 
     def _frozen(self, m: int, b: int, agreed: int) -> Iterator[Edit]:
         """Book cells stand still from row b + 1 on, or since a row before that agreed all the same."""
@@ -220,23 +220,23 @@ class Edits:
         for n in sorted({*ends[:2], *ends[-2:]}):
             last = max(at for at in guilty if at < n)
             wrong = sum(word == WRONG for word in told[:n])
-            rows = Rows(partial(self._stood_rows, m, b, told[: n + 1], guilty[0], last))
+            rows = EditRows(partial(self._stood_rows, m, b, told[: n + 1], guilty[0], last))
             price = cost + min(0.01 * (wrong - 1), 0.8)
             if self._verdict(m + 1 + n, b + n, b + 1 + n) != UNEXPLAINED:
                 price += (0.7 if y.price.shape[2] == 1 else 1.0) if other else 0.4  # nothing tells that it is over
             yield Edit(price, (m, b), m + 1 + n, b + 1 + n, rows)
 
-    def _stood_rows(self, m: int, b: int, told: list[int], first: int, last: int) -> Iterator[Row]:
+    def _stood_rows(self, m: int, b: int, told: list[int], first: int, last: int) -> Iterator[EditRow]:
         for at, word in enumerate(told):
             yield self._stood(m + 1 + at, b + 1 + at, word, first < at < last)
 
-    def _stood(self, m: int, b: int, word: int, between: bool) -> Row:
+    def _stood(self, m: int, b: int, word: int, between: bool) -> EditRow:
         if word == WRONG or (word == UNSURE and between):
-            return Row(m, b, UNEXPLAINED, "book")
+            return EditRow(m, b, UNEXPLAINED, "book")
         if word == REFUSED:
-            return Row(m, b, UNCHECKED)
+            return EditRow(m, b, UNCHECKED)
         found = self._verdict(m, b - 1, b)
-        return Row(m, b, found if found != UNEXPLAINED else EXPLAINED)
+        return EditRow(m, b, found if found != UNEXPLAINED else EXPLAINED)
 
     def _earlier(self, m: int, b: int, agreed: int) -> Iterator[Edit]:
         """Damage in a row before, which agreed only because a level had moved into the window there."""
@@ -261,81 +261,81 @@ class Edits:
             path = [b, *(b + n for n in books)][:last]
             found = [self._verdict(m + n, *step) for n, step in zip(messages, pairwise(path), strict=False)]
             if UNEXPLAINED not in found:
-                rows = [Row(m + n, b + n, UNEXPLAINED, "swap" if books[0] == 1 else "book swap") for n in (1, 2)]
-                rows += [Row(m + 3, b + 3, found[2])] if last == 4 else []
+                rows = [EditRow(m + n, b + n, UNEXPLAINED, "swap" if books[0] == 1 else "book swap") for n in (1, 2)]
+                rows += [EditRow(m + 3, b + 3, found[2])] if last == 4 else []
                 yield Edit(0.9 + extra, (m, b), m + last - 1, b + last - 1, tuple(rows))
 
     def _first(self, balance: int) -> Iterator[Edit]:
         """Something is wrong with the first row, which has no row before it; messages[0] stood beside books[0]."""
         nothing = (-1, -1)
-        yield Edit(1.2, nothing, 1, 1, (Row(0, 0, UNEXPLAINED, "first"), Row(1, 1, UNCHECKED)))
+        yield Edit(1.2, nothing, 1, 1, (EditRow(0, 0, UNEXPLAINED, "first"), EditRow(1, 1, UNCHECKED)))
         found = self._verdict(0, 0, 1)
         if found != UNEXPLAINED and self.messages.time_ns[0] >= self.messages.time_ns[1]:
-            yield Edit(0.9, nothing, 1, 1, (Row(0, 0, UNEXPLAINED, "swap"), Row(1, 1, UNEXPLAINED, "swap")))
+            yield Edit(0.9, nothing, 1, 1, (EditRow(0, 0, UNEXPLAINED, "swap"), EditRow(1, 1, UNEXPLAINED, "swap")))
         if found != UNEXPLAINED and balance < 0:
-            yield Edit(1.1, nothing, 0, 1, (Row(-1, 0, UNEXPLAINED, "no message"), Row(0, 1, found)))
+            yield Edit(1.1, nothing, 0, 1, (EditRow(-1, 0, UNEXPLAINED, "no message"), EditRow(0, 1, found)))
         if balance > 0:
-            yield Edit(1.1, nothing, 1, 0, (Row(0, -1, UNEXPLAINED, "no book"), Row(1, 0, UNCHECKED)))
+            yield Edit(1.1, nothing, 1, 0, (EditRow(0, -1, UNEXPLAINED, "no book"), EditRow(1, 0, UNCHECKED)))
 
     def _missing(self, m: int, b: int, balance: int, readable: bool, sound: bool) -> Iterator[Edit]:
         """A line is missing in one file, or a line too many stands in the other. balance: messages - books left."""
         if sound and self._change(b, b + 1)[0] != 2:
-            yield Edit(1.2 if balance < 0 else 2.4, (m, b), m, b + 1, (Row(-1, b + 1, UNEXPLAINED, "no message"),))
+            yield Edit(1.2 if balance < 0 else 2.4, (m, b), m, b + 1, (EditRow(-1, b + 1, UNEXPLAINED, "no message"),))
         cost = 1.2 if balance > 0 else 2.4
-        orphan = Row(m + 1, -1, UNEXPLAINED, "no book") if readable else Row(m + 1, -1, UNCHECKED)
+        orphan = EditRow(m + 1, -1, UNEXPLAINED, "no book") if readable else EditRow(m + 1, -1, UNCHECKED)
         if readable:
             found = int(self._chain(m, b, 1, 1)[0])
             if found in (EQUAL, EXPLAINED):
-                yield Edit(cost, (m, b), m + 2, b + 1, (orphan, Row(m + 2, b + 1, found)))
+                yield Edit(cost, (m, b), m + 2, b + 1, (orphan, EditRow(m + 2, b + 1, found)))
             yield Edit(cost + 0.1, (m, b), m + 1, b, (orphan,))
         elif balance > 0:
             yield Edit(0.5, (m, b), m + 1, b, (orphan,))
         if not sound and balance < 0:
-            yield Edit(0.5, (m, b), m, b + 1, (Row(-1, b + 1, UNCHECKED),))
+            yield Edit(0.5, (m, b), m, b + 1, (EditRow(-1, b + 1, UNCHECKED),))
         if balance < -1 and self.books.ok[b - balance]:
-            yield Edit(2.0, (m, b), m, b - balance, Rows(partial(_without_message, b + 1, b + 1 - balance)))
+            yield Edit(2.0, (m, b), m, b - balance, EditRows(partial(_without_message, b + 1, b + 1 - balance)))
         if balance > 1 and sound:
-            block = partial(_without_book, m + 1, m + 1 + balance, Row(m + balance + 1, b + 1, UNCHECKED))
-            yield Edit(2.0, (m, b), m + balance + 1, b + 1, Rows(block))
+            block = partial(_without_book, m + 1, m + 1 + balance, EditRow(m + balance + 1, b + 1, UNCHECKED))
+            yield Edit(2.0, (m, b), m + balance + 1, b + 1, EditRows(block))
 
     def lost(self, m: int, b: int) -> Iterator[Edit]:
         """Give up the link: trust the next book row as it is, or the one behind it."""
         last = min(len(self.messages) - m, len(self.books) - b) - 1
         refused = not (self.messages.ok[m + 1] and self.books.ok[b + 1])
         if not refused:
-            row = Row(m + 1, b + 1, UNEXPLAINED, "lost")
+            row = EditRow(m + 1, b + 1, UNEXPLAINED, "lost")
             yield Edit(2.2 if last > 1 else 1.0, (m, b), m + 1, b + 1, (row,))
-        first = Row(m + 1, b + 1, UNCHECKED) if refused else Row(m + 1, b + 1, UNEXPLAINED, "lost")
+        first = EditRow(m + 1, b + 1, UNCHECKED) if refused else EditRow(m + 1, b + 1, UNEXPLAINED, "lost")
         n = int(self._next_sound[b + 2]) - b if last >= 2 else 2
         if n <= last:
-            yield Edit(2.2 if refused else 2.5, (m, b), m + n, b + n, Rows(partial(_passed, first, n)))
+            yield Edit(2.2 if refused else 2.5, (m, b), m + n, b + n, EditRows(partial(_passed, first, n)))
         elif refused:
-            yield Edit(2.2, (m, b), m + last, b + last, Rows(partial(_passed, first, last)))
+            yield Edit(2.2, (m, b), m + last, b + last, EditRows(partial(_passed, first, last)))
 
     def _surplus(self, m: int, b: int, left_m: int, left_b: int) -> Edit:
         """One file goes on where the other has ended."""
         if left_m:
-            rows = Rows(partial(_without_book, m + 1, m + 1 + left_m))
+            rows = EditRows(partial(_without_book, m + 1, m + 1 + left_m))
         else:
-            rows = Rows(partial(_without_message, b + 1, b + 1 + left_b))
+            rows = EditRows(partial(_without_message, b + 1, b + 1 + left_b))
         return Edit(1.2 + 0.01 * (left_m + left_b), (m, b), m + left_m, b + left_b, rows)
 
 
-def _without_message(first: int, end: int) -> Iterator[Row]:
+def _without_message(first: int, end: int) -> Iterator[EditRow]:
     """Book rows [first, end)."""
-    return (Row(-1, b, UNEXPLAINED, "no message") for b in range(first, end))
+    return (EditRow(-1, b, UNEXPLAINED, "no message") for b in range(first, end))
 
 
-def _without_book(first: int, end: int, *behind: Row) -> Iterator[Row]:
+def _without_book(first: int, end: int, *behind: EditRow) -> Iterator[EditRow]:
     """Message rows [first, end), and what stands behind them."""
-    yield from (Row(m, -1, UNEXPLAINED, "no book") for m in range(first, end))
+    yield from (EditRow(m, -1, UNEXPLAINED, "no book") for m in range(first, end))
     yield from behind
 
 
-def _passed(first: Row, count: int) -> Iterator[Row]:
+def _passed(first: EditRow, count: int) -> Iterator[EditRow]:
     """`first` and the pairs behind it, `count` in all."""
     yield first
-    yield from (Row(first.message + n, first.book + n, UNCHECKED) for n in range(1, count))
+    yield from (EditRow(first.message + n, first.book + n, UNCHECKED) for n in range(1, count))
 
 
 def wrong_fields(messages: Messages, row: int, change: tuple[int, int, int, int]) -> list[tuple[str, str, str]]:

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from emp_gym.data.lobster.archive import is_archive, members, unpacked
-from emp_gym.data.lobster.bytes import MESSAGE_COLUMNS, Bytes
 from emp_gym.data.lobster.name import UNKNOWN_DATE, Name, date_in, stop_if_no_date
+from emp_gym.data.lobster.parser import MESSAGE_COLUMNS, Bytes
 from emp_gym.data.lobster.plain import (
     FOLDER,
     NOTHING,
@@ -68,7 +68,7 @@ class Half(NamedTuple):
 
 
 @dataclass
-class Text:
+class FileText:
     """The bytes of one file and how its lines are written."""
 
     name: str
@@ -82,8 +82,8 @@ class Text:
 
 @dataclass
 class DayFiles:
-    message: Text
-    book: Text
+    message: FileText
+    book: FileText
     levels: int
     hashes: tuple[dict[str, Any], dict[str, Any]]
 
@@ -307,7 +307,7 @@ def _bytes(half: Half) -> Bytes:
             raise DataError(f"{path}: cannot be mapped into memory ({error}); copy it to a local disk first") from error
 
 
-def _text(half: Half, kind: str) -> Text:
+def _text(half: Half, kind: str) -> FileText:
     text = _bytes(half)
     name = PurePosixPath(half.name).name
     notes = {}
@@ -329,7 +329,7 @@ def _text(half: Half, kind: str) -> Text:
         raise DataError(
             f"{name}: no rows behind the header line; expected the rows of a LOBSTER day; download it again"
         )
-    return Text(name, text, begin, ord(delimiter), notes, kind)
+    return FileText(name, text, begin, ord(delimiter), notes, kind)
 
 
 def _lines(text: Bytes, most: int) -> list[str]:
@@ -364,14 +364,14 @@ def _refuse_other_kinds(name: str, text: Bytes) -> None:
         )
 
 
-def _columns(text: Text) -> int:
+def _columns(text: FileText) -> int:
     """The most frequent number of columns of the first lines."""
     lines = _lines(text.text[text.begin : text.begin + _HEAD], 101)
     counts = [line.count(chr(text.delimiter)) + 1 for line in (lines[:-1] if len(lines) > 1 else lines)]
     return max(set(counts), key=counts.count)
 
 
-def _expect_columns(text: Text, expected: int, why: str, other: Text) -> None:
+def _expect_columns(text: FileText, expected: int, why: str, other: FileText) -> None:
     """Checks the number of columns. One more is allowed: any in a message file, an empty one in an order book file."""
     got = _columns(text)
     if got == expected:

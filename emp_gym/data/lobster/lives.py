@@ -22,9 +22,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emp_gym.data.lobster.bytes import Books, Messages
+from emp_gym.data.lobster.alignment import Pairing
 from emp_gym.data.lobster.check import EQUAL, EXPLAINED, _better
-from emp_gym.data.lobster.pairing import Pairing
+from emp_gym.data.lobster.parser import Books, Messages
 from emp_gym.jit import njit
 from emp_gym.types import I8, I32, Bool
 

@@ -11,8 +11,8 @@ from functools import cached_property
 
 import numpy as np
 
-from emp_gym.data.lobster.bytes import Messages
 from emp_gym.data.lobster.check import ADD
+from emp_gym.data.lobster.parser import Messages
 from emp_gym.types import I64
 
 WHOLE, AGREES, SILENT, CONTRADICTS = 2, 1, 0, -1
@@ -20,7 +20,7 @@ _NEW, _DELETE, _VISIBLE = 1, 3, 4
 MOST_EVENTS = 1 << 14  # of one order, of which each is weighed against all others
 
 
-class Orders:
+class OrderRows:
     """The rows of each order id, looked up when the first is asked for."""
 
     def __init__(self, messages: Messages) -> None:

@@ -27,13 +27,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from emp_gym.data.lobster.accused import Accused, OrderCheck, accused_of
-from emp_gym.data.lobster.bytes import Books, Messages, books_of, messages_of
+from emp_gym.data.lobster.alignment import Pairing, pair
 from emp_gym.data.lobster.check import EQUAL, EXPLAINED, UNCHECKED, UNEXPLAINED, is_sorted
 from emp_gym.data.lobster.files import DayFiles, Half, Source, days_of, open_day
-from emp_gym.data.lobster.pairing import Pairing, pair
+from emp_gym.data.lobster.parser import Books, Messages, books_of, messages_of
+from emp_gym.data.lobster.quarantine import Accuser, late_rows
 from emp_gym.data.lobster.refusal import stop_if_mostly_bad
 from emp_gym.data.lobster.tick import instrument_of, mark_off_tick, stop_if_off_tick, told_ticks
-from emp_gym.data.lobster.verdicts import Accuser, late_rows
 from emp_gym.types import I64, Bool, Instrument, RecordedDay
 
 Progress = Callable[[str], None]

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from emp_gym.data.lobster.bytes import DAY_SECONDS, MESSAGE_COLUMNS
-from emp_gym.data.lobster.files import Text
-from emp_gym.data.lobster.lines import Fault, Lines, book_column
+from emp_gym.data.lobster.files import FileText
+from emp_gym.data.lobster.line_rules import Fault, Lines, book_column
+from emp_gym.data.lobster.parser import DAY_SECONDS, MESSAGE_COLUMNS
 from emp_gym.types import EMPTY_ASK, EMPTY_BID, Bool, DataError
 
 MOST_BAD = 0.5  # share of quarantined rows from which a file is not worth reading
@@ -20,7 +20,7 @@ _ORDER = "an order book line is ask price, ask size, bid price, bid size of the 
 _POWER = re.compile(r"-?\d+([.,]\d+)?[eE]\+?\d+")
 
 
-def stop_if_mostly_bad(file: Text, ok: Bool, levels: int) -> None:
+def stop_if_mostly_bad(file: FileText, ok: Bool, levels: int) -> None:
     """Raises DataError with the first bad rows and the remedy when more than `MOST_BAD` of the rows are refused."""
     bad = np.flatnonzero(~ok)
     if len(ok) and len(bad) <= MOST_BAD * len(ok):

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from emp_gym.data.lobster.damage import BOOKS, DAMAGES, INTACT, LONGEST, MESSAGES, Copy, Damage, Line
-from emp_gym.data.lobster.files import DayFiles, Half, Text
+from emp_gym.data.lobster.files import DayFiles, FileText, Half
 from emp_gym.data.lobster.reader import Reading, read_files
 from emp_gym.types import NS, DataError, Instrument, RecordedDay
 
@@ -29,7 +29,7 @@ WANTED, ROUNDS = 20, 12  # damages of a kind: a short stretch is copied again, w
 
 
 @dataclass(frozen=True)
-class Figures:
+class DetectionFigures:
     """What the reader said of one kind of damage in files of so many levels."""
 
     kind: str
@@ -55,7 +55,7 @@ class SelfTest:
     first: int  # first of its kept rows that was used, from 0
     used: int
     seed: int
-    figures: tuple[Figures, ...]
+    figures: tuple[DetectionFigures, ...]
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "figures": [asdict(line) for line in self.figures]}
@@ -149,14 +149,14 @@ def _read(messages: list[list[Line]], books: list[list[Line]], instrument: Instr
     texts = []
     for kind, rows in (("message", messages), ("orderbook", books)):
         body = "".join(f"{line.text}\n" for row in rows for line in row).encode()
-        texts.append(Text(kind, np.frombuffer(body, np.uint8), 0, ord(","), {}, kind))
+        texts.append(FileText(kind, np.frombuffer(body, np.uint8), 0, ord(","), {}, kind))
     levels = (next(row[0].text for row in books if row).count(",") + 1) // 4
     half = Half("memory", "message", False, instrument.symbol, "1970-01-01", None, "message", levels)
     files = DayFiles(texts[0], texts[1], levels, ({}, {}))
     return read_files(files, half, instrument, lambda line: None)
 
 
-def _rounds(damage: Damage, lines: _Lines, levels: int, instrument: Instrument, random: np.random.Generator) -> Figures:
+def _rounds(damage: Damage, lines: _Lines, levels: int, instrument: Instrument, random: np.random.Generator) -> DetectionFigures:
     figures = _judge(damage, lines, levels, instrument, random)
     for _ in range(ROUNDS - 1):
         if figures.planted >= WANTED:
@@ -167,7 +167,7 @@ def _rounds(damage: Damage, lines: _Lines, levels: int, instrument: Instrument, 
     return figures
 
 
-def _judge(damage: Damage, lines: _Lines, levels: int, instrument: Instrument, random: np.random.Generator) -> Figures:
+def _judge(damage: Damage, lines: _Lines, levels: int, instrument: Instrument, random: np.random.Generator) -> DetectionFigures:
     copy = Copy(lines.messages, lines.books, instrument.tick)
     faults = dict(_planted(copy, damage, random))
     reading = _read(*copy.lines, instrument)
@@ -190,7 +190,7 @@ def _judge(damage: Damage, lines: _Lines, levels: int, instrument: Instrument, r
         rightly += found
         own = {row for row, fault in itertools.chain(*origin.values()) if fault == number} if found < count else set()
         kept += 0 if found == count else min(count - found, len(own - set(said)))
-    return Figures(
+    return DetectionFigures(
         damage.name,
         levels,
         len(faults),

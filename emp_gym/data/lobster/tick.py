@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from emp_gym.data.lobster.bytes import Books, Messages
-from emp_gym.data.lobster.files import Half, Text
-from emp_gym.data.lobster.lines import Fault, Lines
+from emp_gym.data.lobster.files import FileText, Half
+from emp_gym.data.lobster.line_rules import Fault, Lines
+from emp_gym.data.lobster.parser import Books, Messages
 from emp_gym.jit import njit
 from emp_gym.types import EMPTY_ASK, I8, I64, Bool, DataError, Instrument
 
@@ -78,7 +78,7 @@ def mark_off_tick(messages: Messages, instrument: Instrument) -> int:
     return int(_mark(messages.kind, messages.price, messages.ok, *_table(instrument), True))
 
 
-def stop_if_off_tick(file: Text, messages: Messages, instrument: Instrument) -> None:
+def stop_if_off_tick(file: FileText, messages: Messages, instrument: Instrument) -> None:
     """Raises DataError when the instrument that was given contradicts more prices than damage explains."""
     off = int(_mark(messages.kind, messages.price, messages.ok, *_table(instrument), False))
     rows = np.flatnonzero(messages.ok & (messages.kind <= 4))

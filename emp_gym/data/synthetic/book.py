@@ -32,7 +32,7 @@ STACK = 2  # row of Book.slots after those of live bids and live asks
 KIND, ORDER, SIZE, AT_PRICE, SIDE, TIME, ENDED, TRUE_VALUE, TRUE_SIGNAL, TRUE_CONDITION = range(10)
 
 
-class Book(NamedTuple):
+class SlotTables(NamedTuple):
     """Queues of order slots by price. Tables, because every array is many arguments to the compiler."""
 
     level: I64  # [GRID, 4] first and last slot of the queue (-1 if none), lots, orders
@@ -40,23 +40,23 @@ class Book(NamedTuple):
     slots: I32  # [3, SLOTS] live bids, live asks, stack of free slots
 
 
-class Rows(NamedTuple):
+class WrittenRows(NamedTuple):
     """What is written, one entry a row, and the truth behind it."""
 
     message: I64  # [R, 10] LOBSTER's type to direction; business time, halts ended, value, signal, condition
     book: I32  # [R, 2, L, 2] price in ticks (-1 = empty) and lots; [:, 0] bids
 
 
-def new_book() -> Book:
+def new_book() -> SlotTables:
     """An empty private book."""
     level = np.zeros((GRID, 4), np.int64)
     level[:, (HEAD, TAIL)] = -1
-    return Book(level, np.zeros((SLOTS, 6), np.int64), np.tile(np.arange(SLOTS, dtype=np.int32), (3, 1)))
+    return SlotTables(level, np.zeros((SLOTS, 6), np.int64), np.tile(np.arange(SLOTS, dtype=np.int32), (3, 1)))
 
 
-def new_rows(rows: int, levels: int) -> Rows:
+def new_rows(rows: int, levels: int) -> WrittenRows:
     """Room for `rows` rows of `levels` levels."""
-    return Rows(np.zeros((rows, 10), np.int64), np.zeros((rows, 2, levels, 2), np.int32))
+    return WrittenRows(np.zeros((rows, 10), np.int64), np.zeros((rows, 2, levels, 2), np.int32))
 
 
 # ---- random numbers -------------------------------------------------------------------------------------------------

@@ -32,14 +32,14 @@ from emp_gym.data.synthetic.book import (
     TRUE_SIGNAL,
     VALUE,
     WORDS,
-    Rows,
+    WrittenRows,
     below,
     new_book,
     new_rows,
     rand32,
 )
 from emp_gym.data.synthetic.text import book_text, message_text, wall_times
-from emp_gym.types import EMPTY_ASK, F32, I8, I64, NS, Condition, ConfigError, Trend
+from emp_gym.types import EMPTY_ASK, F32, I8, I64, NS, Condition, ConfigError, TrendState
 
 TICK_REGIMES = ("one", "wide")
 VERSION = 1  # raised when the same config gives other bytes, so that nothing cached is served for it
@@ -111,7 +111,7 @@ class WrittenDay(NamedTuple):
 class Truth(NamedTuple):
     """Everything that a simulated day knows, for tests and calibration."""
 
-    rows: Rows
+    rows: WrittenRows
     time_ns: I64  # [R] after midnight
     signal: F32  # [R]
     regime: I8  # [R]
@@ -147,8 +147,8 @@ def simulate_day(config: DayConfig) -> Truth:
     bounds = _ints(total * int(part) // int(activity[-1]) for part in activity)
     wall_times(rows.message, bounds, SESSION[0] * 10**6, SESSION[1] * 10**6, HALT_NS, time_ns)
     signal = (rows.message[:, TRUE_SIGNAL] * (config.signal / ONE)).astype(np.float32)
-    trend = np.full(config.rows, int(Trend.FLAT))
-    trend[signal > 1 / 3], trend[signal < -1 / 3] = int(Trend.UP), int(Trend.DOWN)
+    trend = np.full(config.rows, int(TrendState.FLAT))
+    trend[signal > 1 / 3], trend[signal < -1 / 3] = int(TrendState.UP), int(TrendState.DOWN)
     return Truth(rows, time_ns, signal, (3 * rows.message[:, TRUE_CONDITION] + trend).astype(np.int8))
 
 

@@ -10,12 +10,12 @@ import numpy as np
 
 from emp_gym.data.tape.format import BLOCK, ELSEWHERE, NEVER_ASK, NEVER_BID, NO_ROW, NO_TOUCH
 from emp_gym.jit import njit
-from emp_gym.types import NS, Kind, Status
+from emp_gym.types import NS, MessageType, TradingStatus
 
-NEW, REDUCE, DELETE, EXECUTE = int(Kind.NEW), int(Kind.REDUCE), int(Kind.DELETE), int(Kind.EXECUTE)
-HIDDEN, CROSS, HALT = int(Kind.EXECUTE_HIDDEN), int(Kind.CROSS), int(Kind.HALT)
-ADOPT, EVICT = int(Kind.ADOPT), int(Kind.EVICT)
-TRADING, HALTED, QUOTING, CROSSING = (int(status) for status in Status)
+NEW, REDUCE, DELETE, EXECUTE = int(MessageType.NEW), int(MessageType.REDUCE), int(MessageType.DELETE), int(MessageType.EXECUTE)
+HIDDEN, CROSS, HALT = int(MessageType.EXECUTE_HIDDEN), int(MessageType.CROSS), int(MessageType.HALT)
+ADOPT, EVICT = int(MessageType.ADOPT), int(MessageType.EVICT)
+TRADING, HALTED, QUOTING, CROSSING = (int(status) for status in TradingStatus)
 DAY_NS = 48 * 3600 * NS  # no time of a day is later
 FURTHEST = 1 << 40  # price units
 

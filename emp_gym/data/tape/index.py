@@ -1,4 +1,7 @@
-"""What a tape adds to a recorded day: window events, recycled slots, levels grouped by price, crossings, running sums."""
+"""What a tape adds to a recorded day: window events, recycled slots, levels grouped by price, crossings, running sums.
+
+One file, long as it is: each pass builds on the arrays of the one before.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,12 @@ from emp_gym.data.tape.format import (
     TOUCH,
 )
 from emp_gym.jit import njit
-from emp_gym.types import I8, I32, I64, WINDOW_EVENT, DataError, Kind, Status
+from emp_gym.types import I8, I32, I64, WINDOW_EVENT, DataError, MessageType, TradingStatus
 
-NEW, REDUCE, DELETE, EXECUTE = int(Kind.NEW), int(Kind.REDUCE), int(Kind.DELETE), int(Kind.EXECUTE)
-HIDDEN, CROSS, HALT = int(Kind.EXECUTE_HIDDEN), int(Kind.CROSS), int(Kind.HALT)
-ADOPT, EVICT = int(Kind.ADOPT), int(Kind.EVICT)
-TRADING, HALTED, QUOTING, CROSSING = (int(status) for status in Status)
+NEW, REDUCE, DELETE, EXECUTE = int(MessageType.NEW), int(MessageType.REDUCE), int(MessageType.DELETE), int(MessageType.EXECUTE)
+HIDDEN, CROSS, HALT = int(MessageType.EXECUTE_HIDDEN), int(MessageType.CROSS), int(MessageType.HALT)
+ADOPT, EVICT = int(MessageType.ADOPT), int(MessageType.EVICT)
+TRADING, HALTED, QUOTING, CROSSING = (int(status) for status in TradingStatus)
 
 
 class Levels(NamedTuple):
@@ -74,7 +77,7 @@ def _births(kind, order, orders):
 
 
 def statuses(kind: I8, price: I64) -> I8:
-    """`Status` after each row: type 7 with price -1 halts, 0 resumes quotes, 1 resumes trading; a type 6 row is a cross."""
+    """`TradingStatus` after each row: type 7 with price -1 halts, 0 resumes quotes, 1 resumes trading; a type 6 row is a cross."""
     return _statuses(kind, price)
 
 

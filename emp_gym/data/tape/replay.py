@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from emp_gym.data.tape.tape_set import TapeSet
-from emp_gym.types import DataError, Kind
+from emp_gym.types import DataError, MessageType
 
 
 def replayed_book(tape: TapeSet, row: int, day: int = 0) -> tuple[dict[int, int], dict[int, int]]:
@@ -19,16 +19,16 @@ def replayed_book(tape: TapeSet, row: int, day: int = 0) -> tuple[dict[int, int]
         message = messages[i]
         book = books[0 if message["side"] > 0 else 1]
         price, size = int(message["price"]), int(message["size"])
-        if message["kind"] == Kind.NEW:
+        if message["kind"] == MessageType.NEW:
             book[price] = book.get(price, 0) + size
-        elif message["kind"] in (Kind.REDUCE, Kind.DELETE, Kind.EXECUTE) and price in book:
+        elif message["kind"] in (MessageType.REDUCE, MessageType.DELETE, MessageType.EXECUTE) and price in book:
             book[price] -= size
             if book[price] <= 0:
                 del book[price]
         while at < len(window) and window[at]["row"] == i:
             event = window[at]
             book = books[0 if event["side"] > 0 else 1]
-            if event["kind"] == Kind.ADOPT:
+            if event["kind"] == MessageType.ADOPT:
                 book[int(event["price"])] = int(event["size"])
             else:
                 book.pop(int(event["price"]), None)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from emp_gym.data.pages import in_large_pages
+from emp_gym.data.huge_pages import in_large_pages
 from emp_gym.data.tape.format import BLOCK, COLUMNS, DAY, OPTIONAL, Columns, DayInfo, of_planted, until_next
 from emp_gym.printable import printable
 from emp_gym.types import MESSAGE, ConfigError, DataError, RecordedDay
@@ -142,8 +142,8 @@ def _content_hash(day: RecordedDay) -> str:
 
 def build(day: RecordedDay) -> TapeSet:
     """The tape of one recorded day (in memory). `DataError` if the day has fewer than two rows, or a rule or date beyond its bounds."""
+    from emp_gym.data.duplicates import sample, shape
     from emp_gym.data.instrument_bounds import date_fault, instrument_fault
-    from emp_gym.data.repeats import sample, shape
     from emp_gym.data.tape import index
 
     if len(day.time_ns) < 2:

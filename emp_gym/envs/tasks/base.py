@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 from emp_gym.envs.tasks.actions import request_lanes
 from emp_gym.envs.tasks.rewards import Reward
-from emp_gym.envs.tasks.table import Table, compiled
+from emp_gym.envs.tasks.table import ActionTable, compiled
 from emp_gym.plugins import Plugin, World
 from emp_gym.settings import whole
 from emp_gym.threads import BoundRegion
@@ -85,12 +85,12 @@ class Task(Plugin):
         setup["whole"], setup["relative"], setup["arrival"] = self.whole, self.relative, self.mark == ARRIVAL
 
     @property
-    def table(self) -> Table:
+    def table(self) -> ActionTable:
         """`actions` as kernels read them; those of a task with `orders` of its own need nothing."""
         if bool(self.actions) == bool(self.levers) or (self.levers and not self.own_orders):
             raise ConfigError(f"{type(self).__name__} must have either a table of actions, or levers and orders of its own")
         table = compiled(self.actions, self.free, self.whole)
-        return Table(table.rows, table.conditions[:0], table.needs * 0, table.keep) if self.own_orders else table
+        return ActionTable(table.rows, table.conditions[:0], table.needs * 0, table.keep) if self.own_orders else table
 
     @property
     def own_orders(self) -> bool:

@@ -27,7 +27,7 @@ FURTHEST = 1 << 20  # ticks behind the touch, and clips
 MOST_CONDITIONS = 58
 
 
-class Table(NamedTuple):
+class ActionTable(NamedTuple):
     """Actions as kernels read them."""
 
     rows: np.ndarray  # ROW [A]
@@ -36,7 +36,7 @@ class Table(NamedTuple):
     keep: int  # the first action that changes nothing
 
 
-def compiled(actions: Sequence[Action], free: int, whole: bool) -> Table:
+def compiled(actions: Sequence[Action], free: int, whole: bool) -> ActionTable:
     """The table of `actions`; market orders need `free` slots, and with `whole` all lots must fit. `ConfigError` where an action
     contradicts itself."""
     rows, needs, found = np.zeros(len(actions), ROW), np.zeros(len(actions), np.int64), dict[tuple[int, int, int], int]()
@@ -67,7 +67,7 @@ def compiled(actions: Sequence[Action], free: int, whole: bool) -> Table:
     keep = next((n for n, action in enumerate(actions) if action.keeps), -1)
     if names and keep < 0:
         raise ConfigError(f'actions must have one that changes nothing, Action("keep"), got {names}')
-    return Table(rows, np.array(list(found), np.int64).reshape(-1, 3).view(CONDITION).reshape(-1), needs, keep)
+    return ActionTable(rows, np.array(list(found), np.int64).reshape(-1, 3).view(CONDITION).reshape(-1), needs, keep)
 
 
 def _check(action: Action) -> None:

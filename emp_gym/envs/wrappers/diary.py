@@ -25,7 +25,7 @@ from gymnasium.vector import VectorEnv
 from emp_gym import bounded, trust
 from emp_gym.data.tape.tape_set import TapeSet
 from emp_gym.envs.about import about
-from emp_gym.envs.faces import NativeWrapper
+from emp_gym.envs.base_env import NativeWrapper
 from emp_gym.envs.foreign_gates import reason_names
 from emp_gym.envs.wrappers.risk import trading
 from emp_gym.governance.diary.diary import Diary

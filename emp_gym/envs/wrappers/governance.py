@@ -1,6 +1,6 @@
 """Kill switch and stage guard as Gymnasium wrappers: each installs one gate, which does what `gates=` would make it do.
 
-``info["truncated_by"]`` (`emp_gym.types.Stop`, i8 [N] or a number) says why an episode was ended. Wrappers stack in any order:
+``info["truncated_by"]`` (`emp_gym.types.TruncationReason`, i8 [N] or a number) says why an episode was ended. Wrappers stack in any order:
 the kill switch always comes last between agent and market.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.vector import VectorEnv
 
-from emp_gym.envs.faces import NativeWrapper
+from emp_gym.envs.base_env import NativeWrapper
 from emp_gym.envs.wrappers.risk import install
 from emp_gym.governance.kill_switch.gate import KillGate
 from emp_gym.governance.promotion.stages import StageGate

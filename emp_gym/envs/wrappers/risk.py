@@ -16,7 +16,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv
 
-from emp_gym.envs.faces import NativeWrapper
+from emp_gym.envs.base_env import NativeWrapper
 from emp_gym.envs.trading import G, TradingEnv, TradingVectorEnv
 from emp_gym.risk.gate import RiskGate
 from emp_gym.risk.limits import Limits

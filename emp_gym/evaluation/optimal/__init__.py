@@ -15,7 +15,7 @@ from emp_gym.evaluation.optimal.base import Policy, Problem, Solution
 from emp_gym.evaluation.optimal.ladder import RUNGS, Rung
 from emp_gym.evaluation.optimal.liquidation import AlmgrenChriss, ObizhaevaWang
 from emp_gym.evaluation.optimal.quoting import AvellanedaStoikov, CarteaJaimungal, Glft, avellaneda_stoikov_table
-from emp_gym.evaluation.optimal.tabular import FiniteMDP, Judgement
+from emp_gym.evaluation.optimal.tabular import FiniteMDP, PolicyValue
 from emp_gym.evaluation.optimal.tracking import GarleanuPedersen
 from emp_gym.settings import shown
 from emp_gym.types import ConfigError, UnknownKeyword
@@ -24,8 +24,8 @@ __all__ = [
     "PROBLEMS",
     "RUNGS",
     "FiniteMDP",
-    "Judgement",
     "Policy",
+    "PolicyValue",
     "Problem",
     "Rung",
     "Solution",

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from emp_gym.evaluation.optimal.base import Policy, Problem, Solution
-from emp_gym.evaluation.optimal.tabular import FiniteMDP, Judgement
+from emp_gym.evaluation.optimal.tabular import FiniteMDP, PolicyValue
 from emp_gym.types import F32, F64, I64, ConfigError
 
 PASS = 0.95  # score
@@ -45,7 +45,7 @@ class Rung(Problem):
     def evaluate(self, policy: Policy) -> float:
         return self.judge(policy).value
 
-    def judge(self, policy: Policy) -> Judgement:
+    def judge(self, policy: Policy) -> PolicyValue:
         """Value, turnover and cost of `policy`, exactly."""
         return self.mdp().judge(policy)
 

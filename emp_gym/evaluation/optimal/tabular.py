@@ -77,7 +77,7 @@ class FiniteMDP:
             actions[step] = np.where(good[self.idle], self.idle, good.argmax(axis=0))
         return values, actions
 
-    def judge(self, policy: Policy) -> Judgement:
+    def judge(self, policy: Policy) -> PolicyValue:
         """What `policy` makes and trades, exactly.
 
         It is called with steps [S] and state numbers [S, 1] and gives actions [S, 1] or their probabilities [S, A].
@@ -90,7 +90,7 @@ class FiniteMDP:
             turnover += float((weight * self.turnover).sum())
             cost += float((weight * self.cost).sum())
             here = np.einsum("as,ast->t", weight, self.transition)
-        return Judgement(value, turnover / self.horizon, cost / self.horizon)
+        return PolicyValue(value, turnover / self.horizon, cost / self.horizon)
 
     def _probabilities(self, action: F64) -> F64:
         action = np.asarray(action, np.float64)
@@ -124,7 +124,7 @@ class FiniteMDP:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class PolicyValue:
     """A policy's value, and what it trades and pays a step on average."""
 
     value: float  # ticks an episode

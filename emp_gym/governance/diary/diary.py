@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from emp_gym.evaluation.observers import Decision, Observer, Settled
-from emp_gym.governance.diary import form
 from emp_gym.governance.diary import rows as diary_rows
+from emp_gym.governance.diary import schema
 from emp_gym.governance.diary.blocks import Block, DiaryDamaged, decode, encode
 from emp_gym.governance.log.reader import Entry, LogReader
 from emp_gym.governance.log.writer import DIARY, Draft, Log
@@ -46,8 +46,8 @@ class Diary(Observer):
         rows: int | None = None, actor: str = "diary", regimes: Regimes | None = None,
     ) -> None:  # fmt: skip
         """`about` is the payload of the run's entry, canonical JSON; the diary adds its own format and shape. `slots` are
-        order entries a lane; `levers` 0 means actions of a menu, else so many numbers an action; `regimes` as for `Recorder`."""
-        from emp_gym.governance.diary.recorder import ROWS, Recorder  # compiles
+        order entries a lane; `levers` 0 means actions of a menu, else so many numbers an action; `regimes` as for `DecisionRecorder`."""
+        from emp_gym.governance.diary.recorder import ROWS, DecisionRecorder  # compiles
 
         rows = ROWS if rows is None else rows
         if rows < 1:
@@ -56,7 +56,7 @@ class Diary(Observer):
         shape = {"format": FORMAT, "lanes": lanes, "levers": levers, "durable": durable}
         receipt = log.append(actor, RUN, payload={**about, **shape})
         self._run = receipt.leaf.hex()
-        self._recorder = Recorder(lanes, slots, levers, 1 if durable else rows, self._run, regimes)
+        self._recorder = DecisionRecorder(lanes, slots, levers, 1 if durable else rows, self._run, regimes)
         self._entries: list[int] = []  # of the open decisions, where durable
         self._decisions, self._begun, self._gates = 0, False, len(about["gates"])
 
@@ -76,7 +76,7 @@ class Diary(Observer):
         """What the agent says of the lane's next decision."""
         self._recorder.note(lane, text)
 
-    # --- what a `Recorder` hears; see there
+    # --- what a `DecisionRecorder` hears; see there
 
     copied = True  # it is asked, and refuses
 
@@ -84,7 +84,7 @@ class Diary(Observer):
         self._recorder.observed(observation, lanes)
 
     def decided(self, now: Decision) -> None:
-        """As `Recorder.decided`. Returns when the decisions are on disk, where the diary is durable."""
+        """As `DecisionRecorder.decided`. Returns when the decisions are on disk, where the diary is durable."""
         if self._closed:
             raise ConfigError("this diary is closed: its run has ended; wrap a fresh environment")
         if not self._begun:
@@ -103,7 +103,7 @@ class Diary(Observer):
             self._entries = self._append_rows(diary_rows.DECIDED, rows)
 
     def settled(self, now: Settled) -> None:
-        """As `Recorder.settled`; durable outcomes are on disk when it returns."""
+        """As `DecisionRecorder.settled`; durable outcomes are on disk when it returns."""
         self._recorder.settled(now)
         if self._durable:
             block = self._recorder.peek()
@@ -209,7 +209,7 @@ class DiaryReader:
         about, leaf = self._value(entry), entry.leaf.hex()
         if about.get("format") not in READABLE:
             raise DiaryDamaged(f"{self._log.path}: run {number} has format {about.get('format')!r}, expected {FORMAT}")
-        self._stop_at_misfit(entry, about, form.RUN)
+        self._stop_at_misfit(entry, about, schema.RUN)
         told = {
             kind: [self._formed(found) for found in self._log.entries(entry.seq, kind=kind, subject_hash=leaf)]
             for kind in (RESET, POLICY, END)
@@ -229,11 +229,11 @@ class DiaryReader:
     def _formed(self, entry: Entry) -> dict[str, Any]:
         """What an entry of a run says; `DiaryDamaged` where it is of another form."""
         value = self._value(entry)
-        self._stop_at_misfit(entry, value, {RESET: form.RESET, POLICY: form.POLICY, END: form.END}[entry.kind])
+        self._stop_at_misfit(entry, value, {RESET: schema.RESET, POLICY: schema.POLICY, END: schema.END}[entry.kind])
         return value
 
-    def _stop_at_misfit(self, entry: Entry, value: Mapping[str, Any], shape: form.Shape) -> None:
-        name = form.misfit(value, shape)
+    def _stop_at_misfit(self, entry: Entry, value: Mapping[str, Any], shape: schema.Shape) -> None:
+        name = schema.misfit(value, shape)
         if name:
             raise DiaryDamaged(
                 f"{self._log.path}: entry {entry.seq} ({entry.kind}): {name} is missing or of another form than a diary writes: "
@@ -243,7 +243,7 @@ class DiaryReader:
     def blocks(self, run: Run) -> Iterator[Block]:
         """The decisions of `run` in their order; `DiaryDamaged` where one cannot have been taken in it."""
         for block in self._blocks(run):
-            trouble = form.stranger(block, run.about)
+            trouble = schema.stranger(block, run.about)
             if trouble:
                 raise DiaryDamaged(f"{self._log.path}: decisions from step {block.first_step} on are not of run {run.number}: {trouble}")
             yield block

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from emp_gym.jit import hot
-from emp_gym.types import OrderKind
+from emp_gym.types import RequestType
 
-NONE = int(OrderKind.NONE)
+NONE = int(RequestType.NONE)
 MASKED, TERMINATED, TRUNCATED, SETTLED = 1, 2, 4, 8  # as in diary_blocks
 PRIME = np.uint64(0x9E3779B185EBCA87)
 SHIFT = np.uint64(32)

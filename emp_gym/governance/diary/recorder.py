@@ -26,7 +26,7 @@ Regimes = Callable[[np.ndarray], I8]
 """Gives `Regime` i1 [N] of the rows that lanes `LANE` [N] have been shown."""
 
 
-class Recorder(Observer):
+class DecisionRecorder(Observer):
     """Decisions of `lanes` lanes with up to `slots` orders each; `levers` 0: actions of a menu, else so many numbers.
     `regimes` None: nobody knows.
 

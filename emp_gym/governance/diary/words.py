@@ -13,7 +13,7 @@ import numpy as np
 
 from emp_gym.governance.diary.blocks import MASKED, SETTLED, TERMINATED, TRUNCATED, Block
 from emp_gym.governance.diary.diary import Run
-from emp_gym.types import CASH_UNITS, OrderKind, Regime
+from emp_gym.types import CASH_UNITS, Regime, RequestType
 
 MASK = "masked"  # listed among reasons: the mask of the menu is a rule as well
 UNKNOWN = "unknown"
@@ -70,12 +70,12 @@ class Words:
     def order(self, entry: Any, day: int) -> str:
         """One request: "buy 100 @ 30.21", "cancel 17"."""
         kind, side = int(entry["kind"]), "buy" if entry["side"] > 0 else "sell"
-        if kind == OrderKind.CANCEL:
+        if kind == RequestType.CANCEL:
             return f"cancel {int(entry['id'])}"
         what = f"{side} {int(entry['quantity'])}"
-        if kind == OrderKind.MARKET:
+        if kind == RequestType.MARKET:
             return f"{what} at the market"
-        moved = f"move {int(entry['target'])}: " if kind == OrderKind.REPLACE else ""
+        moved = f"move {int(entry['target'])}: " if kind == RequestType.REPLACE else ""
         return f"{moved}{what} @ {self.price(int(entry['price']), day)}"
 
     def fill(self, entry: Any, day: int) -> str:
@@ -93,7 +93,7 @@ class Words:
             what = self.order(proposed[slot], day) if slot in proposed else f"order {slot}"
             if slot not in left:
                 did = "let pass"
-            elif left[slot]["kind"] == OrderKind.NONE:
+            elif left[slot]["kind"] == RequestType.NONE:
                 did = "dropped"
             else:
                 did = f"cut to {int(entry['after'])}"

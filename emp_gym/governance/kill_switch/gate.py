@@ -17,17 +17,17 @@ import numpy as np
 
 from emp_gym.data.array_bounds import MOST, Arrays, Bounds, typed
 from emp_gym.governance.kill_switch.monitors import MonitorRules, Monitors
-from emp_gym.governance.kill_switch.stand_down import REASON_NAMES, stand_down
+from emp_gym.governance.kill_switch.safe_orders import REASON_NAMES, stand_down
 from emp_gym.governance.kill_switch.switch import KillSwitch
 from emp_gym.risk.gates import Gate, passed
-from emp_gym.types import I8, I64, ConfigError, EmpGymError, Orders, Stop, Verdicts, View
+from emp_gym.types import I8, I64, ConfigError, EmpGymError, Orders, TruncationReason, Verdicts, View
 
 SCOPES = ("all", "lane")
 WHY = {
-    Stop.DRAWDOWN: "equity is further below its peak than drawdown allows",
-    Stop.STALENESS: "the top of the book has not changed for stale_ms",
-    Stop.LATENCY: "the agent took longer than latency_ms",
-    Stop.RATE: "more messages than allowed in the window",
+    TruncationReason.DRAWDOWN: "equity is further below its peak than drawdown allows",
+    TruncationReason.STALENESS: "the top of the book has not changed for stale_ms",
+    TruncationReason.LATENCY: "the agent took longer than latency_ms",
+    TruncationReason.RATE: "more messages than allowed in the window",
 }
 
 
@@ -35,7 +35,7 @@ class Killed(EmpGymError):
     """A run met a closed kill switch: what it would do from there on is worth nothing."""
 
 
-def heed(gates: Iterable[Gate]) -> None:
+def raise_if_killed(gates: Iterable[Gate]) -> None:
     """Raises `Killed` if the switch of a kill gate among `gates` is closed; looks at memory only."""
     for gate in gates:
         switch = gate.switch if isinstance(gate, KillGate) else None
@@ -79,8 +79,8 @@ class KillGate(Gate):
         self.flatten, self.scope, self.clock = bool(flatten), scope, clock
         self._section = None if self.switch is None else self.switch.section()
         self._monitors: Monitors | None = None
-        self._own: I8 | None = None  # `Stop` [N] of lanes that a rule has stopped for their episode; None: none is
-        self._all: I8 = np.zeros(0, np.int8)  # `Stop` [N], all alike, of the switch
+        self._own: I8 | None = None  # `TruncationReason` [N] of lanes that a rule has stopped for their episode; None: none is
+        self._all: I8 = np.zeros(0, np.int8)  # `TruncationReason` [N], all alike, of the switch
         self._shown_ns: int | None = None  # when the agent got its view
 
     # ------------------------------------------------------------------------------------------------- between task and market
@@ -109,7 +109,7 @@ class KillGate(Gate):
         if self.switch is not None:
             self.switch.check()
         if self._own is not None:
-            self._own[lanes] = Stop.NONE
+            self._own[lanes] = TruncationReason.NONE
             self._own = self._own if self._own.any() else None
         self.stopped_in(len(view.time_ns))
 
@@ -117,7 +117,7 @@ class KillGate(Gate):
 
     @property
     def stopped(self) -> I8 | None:
-        """`Stop` [N]: lanes that end with this step; None while there are none."""
+        """`TruncationReason` [N]: lanes that end with this step; None while there are none."""
         return self.stopped_in(len(self._all)) if len(self._all) else None
 
     def stopped_in(self, lanes: int) -> I8 | None:
@@ -150,7 +150,7 @@ class KillGate(Gate):
             self._own = found if self._own is None else np.where(self._own, self._own, found)
             return
         lane = int(np.flatnonzero(found)[0])
-        cause = Stop(int(found[lane]))
+        cause = TruncationReason(int(found[lane]))
         self.switch.trip_within(f"{WHY[cause]} (lane {lane}; {int((found > 0).sum())} lanes in all)", cause)
 
     def admit(self, venue: str, gates: tuple[Gate, ...]) -> None:
@@ -169,7 +169,7 @@ class KillGate(Gate):
         own = {} if saved.keys() <= {"own"} else Monitors(self.rules, view).arrays()
         found, bounds = typed(own | ({"own": np.zeros(len(view.time_ns), np.int8)} if "own" in saved else {}), saved, where), Bounds(where)
         if "own" in found:
-            bounds.within("gate: own", found["own"], 0, max(Stop))
+            bounds.within("gate: own", found["own"], 0, max(TruncationReason))
         if "new" in found:
             bounds.within("gate: new", found["new"].reshape(1).view(np.uint8), 0, 1)
         for table in own.keys() - {"new"}:

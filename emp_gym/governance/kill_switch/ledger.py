@@ -11,7 +11,7 @@ from emp_gym.governance.kill_switch import state
 from emp_gym.governance.kill_switch.state import Kill, Rearm
 from emp_gym.governance.log.reader import Entry, LogReader
 from emp_gym.governance.log.writer import Log
-from emp_gym.types import Stop
+from emp_gym.types import TruncationReason
 
 NAME = "ledger.log"  # of a governance folder
 KILL, NOTED, REARM = "kill", "kill-noted", "rearm"  # kinds of entries
@@ -32,7 +32,7 @@ def told(entry: Entry) -> Kill:
     try:
         return Kill.read(entry.value)
     except (ValueError, KeyError, TypeError, AttributeError):
-        return state.strange(entry.leaf, Stop.STATE, f"entry {entry.seq} of the ledger, in another form")
+        return state.strange(entry.leaf, TruncationReason.STATE, f"entry {entry.seq} of the ledger, in another form")
 
 
 def last_kill(log: LogReader) -> Kill | None:

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from emp_gym.jit import hot, prefetch
-from emp_gym.types import Status, Stop
+from emp_gym.types import TradingStatus, TruncationReason
 
-TRADING = int(Status.TRADING)
-DRAWDOWN, STALENESS, RATE = int(Stop.DRAWDOWN), int(Stop.STALENESS), int(Stop.RATE)
+TRADING = int(TradingStatus.TRADING)
+DRAWDOWN, STALENESS, RATE = int(TruncationReason.DRAWDOWN), int(TruncationReason.STALENESS), int(TruncationReason.RATE)
 OFF = -1
 AHEAD = 16  # how many lanes ahead memory is asked for
 
@@ -25,7 +25,7 @@ BOOK = np.dtype([(name, "i8") for name in ("changed_ns", "bid", "bid_size", "ask
 """Top of an instrument's book as last seen, and when it changed."""
 
 
-class Shown(NamedTuple):
+class MonitorArrays(NamedTuple):
     """The arrays of a View that the rules read."""
 
     time_ns: np.ndarray

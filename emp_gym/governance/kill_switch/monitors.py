@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from emp_gym.governance.kill_switch import monitor_kernels
-from emp_gym.governance.kill_switch.monitor_kernels import BOOK, LANE, LIMITS, OFF, Shown
-from emp_gym.types import CASH_UNITS, I8, I64, ConfigError, Orders, Stop, View
+from emp_gym.governance.kill_switch.monitor_kernels import BOOK, LANE, LIMITS, OFF, MonitorArrays
+from emp_gym.types import CASH_UNITS, I8, I64, ConfigError, Orders, TruncationReason, View
 
 MS = 1_000_000  # ns in a millisecond
 LARGEST = 10**10  # of any limit: currency, ms (115 days) or messages, so that 64 bits hold what is counted
@@ -63,7 +63,7 @@ def bucket(count: int, window_ms: int) -> tuple[int, int]:
 
 
 class Monitors:
-    """The state that the rules need, for N lanes; what it gives back is `Stop` codes i8 [N], 0 where nothing is wrong."""
+    """The state that the rules need, for N lanes; what it gives back is `TruncationReason` codes i8 [N], 0 where nothing is wrong."""
 
     def __init__(self, rules: MonitorRules, view: View) -> None:
         lanes, instruments = view.position.shape
@@ -88,7 +88,7 @@ class Monitors:
         )
         self._new = False
         if self.rules.latency_ms is not None and waited_ns > self.rules.latency_ms * MS:
-            found[:] = Stop.LATENCY
+            found[:] = TruncationReason.LATENCY
         return found
 
     def watch(self, view: View, lanes: I64 | None = None) -> I8:
@@ -109,8 +109,8 @@ class Monitors:
         self.lanes[...], self.books[...], self._new = saved["lanes"], saved["books"], bool(saved["new"])
 
 
-def _shown(view: View) -> Shown:
-    return Shown(
+def _shown(view: View) -> MonitorArrays:
+    return MonitorArrays(
         view.time_ns, view.decision, view.status, view.bid_price, view.bid_size, view.ask_price, view.ask_size, view.cash,
         view.position, view.mid2,
     )  # fmt: skip

@@ -18,9 +18,9 @@ from typing import Any
 
 from emp_gym import bounded
 from emp_gym.governance.log.canonical import canonical, parse
-from emp_gym.governance.log.heads import Signer, is_signed, sync_folder
+from emp_gym.governance.log.signed_tree_heads import Signer, is_signed, sync_folder
 from emp_gym.printable import printable
-from emp_gym.types import ConfigError, DataError, EmpGymError, Stop
+from emp_gym.types import ConfigError, DataError, EmpGymError, TruncationReason
 
 CONTEXT = b"emp-gym rearm v1\0"  # before the signed bytes: a signature under something else re-arms nothing
 ARMED: dict[str, Any] = {"state": "armed"}
@@ -39,7 +39,7 @@ class Kill:
 
     kill_id: str  # 32 hex digits
     who: str
-    cause: Stop
+    cause: TruncationReason
     reason: str
     ts_ns: int  # UTC; 0: nobody has told when
     subject: str = ""  # hex SHA-256 of the policy version that was running, where it is known
@@ -51,7 +51,7 @@ class Kill:
             object.__setattr__(self, name, text or "unknown")
 
     def __str__(self) -> str:
-        how = "" if self.cause is Stop.FILE else f" ({self.cause.name.lower()})"  # a file is named as who did it
+        how = "" if self.cause is TruncationReason.FILE else f" ({self.cause.name.lower()})"  # a file is named as who did it
         return printable(f"kill {self.kill_id} by {self.who}{how}: {self.reason}")
 
     @property
@@ -72,7 +72,7 @@ class Kill:
         ts_ns = int(record["ts_ns"])
         if not 0 <= ts_ns < 1 << 63:
             raise ValueError(f"ts_ns must be ns of 63 bits, got {ts_ns}")
-        return cls(kill_id, who, Stop[record["cause"].upper()], reason, ts_ns, subject)
+        return cls(kill_id, who, TruncationReason[record["cause"].upper()], reason, ts_ns, subject)
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def read(path: Path) -> tuple[Kill | Rearm | None, tuple[Kill, ...]]:
         raise
     except OSError as error:
         reason = f"the state file cannot be read: {error.strerror}"
-        return strange(repr(stamp(path)).encode(), Stop.STATE, reason), ()
+        return strange(repr(stamp(path)).encode(), TruncationReason.STATE, reason), ()
     try:
         said = parse(raw)
         if said == ARMED:
@@ -165,10 +165,10 @@ def read(path: Path) -> tuple[Kill | Rearm | None, tuple[Kill, ...]]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         text = " ".join(raw[:200].decode(errors="replace").split()) or EMPTY
         who = f"file {path.parent.resolve() / path.name}"
-        return strange(raw + repr(stamp(path)).encode(), Stop.FILE, text, who, max(written_ns, 0)), ()
+        return strange(raw + repr(stamp(path)).encode(), TruncationReason.FILE, text, who, max(written_ns, 0)), ()
 
 
-def strange(seed: bytes, cause: Stop, reason: str, who: str = "unknown", ts_ns: int = 0) -> Kill:
+def strange(seed: bytes, cause: TruncationReason, reason: str, who: str = "unknown", ts_ns: int = 0) -> Kill:
     """A kill without a record: its id follows from what was found, so that all processes name it alike."""
     return Kill(hashlib.sha256(seed).hexdigest()[:32], who, cause, reason, ts_ns, recorded=False)
 

@@ -26,10 +26,10 @@ from weakref import WeakSet
 from emp_gym.governance.errors import LogError
 from emp_gym.governance.kill_switch import ledger, state
 from emp_gym.governance.kill_switch.state import ARMED, Kill, Rearm, RearmRefused
-from emp_gym.governance.log.heads import Witness
 from emp_gym.governance.log.reader import reading
+from emp_gym.governance.log.signed_tree_heads import Witness
 from emp_gym.governance.log.writer import Log
-from emp_gym.types import ConfigError, Stop
+from emp_gym.types import ConfigError, TruncationReason
 
 __all__ = ["Kill", "KillSwitch", "Rearm", "RearmRefused"]
 
@@ -118,7 +118,7 @@ class KillSwitch:
         """Whether nothing may be sent. Looks at the state file each time, which costs one `stat`."""
         if self._asked:
             asked, self._asked = self._asked, ""
-            self._close(self._new("signal", f"{asked} was received", Stop.SIGNAL), note=True)
+            self._close(self._new("signal", f"{asked} was received", TruncationReason.SIGNAL), note=True)
         if state.stamp(self.path) != self._stamp:
             self._look()
         return self.kill is not None
@@ -139,7 +139,7 @@ class KillSwitch:
             except FileNotFoundError:
                 if self.kill is not None:
                     self._insist()
-                self._close(self._new("unknown", f"{self.path} is gone", Stop.STATE))
+                self._close(self._new("unknown", f"{self.path} is gone", TruncationReason.STATE))
                 return
             if isinstance(said, Kill):
                 self._adopt(said, noted, logging.WARNING if news else logging.DEBUG)
@@ -147,7 +147,7 @@ class KillSwitch:
                 self._insist()  # somebody has written "armed" over a kill without a signature
                 return
             elif isinstance(said, Rearm) and not (said.signed_by_one_of(self.keys) or self._has_ledger):
-                self._close(self._new(said.who, "re-armed by a key that may not", Stop.STATE))
+                self._close(self._new(said.who, "re-armed by a key that may not", TruncationReason.STATE))
                 return
             else:
                 self.kill, self.noted = None, ()
@@ -226,7 +226,7 @@ class KillSwitch:
 
     # ------------------------------------------------------------------------------------------------------ closing it
 
-    def trip(self, who: str, reason: str, cause: Stop = Stop.CALL, *, patience_s: float = PATIENCE_S) -> Kill:
+    def trip(self, who: str, reason: str, cause: TruncationReason = TruncationReason.CALL, *, patience_s: float = PATIENCE_S) -> Kill:
         """Closes the switch. When this returns no order that had passed it is still on its way in this process, and the
         state is on disk, unless `patience_s` was not enough (then `trouble` or a warning says so; it stays closed).
 
@@ -244,13 +244,13 @@ class KillSwitch:
             LOGGER.warning("%s: the disk has not taken the kill after %g s; it holds in memory", self.path, patience_s)
         return kill
 
-    def trip_within(self, reason: str, cause: Stop) -> Kill:
+    def trip_within(self, reason: str, cause: TruncationReason) -> Kill:
         """`trip` for a rule inside a step: waits for no step, and for the disk at most 5 ms."""
         kill = self._close(self._new("rule", reason, cause))
         self._kept.wait(QUICK_S)
         return kill
 
-    def _new(self, who: str, reason: str, cause: Stop) -> Kill:
+    def _new(self, who: str, reason: str, cause: TruncationReason) -> Kill:
         return Kill(_new_id(), who, cause, reason, self.clock(), self.subject)
 
     def _close(self, kill: Kill, note: bool = False) -> Kill:
@@ -340,7 +340,7 @@ class KillSwitch:
         path = Path(folder) / STATE_NAME
         if not path.parent.is_dir():
             raise ConfigError(f"{folder}: no such folder, so nothing was stopped; name the folder of train.py --govern")
-        kill = Kill(_new_id(), who, Stop.COMMAND, reason, ts_ns)
+        kill = Kill(_new_id(), who, TruncationReason.COMMAND, reason, ts_ns)
         try:
             said, noted = state.read(path)
         except FileNotFoundError:

@@ -17,7 +17,7 @@ from emp_gym import bounded
 from emp_gym.governance.errors import UnregisteredPolicy
 from emp_gym.governance.ledger.ledger import Ledger
 from emp_gym.governance.ledger.record import Version, identity
-from emp_gym.governance.log.heads import sync_folder
+from emp_gym.governance.log.signed_tree_heads import sync_folder
 from emp_gym.types import DataError
 
 FILES = ("config.json", "model.json", "model.safetensors")  # the last is absent where nothing is learned

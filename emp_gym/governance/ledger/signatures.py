@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from emp_gym.governance.log.canonical import canonical
-from emp_gym.governance.log.heads import Signer, is_signed
+from emp_gym.governance.log.signed_tree_heads import Signer, is_signed
 
 APPROVAL = (
     b"emp-gym ledger approval v1\0"  # before the signed bytes: the same key may sign heads, which approve nothing

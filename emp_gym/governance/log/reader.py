@@ -15,7 +15,7 @@ from emp_gym.extras import need
 from emp_gym.governance.errors import LogError, LogTampered, LogUnfinished
 from emp_gym.governance.log import merkle, store
 from emp_gym.governance.log.canonical import canonical, parse
-from emp_gym.governance.log.heads import ABOUT, Head, Witness, is_signed
+from emp_gym.governance.log.signed_tree_heads import ABOUT, Head, Witness, is_signed
 from emp_gym.types import ConfigError
 
 if TYPE_CHECKING:

@@ -32,8 +32,8 @@ from emp_gym.governance.errors import LogError, LogValueError
 from emp_gym.governance.ledger import clock as clocks
 from emp_gym.governance.log import merkle, store
 from emp_gym.governance.log.canonical import LARGEST, canonical, quote, utf8
-from emp_gym.governance.log.heads import ABOUT, Head, Signer, Witness, sign_head, sync_folder
 from emp_gym.governance.log.reader import BLOCK_LEVEL, LogReader
+from emp_gym.governance.log.signed_tree_heads import ABOUT, Head, Signer, Witness, sign_head, sync_folder
 from emp_gym.governance.log.store import DIARY, LEDGER, PROFILES, Profile, WriterLock
 from emp_gym.types import ConfigError
 

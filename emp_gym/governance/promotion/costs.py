@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from emp_gym.evaluation.assumptions import HONEST, Assumptions, Fees, foreign_market, milliseconds
-from emp_gym.governance.promotion.guard import Finding
+from emp_gym.governance.promotion.guard import RuleFinding
 from emp_gym.types import ConfigError
 
 STATED = "stated"
@@ -92,16 +92,16 @@ def _within(value: Any, where: str, unit: str, low: int, high: int) -> float:
     return value
 
 
-def findings(keywords: Mapping[str, Any], own: Iterable[Fees | None], least: Costs) -> list[Finding]:
+def findings(keywords: Mapping[str, Any], own: Iterable[Fees | None], least: Costs) -> list[RuleFinding]:
     """Fill model, latency, fees and impact of a setting with `keywords`; `own`: fees of the instruments of the days that
     the evidence is on, with the price at which those per lot are weighed (None: not on record)."""
     if market := foreign_market(keywords):
         remedy = "what it assumes of own orders is its author's word; evidence is judged in the replay (leave env.market out)"
-        return [Finding("fill model", False, "the replay of this package", f"market={market}", remedy)]
+        return [RuleFinding("fill model", False, "the replay of this package", f"market={market}", remedy)]
     assumed = Assumptions.of(keywords)
     fills = f"fills={assumed.fills}" + ("" if assumed.hidden_prints == "ignore" else f", hidden_prints={assumed.hidden_prints}")
     return [
-        Finding("fill model", fills == "fills=exact", "fills=exact", fills,
+        RuleFinding("fill model", fills == "fills=exact", "fills=exact", fills,
                 "train and evaluate with exact queue places, and hidden prints ignored"),
         _latency(assumed, least),
         _fees(assumed, list(dict.fromkeys(own)), least),
@@ -109,25 +109,25 @@ def findings(keywords: Mapping[str, Any], own: Iterable[Fees | None], least: Cos
     ]  # fmt: skip
 
 
-def _impact(assumed: Assumptions, least: Costs) -> Finding:
+def _impact(assumed: Assumptions, least: Costs) -> RuleFinding:
     got, half_life = f"impact={assumed.impact}", milliseconds(least.half_life_ns)
     if least.impact == "none":
-        return Finding("impact", True, "any", got, "")
+        return RuleFinding("impact", True, "any", got, "")
     expected = f"depth that was taken stays away (impact resilient with a half-life of at least {half_life}, or permanent)"
     remedy = f"the same depth is taken again and again; {RETRAIN}; a deeper market is said in the rules (evidence: half_life_ms)"
-    return Finding("impact", assumed.stays(least.half_life_ns) and bool(assumed.half_life_ns), expected, got, remedy)
+    return RuleFinding("impact", assumed.stays(least.half_life_ns) and bool(assumed.half_life_ns), expected, got, remedy)
 
 
-def _latency(assumed: Assumptions, least: Costs) -> Finding:
+def _latency(assumed: Assumptions, least: Costs) -> RuleFinding:
     got = (assumed.order_latency_ns, assumed.feed_latency_ns)
     wanted = (least.order_latency_ns, least.feed_latency_ns)
     passed = all(mine is not None and mine >= floor for mine, floor in zip(got, wanted))
     expected = f"orders at least {milliseconds(wanted[0])}, feed at least {milliseconds(wanted[1])}"
     remedy = f"{RETRAIN}; a connection that is faster is said in the rules of the stage (evidence: order_latency_ms)"
-    return Finding("latency", passed, expected, f"orders {milliseconds(got[0])}, feed {milliseconds(got[1])}", remedy)
+    return RuleFinding("latency", passed, expected, f"orders {milliseconds(got[0])}, feed {milliseconds(got[1])}", remedy)
 
 
-def _fees(assumed: Assumptions, own: list[Fees | None], least: Costs) -> Finding:
+def _fees(assumed: Assumptions, own: list[Fees | None], least: Costs) -> RuleFinding:
     charged = [assumed.fees(fees) for fees in own or [None]]
     got = "; ".join(dict.fromkeys("not on record" if fees is None else fees.weighed for fees in charged))
     maker, taker = least.fees_bps
@@ -137,4 +137,4 @@ def _fees(assumed: Assumptions, own: list[Fees | None], least: Costs) -> Finding
         f"{RETRAIN}; a venue that charges less, or pays a rebate, is said in the rules of the stage (evidence: taker_fee_bps, "
         "maker_fee_bps, fees: zero)"
     )
-    return Finding("fees", passed, expected, got, remedy)
+    return RuleFinding("fees", passed, expected, got, remedy)

@@ -32,7 +32,7 @@ from emp_gym.governance.ledger.record import (
 from emp_gym.governance.ledger.signatures import Person
 from emp_gym.governance.promotion import costs, guard
 from emp_gym.governance.promotion.costs import ASKED, Costs
-from emp_gym.governance.promotion.guard import GATES, Finding, Gate, Performance
+from emp_gym.governance.promotion.guard import GATES, Performance, PromotionCriteria, RuleFinding
 from emp_gym.types import NS
 
 
@@ -58,7 +58,7 @@ class Case:
 
     stage: str
     used: tuple[Evaluation, ...]  # all that count: valid, in the version's own setting
-    findings: tuple[Finding, ...]  # without signatures
+    findings: tuple[RuleFinding, ...]  # without signatures
     regimes: tuple[str, ...] = ()  # for which the evidence speaks
 
     @property
@@ -86,14 +86,14 @@ def examine(state: OnRecord, version: Version, to: str, now: int, least: Costs |
     return Case(to, used, (*findings, *judgement.findings), regimes)
 
 
-def signed(who: Sequence[Person], stage: str, wrong: Sequence[str] = ()) -> Finding:
+def signed(who: Sequence[Person], stage: str, wrong: Sequence[str] = ()) -> RuleFinding:
     """Whether enough people who may sign for `stage` have signed."""
     able, needed = [one.name for one in who if stage in one.roles], SIGNERS[stage]
     got = f"{len(able)}{': ' + ', '.join(able) if able else ''}"
     got += "".join(f"; {one.name} has no role {stage}" for one in who if stage not in one.roles)
     got += "".join(f"; {reason}" for reason in wrong)
     expected = f"{needed} {'person' if needed == 1 else 'different people'} with the role {stage}"
-    return Finding("signatures", len(able) >= needed, expected, got, "--signer NAME --key FILE for each of them")
+    return RuleFinding("signatures", len(able) >= needed, expected, got, "--signer NAME --key FILE for each of them")
 
 
 def trials_behind(state: OnRecord, version: Version) -> list[tuple[Trial, list[Version]]]:
@@ -143,16 +143,16 @@ def _date(ts_ns: int) -> str:
     return datetime.fromtimestamp(ts_ns // NS, UTC).date().isoformat()
 
 
-def _formal(state: OnRecord, version: Version, to: str, now: int) -> list[Finding]:
+def _formal(state: OnRecord, version: Version, to: str, now: int) -> list[RuleFinding]:
     """What needs no statistics."""
     here = version.stage(now)
     following = STAGES[min(STAGES.index(here) + 1, len(STAGES) - 1)]
     return [
-        Finding(
+        RuleFinding(
             "next stage", to == following or (to == here != STAGES[0]), f"{following}, the one after {here}", to,
             "no stage is skipped: promote it to the next one first",
         ),
-        Finding(
+        RuleFinding(
             "whole ledger", not state.invalid, "no entry that the rules forbid",
             f"{len(state.invalid)}" + (f", the first being {state.invalid[0]}" if state.invalid else ""),
             "someone has the log's key who should not: find out who, and begin a new ledger",
@@ -160,7 +160,7 @@ def _formal(state: OnRecord, version: Version, to: str, now: int) -> list[Findin
     ]  # fmt: skip
 
 
-def _evidence(version: Version, used: Sequence[Evaluation], to: str) -> list[Finding]:
+def _evidence(version: Version, used: Sequence[Evaluation], to: str) -> list[RuleFinding]:
     everything, gate = len(version.evaluations), GATES[to]
     sessions = {day.key for e in used for day in e.days}
     got = f"{len(used)} of {everything} evaluations, {len(sessions)} sessions"
@@ -171,17 +171,17 @@ def _evidence(version: Version, used: Sequence[Evaluation], to: str) -> list[Fin
         remedy += f" --data DAYS, each dated after {_date(version.ts_ns)}, when it was registered, and not after the day of the evaluation"
         dates = sorted({day.date for e in version.evaluations for day in e.days})
         got += f"; those on record are of days from {dates[0]} to {dates[-1]}" if dates else ""
-    return [Finding("evidence", bool(used), expected, got, remedy)]
+    return [RuleFinding("evidence", bool(used), expected, got, remedy)]
 
 
-def _data(days: Sequence[Day]) -> list[Finding]:
+def _data(days: Sequence[Day]) -> list[RuleFinding]:
     """On which data the evidence is, and that its money is of one kind."""
     kinds = [(name, [day for day in days if day.synthetic == kind]) for name, kind in (("recorded", False), ("synthetic", True))]
     told = "; ".join(f"{len(some)} {name} {_days_told(some)}" for name, some in kinds if some)
     currencies = sorted({day.currency for day in days if day.currency})
     return [
-        Finding("data", bool(days), "named days", told),
-        Finding(
+        RuleFinding("data", bool(days), "named days", told),
+        RuleFinding(
             "currency", _one_currency(days), "one: sums of several mean nothing", ", ".join(currencies) or "not on record",
             "evaluate it on days of one currency; those of another are evidence for a version of their own",
         ),
@@ -200,7 +200,7 @@ def _days_told(days: Sequence[Day]) -> str:
     return f"day{'' if len(days) == 1 else 's'} of {named}, {when}"
 
 
-def _searched(state: OnRecord, version: Version) -> list[Finding]:
+def _searched(state: OnRecord, version: Version) -> list[RuleFinding]:
     """That every version of the search was evaluated where the candidate was, or ranks are those of another search."""
     mine = set(session_totals(version))
     others = [v for _, versions in trials_behind(state, version) for v in versions]
@@ -208,7 +208,7 @@ def _searched(state: OnRecord, version: Version) -> list[Finding]:
     apart = [_named(v, here) for v in others if not mine & set(session_totals(v))]
     got = f"{len(others) - len(apart)} of {len(others)} versions" + (f"; not {', '.join(apart[:3])}" if apart else "")
     return [
-        Finding(
+        RuleFinding(
             "whole search", not apart, "every version of the search evaluated on some of its sessions", got,
             "the search is every trial that touched one of its days, in whatever environment: evaluate those versions on its "
             "sessions too; a search whose failures were not looked at has no rank",
@@ -237,7 +237,7 @@ def session_totals(version: Version) -> dict[Session, int]:
     return sums
 
 
-def _assembled(state: OnRecord, version: Version, used: Sequence[Evaluation], gate: Gate, now: int) -> guard.Evidence:
+def _assembled(state: OnRecord, version: Version, used: Sequence[Evaluation], gate: PromotionCriteria, now: int) -> guard.Evidence:
     candidate = joined([e.performance(version.version) for e in used])
     behind = trials_behind(state, version)
     rows = [session_totals(v) for _, versions in behind for v in versions]

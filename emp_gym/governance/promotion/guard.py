@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from emp_gym.evaluation.metrics import FEWEST, Estimate, paired, student_t
+from emp_gym.evaluation.intervals import FEWEST, Estimate, paired, student_t
 from emp_gym.evaluation.overfitting import (
     NORMAL,
     SharpeSample,
@@ -34,7 +34,7 @@ LONGEST = 10_000  # sessions, forty years: a remedy that asks for more is none
 
 
 @dataclass(frozen=True)
-class Gate:
+class PromotionCriteria:
     """What must be shown before a strategy enters `stage`."""
 
     stage: str
@@ -57,10 +57,10 @@ class Gate:
             raise ConfigError(f"sessions_per_regime must be at least 5 for an interval, got {self.sessions_per_regime}")
 
 
-GATES: Mapping[str, Gate] = {
-    "paper": Gate("paper", sessions=10, decisions=500, regimes=2, overfitting=0.20, forward=False),
-    "pilot": Gate("pilot", sessions=20, decisions=1_000, regimes=4, overfitting=0.20),
-    "live": Gate("live", sessions=40, decisions=2_000, regimes=4, overfitting=0.10),
+GATES: Mapping[str, PromotionCriteria] = {
+    "paper": PromotionCriteria("paper", sessions=10, decisions=500, regimes=2, overfitting=0.20, forward=False),
+    "pilot": PromotionCriteria("pilot", sessions=20, decisions=1_000, regimes=4, overfitting=0.20),
+    "live": PromotionCriteria("live", sessions=40, decisions=2_000, regimes=4, overfitting=0.10),
 }
 """Defaults by the stage to be entered.
 
@@ -127,7 +127,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Finding:
+class RuleFinding:
     """One rule and what it found, in words for a reviewer."""
 
     rule: str
@@ -146,7 +146,7 @@ class Judgement:
     """All findings, and the regimes for which the evidence speaks: elsewhere the strategy is untried."""
 
     stage: str
-    findings: tuple[Finding, ...]
+    findings: tuple[RuleFinding, ...]
     regimes: tuple[Regime, ...]
 
     @property
@@ -159,11 +159,11 @@ class Judgement:
         return "\n".join((head, *map(str, self.findings)))
 
 
-Rule = Callable[[Evidence, Gate, np.random.Generator], list[Finding]]
+Rule = Callable[[Evidence, PromotionCriteria, np.random.Generator], list[RuleFinding]]
 
 
 def judge(
-    evidence: Evidence, gate: Gate, rng: np.random.Generator, *, rules: tuple[Rule, ...] | None = None
+    evidence: Evidence, gate: PromotionCriteria, rng: np.random.Generator, *, rules: tuple[Rule, ...] | None = None
 ) -> Judgement:
     """Every rule (`RULES` by default) applied to `evidence`, refusals and passes alike. `rng` draws the bootstraps of
     paired comparisons."""
@@ -171,42 +171,42 @@ def judge(
     return Judgement(gate.stage, tuple(findings), covered(evidence.candidate, gate))
 
 
-def volume(evidence: Evidence, gate: Gate, rng: np.random.Generator) -> list[Finding]:
+def volume(evidence: Evidence, gate: PromotionCriteria, rng: np.random.Generator) -> list[RuleFinding]:
     """Enough sessions and decisions."""
     sessions, decisions = len(np.unique(evidence.candidate.session)), int(np.sum(evidence.candidate.decisions))
     return [
-        Finding(
+        RuleFinding(
             "sessions", sessions >= gate.sessions, f"at least {gate.sessions}", f"{sessions}",
             f"run {gate.sessions - sessions} more sessions; more episodes of the same sessions do not count",
         ),
-        Finding(
+        RuleFinding(
             "decisions", decisions >= gate.decisions, f"at least {gate.decisions:,}", f"{decisions:,}",
             "run more sessions, or check that the strategy acts at all",
         ),
     ]  # fmt: skip
 
 
-def out_of_sample(evidence: Evidence, gate: Gate, rng: np.random.Generator) -> list[Finding]:
+def out_of_sample(evidence: Evidence, gate: PromotionCriteria, rng: np.random.Generator) -> list[RuleFinding]:
     """No session of the evidence was used to train or tune."""
     seen = np.intersect1d(evidence.candidate.session, evidence.fitted)
     got = f"{len(seen)} that were fitted on" + (f", the first being {seen[0]}" if len(seen) else "")
     remedy = "leave these sessions out of the evidence, or train again without them"
-    return [Finding("out of sample", not len(seen), "no session used for training or tuning", got, remedy)]
+    return [RuleFinding("out of sample", not len(seen), "no session used for training or tuning", got, remedy)]
 
 
-def controls(evidence: Evidence, gate: Gate, rng: np.random.Generator) -> list[Finding]:
+def controls(evidence: Evidence, gate: PromotionCriteria, rng: np.random.Generator) -> list[RuleFinding]:
     """No control limit was breached."""
     remedy = "find the cause in the diary; the count starts again with a new version"
-    return [Finding("control breaches", evidence.breaches == 0, "0", str(evidence.breaches), remedy)]
+    return [RuleFinding("control breaches", evidence.breaches == 0, "0", str(evidence.breaches), remedy)]
 
 
-def covered(performance: Performance, gate: Gate) -> tuple[Regime, ...]:
+def covered(performance: Performance, gate: PromotionCriteria) -> tuple[Regime, ...]:
     """Regimes traded in at least `gate.sessions_per_regime` sessions. A session without gain or loss was not traded:
     staying out of a regime is allowed, but shows nothing about it."""
     return tuple(r for r in Regime if np.count_nonzero(performance.totals(r)) >= gate.sessions_per_regime)
 
 
-def regime_coverage(evidence: Evidence, gate: Gate, rng: np.random.Generator) -> list[Finding]:
+def regime_coverage(evidence: Evidence, gate: PromotionCriteria, rng: np.random.Generator) -> list[RuleFinding]:
     """Enough regimes with enough sessions."""
     known = covered(evidence.candidate, gate)
     counts = {r: int(np.count_nonzero(evidence.candidate.totals(r))) for r in Regime}
@@ -214,7 +214,7 @@ def regime_coverage(evidence: Evidence, gate: Gate, rng: np.random.Generator) ->
     got = f"{len(known)}" + (f"; too thin to judge (sessions): {', '.join(thin)}" if thin else "")
     missing = ", ".join(r.name for r in Regime if r not in known)
     return [
-        Finding(
+        RuleFinding(
             "regime coverage", len(known) >= gate.regimes,
             f"at least {gate.regimes} regimes traded in {gate.sessions_per_regime} sessions each", got,
             f"add sessions of {missing}",
@@ -222,7 +222,7 @@ def regime_coverage(evidence: Evidence, gate: Gate, rng: np.random.Generator) ->
     ]  # fmt: skip
 
 
-def regime_profit(evidence: Evidence, gate: Gate, rng: np.random.Generator) -> list[Finding]:
+def regime_profit(evidence: Evidence, gate: PromotionCriteria, rng: np.random.Generator) -> list[RuleFinding]:
     """Mean net P&L a session is above 0 in every covered regime, by Student's lower bound over sessions.
 
     All bounds must hold at once, so the chance of passing a strategy that loses in some regime is at most 1 - level
@@ -232,7 +232,7 @@ def regime_profit(evidence: Evidence, gate: Gate, rng: np.random.Generator) -> l
     return [_profit(regime, evidence.candidate.totals(regime), gate) for regime in covered(evidence.candidate, gate)]
 
 
-def _profit(regime: Regime, totals: F64, gate: Gate) -> Finding:
+def _profit(regime: Regime, totals: F64, gate: PromotionCriteria) -> RuleFinding:
     count, mean, deviation = len(totals), float(totals.mean()), float(totals.std(ddof=1))
     quantile = student_t(2 * gate.level - 1, count - 1)
     low = mean - quantile * deviation / math.sqrt(count)
@@ -241,10 +241,10 @@ def _profit(regime: Regime, totals: F64, gate: Gate) -> Finding:
         needed = max(count + 1, math.ceil((quantile * deviation / mean) ** 2))
         remedy = f"about {needed:,} sessions of this regime would show it, if it stays as good"
     got = f"{low:,.2f} (mean {mean:,.2f} ± {deviation:,.2f} over {count} sessions)"
-    return Finding(f"profit in {regime.name}", low > 0, f"lower {gate.level:.0%} bound above 0", got, remedy)
+    return RuleFinding(f"profit in {regime.name}", low > 0, f"lower {gate.level:.0%} bound above 0", got, remedy)
 
 
-def deflated(evidence: Evidence, gate: Gate, rng: np.random.Generator) -> list[Finding]:
+def deflated(evidence: Evidence, gate: PromotionCriteria, rng: np.random.Generator) -> list[RuleFinding]:
     """Deflated Sharpe ratio of session P&L, read strictly.
 
     Skew and kurtosis are counted only where they widen the error, since a dozen sessions estimate them badly; the
@@ -254,7 +254,7 @@ def deflated(evidence: Evidence, gate: Gate, rng: np.random.Generator) -> list[F
     sample = _strict_sample(evidence.candidate.totals())
     if sample is None:
         got, remedy = "session P&L that does not vary", "check that the strategy trades and that sessions differ"
-        return [Finding("deflated Sharpe ratio", False, expected, got, remedy)]
+        return [RuleFinding("deflated Sharpe ratio", False, expected, got, remedy)]
     across = _variance_across(evidence.trial_pnl)
     luck = _luck(sample.observations, trials, across)
     value = probabilistic_sharpe(sample, luck)
@@ -268,7 +268,7 @@ def deflated(evidence: Evidence, gate: Gate, rng: np.random.Generator) -> list[F
         if needed
         else _why_never(sample.ratio, trials)
     )
-    return [Finding("deflated Sharpe ratio", value >= gate.deflated_sharpe, expected, got, remedy)]
+    return [RuleFinding("deflated Sharpe ratio", value >= gate.deflated_sharpe, expected, got, remedy)]
 
 
 def _why_never(ratio: float, trials: int) -> str:
@@ -278,7 +278,7 @@ def _why_never(ratio: float, trials: int) -> str:
     return f"no record of up to {LONGEST:,} sessions would do: {why}"
 
 
-def _tried(evidence: Evidence, gate: Gate) -> int:
+def _tried(evidence: Evidence, gate: PromotionCriteria) -> int:
     """Strategies whose luck the candidate's ratio must beat."""
     tried = evidence.rivals if gate.forward and evidence.rivals is not None else evidence.trials
     if min(tried, evidence.trials) < 1:
@@ -317,31 +317,31 @@ def _sessions_needed(sample: SharpeSample, trials: int, across: float, level: fl
     return int(counts[enough.argmax()]) if enough.any() else None
 
 
-def search_overfits(evidence: Evidence, gate: Gate, rng: np.random.Generator) -> list[Finding]:
+def search_overfits(evidence: Evidence, gate: PromotionCriteria, rng: np.random.Generator) -> list[RuleFinding]:
     """Probability of backtest overfitting of the search, over all of its trials."""
     rule, expected = "backtest overfitting", f"at most {gate.overfitting:.2f}"
     if evidence.trials == 1 and evidence.trial_pnl is None:
-        return [Finding(rule, True, expected, "one trial: nothing was selected")]
+        return [RuleFinding(rule, True, expected, "one trial: nothing was selected")]
     if evidence.trial_pnl is None:
         remedy = "take net P&L by session of every trial from the record"
-        return [Finding(rule, False, expected, f"no P&L of the {evidence.trials:,} trials", remedy)]
+        return [RuleFinding(rule, False, expected, f"no P&L of the {evidence.trials:,} trials", remedy)]
     table = np.asarray(evidence.trial_pnl, np.float64)
     sessions, known = table.shape
     if known != evidence.trials:
         got = f"P&L of {known:,} trials, while the record counts {evidence.trials:,}"
         remedy = "give all of them, or the figure is that of another search; a trial that broke off did nothing: zeros"
-        return [Finding(rule, False, expected, got, remedy)]
+        return [RuleFinding(rule, False, expected, got, remedy)]
     if known == 1:
-        return [Finding(rule, True, expected, "one trial: nothing was selected")]
+        return [RuleFinding(rule, True, expected, "one trial: nothing was selected")]
     if sessions < FEWEST:
         remedy = "search on more sessions"
-        return [Finding(rule, False, expected, f"{sessions} sessions of trials, fewer than {FEWEST}", remedy)]
+        return [RuleFinding(rule, False, expected, f"{sessions} sessions of trials, fewer than {FEWEST}", remedy)]
     if one_strategy(table):
         got = (
             f"not defined: {known:,} trials as different as {effective_trials(table):.1f} are one strategy tried again, and ranks "
             "among them say nothing; the deflated Sharpe ratio counts them all"
         )
-        return [Finding(rule, True, expected, got)]
+        return [RuleFinding(rule, True, expected, got)]
     found = backtest_overfitting(table, blocks=min(16, sessions // 2 * 2))
     got = (
         f"{found.probability:.3f} ({known:,} trials over {sessions} sessions, as different as "
@@ -350,48 +350,48 @@ def search_overfits(evidence: Evidence, gate: Gate, rng: np.random.Generator) ->
     remedy = (
         "the best in one half of the sessions is often below the median in the other: search less, or longer history"
     )
-    return [Finding(rule, found.probability <= gate.overfitting, expected, got, remedy)]
+    return [RuleFinding(rule, found.probability <= gate.overfitting, expected, got, remedy)]
 
 
-def beats_champion(evidence: Evidence, gate: Gate, rng: np.random.Generator) -> list[Finding]:
+def beats_champion(evidence: Evidence, gate: PromotionCriteria, rng: np.random.Generator) -> list[RuleFinding]:
     """Better than the champion on identical episodes, where there is one."""
     if evidence.champion is None:
-        return [Finding("champion", True, "better on identical seeds", f"no champion at {gate.stage}")]
+        return [RuleFinding("champion", True, "better on identical seeds", f"no champion at {gate.stage}")]
     return [_comparison("champion", evidence.candidate, evidence.champion, gate, rng)]
 
 
-def beats_baselines(evidence: Evidence, gate: Gate, rng: np.random.Generator) -> list[Finding]:
+def beats_baselines(evidence: Evidence, gate: PromotionCriteria, rng: np.random.Generator) -> list[RuleFinding]:
     """Better than every baseline on identical episodes; a result without baselines is none."""
     if not evidence.baselines:
         remedy = "run the baselines (doing nothing among them) on the candidate's episodes"
-        return [Finding("baselines", False, "at least one", "none", remedy)]
+        return [RuleFinding("baselines", False, "at least one", "none", remedy)]
     return [_comparison("baseline", evidence.candidate, other, gate, rng) for other in evidence.baselines]
 
 
-def _comparison(role: str, ours: Performance, other: Performance, gate: Gate, rng: np.random.Generator) -> Finding:
+def _comparison(role: str, ours: Performance, other: Performance, gate: PromotionCriteria, rng: np.random.Generator) -> RuleFinding:
     rule, expected = f"{role} {other.name}", f"lower {gate.level:.0%} bound of the difference above 0"
     mine, theirs = np.argsort(ours.episode), np.argsort(other.episode)
     if not np.array_equal(ours.episode[mine], other.episode[theirs]):
         common = len(np.intersect1d(ours.episode, other.episode))
         got = f"{common} episodes in common of {len(ours.episode)} and {len(other.episode)}"
-        return Finding(
+        return RuleFinding(
             rule, False, expected, got, f"run {other.name} on the candidate's seeds and windows, all of them"
         )
     if not np.array_equal(ours.session[mine], other.session[theirs]):
-        return Finding(
+        return RuleFinding(
             rule, False, expected, "the same episodes in other sessions", "give equal episodes equal sessions"
         )
     estimate = _difference(ours.pnl[mine], other.pnl[theirs], ours.session[mine], gate, rng)
     if estimate.low is None and estimate.blocks >= FEWEST:
-        return Finding(rule, False, expected, estimate.note, "give sessions that differ: equal ones are one, counted often")
+        return RuleFinding(rule, False, expected, estimate.note, "give sessions that differ: equal ones are one, counted often")
     if estimate.low is None:
-        return Finding(rule, False, expected, f"{estimate.blocks} sessions", f"run at least {FEWEST} sessions")
+        return RuleFinding(rule, False, expected, f"{estimate.blocks} sessions", f"run at least {FEWEST} sessions")
     got = f"{estimate.low:,.2f} an episode (mean {estimate.mean:,.2f} over {estimate.blocks} sessions)"
     remedy = f"it is not clearly better than {other.name}: more sessions if the mean is above 0, else keep {other.name}"
-    return Finding(rule, bool(estimate.low > 0), expected, got, remedy)
+    return RuleFinding(rule, bool(estimate.low > 0), expected, got, remedy)
 
 
-def _difference(ours: F64, other: F64, session: I64, gate: Gate, rng: np.random.Generator) -> Estimate:
+def _difference(ours: F64, other: F64, session: I64, gate: PromotionCriteria, rng: np.random.Generator) -> Estimate:
     """Paired difference an episode with its block bootstrap; blocks are sessions even if there is only one."""
     if len(np.unique(session)) < FEWEST:
         return Estimate(float(np.mean(ours - other)), blocks=len(np.unique(session)), block="session")

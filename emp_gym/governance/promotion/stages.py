@@ -17,7 +17,7 @@ import numpy as np
 
 from emp_gym import bounded
 from emp_gym.data.array_bounds import Arrays
-from emp_gym.governance.kill_switch.stand_down import REASON_NAMES, stand_down
+from emp_gym.governance.kill_switch.safe_orders import REASON_NAMES, stand_down
 from emp_gym.governance.kill_switch.state import stamp
 from emp_gym.governance.promotion.costs import ASKED, Costs
 from emp_gym.market.base import VENUES
@@ -25,7 +25,19 @@ from emp_gym.risk.gate import RiskGate
 from emp_gym.risk.gates import Gate, passed
 from emp_gym.risk.limits import Limits, load
 from emp_gym.risk.reasons import Mode
-from emp_gym.types import I8, I64, NS, Bool, ConfigError, DataError, EmpGymError, Orders, Stop, Verdicts, View
+from emp_gym.types import (
+    I8,
+    I64,
+    NS,
+    Bool,
+    ConfigError,
+    DataError,
+    EmpGymError,
+    Orders,
+    TruncationReason,
+    Verdicts,
+    View,
+)
 
 ORDER = ("experiment", "paper", "pilot", "live")  # of what is allowed, least first
 AGAIN_NS = 60 * NS  # after which the ledger is asked again though it is the same
@@ -213,7 +225,7 @@ class StageGate(Gate):
     def before_episode(self, view: View, lanes: I64) -> None:
         """Asks for the stage again."""
         if len(self._stopped) != len(view.time_ns):
-            self._stopped = np.full(len(view.time_ns), Stop.STAGE, np.int8)
+            self._stopped = np.full(len(view.time_ns), TruncationReason.STAGE, np.int8)
         try:
             now = self._read()
         except (EmpGymError, OSError) as error:
@@ -229,7 +241,7 @@ class StageGate(Gate):
 
     @property
     def stopped(self) -> I8 | None:
-        """`Stop` [N] while nothing may be sent."""
+        """`TruncationReason` [N] while nothing may be sent."""
         allowed = not self.trouble and (not self.venue or self.venue in self.rules.venues)
         return None if allowed or not len(self._stopped) else self._stopped
 

@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from emp_gym.evaluation.metrics import binomial_bounds, student_t
+from emp_gym.evaluation.intervals import binomial_bounds, student_t
 from emp_gym.evaluation.overfitting import NORMAL, expected_maximum, sharpe_score
 from emp_gym.governance.promotion.guard import (
     GATES,
     RULES,
     Evidence,
-    Gate,
     Judgement,
     Performance,
+    PromotionCriteria,
     judge,
     search_overfits,
 )
@@ -64,7 +64,7 @@ WORLDS: tuple[Noise, ...] = (normal, heavy, skewed, alike)
 
 
 @dataclass(frozen=True)
-class Search:
+class SimulatedSearch:
     """A search whose truth is known."""
 
     noise: Noise = normal
@@ -75,7 +75,7 @@ class Search:
     decisions: int = 50  # a session
     recorded: bool = True  # False: the search is hidden from the guard, which sees one trial
 
-    def run(self, gate: Gate, rng: np.random.Generator) -> Judgement:
+    def run(self, gate: PromotionCriteria, rng: np.random.Generator) -> Judgement:
         """One search, its winner judged. The rule for PBO takes most of the time, so it is asked last, and only where
         all others pass: the verdict is the same, findings are fewer."""
         pnl = self.noise(self.sessions, self.strategies, rng)
@@ -95,7 +95,7 @@ class Search:
         regime = (number % self.regimes).astype(np.int8)
         return Performance(name, number, number, regime, pnl, np.full(self.sessions, self.decisions))
 
-    def power(self, gate: Gate) -> float:
+    def power(self, gate: PromotionCriteria) -> float:
         """Probability, from theory, that the planted strategy passes each rule; at least this, for normal sessions.
 
         The rules for the Sharpe ratio and for each regime all ask for high P&L in independent sessions, so passing one
@@ -105,7 +105,7 @@ class Search:
         each = self.sessions // self.regimes
         return self.power_of_ratio(gate) * power_of_t(self.edge * np.sqrt(each), each - 1, gate.level) ** self.regimes
 
-    def power_of_ratio(self, gate: Gate) -> float:
+    def power_of_ratio(self, gate: PromotionCriteria) -> float:
         """Probability, from theory, that the planted strategy passes the rule for the deflated Sharpe ratio."""
         across = 1 / self.sessions + self.edge**2 / self.strategies
         bar = expected_maximum(self.strategies, max(across, 1 / (self.sessions - 1)))
@@ -125,9 +125,9 @@ def power_of_t(shift: float, freedom: int, level: float) -> float:
     return 1 - NORMAL.cdf((critical * (1 - 1 / (4 * freedom)) - shift) / np.sqrt(1 + critical**2 / (2 * freedom)))
 
 
-def planted(theory: Callable[[Search, Gate], float], gate: Gate, power: float) -> Search:
+def planted(theory: Callable[[SimulatedSearch, PromotionCriteria], float], gate: PromotionCriteria, power: float) -> SimulatedSearch:
     """The search with the smallest edge to which `theory` gives `power`."""
-    search = Search(regimes=gate.regimes)
+    search = SimulatedSearch(regimes=gate.regimes)
     return replace(search, edge=_where(lambda edge: theory(replace(search, edge=edge), gate) >= power, 0.0, 10.0))
 
 
@@ -171,7 +171,7 @@ class Tally:
         }
 
 
-def tally(search: Search, gate: Gate, searches: int, rng: np.random.Generator) -> Tally:
+def tally(search: SimulatedSearch, gate: PromotionCriteria, searches: int, rng: np.random.Generator) -> Tally:
     """`searches` independent searches."""
     counted = Tally()
     for _ in range(searches):
@@ -182,13 +182,13 @@ def tally(search: Search, gate: Gate, searches: int, rng: np.random.Generator) -
 def false_promotion(searches: int, rng: np.random.Generator, *, worlds: tuple[Noise, ...] = WORLDS) -> dict[str, Any]:
     """Shares of searches over noise that were promoted, by stage, number of sessions and world.
 
-    Sessions are as few as the stage takes, and `Search.sessions`; regimes are as few as it takes.
+    Sessions are as few as the stage takes, and `SimulatedSearch.sessions`; regimes are as few as it takes.
     """
     figures: dict[str, Any] = {}
     for stage, gate in GATES.items():
-        for sessions in (gate.sessions, Search.sessions):
+        for sessions in (gate.sessions, SimulatedSearch.sessions):
             seen = {
-                world.__name__: tally(Search(world, sessions=sessions, regimes=gate.regimes), gate, searches, rng)
+                world.__name__: tally(SimulatedSearch(world, sessions=sessions, regimes=gate.regimes), gate, searches, rng)
                 for world in worlds
             }
             figures.setdefault(stage, {})[str(sessions)] = {name: counted.figures() for name, counted in seen.items()}
@@ -203,7 +203,7 @@ def planted_power(searches: int, rng: np.random.Generator, *, power: float = 0.9
     """
     figures: dict[str, Any] = {}
     for stage, gate in GATES.items():
-        for name, theory in (("guard", Search.power), ("ratio", Search.power_of_ratio)):
+        for name, theory in (("guard", SimulatedSearch.power), ("ratio", SimulatedSearch.power_of_ratio)):
             search = planted(theory, gate, power)
             promised = {
                 "edge": round(search.edge, 4),
@@ -218,9 +218,9 @@ def limits(searches: int, rng: np.random.Generator) -> dict[str, Any]:
     """What the guard cannot see: a search that was not recorded, and losses that have not happened yet to the only
     strategy that was tried, where there is no search whose ranks would tell."""
     blind = {
-        "unrecorded_search_into_paper": (Search(recorded=False, regimes=2), GATES["paper"]),
-        "one_skewed_strategy_into_paper": (Search(skewed, strategies=1, sessions=10, regimes=2), GATES["paper"]),
-        "rare_losses_into_live": (Search(rare_losses, strategies=1), GATES["live"]),
+        "unrecorded_search_into_paper": (SimulatedSearch(recorded=False, regimes=2), GATES["paper"]),
+        "one_skewed_strategy_into_paper": (SimulatedSearch(skewed, strategies=1, sessions=10, regimes=2), GATES["paper"]),
+        "rare_losses_into_live": (SimulatedSearch(rare_losses, strategies=1), GATES["live"]),
     }
     return {name: tally(search, gate, searches, rng).figures() for name, (search, gate) in blind.items()}
 
@@ -230,7 +230,7 @@ def study(seed: int, *, noise_searches: int = 1000, planted_searches: int = 200)
     noise, skill, blind = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(3))
     return {
         "seed": seed,
-        "searches": {"noise": noise_searches, "planted": planted_searches, "strategies": Search.strategies},
+        "searches": {"noise": noise_searches, "planted": planted_searches, "strategies": SimulatedSearch.strategies},
         "false_promotion": false_promotion(noise_searches, noise),
         "power": planted_power(planted_searches, skill),
         "limits": limits(noise_searches, blind),

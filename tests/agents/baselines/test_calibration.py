@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import emp_gym  # noqa: F401  (registers the ids)
 from emp_gym.agents.baselines import GLFT
-from emp_gym.agents.baselines.calibration import BINS, Fills, MakerMarket, fit_impact, fit_intensity
+from emp_gym.agents.baselines.calibration import BINS, MakerMarket, QuoteFills, fit_impact, fit_intensity
 from emp_gym.types import DataError
 
 DISTANCE = 0.5 * np.arange(BINS)
@@ -56,7 +56,7 @@ def test_the_fit_is_as_precise_as_its_fills_allow() -> None:
     ids=["no fills", "one distance", "rising"],
 )
 def test_no_intensity_is_made_up(hits: np.ndarray) -> None:
-    seen = Fills.none()
+    seen = QuoteFills.none()
     seen.exposure[:], seen.hits[:], seen.steps[:] = 1000.0, hits, 100.0
     assert fit_intensity(seen.exposure[0], hits) is None
     with pytest.raises(DataError, match=r"cannot be told.*agent\.intensity"):
@@ -64,7 +64,7 @@ def test_no_intensity_is_made_up(hits: np.ndarray) -> None:
 
 
 def test_a_tick_regime_without_fills_takes_all_numbers_of_the_other() -> None:
-    seen = Fills.none()
+    seen = QuoteFills.none()
     seen.exposure[1], seen.steps[:], seen.moved2[:], seen.spread[:] = 1e5, 100.0, (100.0, 900.0), (100.0, 800.0)
     seen.hits[1] = expected(1.3, 0.5, 1e5)
     market = MakerMarket.measured(seen)

@@ -11,7 +11,7 @@ from by_hand import BOX, MENU, build, rows
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emp_gym.agents.baselines import GLFT, AvellanedaStoikov, CarteaJaimungal
+from emp_gym.agents.baselines import GLFT, AvellanedaStoikovQuotes, CarteaJaimungalQuotes
 from emp_gym.agents.baselines.quotes import avellaneda_stoikov, cartea_jaimungal, depths, glft
 from emp_gym.types import ConfigError, Feature
 
@@ -25,9 +25,9 @@ FEATURES = [
 ]
 KNOWN = {"volatility": 2.0, "intensity": 1.2, "decay": 1.5}
 MAKERS = [
-    (AvellanedaStoikov, KNOWN),
+    (AvellanedaStoikovQuotes, KNOWN),
     (GLFT, KNOWN),
-    (CarteaJaimungal, KNOWN | {"half_spread": 0.5}),
+    (CarteaJaimungalQuotes, KNOWN | {"half_spread": 0.5}),
 ]
 
 
@@ -49,7 +49,7 @@ def test_avellaneda_stoikov_quote_the_spreads_of_their_tables(gamma: float, spre
 def test_avellaneda_stoikov_by_hand() -> None:
     """gamma 0.1, k 1.5, sigma 2 ticks, 1 of 2 decisions left, 2 clips: reservation price 2 * 0.1 * 4 * 1 below mid."""
     agent = build(
-        AvellanedaStoikov, BOX, FEATURES, {"episode": "2 decisions"}, risk_aversion=0.1, **KNOWN
+        AvellanedaStoikovQuotes, BOX, FEATURES, {"episode": "2 decisions"}, risk_aversion=0.1, **KNOWN
     )  # max_position 500, clip 100
     action, _ = agent.act(seen(0.4), None)
     half = 0.5 * 0.1 * 4 * 1 + np.log(1 + 0.1 / 1.5) / 0.1
@@ -159,7 +159,7 @@ def test_makers_on_the_menu_offer_what_they_hold(cls: Any, known: Any) -> None:
 
 
 def test_cartea_jaimungal_interpolate_between_clips() -> None:
-    agent = build(CarteaJaimungal, BOX, FEATURES, {"episode": "50 decisions"}, **MAKERS[2][1])
+    agent = build(CarteaJaimungalQuotes, BOX, FEATURES, {"episode": "50 decisions"}, **MAKERS[2][1])
     q, group = np.array([1.0, 1.5, 2.0]), np.zeros(3, int)
     bid, ask = agent.quotes(q, np.full(3, 20.0), group)
     table, _ = depths(cartea_jaimungal(1.2, 1.5, 0.5 / 30 * 1.5 * 4, 0.5, 5, 50), 1.5)

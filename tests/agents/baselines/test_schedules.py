@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import emp_gym  # noqa: F401  (registers the ids)
-from emp_gym.agents.baselines import POV, TWAP, VWAP, AlmgrenChriss
+from emp_gym.agents.baselines import POV, TWAP, VWAP, AlmgrenChrissSchedule
 from emp_gym.agents.baselines.schedules import ac_holdings, ac_kappa, curves
 from emp_gym.types import ConfigError, Feature
 
@@ -96,7 +96,7 @@ def test_holdings_are_the_sinh_curve_and_never_overflow(gone: float, kappa_t: fl
 
 
 def test_risk_aversion_uses_what_was_measured_and_given_numbers_win() -> None:
-    agent = build(AlmgrenChriss, EXECUTION, FEATURES, risk_aversion=1e-4, impact=0.5)
+    agent = build(AlmgrenChrissSchedule, EXECUTION, FEATURES, risk_aversion=1e-4, impact=0.5)
     with pytest.raises(ConfigError, match="volatility unknown"):
         agent.kappa()
     agent.restore({"volatility": np.array([3.0]), "impact": np.array([7.0])})
@@ -132,13 +132,13 @@ def executed(cls: Any, **config: Any) -> dict[str, np.ndarray]:
 
 def test_without_risk_aversion_almgren_chriss_is_twap() -> None:
     twap = executed(TWAP)
-    ours = executed(AlmgrenChriss, risk_aversion=0.0, volatility=3.0, impact=0.3)
+    ours = executed(AlmgrenChrissSchedule, risk_aversion=0.0, volatility=3.0, impact=0.3)
     assert np.array_equal(twap["action"], ours["action"]) and (twap["action"] == TAKE_ONE).sum() >= 8 * 9
 
 
 def test_the_more_it_fears_risk_the_earlier_it_sells() -> None:
     done = [
-        executed(AlmgrenChriss, risk_aversion=risk, volatility=3.0, impact=0.3)["done"][:16].mean()
+        executed(AlmgrenChrissSchedule, risk_aversion=risk, volatility=3.0, impact=0.3)["done"][:16].mean()
         for risk in (0.0, 1e-4, 1e-3, 1.0)
     ]
     assert done[0] < done[1] < done[2] < done[3]
@@ -211,7 +211,7 @@ def watched(cls: Any, **config: Any) -> tuple[Any, list[dict[str, Any]]]:
     return agent, asked
 
 
-@pytest.mark.parametrize("cls", [VWAP, POV, AlmgrenChriss])
+@pytest.mark.parametrize("cls", [VWAP, POV, AlmgrenChrissSchedule])
 def test_schedules_learn_from_the_training_days_that_they_are_given(cls: Any) -> None:
     agent, asked = watched(cls)
     assert asked == [{}], "no other split, no other data"
@@ -221,7 +221,7 @@ def test_schedules_learn_from_the_training_days_that_they_are_given(cls: Any) ->
 def test_measured_numbers_equal_those_of_a_plain_loop() -> None:
     """Volume per decision, sigma and eta of the first 64 decisions of 16 lanes, from the view instead of features."""
     pov, _ = watched(POV, lanes=16)
-    ac, _ = watched(AlmgrenChriss, lanes=16)
+    ac, _ = watched(AlmgrenChrissSchedule, lanes=16)
     env = make_env(16)
     env.reset(seed=0)
     volumes, moves, costs = [], [], [[] for _ in range(5)]  # type: ignore[var-annotated]

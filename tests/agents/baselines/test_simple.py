@@ -10,7 +10,7 @@ from by_hand import BOX, BUY, EXECUTION, FLATTEN, MENU, SELL, build, rows
 from gymnasium import spaces
 
 from emp_gym.agents.baselines import Hold, Oracle, Random, Symmetric
-from emp_gym.agents.baselines.menus import AT_TOUCH
+from emp_gym.agents.baselines.action_layouts import AT_TOUCH
 from emp_gym.types import ConfigError, Feature
 
 

@@ -10,7 +10,7 @@ from by_hand import BUY, FLATTEN, KEEP, MENU, SELL, build, rows
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emp_gym.agents.baselines import MeanReversion, Momentum, OrderFlowTaker
+from emp_gym.agents.baselines import MeanReversionTaker, Momentum, OrderFlowTaker
 from emp_gym.types import ConfigError, Feature
 
 FLOW = [Feature("ofi_long", "lots"), Feature("inventory", "share")]
@@ -47,7 +47,7 @@ def test_momentum_follows_a_move_of_one_standard_deviation() -> None:
 
 
 def test_mean_reversion_fades_two_standard_deviations_and_leaves_at_the_crossing() -> None:
-    agent = build(MeanReversion, MENU, MOVES, hold=50)
+    agent = build(MeanReversionTaker, MENU, MOVES, hold=50)
     seen = [
         (7.9, 4, 0),
         (8.1, 4, 0),
@@ -62,7 +62,7 @@ def test_mean_reversion_fades_two_standard_deviations_and_leaves_at_the_crossing
 
 
 def test_mean_reversion_gives_up_after_its_holding_time() -> None:
-    agent = build(MeanReversion, MENU, MOVES, hold=3)
+    agent = build(MeanReversionTaker, MENU, MOVES, hold=3)
     assert played(agent, [published(5, 4, -0.2)] * 4) == [KEEP, KEEP, FLATTEN, KEEP]
 
 
@@ -70,7 +70,7 @@ def test_mean_reversion_gives_up_after_its_holding_time() -> None:
 def test_at_the_same_threshold_reversion_enters_against_momentum(move: float, volatility: float) -> None:
     seen = rows(published(move, volatility, 0.0))
     ahead, _ = build(Momentum, MENU, MOVES, enter=1.5).act(seen, np.zeros(1, np.int64))
-    back, _ = build(MeanReversion, MENU, MOVES, enter=1.5).act(seen, np.zeros(1, np.int64))
+    back, _ = build(MeanReversionTaker, MENU, MOVES, enter=1.5).act(seen, np.zeros(1, np.int64))
     assert {BUY: SELL, SELL: BUY, KEEP: KEEP}[int(ahead[0])] == int(back[0])
 
 

@@ -16,12 +16,12 @@ from gymnasium.vector import AutoresetMode
 from emp_gym.agents import registry
 from emp_gym.agents.check import conformance
 from emp_gym.agents.muzero.agent import MuZero
-from emp_gym.agents.muzero.learning import Learner
+from emp_gym.agents.muzero.learning import Trainer
 from emp_gym.types import ConfigError
 
 SMALL: dict[str, Any] = {
-    "num_envs": 8, "simulations": 4, "batch_size": 16, "latent": 8, "hidden": 16, "warmup": 64, "unroll": 2, "iteration": 64,
-    "samples": 4, "updates_per_step": 0.05, "replay_size": 2000, "chance": 2,
+    "num_envs": 8, "simulations": 4, "batch_size": 16, "latent": 8, "hidden": 16, "warmup": 64, "num_unroll_steps": 2, "iteration": 64,
+    "samples": 4, "updates_per_step": 0.05, "replay_size": 2000, "num_chance_codes": 2,
 }  # fmt: skip
 
 
@@ -75,7 +75,7 @@ def test_resume_equals_going_on_but_for_lanes_in_flight(tmp_path: Path, env_id: 
         one.learn(make, 640)
         assert one.num_timesteps == 640
     assert same(first.arrays(), second.arrays())
-    assert isinstance(first._learner, Learner) and isinstance(second._learner, Learner)
+    assert isinstance(first._learner, Trainer) and isinstance(second._learner, Trainer)
     assert first._learner.updates == second._learner.updates > 20
     assert same(first._learner.arrays(), second._learner.arrays())
 
@@ -97,7 +97,7 @@ def test_a_resumed_run_ends_like_one_that_never_stopped(tmp_path: Path, average:
 
     def build(seed: int) -> MuZero:
         env = make(1)
-        return MuZero(env.single_observation_space, env.single_action_space, env.spec, seed=seed, **{**SMALL, "average": average})
+        return MuZero(env.single_observation_space, env.single_action_space, env.spec, seed=seed, **{**SMALL, "weight_average": average})
 
     def note(steps: int, scalars: Any) -> None:
         if steps == 256:
@@ -115,15 +115,15 @@ def test_a_resumed_run_ends_like_one_that_never_stopped(tmp_path: Path, average:
 
 def test_weights_that_act_are_the_mean_of_those_that_learn() -> None:
     """Until `average` updates have passed, the plain mean; statistics are the last."""
-    one, learned = agent(average=1000), []
-    update = Learner._update
+    one, learned = agent(weight_average=1000), []
+    update = Trainer._update
 
-    def noted(learner: Learner) -> None:
+    def noted(learner: Trainer) -> None:
         update(learner)
         learned.append([p.detach().numpy().copy() for p in learner.networks.parameters()])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Learner, "_update", noted)
+        patch.setattr(Trainer, "_update", noted)
         one.learn(fakes.make_env, 640)
     assert len(learned) > 5
     for number, mine in enumerate(one.networks.parameters()):
@@ -172,7 +172,7 @@ def test_an_edge_may_correct_what_is_imagined() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("simulations", -1), ("td_steps", -1), ("td_steps", 0), ("reanalyse", 1.5), ("deviation", 3.0), ("num_env", 3)]
+    ("key", "value"), [("simulations", -1), ("td_steps", -1), ("td_steps", 0), ("reanalyze_ratio", 1.5), ("deviation", 3.0), ("num_env", 3)]
 )
 def test_impossible_parameters(key: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=key):
@@ -197,7 +197,7 @@ def cartpole(num_envs: int | None = None, **keywords: Any) -> Any:
 
 def test_any_gymnasium_id_will_do(tmp_path: Path) -> None:
     env = cartpole(2)
-    one = MuZero(env.single_observation_space, env.single_action_space, env.spec, **{**SMALL, "chance": 1})
+    one = MuZero(env.single_observation_space, env.single_action_space, env.spec, **{**SMALL, "num_chance_codes": 1})
     one.learn(cartpole, 128)
     one.save(tmp_path)
     assert one.networks.shape.codes == 1 and one.networks.psi is None and one.networks.encoder is None
@@ -217,6 +217,6 @@ def test_it_learns_a_rung_of_the_ladder() -> None:
 
 
 LADDER: dict[str, Any] = {
-    "num_envs": 32, "simulations": 4, "batch_size": 128, "latent": 16, "hidden": 32, "chance": 3, "updates_per_step": 0.1,
+    "num_envs": 32, "simulations": 4, "batch_size": 128, "latent": 16, "hidden": 32, "num_chance_codes": 3, "updates_per_step": 0.1,
     "gamma": 0.9,
 }  # fmt: skip

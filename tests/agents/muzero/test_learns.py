@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
+from emp_gym.agents.hyperparams import preset
 from emp_gym.agents.muzero.agent import MuZero
-from emp_gym.agents.presets import preset
 from emp_gym.evaluation.reliability import iqm
 from emp_gym.runs import backtest
 from emp_gym.training.certify import judge

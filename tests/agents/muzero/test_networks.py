@@ -11,15 +11,15 @@ from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emp_gym.agents.muzero.accounts import Account, Quotes
-from emp_gym.agents.muzero.actions import Levers, Menu, actions_of, even_normals
+from emp_gym.agents.muzero.actions import BoxActions, DiscreteActions, actions_of, even_normals
+from emp_gym.agents.muzero.known_dynamics import KnownDynamics, QuoteDynamics
 from emp_gym.agents.muzero.loss import Weights, loss
 from emp_gym.agents.muzero.networks import (
     BINS,
     REACH,
     Networks,
     Normaliser,
-    Scale,
+    RunningScale,
     Shape,
     Support,
     squash,
@@ -71,7 +71,7 @@ def test_the_mean_of_noisy_targets_is_kept() -> None:
 
 
 def test_heads_begin_at_zero_and_a_policy_at_even_chances() -> None:
-    networks = build(Menu(spaces.Discrete(3)))
+    networks = build(DiscreteActions(spaces.Discrete(3)))
     state = networks.represent(torch.randn(7, 4))
     policy, value = networks.predict(state)
     after = networks.afterstate(state, torch.eye(3)[torch.arange(7) % 3])
@@ -98,7 +98,7 @@ def test_running_statistics_equal_those_of_all_rows() -> None:
 
 
 def test_the_scale_never_clips_what_was_seen() -> None:
-    scale = Scale()
+    scale = RunningScale()
     assert float(scale.size) == 1
     scale.absorb(torch.zeros(100))
     assert float(scale.size) == 1, "nothing but 0 has no size"
@@ -119,7 +119,7 @@ def test_even_noise_is_a_normal_sample_that_begins_at_0() -> None:
 
 def test_levers_fill_any_box() -> None:
     levers = actions_of(spaces.Box(np.array([0.0, -4.0], np.float32), np.array([2.0, 4.0], np.float32)), 8, 8, 1.0, 0.1, 0.5)
-    assert isinstance(levers, Levers)
+    assert isinstance(levers, BoxActions)
     assert np.allclose(levers.played(torch.tensor([[-1.0, 0.0], [1.0, 1.0]])), [[0, 0], [2, 4]])
 
 
@@ -183,11 +183,11 @@ def test_few_rare_events_tell_how_fast_they_become_rarer() -> None:
 # ---- gradients
 
 
-def build(actions: Any, observation: int = 4, codes: int = 2, account: Account | None = None, learned: bool = False) -> Networks:
+def build(actions: Any, observation: int = 4, codes: int = 2, account: KnownDynamics | None = None, learned: bool = False) -> Networks:
     shape = Shape(observation, actions.size, actions.policy, codes, latent=8, hidden=16, depth=1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Networks(shape, account or Account(), learned_codes=learned)
+        return Networks(shape, account or KnownDynamics(), learned_codes=learned)
 
 
 def batch_of(networks: Networks, actions: Any, size: int = 12, unroll: int = 3) -> dict[str, torch.Tensor]:
@@ -210,7 +210,7 @@ def batch_of(networks: Networks, actions: Any, size: int = 12, unroll: int = 3) 
 def test_gradients_reach_every_network(space: Any, kind: str) -> None:
     actions = actions_of(space, 8, 8, 1.0, 0.1, 0.5)
     if kind == "exact":
-        account = Quotes({"elapsed": 0, "inventory": 1, "closing": 2}, 0.1)
+        account = QuoteDynamics({"elapsed": 0, "inventory": 1, "closing": 2}, 0.1)
         networks = build(actions, 3, 3, account)
         assert networks.market == 0 and networks.h is None
     else:
@@ -227,7 +227,7 @@ def test_gradients_reach_every_network(space: Any, kind: str) -> None:
 
 
 def test_what_was_not_lived_teaches_nothing() -> None:
-    actions = Menu(spaces.Discrete(3))
+    actions = DiscreteActions(spaces.Discrete(3))
     networks = build(actions)
     one, two = batch_of(networks, actions), batch_of(networks, actions)
     one["lived"][:, 2:] = two["lived"][:, 2:] = False

@@ -10,7 +10,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from emp_gym.agents.muzero.actions import Levers, Menu
+from emp_gym.agents.muzero.actions import BoxActions, DiscreteActions
 from emp_gym.agents.muzero.planning import Planner
 from emp_gym.agents.muzero.search import SearchConfig
 
@@ -52,7 +52,7 @@ class OneQuote:
 
 def found(rounds: int) -> float:
     """The offset that is found, starting at 2."""
-    levers = Levers(spaces.Box(-1.0, 1.0, (1,), np.float32), 64, 64, 1.0, 0.25, 0.6)
+    levers = BoxActions(spaces.Box(-1.0, 1.0, (1,), np.float32), 64, 64, 1.0, 0.25, 0.6)
     levers.draw(None)
     planner = Planner(OneQuote(), levers, 1.0)  # type: ignore[arg-type]
     config = SearchConfig(simulations=0, q_floor=1e-6)
@@ -67,12 +67,12 @@ def test_searching_again_comes_nearer_to_the_top() -> None:
 
 
 def test_in_a_menu_there_is_nothing_between() -> None:
-    assert Menu(spaces.Discrete(3)).nearer(torch.zeros(2, 3), None) is None  # type: ignore[arg-type]
+    assert DiscreteActions(spaces.Discrete(3)).nearer(torch.zeros(2, 3), None) is None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("rounds", [1, 3])
 def test_new_candidates_are_as_wide_as_ever(rounds: int) -> None:
-    levers = Levers(spaces.Box(-1.0, 1.0, (1,), np.float32), 8, 8, 1.0, 0.25, 0.6)
+    levers = BoxActions(spaces.Box(-1.0, 1.0, (1,), np.float32), 8, 8, 1.0, 0.25, 0.6)
     levers.draw(None)
     before = levers.noise.clone()
     planner = Planner(OneQuote(), levers, 1.0)  # type: ignore[arg-type]

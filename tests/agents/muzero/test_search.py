@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tabular import random_world
 
 from emp_gym.agents.muzero.gumbel import considered_visits, halving_table
-from emp_gym.agents.muzero.search import Root, SearchConfig, SearchError, _Run, search
+from emp_gym.agents.muzero.search import Root, SearchConfig, SearchError, _SearchRun, search
 
 LANES, STATES = 5, 12
 
@@ -46,7 +46,7 @@ def test_visits_sum_to_the_simulations_and_masked_actions_get_nothing(problem):
 @given(problems())
 def test_every_simulation_visits_an_action_that_the_sequence_considers(problem):
     world, states, mask, gumbel, config = problem
-    run = _Run(world.root(states, mask), world, config, gumbel, None)
+    run = _SearchRun(world.root(states, mask), world, config, gumbel, None)
     if config.root_expansion:
         run.expand_root()
     for simulation in range(config.simulations):

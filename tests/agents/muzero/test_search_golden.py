@@ -7,7 +7,7 @@ import pytest
 from tabular import Tabular
 
 from emp_gym.agents.muzero.gumbel import NONE
-from emp_gym.agents.muzero.search import SearchConfig, _Run, search
+from emp_gym.agents.muzero.search import SearchConfig, _SearchRun, search
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -95,7 +95,7 @@ def test_chance_is_shared_out_as_in_the_stochastic_search_of_mctx(name, case):
         np.full((states, 1, codes), 0.97), case["follows"][:, None], case["after_value"][:, None],
     )  # fmt: skip
     simulations = case["visits"].shape[1] - 1
-    ours = _Run(
+    ours = _SearchRun(
         world.root(case["root"]), world, SearchConfig(simulations=simulations, q_floor=1e-8, root_expansion=False), None, None
     )
     for _ in range(simulations):

@@ -15,7 +15,7 @@ import emp_gym
 from emp_gym.agents.base import read_arrays
 from emp_gym.agents.check import conformance
 from emp_gym.agents.ppo import PPO
-from emp_gym.agents.ppo.policy import Seen
+from emp_gym.agents.ppo.policy import PolicyInput
 from emp_gym.envs import snapshot
 
 SMALL: dict[str, Any] = {"num_envs": 8, "n_steps": 16, "batch_size": 64, "n_epochs": 2, "layers": (8,), "threads": 1,
@@ -70,10 +70,10 @@ def test_the_first_minibatch_is_of_the_very_policy_that_acted(
     worst: list[float] = []
     evaluate = type(one.policy).evaluate_actions
 
-    def judged(self: Any, seen: Seen, actions: Any) -> Any:
+    def judged(self: Any, seen: PolicyInput, actions: Any) -> Any:
         answer = evaluate(self, seen, actions)
         buffer = one._trainer.rollout_buffer  # type: ignore[union-attr]
-        if isinstance(seen, Seen) and seen.fresh is not None:
+        if isinstance(seen, PolicyInput) and seen.fresh is not None:
             assert seen.fresh.shape[0] == 16 and seen.state is not None
             seen.fresh.any(dim=1).sum() > 1 or pytest.fail("no episode begins inside")
         found = torch.sort(answer[1].detach())[0]
@@ -100,8 +100,8 @@ def test_a_forgotten_begin_of_an_episode_is_seen_by_the_test_above(extractor: st
     fresh = torch.zeros(16, 8, dtype=torch.bool)
     fresh[5, 2] = True
     state = one.policy.initial_state(8)
-    whole = one.policy.decide(Seen(rows, state=state, fresh=fresh))[0]
-    faulty = one.policy.decide(Seen(rows, state=state, fresh=torch.zeros_like(fresh)))[0]
+    whole = one.policy.decide(PolicyInput(rows, state=state, fresh=fresh))[0]
+    faulty = one.policy.decide(PolicyInput(rows, state=state, fresh=torch.zeros_like(fresh)))[0]
     assert not torch.allclose(whole, faulty, atol=1e-6)
     assert torch.allclose(whole.reshape(16, 8, -1)[:5], faulty.reshape(16, 8, -1)[:5], atol=1e-6)
 

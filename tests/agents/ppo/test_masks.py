@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from emp_gym.agents.ppo import PPO
-from emp_gym.agents.ppo.policy import Seen
+from emp_gym.agents.ppo.policy import PolicyInput
 
 SMALL: dict[str, Any] = {"num_envs": 16, "n_steps": 16, "batch_size": 64, "n_epochs": 2, "layers": (16,), "threads": 1}
 ROLLOUT = 256
@@ -37,11 +37,11 @@ def test_log_probabilities_and_entropies_are_those_of_sb3_contrib(extractor: str
     torch.nn.init.normal_(one.policy.action_net.weight, 0.0, 2.0, generator=torch.Generator().manual_seed(1))
     observation = torch.randn(50, 8, generator=torch.Generator().manual_seed(2))
     state = one.policy.initial_state(50) or None
-    free = one.policy.decide(Seen(observation, state=state))[0].detach()
+    free = one.policy.decide(PolicyInput(observation, state=state))[0].detach()
     theirs = contrib.MaskableCategorical(logits=free.clone(), masks=masks.numpy())
     actions = torch.from_numpy(np.argmax(np.random.default_rng(0).random((50, 11)) * masks.numpy(), axis=1))
-    _, log_probs, entropy = one.policy.evaluate_actions(Seen(observation, masks, state=state), actions)
-    ours = one.policy.decide(Seen(observation, masks, state=state))[0]
+    _, log_probs, entropy = one.policy.evaluate_actions(PolicyInput(observation, masks, state=state), actions)
+    ours = one.policy.decide(PolicyInput(observation, masks, state=state))[0]
     assert torch.allclose(ours.exp(), theirs.probs, atol=1e-6)
     assert torch.allclose(log_probs, theirs.log_prob(actions), atol=1e-5)
     assert entropy is not None and torch.allclose(entropy, theirs.entropy(), atol=1e-5)

@@ -22,7 +22,7 @@ from emp_gym.envs.wrappers import (
 )
 from emp_gym.governance.kill_switch.gate import KillGate
 from emp_gym.governance.kill_switch.switch import KillSwitch
-from emp_gym.types import ConfigError, OrderKind, Stop
+from emp_gym.types import ConfigError, RequestType, TruncationReason
 
 QUOTE, BUY = 1, 7
 SAME, NEXT, OFF = AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED
@@ -68,11 +68,11 @@ def test_a_kill_ends_every_lane_in_one_step_and_sends_cancels_only(tmp_path, lat
     assert open_.all()
     env.gate.switch.trip("alice", "why")
     _, _, end, cut, info = env.step(np.full(3, BUY))
-    assert cut.all() and not end.any() and (info["truncated_by"] == Stop.CALL).all()
+    assert cut.all() and not end.any() and (info["truncated_by"] == TruncationReason.CALL).all()
     kinds = env.unwrapped.lanes.sent.kind
-    assert ((kinds == OrderKind.CANCEL).sum(axis=1) == open_).all()
-    assert ((kinds == OrderKind.MARKET).sum(axis=1) == (flatten & (held[:, 0] != 0))).all()
-    assert not np.isin(kinds, (OrderKind.LIMIT, OrderKind.REPLACE)).any()
+    assert ((kinds == RequestType.CANCEL).sum(axis=1) == open_).all()
+    assert ((kinds == RequestType.MARKET).sum(axis=1) == (flatten & (held[:, 0] != 0))).all()
+    assert not np.isin(kinds, (RequestType.LIMIT, RequestType.REPLACE)).any()
     assert not (env.unwrapped.view.order_id > 0).any() and not env.unwrapped.view.position.any()
     assert (info["reason"] != 0).all() and (info["cost"] >= open_).all()
 
@@ -87,7 +87,7 @@ def test_while_it_is_closed_every_episode_is_one_step_long_and_offers_keep_only(
     _, _, _, cut, info = env.step(np.full(3, QUOTE))
     assert cut.all()
     ended = info["final_info"] if mode is SAME else info
-    assert (ended["truncated_by"] == Stop.COMMAND).all() and (ended["summary"]["length"] == 2).all()
+    assert (ended["truncated_by"] == TruncationReason.COMMAND).all() and (ended["summary"]["length"] == 2).all()
     for _ in range(2):
         if mode is OFF:
             _, info = env.reset(options={"reset_mask": np.ones(3, bool)})
@@ -113,7 +113,7 @@ def test_scalar_and_vector_agree_bit_for_bit(tmp_path):
         assert (alone[0] == together[0][0]).all() and alone[1] == together[1][0] and alone[3] == together[3][0]
         assert all(alone[4][key] == together[4][key][0] for key in ("truncated_by", "cost", "reason"))
         if alone[3]:
-            stopped += alone[4]["truncated_by"] == Stop.DRAWDOWN
+            stopped += alone[4]["truncated_by"] == TruncationReason.DRAWDOWN
             first, _ = one.reset()
             many.reset(options={"reset_mask": np.ones(2, bool)})
     assert stopped, "the rule was met"
@@ -147,9 +147,9 @@ def test_a_drawdown_in_one_lane_closes_the_switch_for_all_and_survives(tmp_path)
     env = vector(gates=[{"gate": "kill-switch", "folder": str(tmp_path), "drawdown": 0.01}])
     env.reset(seed=0)
     _, _, _, cut, info = env.step(np.array([BUY, 0, 0]))
-    assert cut.all() and (info["truncated_by"] == Stop.DRAWDOWN).all(), "in the step in which the spread was paid"
+    assert cut.all() and (info["truncated_by"] == TruncationReason.DRAWDOWN).all(), "in the step in which the spread was paid"
     KillSwitch.at(tmp_path).finish()
-    assert KillSwitch.seen(tmp_path).cause is Stop.DRAWDOWN
+    assert KillSwitch.seen(tmp_path).cause is TruncationReason.DRAWDOWN
 
 
 def test_what_a_closing_trade_loses_is_seen_before_the_episode_is_forgotten(tmp_path):
@@ -164,7 +164,7 @@ def test_what_a_closing_trade_loses_is_seen_before_the_episode_is_forgotten(tmp_
     env.unwrapped.lanes.gates[0]._monitors.limits["fall2"] = int(1.5 * paid * 2e8)
     _, _, _, cut, info = env.step(np.array([0]))
     assert cut.all() and info["final_info"]["truncated_by"] == 0, "the episode ended by its time"
-    assert KillSwitch.at(tmp_path).kill.cause is Stop.DRAWDOWN
+    assert KillSwitch.at(tmp_path).kill.cause is TruncationReason.DRAWDOWN
     assert not info["action_mask"][:, 1:].any(), "and the next one offers nothing"
 
 
@@ -197,7 +197,7 @@ def test_a_stage_in_the_environment_cuts_refuses_and_stops(tmp_path):
         assert (info["truncated_by"] == 0).all() and cut.all() == (step == 2)
     assert not info["action_mask"][:, 1:].any()
     _, _, _, cut, info = env.step(np.full(2, BUY))
-    assert cut.all() and (info["final_info"]["truncated_by"] == Stop.STAGE).all() and not env.unwrapped.lanes.sent.kind.any()
+    assert cut.all() and (info["final_info"]["truncated_by"] == TruncationReason.STAGE).all() and not env.unwrapped.lanes.sent.kind.any()
 
 
 def test_wrong_uses_are_refused(tmp_path):

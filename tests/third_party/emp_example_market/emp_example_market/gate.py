@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from emp_gym.extend import Gate, OrderKind, Verdicts, passed
+from emp_gym.extend import Gate, RequestType, Verdicts, passed
 
 HOUR = 3_600_000_000_000  # ns
 REASON = np.uint64(1 << 32)
@@ -18,9 +18,9 @@ class Lunch(Gate):
 
     def __call__(self, view, orders):
         closed = (self.begin_ns <= view.time_ns) & (view.time_ns < self.end_ns)
-        drop = closed[:, None] & (orders.kind != OrderKind.NONE) & (orders.kind != OrderKind.CANCEL)
+        drop = closed[:, None] & (orders.kind != RequestType.NONE) & (orders.kind != RequestType.CANCEL)
         if not drop.any():
             return orders, passed(orders)
         sent = orders.copy()
-        sent.kind[drop], sent.quantity[drop] = OrderKind.NONE, 0
+        sent.kind[drop], sent.quantity[drop] = RequestType.NONE, 0
         return sent, Verdicts(np.where(drop, REASON, np.uint64(0)), orders.quantity.copy(), sent.quantity.copy())

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from emp_gym.extend import Feature, FeatureSet, Kind
+from emp_gym.extend import Feature, FeatureSet, MessageType
 
 
 def large_trades(day):
-    executed = np.isin(day.messages["kind"], (Kind.EXECUTE, Kind.EXECUTE_HIDDEN))
+    executed = np.isin(day.messages["kind"], (MessageType.EXECUTE, MessageType.EXECUTE_HIDDEN))
     return (executed & (day.messages["size"] >= 500)).astype(np.int64)
 
 
