@@ -159,7 +159,7 @@ def test_resume_goes_on_where_it_stopped(tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--env", "fake-lob-v0", "--agent", "pop"], "did you mean ppo"),
+        (["--env", "fake-lob-v0", "--agent", "pop"], "did you mean 'ppo'"),
         (["--env", "fake-lob-v0", "--set", "agent.gama=1"], "did you mean agent.gamma"),
         (["--env", "emp-lob-v9"], "did you mean emp-lob-v0"),
         ([], "--env is missing"),

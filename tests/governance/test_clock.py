@@ -78,7 +78,7 @@ def test_a_clock_that_is_behind_is_spoken_of_once_and_times_never_decrease(desk:
     with caplog.at_level(logging.WARNING, "emp_gym"):
         desk.trial()
         desk.trial()
-    (said,) = [record.getMessage() for record in caplog.records if record.name.endswith("log")]
+    (said,) = [record.getMessage() for record in caplog.records if ".log" in record.name]
     assert "the clock is behind" in said and "9 days, 23:59:59" in said and "2023-11-14" in said
     times = [entry.ts_ns for entry in desk.log.entries()]
     assert times == sorted(times) and times[-1] == last

@@ -194,8 +194,8 @@ def test_a_process_that_does_not_get_on_is_ended_by_the_system(log):
     story = (
         f"import sys; sys.path.insert(0, {str(Path(verify.__file__).parent)!r})\n"
         "import verify\n"
-        "verify.Watch.alone, verify.STALL_S = True, -0.8\n"
-        f"verify.Watch([verify.Path({str(log)!r})])\n"
+        "verify.ReadingBudget.alone, verify.STALL_S = True, -0.8\n"
+        f"verify.ReadingBudget([verify.Path({str(log)!r})])\n"
         "while True: pass\n"
     )
     assert subprocess.run([sys.executable, "-c", story], timeout=60).returncode == -signal.SIGALRM

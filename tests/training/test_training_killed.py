@@ -23,7 +23,7 @@ from emp_gym.governance.folder import GovernanceFolder
 from emp_gym.governance.log.reader import LogReader
 from emp_gym.governance.verify import verify
 from emp_gym.runs.run_metadata import learning_time
-from emp_gym.training import train as training
+from emp_gym.training import callbacks
 
 WRITES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"}  # and files that are opened to write
 
@@ -160,7 +160,7 @@ def test_a_run_that_is_killed_while_it_writes_ends_as_if_nothing_had_been(words,
 def test_seconds_of_training_are_those_of_all_its_lives(words, tmp_path, monkeypatch):
     """Ten seconds an iteration, by a clock that only `Recorder` reads; what the checkpoint does not hold is not counted."""
     clock = itertools.count(0.0, 10.0)
-    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     run = tmp_path / "run"
     assert train.main([*words, "--run-dir", str(tmp_path / "whole")]) == 0
     assert learning_time(tmp_path / "whole" / "curves.csv") == (512, 80.0)
