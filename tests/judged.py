@@ -11,6 +11,7 @@ from emp_gym.cli import evaluation as judging
 from emp_gym.runs import backtest
 from emp_gym.runs.backtest import Comparison
 from emp_gym.runs.config import EvaluationConfig, RunConfig
+from emp_gym.runs.evaluation_setup import EvaluationSetup
 from emp_gym.types import RunLog
 
 KWARGS = {"data": "synthetic:rows=6000", "episode": "50 decisions"}
@@ -40,11 +41,11 @@ def judge(env_id: str, agent: str, seeds: int = 1, episodes: int = EPISODES, env
     made = backtest.make_env(env_id, config.env, 1, split="test")
     agents = [backtest.build(agent, made, seed) for seed in range(seeds)]
     made.close()
-    return Judged(config, agents, *backtest.judge(config, agents, record=True))
+    return Judged(config, agents, *backtest.judge(EvaluationSetup(config, agents), record=True))
 
 
 def left(one: Judged, folder: Path) -> Path:
     """`folder` with the report of `one`, as a command leaves it."""
     folder.mkdir(parents=True, exist_ok=True)
-    judging.judge_into(one.config, [], one.agents, folder)
+    judging.judge_into(EvaluationSetup(one.config, one.agents), folder)
     return folder

@@ -34,6 +34,7 @@ from emp_gym.reports.report_data import Findings
 from emp_gym.runs import backtest
 from emp_gym.runs.backtest import AgentResult, Comparison
 from emp_gym.runs.config import EvaluationConfig, RunConfig
+from emp_gym.runs.evaluation_setup import EvaluationSetup
 from emp_gym.runs.held_out import Proof, Standing
 from emp_gym.runs.rules import NO_RECORD
 from emp_gym.runs.run_folder import RunFolder
@@ -167,8 +168,9 @@ def judged(asked: RunConfig, runs: Sequence[RunFolder] = ()) -> Told:
         env = backtest.make_env(asked.env_id, asked.env, 1, split=asked.evaluation.split)
         agents = [backtest.build(asked.agent_name, env)]
         env.close()
-    comparison, _, _ = backtest.judge(asked, agents)
-    return told(introduce(comparison, asked, runs), asked, runs[0].path if runs else None)
+    setup = EvaluationSetup(asked, agents, runs)
+    comparison, _, _ = backtest.judge(setup)
+    return told(introduce(comparison, setup), asked, runs[0].path if runs else None)
 
 
 def told(comparison: Comparison, asked: RunConfig, folder: Path | None = None) -> Told:

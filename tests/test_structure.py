@@ -43,11 +43,13 @@ LAYERS = (  # lowest first; a room may import from lower layers only, and from i
     {"search"},
     {"studies"},
     {"benchmarks"},
+    {"api"},
     {"cli"},
 )
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
 CLOSED = {"agents": {"market", "data"}}  # an agent sees an environment and the shared types, never a market from inside
 LINKS = ("envs", "agents")
+OFFERED = "emp_gym.api"  # what the package itself offers: loaded when one of its names is asked for, and nothing within asks for one
 CONFINED = {  # package -> path prefixes below emp_gym where it may be imported
     "torch": ("agents/", "training/", "runs/", "benchmarks/"),
     "tensorboard": ("agents/", "training/"),
@@ -146,7 +148,7 @@ def wrong_arrows(root: Path) -> list[str]:
                 if parts[0] != "emp_gym" or len(parts) < 2 or parts[1].startswith("__"):
                     continue
                 other = parts[1]
-                if other == room or (not room and other == "envs"):  # the package registers the ids
+                if other == room or (not room and (other == "envs" or target == OFFERED)):  # the package registers the ids
                     continue
                 low = other in RANK and room in RANK and RANK[other] < RANK[room]
                 if not low or other in CLOSED.get(room, ()):
@@ -160,7 +162,7 @@ def circles(root: Path) -> list[str]:
     reached = {}
     for name, path in files.items():
         wanted = {target if target in files else item.module for item in imports(path, root) for target in item.targets}
-        reached[name] = wanted & files.keys() - {name}
+        reached[name] = wanted & files.keys() - {name} - ({OFFERED} if name == "emp_gym" else set())
     while grown := {name: more for name, own in reached.items() if not own >= (more := set().union(*(reached[other] for other in own)))}:
         for name, more in grown.items():
             reached[name] |= more

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emp_gym import trust
 from emp_gym.cli import executors, user_modules
@@ -18,6 +18,9 @@ from emp_gym.terminal.flags import Parser
 from emp_gym.terminal.obstacles import unwritten_is_told_later, writing
 from emp_gym.terminal.shell_commands import command
 from emp_gym.types import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from emp_gym.runs.evaluation_setup import EvaluationSetup
 
 
 def parser() -> Parser:
@@ -68,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(a: argparse.Namespace) -> int:
     from emp_gym.cli import evaluation
-    from emp_gym.runs.data_check import verify_for
+    from emp_gym.runs.data_check import verify
 
     user_modules.admit(a)
     if a.policy is not None and a.govern is None:
@@ -83,15 +86,15 @@ def _run(a: argparse.Namespace) -> int:
             governed.must_be_open()
         if governed and a.policy is not None:
             a.run = governed.registry.load(a.policy)
-        config, agents, runs = _from_run(a) if a.run is not None else _from_name(a)
-        _nobody_elses(a, runs)
-        if a.verify:
-            say(verify_for(config) or f"{config.env_id} has no days to verify")
-        versions = [governed.registry.version_of(run.path) for run in runs] if governed else []
-        with unwritten_is_told_later() as later:
-            _judge(config, agents, runs, a)
+        with _from_run(a) if a.run is not None else _from_name(a) as judged:
+            _nobody_elses(a, judged.runs)
+            if a.verify:
+                say(verify(judged.env) or f"{judged.config.env_id} has no days to verify")
+            versions = [governed.registry.version_of(run.path) for run in judged.runs] if governed else []
+            with unwritten_is_told_later() as later:
+                _judge(judged, a)
         if governed:
-            evaluation.enter_evidence(governed, versions, config)
+            evaluation.enter_evidence(governed, versions, judged.config)
         later()
     return 0
 
@@ -170,7 +173,7 @@ def _show(comparison: Any, a: argparse.Namespace, found: Any = None, assumed: An
         evaluation.told_where(a.report)
 
 
-def _judge(config: Any, agents: list[Any], runs: list[Any], a: argparse.Namespace) -> None:
+def _judge(evaluation: EvaluationSetup, a: argparse.Namespace) -> None:
     from emp_gym.reports import fidelity
     from emp_gym.runs import backtest
     from emp_gym.training import distributed
@@ -178,44 +181,40 @@ def _judge(config: Any, agents: list[Any], runs: list[Any], a: argparse.Namespac
     judged: list[Any] = []
     try:
         with executors.opened(a) as where, writing(a.report or a.html or a.log or Path()):
-            judge = backtest.judge if where is None else distributed.judging(where, runs)
-            comparison, found = _compared(config, agents, runs, a, judge, judged)
+            judge = backtest.judge if where is None else distributed.judging(where)
+            comparison, found = _compared(evaluation, a, judge, judged)
     except OSError:
         if judged:  # the files are missing, the result is not
             _show(judged[0], argparse.Namespace(**{**vars(a), "report": None}), *judged[1:])
         raise
     assumed = None
     if a.fidelity:
-        assumed = fidelity.replay(config, agents, progress=lambda name: say(f"replaying: {name}"), preface=comparison.preface)
+        assumed = fidelity.replay(evaluation, progress=lambda name: say(f"replaying: {name}"), preface=comparison.preface)
         if a.report is not None:
             with writing(a.report):
                 fidelity.write(assumed, a.report)
     _show(comparison, a, found, assumed)
 
 
-def _compared(
-    config: Any, agents: list[Any], runs: list[Any], a: argparse.Namespace, judge: Any, judged: list[Any]
-) -> tuple[Any, Any]:
+def _compared(evaluation: EvaluationSetup, a: argparse.Namespace, judge: Any, judged: list[Any]) -> tuple[Any, Any]:
     """The comparison by `judge` and, where there is a report, what it was made of; leaves the files that were asked for. Both stand
     in `judged` before these are written."""
-    from emp_gym.cli import evaluation
+    from emp_gym.cli.evaluation import judge_into, save_logs
     from emp_gym.reports.preface import introduce
 
     if a.report is not None or a.html is not None:
         with nullcontext(a.report) if a.report is not None else TemporaryDirectory() as folder:
             root = Path(folder)
             root.mkdir(parents=True, exist_ok=True)
-            comparison, found = evaluation.judge_into(
-                config, runs, agents, root, a.log, judge, lambda *both: judged.extend(both)
-            )
+            comparison, found = judge_into(evaluation, root, a.log, judge, lambda *both: judged.extend(both))
             if a.html is not None:
                 a.html.write_bytes((root / "report.html").read_bytes())
         return comparison, found
-    comparison, logs, baselines = judge(config, agents, record=a.log is not None)
-    comparison = introduce(comparison, config, runs)
+    comparison, logs, baselines = judge(evaluation, record=a.log is not None)
+    comparison = introduce(comparison, evaluation)
     judged.append(comparison)
     if a.log is not None:
-        evaluation.save_logs(a.log, config.agent_name, logs, baselines)
+        save_logs(a.log, evaluation.config.agent_name, logs, baselines)
     return comparison, None
 
 
@@ -250,9 +249,10 @@ def _folders(run: Path) -> list[Path]:
     return folders
 
 
-def _from_run(a: argparse.Namespace) -> tuple[Any, list[Any], list[Any]]:
-    """Configuration, agents and run folders of ``--run``: one run, or the seeds below it."""
+def _from_run(a: argparse.Namespace) -> EvaluationSetup:
+    """What ``--run`` asks for: one run, or the seeds below it."""
     from emp_gym.data.store import NoSuchData
+    from emp_gym.runs.evaluation_setup import EvaluationSetup
     from emp_gym.runs.origin import distinct
     from emp_gym.runs.run_folder import RunFolder
     from emp_gym.training import train
@@ -267,25 +267,23 @@ def _from_run(a: argparse.Namespace) -> tuple[Any, list[Any], list[Any]]:
     try:
         config = _adapted(runs[0].config, a)
         agents = [train.load(run, config.env_id, config.env, config.evaluation.split) for run in runs]
-        _say_of_data(runs, config)
+        evaluation = EvaluationSetup(config, agents, runs)
+        _say_of_data(evaluation)
     except NoSuchData as error:
         if a.data is not None:
             raise
         raise DataError(
             f"{a.policy or a.run}: the run's data are not there any more ({error.name}); say where they are now: --data NEW_PLACE"
         ) from error
-    return config, agents, runs
+    return evaluation
 
 
-def _say_of_data(runs: Sequence[Any], config: Any) -> None:
-    """In what the data are not those on which `runs` were made."""
-    from emp_gym.runs import backtest
+def _say_of_data(evaluation: EvaluationSetup) -> None:
+    """In what the data are not those on which its runs were made."""
     from emp_gym.runs.run_folder import data_differs
 
-    env = backtest.make_env(config.env_id, config.env, 1, split=config.evaluation.split)
-    for line in dict.fromkeys(line for run in runs for line in data_differs(run, env)):
+    for line in dict.fromkeys(line for run in evaluation.runs for line in data_differs(run, evaluation.env)):
         say(f"warning: the data are not those of the run's record: {line}")
-    env.close()
 
 
 def _named(a: argparse.Namespace) -> Any:
@@ -297,15 +295,17 @@ def _named(a: argparse.Namespace) -> Any:
     return _adapted(replace(RunConfig(), agent_name=a.agent), a)
 
 
-def _from_name(a: argparse.Namespace) -> tuple[Any, list[Any], list[Any]]:
+def _from_name(a: argparse.Namespace) -> EvaluationSetup:
     from emp_gym.agents.base import Learner, traits
+    from emp_gym.runs.evaluation_setup import EvaluationSetup
     from emp_gym.training import distributed
 
-    config = _named(a)
-    agent = distributed.named(config)
+    evaluation = EvaluationSetup(_named(a))
+    agent = distributed.named(evaluation.config, evaluation.env)
     if isinstance(agent, Learner) and not traits(agent).learns_first:
         raise ConfigError(
             f"{a.agent} has learned nothing yet: train it with "
             f"{command('train.py', '--env', a.env, '--agent', a.agent)}, then evaluate.py --run DIR"
         )
-    return config, [agent], []
+    evaluation.agents = [agent]
+    return evaluation

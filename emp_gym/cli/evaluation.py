@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from emp_gym.envs.about import MARKET, about
+from emp_gym.envs.about import MARKET
 from emp_gym.printable import printable
 from emp_gym.reports import episode_plot, plots, report, report_data
 from emp_gym.reports.formatting import left_out
@@ -19,6 +19,7 @@ from emp_gym.reports.report_data import Findings, Optimum
 from emp_gym.runs import backtest
 from emp_gym.runs.backtest import Comparison
 from emp_gym.runs.config import RunConfig
+from emp_gym.runs.evaluation_setup import EvaluationSetup
 from emp_gym.runs.run_folder import RunFolder, provenance
 from emp_gym.runs.run_metadata import gather
 from emp_gym.terminal import tables
@@ -32,29 +33,26 @@ if TYPE_CHECKING:
     from emp_gym.reports.fidelity import Fidelity
 
 
-def judge_and_report(
-    config: RunConfig, runs: Sequence[RunFolder], agents: Sequence[Any], root: Path, judge: Judge = backtest.judge
-) -> Comparison:
+def judge_and_report(evaluation: EvaluationSetup, root: Path, judge: Judge = backtest.judge) -> Comparison:
     """As `judge_into`, with table and verdict on stdout."""
-    comparison, _ = judge_into(config, runs, agents, root, judge=judge, told=lambda compared, found: show(compared, found, "the report"))
+    comparison, _ = judge_into(evaluation, root, judge=judge, told=lambda compared, found: show(compared, found, "the report"))
     told_where(root)
     return comparison
 
 
 def judge_into(
-    config: RunConfig, runs: Sequence[RunFolder], agents: Sequence[Any], root: Path, log: Path | None = None,
-    judge: Judge = backtest.judge, told: Callable[[Comparison, Findings], None] = lambda _compared, _found: None,
+    evaluation: EvaluationSetup, root: Path, log: Path | None = None, judge: Judge = backtest.judge,
+    told: Callable[[Comparison, Findings], None] = lambda _compared, _found: None,
 ) -> tuple[Comparison, Findings]:  # fmt: skip
-    """Leaves report and pictures in `root`, and run logs below `log`. `runs` and `agents`: one per training seed. `told` hears what
-    was found before anything is written, which may fail."""
+    """Leaves report and pictures in `root`, and run logs below `log`. `told` hears what was found before
+    anything is written, which may fail."""
     began = time.perf_counter()
-    env = backtest.make_env(config.env_id, config.env, 1, split=config.evaluation.split)
-    record = log is not None or about(env).kind == MARKET
-    comparison, logs, baselines = judge(config, agents, record=record)
-    comparison = introduce(comparison, config, runs)
-    facts = gather(config, runs, provenance(env), env, time.perf_counter() - began)
-    env.close()
-    found = report_data.find(comparison, logs, baselines, config.evaluation, optimum(config, agents))
+    config, runs = evaluation.config, evaluation.runs
+    record = log is not None or evaluation.about.kind == MARKET
+    comparison, logs, baselines = judge(evaluation, record=record)
+    comparison = introduce(comparison, evaluation)
+    facts = gather(config, runs, provenance(evaluation.env), evaluation.env, time.perf_counter() - began)
+    found = report_data.find(comparison, logs, baselines, config.evaluation, optimum(config, evaluation.agents))
     told(comparison, found)
     if log is not None:
         save_logs(log, config.agent_name, logs, baselines)

@@ -222,6 +222,7 @@ def _train_and_judge(
     from emp_gym.jit import kernels_are_new
     from emp_gym.runs import backtest
     from emp_gym.runs.data_check import verify_for
+    from emp_gym.runs.evaluation_setup import EvaluationSetup
     from emp_gym.runs.held_out import spoken
     from emp_gym.runs.run_folder import RunFolder
     from emp_gym.training import distributed
@@ -248,10 +249,13 @@ def _train_and_judge(
             _say_of_report(folder)
         if not a.no_evaluation:
             say(f"judging on the {spoken(parts[0].config.evaluation.split)}")
-            judge = backtest.judge if where is None else distributed.judging(where, runs)
+            judge = backtest.judge if where is None else distributed.judging(where)
             try:
-                with stop.at_once(), unwritten_is_told_later() as later, writing(root):
-                    judge_and_report(parts[0].config, runs, agents, root, judge)
+                with (
+                    stop.at_once(), unwritten_is_told_later() as later, writing(root),
+                    EvaluationSetup(parts[0].config, agents, runs) as evaluation,
+                ):  # fmt: skip
+                    judge_and_report(evaluation, root, judge)
                 if governed:
                     versions = [version for _, _, version in done if version]
                     enter_evidence(governed, versions, parts[0].config, stop.pause)

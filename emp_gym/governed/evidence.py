@@ -33,6 +33,7 @@ from emp_gym.risk.reasons import Check
 from emp_gym.runs import backtest
 from emp_gym.runs.config import RunConfig, parsed, question, remember
 from emp_gym.runs.data_check import before_evidence
+from emp_gym.runs.evaluation_setup import EvaluationSetup
 from emp_gym.runs.run_folder import CONFIG, RunFolder, commit
 from emp_gym.runs.spans import Window, lot_price
 from emp_gym.training import train
@@ -97,6 +98,7 @@ class Execution:
     ) -> None:  # fmt: skip
         self.registry, self.label, self.wrap = registry, label or regimes, wrap
         self.config = replace(config, evaluation=replace(config.evaluation, baselines=None))
+        self._setup = EvaluationSetup(self.config)
 
     def __call__(self, version: Version) -> dict[str, Any]:
         """The payload of an evaluation of `version`, with the champions of its environment on the same windows."""
@@ -106,8 +108,12 @@ class Execution:
 
     def play(self, version: Version, champions: Sequence[str]) -> dict[str, Any]:
         """The same with champions of the caller's choice."""
-        judged = self.config.evaluation
         remember(self.config, f"evaluation of {version.name}")  # who executes it again here is not asked
+        with self._setup:
+            return self._payload(version, champions)
+
+    def _payload(self, version: Version, champions: Sequence[str]) -> dict[str, Any]:
+        judged = self.config.evaluation
         policies = [self._policy(version.version, "candidate"), *(self._policy(name, "champion") for name in champions)]
         return {
             "version": version.version,
@@ -126,14 +132,14 @@ class Execution:
             "commit": commit() or "",
         }
 
-    @cached_property
+    @property
     def _chosen(self) -> list[Window]:
-        return backtest.windows(self.config.env_id, self.config.env, self.config.evaluation)
+        return self._setup.windows
 
     @cached_property
     def _where(self) -> dict[str, Any]:
         """Days and windows, each with the regime at its first row: known when the episode begins."""
-        env = backtest.make_env(self.config.env_id, self.config.env, 1, split=self.config.evaluation.split)
+        env = self._setup.env
         tape_set, days = env.unwrapped.tape_set, sorted({day for day, _ in self._chosen})
         before_evidence(tape_set)
         labels = self.label(tape_set)
@@ -142,14 +148,12 @@ class Execution:
             "start": [row for _, row in self._chosen],
             "regime": [int(labels[tape_set.day_slice(day)][row]) for day, row in self._chosen],
         }
-        described = [day_of(env, day) for day in days]
-        env.close()
-        return {"days": described, "windows": windows}
+        return {"days": [day_of(env, day) for day in days], "windows": windows}
 
     @cached_property
     def _baselines(self) -> list[dict[str, Any]]:
         config = self.config
-        logs, _ = backtest.run_baselines(config.env_id, config.env, self._chosen, config.evaluation)
+        logs, _ = backtest.run_baselines(config.env_id, config.env, self._chosen, config.evaluation, asked=self._setup.env)
         return [_row(name, "baseline", log, ObjectionCounter()) for name, log in logs.items()]
 
     def _policy(self, version: str, role: str) -> dict[str, Any] | None:

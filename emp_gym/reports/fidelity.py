@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from emp_gym import bounded
-from emp_gym.envs.about import about
 from emp_gym.evaluation import comparison as pairs
 from emp_gym.evaluation import intervals
 from emp_gym.evaluation.assumptions import HONEST, Assumptions, Fees, below_honest
@@ -24,7 +23,7 @@ from emp_gym.reports.blocks import Block, FactList, Heading, Picture, Table, Tex
 from emp_gym.reports.formatting import bare, interval, number, p_value, percent
 from emp_gym.reports.preface import Preface
 from emp_gym.runs import backtest
-from emp_gym.runs.config import RunConfig
+from emp_gym.runs.evaluation_setup import EvaluationSetup
 from emp_gym.runs.run_folder import RunFolder
 from emp_gym.runs.spans import Window, lot_price
 from emp_gym.types import F64, ConfigError
@@ -164,21 +163,17 @@ def _milliseconds(latency: Any) -> str:
 
 
 def replay(
-    config: RunConfig, agents: Sequence[Any], chosen: Sequence[Window] | None = None,
-    progress: Callable[[str], None] = lambda name: None, preface: Preface | None = None,
+    evaluation: EvaluationSetup, progress: Callable[[str], None] = lambda name: None, preface: Preface | None = None
 ) -> Fidelity:  # fmt: skip
-    """`agents` (one a training seed) under every setting, on the windows of `config`; `progress` is told each setting's name.
+    """Its agents (one a training seed) under every setting, on its windows; `progress` is told each setting's name.
 
     `ConfigError` for environments without a market of ours: there is nothing to assume about fills there.
     """
+    config, agents, known = evaluation.config, evaluation.agents, evaluation.about
     judged, env_id = config.evaluation, config.env_id
-    env = backtest.make_env(env_id, config.env, 1, split=judged.split)
-    known = about(env)
-    chosen = backtest.windows(env_id, config.env, judged) if chosen is None else list(chosen)
-    dates = backtest.dates_of(env, chosen)
+    chosen, dates = evaluation.windows, evaluation.dates
     tape = known.days
     own = [] if tape is None else [Fees.of(info.instrument, lot_price(tape, day)) for day, info in enumerate(tape.info)]
-    env.close()
     if known.assumes is None or known.market:
         what = f"the market {known.market} has none of ours" if known.market else f"{env_id} has no order book"
         raise ConfigError(f"--fidelity: {what}, in which fills would be an assumption; take an emp-lob-* id with the replay")

@@ -18,9 +18,9 @@ from emp_gym.evaluation.assumptions import FILE as HONEST
 from emp_gym.evaluation.assumptions import Fees, below_honest
 from emp_gym.evaluation.intervals import FEWEST, LEVEL, RESAMPLES
 from emp_gym.reports.formatting import percent
-from emp_gym.runs import backtest
 from emp_gym.runs.backtest import Comparison
 from emp_gym.runs.config import EvaluationConfig, RunConfig
+from emp_gym.runs.evaluation_setup import EvaluationSetup
 from emp_gym.runs.held_out import Proof, Standing, not_recorded, prove, spoken
 from emp_gym.runs.origin import differences, siblings
 from emp_gym.runs.rules import NO_RECORD, calibrated_on, is_rule, without_run
@@ -59,15 +59,14 @@ class Preface:
         return asdict(self)
 
 
-def introduce(comparison: Comparison, config: RunConfig, runs: Sequence[RunFolder], proof: Proof | None = None) -> Comparison:
-    """`comparison` with its proof and preface. `runs`: one a training seed, none for a rule; `proof` where it is known already."""
-    env = backtest.make_env(config.env_id, config.env, 1, split=config.evaluation.split)
+def introduce(comparison: Comparison, evaluation: EvaluationSetup, proof: Proof | None = None) -> Comparison:
+    """`comparison`, which `evaluation` gave, with its proof and preface; `proof` where it is known already."""
+    config, runs, env = evaluation.config, evaluation.runs, evaluation.env
     proof = proven(comparison, config, runs) if proof is None else proof
     whole = Preface(
         _data(comparison, about(env)), _trained(config, runs, proof), setting(env), _cautions(comparison, config, runs, proof, env),
         _hint(comparison, env), tuple(below(env)), _intervals(config.evaluation),
     )  # fmt: skip
-    env.close()
     parts = {name: replace(part, proof=proof, preface=whole) for name, part in comparison.by_currency.items()}
     return replace(comparison, proof=proof, preface=whole, by_currency=parts)
 

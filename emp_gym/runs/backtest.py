@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 
 from emp_gym.agents import registry
@@ -25,18 +24,17 @@ from emp_gym.evaluation.runlog import PER_WINDOW
 from emp_gym.governance.kill_switch.gate import raise_if_killed
 from emp_gym.risk.gates import Gate
 from emp_gym.runs import spans
-from emp_gym.runs.config import EvaluationConfig, RunConfig
+from emp_gym.runs.config import EvaluationConfig
 from emp_gym.runs.contract import broken
 from emp_gym.runs.drift import Drift, Mids, drift_of
+from emp_gym.runs.evaluation_setup import EvaluationSetup as EvaluationSetup
+from emp_gym.runs.evaluation_setup import dates_of as dates_of
+from emp_gym.runs.evaluation_setup import make_env as make_env
+from emp_gym.runs.evaluation_setup import windows as windows
 from emp_gym.runs.held_out import Proof, not_recorded
 from emp_gym.runs.run_recorder import Decisions, RunRecorder, recorder
 from emp_gym.runs.spans import Played, Window
 from emp_gym.types import DataError, RunLog
-
-
-def make_env(env_id: str, env_kwargs: Mapping[str, Any], num_envs: int, **more: Any) -> Any:
-    """A native vector environment; keywords of `more` win."""
-    return gym.make_vec(env_id, num_envs=num_envs, **{**env_kwargs, **more})
 
 
 def gates_of(env: Any) -> tuple[Gate, ...]:
@@ -49,21 +47,6 @@ def build(name: str, env: Any, seed: int = 0, config: Mapping[str, Any] | None =
     """The agent called `name` for one lane of vector environment `env`."""
     cls, arguments = registry.configured(name, config)
     return cls(env.single_observation_space, env.single_action_space, env.spec, seed=seed, **arguments)
-
-
-def windows(env_id: str, env_kwargs: Mapping[str, Any], config: EvaluationConfig) -> list[Window]:
-    """The disjoint windows (day, row) that an evaluation uses; raises `DataError` where the split holds none."""
-    env = make_env(env_id, env_kwargs, 1, split=config.split)
-    known = about(env).windows
-    if known is None:
-        raise broken(env_id, ["has no windows(count), so there is nothing to judge it on"])
-    found = known(config.episodes)
-    env.close()
-    if not found:
-        raise DataError(
-            f"the {config.split} split of {env_id} has no window long enough for one episode; shorten env.episode"
-        )
-    return [(int(day), int(row)) for day, row in found]
 
 
 def evaluate(
@@ -207,43 +190,36 @@ class Comparison:
         return next((row for row in self.rows[1:] if row.name == name), None)
 
 
-def judge(
-    config: RunConfig, agents: Sequence[Any], *, chosen: Sequence[Window] | None = None, record: bool = False
-) -> tuple[Comparison, list[RunLog], dict[str, RunLog]]:
-    """Evaluates `agents` (one per training seed) and the baselines on the same held-out windows: (comparison, logs of the
-    agents, logs of the baselines). `chosen` None: the windows that the config asks for; with `record` the logs have tables.
-    """
-    judged, env_id, env_kwargs = config.evaluation, config.env_id, config.env
-    chosen = windows(env_id, env_kwargs, judged) if chosen is None else list(chosen)
-    runs = [played(config, agent, chosen, record=record) for agent in agents]
-    baselines, skipped = run_baselines(env_id, env_kwargs, chosen, judged, record=record)
-    return conclude(config, runs, baselines, skipped), runs, without(baselines, config.agent_name)
+def judge(evaluation: EvaluationSetup, *, record: bool = False) -> tuple[Comparison, list[RunLog], dict[str, RunLog]]:
+    """Its agents and the baselines on the same windows: (comparison, logs of the agents, logs of the baselines); with `record` the
+    logs have tables."""
+    config = evaluation.config
+    runs = [played(evaluation, agent, record=record) for agent in evaluation.agents]
+    baselines, skipped = run_baselines(
+        config.env_id, config.env, evaluation.windows, config.evaluation, record=record, asked=evaluation.env
+    )
+    return conclude(evaluation, runs, baselines, skipped), runs, without(baselines, config.agent_name)
 
 
-def played(config: RunConfig, agent: Agent, chosen: Sequence[Window], *, record: bool = False) -> RunLog:
-    """The episodes of `agent` on the windows `chosen`; with `record` the log has tables."""
-    judged, noting = config.evaluation, None
-    if record:
-        env = make_env(config.env_id, config.env, 1)
-        noting = recorder(env)
-        env.close()
-    return evaluate(agent, config.env_id, config.env, chosen, judged.seed, judged.split, record=noting)
+def played(evaluation: EvaluationSetup, agent: Agent, *, record: bool = False) -> RunLog:
+    """The episodes of `agent` on the windows of `evaluation`; with `record` the log has tables."""
+    config, judged = evaluation.config, evaluation.config.evaluation
+    noting = recorder(evaluation.env) if record else None
+    return evaluate(agent, config.env_id, config.env, evaluation.windows, judged.seed, judged.split, record=noting)
 
 
 def conclude(
-    config: RunConfig, runs: Sequence[RunLog], baselines: Mapping[str, RunLog], skipped: Mapping[str, str]
+    evaluation: EvaluationSetup, runs: Sequence[RunLog], baselines: Mapping[str, RunLog], skipped: Mapping[str, str]
 ) -> Comparison:
     """The comparison of the agent's `runs` (one per training seed) with `baselines` on the same windows."""
-    judged, env_id, env_kwargs = config.evaluation, config.env_id, config.env
+    config, judged, known = evaluation.config, evaluation.config.evaluation, evaluation.about
     chosen: list[Window] = [(int(day), int(row)) for day, row in runs[0].config["windows"]]
-    env = make_env(env_id, env_kwargs, 1, split=judged.split)
-    known, played = about(env), spans.played_spans(env, chosen, judged.split)
-    env.close()
+    played = spans.played_spans(evaluation.env, chosen, judged.split)
     if known.simulated:  # what it does where nobody trades, if that was played
         quiet = [baselines["hold"]] if "hold" in baselines else runs
         played = spans.moved(played, np.mean([log.episodes[MOVE] for log in quiet], axis=0))
     if judged.baselines is None:
-        skipped = registry.unsuited(env_id, env_kwargs) | dict(skipped)
+        skipped = registry.unsuited(config.env_id, config.env) | dict(skipped)
     rivals, limit = without(baselines, config.agent_name), known.task.limit if known.simulated else 0
     return compare(config.agent_name, runs, rivals, runs[0].config["dates"], judged, skipped, known.problem, played, limit)
 
@@ -254,13 +230,15 @@ def without(baselines: Mapping[str, RunLog], name: str) -> dict[str, RunLog]:
 
 
 def run_baselines(
-    env_id: str, env_kwargs: Mapping[str, Any], chosen: Sequence[Window], config: EvaluationConfig, *, record: bool = False
+    env_id: str, env_kwargs: Mapping[str, Any], chosen: Sequence[Window], config: EvaluationConfig, *, record: bool = False,
+    asked: Any = None,
 ) -> tuple[dict[str, RunLog], dict[str, str]]:  # fmt: skip
-    """Episodes of every baseline on the windows, and why any was left out; with `record` their logs have tables.
+    """Episodes of every baseline on the windows, and why any was left out; with `record` their logs have tables. `asked`: an
+    environment of the split that answers what it is; without one, one is made.
 
     A baseline that learns (VWAP's volume curve) does so on the training split first.
     """
-    env = make_env(env_id, env_kwargs, 1, split=config.split)
+    env = make_env(env_id, env_kwargs, 1, split=config.split) if asked is None else asked
     names = registry.baselines(env_id, env_kwargs) if config.baselines is None else config.baselines
     logs, skipped = {}, {}
     for name in names:
@@ -275,7 +253,8 @@ def run_baselines(
             continue
         noting = recorder(env) if record else None
         logs[name] = evaluate(agent, env_id, env_kwargs, chosen, config.seed, config.split, record=noting)
-    env.close()
+    if asked is None:
+        env.close()
     return logs, skipped
 
 
@@ -386,12 +365,6 @@ def part(log: RunLog, own: np.ndarray) -> RunLog:
     lists = [name for name in PER_WINDOW if name in log.config]
     chosen = {name: [value for value, mine in zip(log.config[name], own, strict=True) if mine] for name in lists}
     return RunLog({**log.config, **chosen}, {name: values[own] for name, values in log.episodes.items()})
-
-
-def dates_of(env: Any, chosen: Sequence[Window]) -> list[str]:
-    """The date of each window, "day N" where the environment does not say."""
-    tapes = about(env).days
-    return [f"day {day}" if tapes is None else str(tapes.info[day].date) for day, _ in chosen]
 
 
 def window_days(

@@ -29,6 +29,7 @@ from emp_gym.reports.preface import introduce, proven
 from emp_gym.runs import backtest
 from emp_gym.runs.backtest import Comparison
 from emp_gym.runs.config import RunConfig
+from emp_gym.runs.evaluation_setup import EvaluationSetup
 from emp_gym.runs.held_out import Proof, Standing
 from emp_gym.runs.run_folder import RunFolder
 from emp_gym.runs.spans import Played, Window
@@ -119,8 +120,8 @@ def walk(
         data = fold_tape(tape, fold, path / "days.tape")
         own = replace(config, env={**config.env, "data": str(data.resolve())})
         agent = _agent(own, path, showing, f"fold {number + 1} of {count}: {len(fold.train)} days")
-        chosen = _windows(own, fold)
-        part, runs, others = backtest.judge(own, [agent], chosen=chosen, record=record)
+        with EvaluationSetup(own, [agent], chosen=_windows(own, fold)) as evaluation:
+            part, runs, others = backtest.judge(evaluation, record=record)
         agents.append(runs[0])
         baselines.append(others)
         skipped.append(part.skipped)
@@ -132,7 +133,8 @@ def walk(
     logs = {name: _joined(config, [b[name] for b in baselines]) for name in baselines[0] if name not in left_out}
     dates = [tape.info[day].date for day, _ in agent_log.config["windows"]]
     comparison = backtest.compare(config.agent_name, [agent_log], logs, dates, config.evaluation, left_out, played=played)
-    comparison = introduce(comparison, config, [], next((proof for proof in proofs if not proof.held_out), proofs[0]))
+    with EvaluationSetup(config) as evaluation:
+        comparison = introduce(comparison, evaluation, next((proof for proof in proofs if not proof.held_out), proofs[0]))
     if comparison.preface is not None and comparison.proof.standing is not Standing.RULE:
         story = f"the dates before each of {count} folds, expanding: walk_forward.json names them"
         comparison = replace(comparison, preface=replace(comparison.preface, trained=story))

@@ -6,7 +6,7 @@ lane draws follows from its place among the lanes, and the result must be that o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from emp_gym.agents.base import traits
 from emp_gym.runs import backtest
 from emp_gym.runs.backtest import Comparison
 from emp_gym.runs.config import RunConfig
+from emp_gym.runs.evaluation_setup import EvaluationSetup
 from emp_gym.runs.run_folder import RunFolder
 from emp_gym.runs.spans import Window
 from emp_gym.training import train
@@ -42,15 +43,13 @@ class Contestant:
         return f"{self.run or self.baseline or self.config.agent_name} on {self.config.env_id}"
 
 
-def judging(where: Executor, runs: Sequence[RunFolder]) -> Judge:
-    """`backtest.judge` on `where`, of the agents in `runs`; with none of them, of the agent that the config names."""
+def judging(where: Executor) -> Judge:
+    """`backtest.judge` on `where`, of the agents in the runs; where there are none, of the agent that the config names."""
 
-    def judge(
-        config: RunConfig, _agents: Sequence[Any], *, chosen: Sequence[Window] | None = None, record: bool = False
-    ) -> tuple[Comparison, list[RunLog], dict[str, RunLog]]:
-        windows = backtest.windows(config.env_id, config.env, config.evaluation) if chosen is None else chosen
-        judged = Contestant(config, tuple(windows), record, noted=trust.noted())
-        own = [replace(judged, run=run.path.resolve()) for run in runs] or [judged]
+    def judge(evaluation: EvaluationSetup, *, record: bool = False) -> tuple[Comparison, list[RunLog], dict[str, RunLog]]:
+        config = evaluation.config
+        judged = Contestant(config, tuple(evaluation.windows), record, noted=trust.noted())
+        own = [replace(judged, run=run.path.resolve()) for run in evaluation.runs] or [judged]
         wanted = config.evaluation.baselines
         names = registry.baselines(config.env_id, config.env) if wanted is None else wanted
         tasks = [*own, *(replace(judged, baseline=name) for name in names)]
@@ -60,7 +59,7 @@ def judging(where: Executor, runs: Sequence[RunFolder]) -> Judge:
         for index in range(len(own), len(tasks)):
             baselines |= found[index][0]
             skipped |= found[index][1]
-        return backtest.conclude(config, logs, baselines, skipped), logs, backtest.without(baselines, config.agent_name)
+        return backtest.conclude(evaluation, logs, baselines, skipped), logs, backtest.without(baselines, config.agent_name)
 
     return judge
 
@@ -73,14 +72,17 @@ def play(one: Contestant) -> tuple[dict[str, RunLog], dict[str, str]]:
         only = replace(judged, baselines=(one.baseline,))
         return backtest.run_baselines(config.env_id, config.env, one.chosen, only, record=one.record)
     agent = named(config) if one.run is None else train.load(RunFolder.open(one.run), config.env_id, config.env, judged.split)
-    return {config.agent_name: backtest.played(config, agent, one.chosen, record=one.record)}, {}
+    with EvaluationSetup(config, chosen=one.chosen) as evaluation:
+        return {config.agent_name: backtest.played(evaluation, agent, record=one.record)}, {}
 
 
-def named(config: RunConfig) -> Any:
-    """The agent that `config` names, which is not trained; one that measures something first has done so."""
-    env = backtest.make_env(config.env_id, config.env, 1, split=config.evaluation.split)
+def named(config: RunConfig, asked: Any = None) -> Any:
+    """The agent that `config` names, which is not trained; one that measures something first has done so. `asked`: an environment
+    like those that it will act in; without one, one is made."""
+    env = backtest.make_env(config.env_id, config.env, 1, split=config.evaluation.split) if asked is None else asked
     agent = backtest.build(config.agent_name, env, config.seed, config.agent)
-    env.close()
+    if asked is None:
+        env.close()
     if traits(agent).learns_first:
         backtest.calibrate(agent, config.env_id, config.env)
     return agent

@@ -16,13 +16,14 @@ from emp_gym.evaluation.intervals import Estimate
 from emp_gym.reports import fidelity
 from emp_gym.reports.fidelity import HONEST, KEYS, OPTIMISTIC, Fidelity, Setting, SettingResult
 from emp_gym.reports.formatting import interval
+from emp_gym.runs.evaluation_setup import EvaluationSetup
 from emp_gym.types import ConfigError
 
 
 @cache
 def replayed(agent: str, env_id: str = "emp-lob-v0") -> Fidelity:
     one = judged(env_id, agent)
-    return fidelity.replay(one.config, one.agents)
+    return fidelity.replay(EvaluationSetup(one.config, one.agents))
 
 
 def outcome(found: Fidelity, name: str) -> SettingResult:
@@ -157,7 +158,7 @@ def test_without_a_book_there_is_nothing_to_assume() -> None:
 
     config = replace(one.config, env_id="emp-cartea-jaimungal-v0", env={})
     with pytest.raises(ConfigError, match="no order book, in which fills would be an assumption"):
-        fidelity.replay(config, one.agents)
+        fidelity.replay(EvaluationSetup(config, one.agents))
 
 
 def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

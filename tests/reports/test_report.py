@@ -25,6 +25,7 @@ from emp_gym.risk.gates import Gate
 from emp_gym.runs import backtest
 from emp_gym.runs.backtest import AgentResult, Comparison
 from emp_gym.runs.config import EvaluationConfig, RunConfig
+from emp_gym.runs.evaluation_setup import EvaluationSetup
 from emp_gym.runs.held_out import Proof, Standing
 from emp_gym.runs.spans import Played, Span
 from emp_gym.training.episode_statistics import RiskMeter
@@ -229,7 +230,7 @@ def test_orders_that_limits_cut_are_shown_and_counted_by_hand(tmp_path: Path) ->
     made = backtest.make_env(config.env_id, config.env, 1, split="test")
     agent = backtest.build("long", made)
     made.close()
-    found, (log,), _ = backtest.judge(config, [agent], record=True)
+    found, (log,), _ = backtest.judge(EvaluationSetup(config, [agent]), record=True)
     touched = np.bincount(log.verdicts["episode"][log.verdicts["reason"] != 0], minlength=2)
     assert found.agent.episodes["cut"][0].tolist() == touched.tolist() and touched.all()
     titles, rows = report.told_columns(report.TRADE, [report.trade_cells(row) for row in found.rows])

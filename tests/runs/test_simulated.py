@@ -28,6 +28,7 @@ from emp_gym.runs import backtest, run_metadata
 from emp_gym.runs.backtest import AgentResult, Comparison
 from emp_gym.runs.config import EvaluationConfig, RunConfig
 from emp_gym.runs.drift import drift_of
+from emp_gym.runs.evaluation_setup import EvaluationSetup
 from emp_gym.runs.held_out import Standing, prove
 from emp_gym.runs.run_recorder import recorder
 from emp_gym.runs.spans import Played, Span, played_spans, trained_spans
@@ -192,8 +193,9 @@ def test_only_episodes_of_a_certificate_are_said_to_be_drawn_anew() -> None:
 
 def test_the_first_lines_say_simulated_seeds_and_whose_rules() -> None:
     config = RunConfig(env_id=ID, agent_name="long", env=ENV, evaluation=EvaluationConfig(episodes=8, resamples=200, baselines=("hold",)))
-    comparison, (log,), _ = backtest.judge(config, [agent("long")], record=True)
-    comparison = introduce(comparison, config, [])
+    setup = EvaluationSetup(config, [agent("long")])
+    comparison, (log,), _ = backtest.judge(setup, record=True)
+    comparison = introduce(comparison, setup)
     lines = dict(comparison.preface.lines)
     assert f"a SIMULATED market, {WALK}, seeds {1 << 30:,} to " in lines["judged on"] and "come from one generator" in lines["judged on"]
     assert lines["costs and fills"].startswith(f"as {WALK} has them")
@@ -250,7 +252,8 @@ def test_baselines_that_cannot_act_are_named_with_the_reason() -> None:
     assert "symmetric" in left and left["symmetric"].startswith("for actions that quote both sides") and "long" not in left
     assert not registry.unsuited(ID, {}) and not registry.unsuited(ID, {"task": "trade"})
     config = RunConfig(env_id=ID, agent_name="hold", env=keywords, evaluation=EvaluationConfig(episodes=2, resamples=50))
-    comparison = backtest.conclude(config, [backtest.evaluate(agent("hold"), ID, keywords, [(0, 1 << 30), (0, 2**30 + 1)])], {}, {"x": "y"})
+    log = backtest.evaluate(agent("hold"), ID, keywords, [(0, 1 << 30), (0, 2**30 + 1)])
+    comparison = backtest.conclude(EvaluationSetup(config), [log], {}, {"x": "y"})
     assert comparison.skipped == left | {"x": "y"}
     (first, *_) = left_out(comparison.skipped)
     assert first.startswith("symmetric, avellaneda-stoikov") and first.count("(") == 1

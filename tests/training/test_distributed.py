@@ -21,6 +21,7 @@ import pytest
 from emp_gym.cli import benchmark, check, evaluate, train
 from emp_gym.runs import backtest
 from emp_gym.runs.config import EvaluationConfig, RunConfig
+from emp_gym.runs.evaluation_setup import EvaluationSetup
 from emp_gym.runs.run_folder import RunFolder
 from emp_gym.studies import suite
 from emp_gym.training import certify, distributed
@@ -88,8 +89,8 @@ def same_judgement(runs: list[RunFolder], where: Executor) -> None:
 
     config = runs[0].config
     agents = [training.load(run, config.env_id, config.env, "test") for run in runs]
-    one, logs, baselines = backtest.judge(config, agents, record=True)
-    two, other_logs, other_baselines = distributed.judging(where, runs)(config, [], record=True)
+    one, logs, baselines = backtest.judge(EvaluationSetup(config, agents), record=True)
+    two, other_logs, other_baselines = distributed.judging(where)(EvaluationSetup(config, runs=runs), record=True)
     assert [row.name for row in one.rows] == [row.name for row in two.rows] and one.agent.pnl == two.agent.pnl
     for mine, theirs in zip([*logs, *baselines.values()], [*other_logs, *other_baselines.values()], strict=True):
         assert mine.config == theirs.config
@@ -103,8 +104,8 @@ def test_a_judgement_in_processes_is_the_judgement_here(alone: Path, processes: 
 
 def test_an_agent_by_name_is_judged_elsewhere_too() -> None:
     config = RunConfig(agent_name="ofi-taker", env={"data": DATA}, evaluation=EvaluationConfig(episodes=2, baselines=("hold", "oracle")))
-    found, logs, baselines = distributed.judging(Local(), [])(config, [])
-    expected = backtest.judge(config, [distributed.named(config)])
+    found, logs, baselines = distributed.judging(Local())(EvaluationSetup(config))
+    expected = backtest.judge(EvaluationSetup(config, [distributed.named(config)]))
     assert found.agent.pnl == expected[0].agent.pnl and set(baselines) == set(expected[2]) and found.skipped == expected[0].skipped
     assert len(logs) == 1
 
