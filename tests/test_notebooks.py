@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -62,9 +63,9 @@ def test_the_notebook_runs_in_an_empty_folder_and_shows_pictures(
     assert pictures and all(picture.startswith(b"\x89PNG") and len(picture) > 5_000 for picture in pictures)
 
 
-def test_there_are_three_and_each_has_a_page_in_the_navigation() -> None:
+def test_there_are_four_and_each_has_a_page_in_the_navigation() -> None:
     named = re.findall(r"notebooks/(\w+)\.md", (ROOT / "mkdocs.yml").read_text())
-    assert sorted(named) == [path.stem for path in NOTEBOOKS] and len(named) == 3
+    assert sorted(named) == [path.stem for path in NOTEBOOKS] and len(named) == 4
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -89,6 +90,16 @@ def test_the_file_that_the_notebook_saves_is_that_of_the_page(name: str) -> None
         rf"^```python\n# my_{name}\.py\n(.*?)^```", (DOCS / f"own_{name}.md").read_text(), re.DOTALL | re.MULTILINE
     )
     assert page and saved.partition("\n")[2].strip() == page[1].strip()
+
+
+def test_what_the_notebook_calls_honest_is_the_honest_setting() -> None:
+    text = next(
+        text for text in cells(DOCS / "notebooks" / "governed_promotion.ipynb", "code") if "\nhonest = " in text
+    )
+    told = dict(pair.split("=") for pair in re.findall(r"env\.(\w+=[\w.]+)", text))
+    assert {key: yaml.safe_load(value) for key, value in told.items()} == yaml.safe_load(
+        (ROOT / "configs" / "honest.yaml").read_text()
+    )["env"]
 
 
 def test_a_cell_that_fails_is_told_and_what_was_shown_before_is_kept(
