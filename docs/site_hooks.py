@@ -1,4 +1,4 @@
-"""What the documentation's build adds to the files of `docs/`: pages of the environments, the changelog, how to contribute, addresses.
+"""What the documentation's build adds to the files of `docs/`: pages of the environments and notebooks, the changelog, addresses.
 
 `mkdocs.yml` names this file under `hooks`.
 """
@@ -45,6 +45,10 @@ def on_files(files: Files, config: Any) -> Files:
     import command_pages
 
     files.append(File.generated(config, "commands.md", content=command_pages.page()))
+    import notebook_pages
+
+    for name, content in notebook_pages.pages().items():
+        files.append(File.generated(config, f"notebooks/{name}", content=content))
     for source, page in MOVED.items():
         if (ROOT / source).exists():
             files.append(File.generated(config, page, content=from_root((ROOT / source).read_text(encoding="utf-8"))))
