@@ -205,4 +205,4 @@ def _careful(stream: Any, **options: Any) -> Any:
                 yield segment if text == segment.text else Segment(text, segment.style)
 
     painted: Any = streams.Painted(stream)
-    return Careful(file=painted, **options)
+    return Careful(file=painted, force_jupyter=False, **options)  # a notebook shows what a terminal would
