@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
 from importlib.metadata import entry_points
+from secrets import token_bytes
 from types import FrameType
 from typing import Any, NamedTuple, TypeVar
 
@@ -274,8 +275,8 @@ def unkept(owner: Any, arrays: Iterable[np.ndarray], leave_out: Iterable[str] = 
 def _hash(value: Any) -> bytes:
     try:
         return hashlib.sha256(pickle.dumps(value)).digest()
-    except Exception:  # every object refuses in its own way, and then nobody can say whether it has changed
-        return b""
+    except Exception:  # every object refuses in its own way, and then nobody can say whether it has changed: it counts as changed
+        return token_bytes(16)
 
 
 class Plugin:

@@ -50,6 +50,8 @@ def save(env: Any, path: Path) -> None:
         arrays |= {MARKET + name: array for name, array in market.kept(str(path)).items()}
     for number, gate in enumerate(face.lanes.gates):
         arrays |= {f"gate.{number}.{name}": array for name, array in gate.arrays().items()}
+    if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
+        raise ConfigError(f"{path}: {' and '.join(objects)} of Python objects cannot be kept in a file; use arrays of numbers")
     with path.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **{name: _bytes(array) for name, array in arrays.items()})
 

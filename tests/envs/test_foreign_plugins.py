@@ -12,7 +12,7 @@ import pytest
 import emp_gym  # noqa: F401  registers the ids
 from emp_gym.envs import snapshot
 from emp_gym.envs.about import about
-from emp_gym.envs.check_plugins import plugins_write_nothing_else, snapshots_continue_alike
+from emp_gym.envs.conformance.plugins import plugins_write_nothing_else, snapshots_continue_alike
 from emp_gym.envs.conformance.subject import Subject
 from emp_gym.envs.conformance.suite import run_check
 from emp_gym.envs.tasks import Reward, TradeBook
@@ -201,6 +201,26 @@ class Tires(Gate):
         return orders, passed(orders)
 
 
+class Yields(Reward):
+    """Remembers in a generator, which nobody can compare."""
+
+    def __init__(self) -> None:
+        self.numbers = (float(n) for n in range(1 << 20))
+
+    def __call__(self, moved):
+        return np.full(self.world.lanes, next(self.numbers))
+
+
+class Objects(Reward):
+    def bind(self, world):
+        super().bind(world)
+        self.seen = np.zeros(world.lanes, object)
+
+    def __call__(self, moved):
+        self.seen += 1
+        return self.seen.astype(np.float64)
+
+
 class Constant(Reward):
     def __init__(self) -> None:
         self.words, self.paid = {"a": [1]}, 0.5
@@ -217,7 +237,8 @@ class Says(Counts):
 
 
 FORGETFUL = [({"reward": Counts}, "Counts.calls"), ({"features": ["own", Lists]}, "Lists.seen"), ({"reward": Draws}, "Draws.random"),
-             ({"market": Drifts}, "Drifts.calls"), ({"gates": [Tires()]}, "Tires.calls")]  # fmt: skip
+             ({"market": Drifts}, "Drifts.calls"), ({"gates": [Tires()]}, "Tires.calls"),
+             ({"reward": Yields}, "Yields.numbers")]  # fmt: skip
 
 
 @pytest.mark.parametrize(("given", "name"), FORGETFUL, ids=[name for _, name in FORGETFUL])
@@ -228,6 +249,15 @@ def test_a_snapshot_that_would_lose_something_is_refused_by_its_name(given, name
         snapshot.save(env, tmp_path / "lanes.npz")
     findings, skipped = found(snapshots_continue_alike, **given)
     assert findings == [] and name in skipped
+
+
+def test_an_array_of_objects_is_refused_by_its_name(tmp_path):
+    env = made(reward=Objects)
+    played(env)
+    with pytest.raises(ConfigError, match=r"reward\.seen of Python objects cannot be kept"):
+        snapshot.save(env, tmp_path / "lanes.npz")
+    findings, skipped = found(snapshots_continue_alike, reward=Objects)
+    assert findings == [] and "reward.seen" in skipped
 
 
 def test_what_stays_as_it_was_and_who_says_itself_what_is_kept_are_let_through(tmp_path):

@@ -1,7 +1,7 @@
 """Conformance: what every environment must show before anybody trusts a result from it.
 
 ``conformance("emp-lob-v0")`` checks a registered id, ``conformance(factory)`` any callable that returns an environment,
-ours or a third party's. Each check is a small function whose name says what it shows (`check_alone`, `check_lanes`, `check_plugins`).
+ours or a third party's. Each check is a small function whose name says what it shows (`scalar`, `vector`, `plugins`).
 One that needs what the environment does not have (a native vector face, action masks) says so and is skipped, never
 passed in silence.
 
@@ -20,7 +20,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from emp_gym.envs import check_plugins as plugins
+from emp_gym.envs.conformance import plugins
 from emp_gym.envs.conformance import scalar as alone
 from emp_gym.envs.conformance import vector as lanes
 from emp_gym.envs.conformance.subject import Skip, Subject, failure, place
