@@ -264,7 +264,8 @@ def guard(cls: type) -> None:
 
 def unkept(owner: Any, arrays: Iterable[np.ndarray], leave_out: Iterable[str] = ()) -> dict[str, bytes]:
     """What `owner` has besides the `arrays` that are kept of it, each attribute as a hash: where one has changed, it remembers
-    something that a file of lanes would not bring back. Objects of this package are left out."""
+    something that a file of lanes would not bring back. Objects of this package are left out, and so are
+    ``__slots__`` and attributes of the class."""
     kept = {id(array) for array in arrays}
     return {
         name: _hash(value) for name, value in vars(owner).items()
@@ -282,7 +283,8 @@ def _hash(value: Any) -> bytes:
 class Plugin:
     """Base of what is put into an environment. Its parameters are its dataclass fields, or those of its ``__init__``; what it
     remembers of a lane it keeps in arrays [N, ...] that are attributes, made in `bind`. Copies, pickles and snapshots of the
-    environment bind it anew and give it their contents; a snapshot is refused where something else has changed."""
+    environment bind it anew and give it their contents; a snapshot is refused where an attribute of another kind has
+    changed (`unkept`; what stands on the class or in ``__slots__`` is not seen)."""
 
     world: World
 

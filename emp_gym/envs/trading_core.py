@@ -32,6 +32,7 @@ from emp_gym.types import I8, Bool, ConfigError, Feature, Orders, Verdicts
 
 MADE = ("_others", "_moved", "_beginners")  # attributes that a copy makes anew
 
+
 class Lanes:
     """N lanes of one market under one task. The faces in `trading` add Gymnasium's conventions.
 

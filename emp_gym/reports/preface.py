@@ -101,7 +101,8 @@ def _data(comparison: Comparison, known: EnvInfo) -> str:
     told = days_told([one.span for one in comparison.played], planted(comparison.played))
     if known.simulated:
         generator = "; training and test come from one generator, and nothing says that a real market is like it"
-        return f"{told}, not a recorded one: what its prices drift by is no skill{generator}"
+        drift = "what its prices drift by is no skill, and at most what a constant position earns of it is taken out"
+        return f"{told}, not a recorded one: {drift}{generator}"
     return f"{told}; through a market of somebody else, {known.market}" if known.market else told
 
 

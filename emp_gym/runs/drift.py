@@ -2,6 +2,7 @@
 
 Nobody recorded such prices, so their drift is its author's and no skill. Over episodes w let m be how far the mid moved (currency a lot)
 and p the agent's P&L. Who holds b lots all the time has p = b m but for costs; b is found by least squares, and p - b m is what is left.
+A position that depends on the price or the clock (take-profit, holding only while it drifts) earns drift that this does not find.
 """
 
 from __future__ import annotations
